@@ -1,0 +1,102 @@
+"""Fieldmark: fine-grained image classification.
+
+>>> import fieldmark
+>>> run = fieldmark.train("photographs/", out="runs/birds")
+>>> fieldmark.evaluate(run.folder).scores["top1"]
+>>> bundle = fieldmark.Bundle.load("runs/birds")
+>>> bundle.predict(["new.jpg"])[0]
+>>> bundle.embed(["new.jpg"])
+
+Everything is imported on first use, so that `import fieldmark` and the command line's help are instant.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fieldmark.bundle import Bundle
+    from fieldmark.classifier import Classifier
+    from fieldmark.commands.evaluate import Evaluation, evaluate
+    from fieldmark.commands.listener import Listener
+    from fieldmark.commands.predict import Skipped, predict
+    from fieldmark.commands.train import train
+    from fieldmark.data.catalog import Catalog
+    from fieldmark.data.read import read
+    from fieldmark.errors import (
+        DataError,
+        FieldmarkError,
+        ImageError,
+        RecipeError,
+        RunError,
+        StorageError,
+        TrainingError,
+        WeightsError,
+    )
+    from fieldmark.evaluation.verdict import Verdict
+    from fieldmark.fieldguide import draw
+    from fieldmark.recipe import Recipe, load_recipe
+    from fieldmark.run import Run
+
+_HOMES = {
+    "Bundle": "bundle",
+    "Catalog": "data.catalog",
+    "Classifier": "classifier",
+    "DataError": "errors",
+    "Evaluation": "commands.evaluate",
+    "FieldmarkError": "errors",
+    "ImageError": "errors",
+    "Listener": "commands.listener",
+    "Recipe": "recipe",
+    "RecipeError": "errors",
+    "Run": "run",
+    "RunError": "errors",
+    "Skipped": "commands.predict",
+    "StorageError": "errors",
+    "TrainingError": "errors",
+    "Verdict": "evaluation.verdict",
+    "WeightsError": "errors",
+    "draw": "fieldguide",
+    "evaluate": "commands.evaluate",
+    "load_recipe": "recipe",
+    "predict": "commands.predict",
+    "read": "data.read",
+    "train": "commands.train",
+}
+
+__all__ = [
+    "Bundle",
+    "Catalog",
+    "Classifier",
+    "DataError",
+    "Evaluation",
+    "FieldmarkError",
+    "ImageError",
+    "Listener",
+    "Recipe",
+    "RecipeError",
+    "Run",
+    "RunError",
+    "Skipped",
+    "StorageError",
+    "TrainingError",
+    "Verdict",
+    "WeightsError",
+    "draw",
+    "evaluate",
+    "load_recipe",
+    "predict",
+    "read",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'fieldmark' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"fieldmark.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,136 @@
+"""A batch at a time: images mixed with one another, and what they then count as.
+
+Pure functions, deterministic given the generator: a CPU generator, so that drawing never waits for a device.
+The partner of an image is that of a random permutation; the share is one per batch, as in the authors' code.
+
+Shapes: B images of H × W pixels, T targets per image, 2T once mixed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import NamedTuple, Protocol
+
+import torch
+from scipy.special import betaincinv
+from torch import Generator, Tensor
+
+from fieldmark.errors import RecipeError, nearest
+
+__all__ = ["KINDS", "MIXES", "Mixed", "cutmix", "mix", "mixup"]
+
+
+class Mixed(NamedTuple):
+    """A batch and its targets, mixed or not."""
+
+    images: Tensor
+    """(B, 3, H, W)."""
+    labels: Tensor
+    """(B, 2T) int64: own, then the partner's; (B, T) if not mixed."""
+    weights: Tensor
+    """Like labels; over the batch they sum to what they did before."""
+
+
+class Mix(Protocol):
+    """A way to mix a batch."""
+
+    def __call__(
+        self, images: Tensor, labels: Tensor, weights: Tensor, *, alpha: float, generator: Generator
+    ) -> Mixed: ...
+
+
+def mixup(images: Tensor, labels: Tensor, weights: Tensor, *, alpha: float, generator: Generator) -> Mixed:
+    """Blend each image with a partner (Zhang et al. 2018): share λ ~ Beta(alpha, alpha) of its own.
+
+    images (B, 3, H, W) floating point, labels (B, T), weights (B, T). RecipeError unless alpha > 0.
+    """
+    assert images.is_floating_point()
+    share = _beta(alpha, generator)
+    partner = _partners(images, generator)
+    return Mixed(images.lerp(images[partner], 1 - share), *_targets(labels, weights, partner, share))
+
+
+def cutmix(images: Tensor, labels: Tensor, weights: Tensor, *, alpha: float, generator: Generator) -> Mixed:
+    """Paste a rectangle of a partner into each image (Yun et al. 2019); share λ ~ Beta(alpha, alpha) stays its own.
+
+    images (B, 3, H, W) of any type, labels (B, T), weights (B, T). The rectangle is centred anywhere and cut at the
+    edge; the targets follow the area that is really pasted. RecipeError unless alpha > 0.
+    """
+    height, width = images.shape[-2:]
+    side = math.sqrt(1 - _beta(alpha, generator))
+    partner = _partners(images, generator)
+    top, bottom = _span(height, side, generator)
+    left, right = _span(width, side, generator)
+    mixed = images.clone()
+    mixed[..., top:bottom, left:right] = images[partner][..., top:bottom, left:right]
+    share = 1 - (bottom - top) * (right - left) / (height * width)
+    return Mixed(mixed, *_targets(labels, weights, partner, share))
+
+
+MIXES: dict[str, Mix] = {"mixup": mixup, "cutmix": cutmix}
+"""Ways to mix, by name."""
+
+KINDS: dict[str, tuple[str, ...]] = {"none": (), **{name: (name,) for name in MIXES}, "both": ("mixup", "cutmix")}
+"""What a recipe can ask for → the ways that each batch's is drawn from."""
+
+
+def mix(
+    images: Tensor,
+    labels: Tensor,
+    weights: Tensor,
+    *,
+    kind: str,
+    alphas: float | Mapping[str, float] = 1.0,
+    probability: float = 1.0,
+    generator: Generator,
+) -> Mixed:
+    """Mix a batch with this probability, else return it as it is (T targets).
+
+    `kind` is one of KINDS; with "both", mixup or CutMix with equal chances. `alphas`: one for all, or by name.
+    RecipeError for an unknown kind, an alpha that is missing or not positive, a probability outside [0, 1].
+    """
+    if kind not in KINDS:
+        raise RecipeError(f"There is no mix {kind!r}", nearest(kind, KINDS))
+    if not 0 <= probability <= 1:
+        raise RecipeError(f"The probability of mixing is {probability}", "Expected a number from 0 to 1.")
+    ways = KINDS[kind]
+    if not ways or _uniform(generator) >= probability:
+        return Mixed(images, labels, weights)
+    way = ways[int(_uniform(generator) * len(ways))]
+    if isinstance(alphas, Mapping) and way not in alphas:
+        raise RecipeError(f"No alpha is given for {way!r}", "Expected one for each way to mix, or a single number.")
+    alpha = alphas[way] if isinstance(alphas, Mapping) else alphas
+    return MIXES[way](images, labels, weights, alpha=alpha, generator=generator)
+
+
+def _uniform(generator: Generator) -> float:
+    """In [0, 1)."""
+    return float(torch.rand((), generator=generator, dtype=torch.float64))
+
+
+def _beta(alpha: float, generator: Generator) -> float:
+    """A draw from Beta(alpha, alpha), by its quantile function: torch's own sampler takes no generator."""
+    if not 0 < alpha < math.inf:
+        raise RecipeError(f"Mixing with alpha = {alpha}", "Expected a positive number, such as 1.0.")
+    return float(betaincinv(alpha, alpha, _uniform(generator)))
+
+
+def _partners(images: Tensor, generator: Generator) -> Tensor:
+    """(B,) a random permutation."""
+    return torch.randperm(len(images), generator=generator).to(images.device)
+
+
+def _span(length: int, share: float, generator: Generator) -> tuple[int, int]:
+    """Start and end of `share` of a side around a random pixel, cut at the edge."""
+    centre = int(_uniform(generator) * length)
+    half = int(length * share) // 2
+    return max(centre - half, 0), min(centre + half, length)
+
+
+def _targets(labels: Tensor, weights: Tensor, partner: Tensor, share: float) -> tuple[Tensor, Tensor]:
+    """(B, 2T) each: one's own targets, then the partner's."""
+    return (
+        torch.cat([labels, labels[partner]], dim=1),
+        torch.cat([share * weights, (1 - share) * weights[partner]], dim=1),
+    )

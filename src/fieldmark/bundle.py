@@ -1,0 +1,191 @@
+"""`Bundle`: a folder with everything needed to answer again anywhere: `model.safetensors` and `model.json`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from scipy.special import softmax
+from torch import Tensor
+
+import fieldmark.methods  # registers them
+from fieldmark.augment.image import evaluation_view
+from fieldmark.data.decode import decode
+from fieldmark.errors import RunError, nearest
+from fieldmark.evaluation.verdict import Verdict, verdict
+from fieldmark.model.backbone import Normalization, build_backbone
+from fieldmark.model.inference import Outputs, infer
+from fieldmark.model.method import METHODS, Method
+from fieldmark.recipe import Backbone, Images, MethodChoice
+from fieldmark.storage import read_json, write_json, write_tensors
+
+__all__ = ["Bundle", "build_method", "evaluation_square", "short_side", "stacked"]
+
+_FORMAT = 1
+_ = fieldmark.methods
+
+
+def short_side(images: Images) -> int:
+    """Side that pictures are reduced to before anything else, cached or not, in training and in service."""
+    return round(1.5 * images.size)
+
+
+def build_method(
+    backbone: Backbone, method: MethodChoice, images: Images, num_classes: int, *, load_weights: bool = True
+) -> Method:
+    """The method that a recipe names, on its backbone."""
+    options = METHODS.complete(method.name, method.options)
+    return METHODS.get(method.name)(
+        build_backbone(backbone, size=images.size, load_weights=load_weights),
+        num_classes,  # type: ignore[call-arg]  # the registry's contract: (backbone, num_classes, *, options)
+        **options,
+    )
+
+
+@dataclass(repr=False)
+class Bundle:
+    """A trained classifier, ready to answer.
+
+    >>> bundle = Bundle.load("runs/birds")
+    >>> bundle.predict(["a.jpg"])[0].label
+    """
+
+    method: Method
+    classes: tuple[str, ...]
+    images: Images
+    backbone: Backbone
+    choice: MethodChoice
+    taxonomy: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    """Data, protocol, weights, licence, seed, versions; whether the probabilities are calibrated."""
+
+    def __repr__(self) -> str:
+        size = self.images.size
+        return f"Bundle({self.choice.name} on {self.backbone.name}, {len(self.classes)} classes, {size} px)"
+
+    def save(self, folder: Path) -> None:
+        """Write both files; the description last, so that a bundle with one is complete."""
+        write_tensors(folder / "model.safetensors", self.method.state_dict(), {"format": str(_FORMAT)})
+        normalization = self.method.backbone.normalization
+        # the weights' origin belongs to the provenance: what is loaded is the file beside this one
+        backbone = self.backbone.model_copy(update={"mean": normalization.mean, "std": normalization.std})
+        write_json(
+            folder / "model.json",
+            {
+                "format": _FORMAT,
+                "classes": self.classes,
+                "taxonomy": {level: list(names) for level, names in self.taxonomy.items()},
+                "images": self.images.model_dump(mode="json"),
+                "interpolation": normalization.interpolation,
+                "backbone": backbone.model_dump(mode="json", exclude={"weights"}),
+                "method": self.choice.model_dump(mode="json"),
+                "provenance": self.provenance,
+            },
+        )
+
+    @classmethod
+    def load(cls, path: Path | str, *, device: str | None = None) -> Bundle:
+        """Open a bundle or the bundle of a run. Raises RunError where there is none or one of another version."""
+        folder = Path(path)
+        folder = folder / "bundle" if (folder / "bundle").is_dir() else folder
+        description = _description(folder)
+        images, backbone = Images(**description["images"]), Backbone(**description["backbone"], weights="none")
+        choice = MethodChoice(**description["method"])
+        classes = tuple(description["classes"])
+        method = build_method(backbone, choice, images, len(classes), load_weights=False)
+        method.backbone.normalization = Normalization(
+            method.backbone.normalization.mean, method.backbone.normalization.std, description["interpolation"]
+        )
+        try:
+            method.load_state_dict(load_file(folder / "model.safetensors"))
+        except (OSError, SafetensorError, RuntimeError) as error:
+            raise RunError(f"The weights in {folder} cannot be used ({error})", "Copy the bundle again.") from None
+        where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        method.to(where, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]  # torch's stub lacks it
+        taxonomy = {level: tuple(names) for level, names in description["taxonomy"].items()}
+        return cls(method, classes, images, backbone, choice, taxonomy, description["provenance"])
+
+    @property
+    def view(self) -> Callable[[NDArray[np.uint8]], Tensor]:
+        """Decoded pixels (H, W, 3) → the square that the network sees, uint8 (3, S, S)."""
+        return evaluation_square(self.images, self.method.backbone.normalization.interpolation)
+
+    def outputs(self, images: Iterable[Path | str | bytes], *, batch_size: int = 32) -> Outputs:
+        """Logits (N, K) and embedding (N, D). Raises ImageError for one that cannot be read."""
+        return infer(self.method, stacked((self.view(self._decode(image)) for image in images), batch_size))
+
+    def predict(
+        self, images: Sequence[Path | str], *, among: Sequence[str] | None = None, candidates: int = 5
+    ) -> list[Verdict]:
+        """One verdict for each image. `among` restricts the answer to these classes."""
+        rows = None if among is None else self.class_rows(among)
+        answers = zip(images, self.outputs(images).logits, strict=True)
+        return [verdict(str(path), z, self.classes, among=rows, most=candidates) for path, z in answers]
+
+    def predict_proba(self, images: Sequence[Path | str]) -> NDArray[np.float64]:
+        """Probabilities (N, K), in the order of `classes`."""
+        probabilities: NDArray[np.float64] = softmax(self.outputs(images).logits.astype(np.float64), axis=1)
+        return probabilities
+
+    def embed(self, images: Sequence[Path | str]) -> NDArray[np.float32]:
+        """Embeddings (N, D) of unit length."""
+        embedding = self.outputs(images).embedding
+        return embedding / np.linalg.norm(embedding, axis=1, keepdims=True).clip(1e-12)
+
+    def class_rows(self, names: Iterable[str]) -> NDArray[np.int64]:
+        """The indices of these classes, in class order. Raises RunError for names that the bundle does not know."""
+        wanted = set(names)
+        if unknown := sorted(wanted - set(self.classes)):
+            raise RunError(
+                f"{len(unknown)} of {len(wanted)} names are no classes of this model, such as {unknown[0]!r}",
+                nearest(unknown[0], self.classes),
+            )
+        return np.flatnonzero([name in wanted for name in self.classes])
+
+    def _decode(self, image: Path | str | bytes) -> NDArray[np.uint8]:
+        source = Path(image) if isinstance(image, str) else image
+        return decode(source, short_side=short_side(self.images)).pixels
+
+
+def evaluation_square(images: Images, interpolation: str) -> Callable[[NDArray[np.uint8]], Tensor]:
+    """Decoded pixels (H, W, 3) → uint8 (3, S, S), as every answer sees them."""
+    return partial(evaluation_view, size=images.size, crop=images.crop, whole=images.whole, interpolation=interpolation)
+
+
+def stacked(views: Iterable[Tensor], batch_size: int) -> Iterator[Tensor]:
+    """Views (3, S, S) in batches."""
+    batch: list[Tensor] = []
+    for view in views:
+        batch.append(view)
+        if len(batch) == batch_size:
+            yield torch.stack(batch)
+            batch = []
+    if batch:
+        yield torch.stack(batch)
+
+
+def _description(folder: Path) -> dict[str, Any]:
+    path = folder / "model.json"
+    try:
+        description: dict[str, Any] = read_json(path)
+    except FileNotFoundError:
+        raise RunError(
+            f"{folder} is neither a finished run nor a bundle: there is no {path.name}",
+            "Give a folder that `fieldmark train` has finished (--resume finishes one that was stopped).",
+        ) from None
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} cannot be read ({error})") from None
+    if description.get("format") != _FORMAT:
+        raise RunError(
+            f"{folder} is of format {description.get('format')!r}; this version of Fieldmark reads {_FORMAT}",
+            "Use the version that wrote it, or train again.",
+        )
+    return description

@@ -1,0 +1,94 @@
+"""`Classifier`: the same thing for those who think in scikit-learn."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.validation import check_is_fitted
+
+from fieldmark.bundle import Bundle
+from fieldmark.commands.train import train
+from fieldmark.data.catalog import Catalog
+from fieldmark.errors import DataError
+
+__all__ = ["Classifier"]
+
+
+class Classifier(ClassifierMixin, BaseEstimator):
+    """Images in, class names out.
+
+    >>> classifier = Classifier(recipe="probe").fit(paths, labels)
+    >>> classifier.predict(["new.jpg"]), classifier.predict_proba(["new.jpg"])
+
+    X is a sequence of image files, y their class names. With `out`, the run is kept there. All rows given to `fit`
+    are learnt from (protocol "refit"), since scikit-learn's callers hold out their own.
+    """
+
+    def __init__(
+        self,
+        recipe: str = "finetune",
+        backbone: str | None = None,
+        weights: str | None = None,
+        overrides: Sequence[str] = (),
+        out: str | None = None,
+    ) -> None:
+        self.recipe = recipe
+        self.backbone = backbone
+        self.weights = weights
+        self.overrides = overrides
+        self.out = out
+
+    def fit(self, X: Sequence[Path | str], y: Sequence[str]) -> Self:
+        """Train. Raises DataError and the other FieldmarkErrors of `fieldmark.train`."""
+        catalog = _catalog(X, y)
+        with tempfile.TemporaryDirectory() as scratch:
+            run = train(
+                catalog,
+                self.recipe,
+                out=Path(self.out or scratch) / ("" if self.out else "run"),
+                backbone=self.backbone,
+                weights=self.weights,
+                overrides=["protocol=refit", *self.overrides],
+            )
+            self.bundle_ = Bundle.load(run.folder)
+        self.classes_ = np.array(self.bundle_.classes)
+        return self
+
+    def predict(self, X: Sequence[Path | str]) -> NDArray[np.str_]:
+        """Class names (N,)."""
+        names: NDArray[np.str_] = self.classes_[self.predict_proba(X).argmax(1)]
+        return names
+
+    def predict_proba(self, X: Sequence[Path | str]) -> NDArray[np.float64]:
+        """Probabilities (N, K), in the order of `classes_`."""
+        check_is_fitted(self)
+        return self.bundle_.predict_proba(X)
+
+    def embed(self, X: Sequence[Path | str]) -> NDArray[np.float32]:
+        """Embeddings (N, D) of unit length."""
+        check_is_fitted(self)
+        return self.bundle_.embed(X)
+
+
+def _catalog(files: Sequence[Path | str], labels: Sequence[str]) -> Catalog:
+    if len(files) != len(labels):
+        raise DataError(f"{len(files)} images and {len(labels)} labels", "Give one label for each image.")
+    if missing := [str(file) for file in files if not Path(file).is_file()]:
+        raise DataError(f"{len(missing)} of {len(files)} images do not exist, such as {missing[0]}")
+    classes, index = np.unique(np.array([str(label) for label in labels]), return_inverse=True)
+    n = len(files)
+    return Catalog(
+        name="images",
+        root=Path("/"),
+        paths=tuple(Path(file).resolve().as_posix().lstrip("/") for file in files),
+        labels=index.astype(np.int64),
+        classes=tuple(classes.tolist()),
+        splits=np.full(n, "train", dtype="<U5"),
+        groups=np.full(n, "", dtype="<U1"),
+    )

@@ -1,0 +1,202 @@
+"""Evaluate: how good is it, and how sure is that?"""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import softmax
+from torch import Tensor
+
+from fieldmark.bundle import Bundle, short_side, stacked
+from fieldmark.commands.listener import Listener, relayed_warnings
+from fieldmark.data.catalog import Catalog
+from fieldmark.data.decode import decode
+from fieldmark.data.read import read
+from fieldmark.data.splits import first_few
+from fieldmark.errors import DataError, ImageError, RunError, nearest
+from fieldmark.evaluation.metrics import ConfusedPair, Score, confused_pairs, scores
+from fieldmark.model.inference import infer
+from fieldmark.run import Run, write_table
+from fieldmark.storage import cache_folder, make_folder, read_json, write_json
+
+__all__ = ["Evaluation", "evaluate", "write_evaluation"]
+
+EVERYTHING = "all"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The scores of one part."""
+
+    part: str
+    scores: dict[str, Score]
+    num_images: int
+    confused: list[ConfusedPair]
+    looks: int | None = None
+    """How often this very test part has been scored on this machine, by any model; none for other parts."""
+    unreadable: tuple[str, ...] = ()
+    folder: Path | None = field(default=None, compare=False)
+
+    def as_dict(self) -> dict[str, Any]:
+        """What stands in scores.json."""
+        return {
+            **{name: score.as_dict() for name, score in self.scores.items()},
+            "num_images": self.num_images,
+            "looks": self.looks,
+            "unreadable": list(self.unreadable),
+            "confused": [vars(pair) for pair in self.confused],
+        }
+
+
+def evaluate(
+    run: Path | str,
+    data: Path | str | Catalog | None = None,
+    *,
+    split: str | None = None,
+    listener: Listener | None = None,
+) -> Evaluation:
+    """Score a run on its own data or on other; the test part unless told otherwise.
+
+    Other data that is not split is scored whole, as "all". Raises RunError and DataError.
+    """
+    listener = listener or Listener()
+    opened = Run(run)
+    bundle = Bundle.load(opened.folder)
+    with relayed_warnings(listener):
+        catalog = _catalog(opened, data)
+    part = split or _default_part(catalog)
+    rows = np.arange(len(catalog)) if part == EVERYTHING else catalog.rows(part)
+    if not len(rows):
+        found = [name for name in ("train", "val", "test") if len(catalog.rows(name))]
+        raise DataError(f"{catalog.name} has no {part} part", f"Choose one with --split: {', '.join(found)}.")
+    catalog = _with_classes_of(bundle, catalog, rows)
+    logits, readable, unreadable = _answers(bundle, catalog, rows, listener)
+    if len(unreadable):
+        names = first_few(unreadable)
+        listener.warn(f"{len(unreadable):,} of {len(rows):,} images cannot be read and are left out: {names}")
+    looks = _count_look(catalog.digest("test")) if part == "test" else None
+    return write_evaluation(opened, part, catalog, readable, logits, looks=looks, unreadable=unreadable)
+
+
+def write_evaluation(
+    run: Run,
+    part: str,
+    catalog: Catalog,
+    rows: NDArray[np.int64],
+    logits: NDArray[np.float32],
+    *,
+    looks: int | None = None,
+    unreadable: Sequence[str] = (),
+) -> Evaluation:
+    """Score logits (len(rows), K) and write scores.json and predictions.csv."""
+    labels = catalog.labels[rows]
+    folder = run.evaluation(part)
+    result = Evaluation(
+        part,
+        scores(logits, labels),
+        len(rows),
+        confused_pairs(logits, labels, catalog.classes),
+        looks,
+        tuple(unreadable),
+        folder,
+    )
+    write_json(folder / "scores.json", result.as_dict())
+    probabilities = softmax(logits.astype(np.float64), axis=1)
+    best = probabilities.argmax(1)
+    write_table(
+        folder / "predictions.csv",
+        ["path", "label", "predicted", "probability", "correct", "label_probability"],
+        (
+            (
+                catalog.paths[row],
+                catalog.classes[label],
+                catalog.classes[guess],
+                f"{p[guess]:.6f}",
+                int(label == guess),
+                f"{p[label]:.6f}",
+            )
+            for row, label, guess, p in zip(rows, labels, best, probabilities, strict=True)
+        ),
+    )
+    return result
+
+
+def _catalog(run: Run, data: Path | str | Catalog | None) -> Catalog:
+    """The data to score; the run's own data is split as it was in training."""
+    known = run.data()
+    if data is None:
+        if not known:
+            raise RunError(f"{run.folder} does not say what it was trained on", "Name the data: evaluate RUN DATA.")
+        data = known["source"]
+    catalog = data if isinstance(data, Catalog) else read(data)
+    if not known or str(catalog.root) != known.get("root") or len(catalog) != known.get("num_images"):
+        return catalog
+    parts = run.splits()
+    return replace(
+        catalog,
+        splits=np.array([parts.get(path, own) for path, own in zip(catalog.paths, catalog.splits, strict=True)], "<U5"),
+    )
+
+
+def _default_part(catalog: Catalog) -> str:
+    return EVERYTHING if (catalog.splits == "").all() else "test"
+
+
+def _with_classes_of(bundle: Bundle, catalog: Catalog, rows: NDArray[np.int64]) -> Catalog:
+    """Labels renumbered as the bundle knows them."""
+    used = sorted({catalog.classes[label] for label in catalog.labels[rows]})
+    unknown = [name for name in used if name not in set(bundle.classes)]
+    if unknown:
+        raise DataError(
+            f"{len(unknown)} of {len(used)} classes in {catalog.name} are unknown to the model: {first_few(unknown)}",
+            nearest(unknown[0], bundle.classes),
+        )
+    index = {name: k for k, name in enumerate(bundle.classes)}
+    renumbered = np.array([index.get(name, -1) for name in catalog.classes], np.int64)
+    return replace(catalog, classes=bundle.classes, labels=renumbered[catalog.labels], taxonomy=bundle.taxonomy)
+
+
+def _answers(
+    bundle: Bundle, catalog: Catalog, rows: NDArray[np.int64], listener: Listener
+) -> tuple[NDArray[np.float32], NDArray[np.int64], list[str]]:
+    """Logits of the rows that can be read, those rows, and the paths of the others."""
+    view, side = bundle.view, short_side(bundle.images)
+    readable: list[int] = []
+    unreadable: list[str] = []
+
+    def views() -> Iterator[Tensor]:
+        with listener.progress("Answering") as tick:
+            for done, row in enumerate(rows):
+                try:
+                    pixels = decode(catalog.file(int(row)), short_side=side).pixels
+                except ImageError:
+                    unreadable.append(catalog.paths[row])
+                else:
+                    readable.append(int(row))
+                    yield view(pixels)
+                tick(done + 1, len(rows))
+
+    outputs = infer(bundle.method, stacked(views(), 32))
+    if not readable:
+        raise DataError(f"None of the {len(rows):,} images can be read", f"Check {catalog.file(int(rows[0]))}.")
+    return outputs.logits, np.array(readable), unreadable
+
+
+def _count_look(digest: str) -> int:
+    """One more look at this test part; two processes at once do not lose one."""
+    path = make_folder(cache_folder()) / "looks.json"
+    with (path.with_suffix(".lock")).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            counts = read_json(path)
+        except (OSError, ValueError):
+            counts = {}
+        counts[digest] = counts.get(digest, 0) + 1
+        write_json(path, counts)
+    return int(counts[digest])

@@ -1,0 +1,208 @@
+"""One fit: from weights and rows to a trained method, in sittings of any length."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.special import log_softmax
+
+from fieldmark.augment.image import (
+    ImageAugment,
+    View,
+    evaluation_view,
+    flip_keeps_meaning,
+    mirror_permutation,
+    training_view,
+)
+from fieldmark.bundle import build_method, evaluation_square
+from fieldmark.commands.listener import Listener
+from fieldmark.commands.prepare import Prepared
+from fieldmark.data.loader import Augmentation, Samples, Schedule, derive_seed, evaluation_batches
+from fieldmark.errors import RecipeError
+from fieldmark.model.inference import Outputs, infer
+from fieldmark.model.method import Method
+from fieldmark.recipe import Recipe
+from fieldmark.run import Machine, Run
+from fieldmark.training.loop import Progress, refresh_batchnorm, train_steps
+from fieldmark.training.optimizer import build_optimizer
+from fieldmark.training.probe import fit_linear_head
+from fieldmark.training.state import TrainingState
+
+__all__ = ["Fit", "Stopped"]
+
+_INITIAL = 4  # the stream of the first weights
+
+
+class Stopped(Exception):
+    """The user asked to stop; everything up to the last step is saved."""
+
+    def __init__(self, progress: Progress) -> None:
+        super().__init__(f"stopped after step {progress.step} of {progress.num_steps}")
+        self.progress = progress
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What one fit works with."""
+
+    run: Run
+    recipe: Recipe
+    machine: Machine
+    data: Prepared
+    listener: Listener
+    name: str = "model"
+    """"model", or "fold 0" … of a cross-fit."""
+
+    def train(self, rows: NDArray[np.int64], validation: NDArray[np.int64]) -> Method:
+        """Learn from `rows`; `validation` is looked at after each epoch and decides nothing."""
+        torch.set_num_threads(self.machine.threads)
+        torch.manual_seed(derive_seed(self.recipe.seed, _INITIAL))
+        recipe = self.recipe
+        method = build_method(recipe.backbone, recipe.method, recipe.images, len(self.data.catalog.classes))
+        method.to(torch.device(self.machine.device), memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if recipe.train.solver == "logistic":
+            return self._probe(method, rows)
+        return self._descend(method, rows, validation)
+
+    def outputs(self, method: Method, rows: NDArray[np.int64], *, precision: str = "fp32") -> Outputs:
+        """Answers for `rows` of the catalogue, in order."""
+        view = evaluation_square(self.recipe.images, method.backbone.normalization.interpolation)
+        return infer(method, evaluation_batches(self.data.pixels, rows, view), precision=precision)
+
+    def _probe(self, method: Method, rows: NDArray[np.int64]) -> Method:
+        head = getattr(method, "head", None)
+        if not isinstance(head, torch.nn.Linear):
+            raise RecipeError(
+                f"train.solver = 'logistic' fits a linear head, and the method {self.recipe.method.name!r} has none",
+                "Use method.name = 'transfer' or train.solver = 'gradient'.",
+            )
+        self.listener.note(f"Computing features of {len(rows):,} images")
+        features = self.outputs(method, rows).embedding
+        catalog = self.data.catalog
+        fitted = fit_linear_head(
+            features, catalog.labels[rows], self.data.units[rows], len(catalog.classes), seed=self.recipe.seed
+        )
+        self.listener.note(f"C = {fitted.strength:g} (cross-validated accuracy {fitted.accuracy:.1%})")
+        with torch.no_grad():
+            head.weight.copy_(torch.from_numpy(fitted.weight))
+            head.bias.copy_(torch.from_numpy(fitted.bias))
+        return method.eval()
+
+    def _descend(self, method: Method, rows: NDArray[np.int64], validation: NDArray[np.int64]) -> Method:
+        recipe, train = self.recipe, self.recipe.train
+        size = method.backbone.fixed_size or recipe.images.train_size
+        interpolation = method.backbone.normalization.interpolation
+        augmentation = _augmentation(recipe, self.data, size, interpolation)
+        samples = Samples(self.data.catalog, self.data.pixels, augmentation, recipe.seed)
+        schedule = Schedule(rows, train.batch_size, train.epochs, recipe.seed)
+        optimizer = build_optimizer(method, train)
+        state = TrainingState.begin(method, optimizer, ema=train.ema, num_steps=schedule.num_steps)
+        path = self.run.checkpoint(self.name)
+        if path.is_file():
+            state.restore(path)
+            self.listener.note(f"Going on after step {state.step} of {schedule.num_steps}")
+        steps = train_steps(
+            state, samples, schedule, recipe, precision=self.machine.precision, workers=self.machine.workers
+        )
+        title = "Training" if self.name == "model" else f"Training {self.name}"
+        with self.listener.stoppable() as stop_asked, self.listener.progress(title) as tick:
+            for progress in steps:
+                tick(progress.step, schedule.num_steps, note=f"{progress.images_per_second:.0f} images/s")
+                stop = stop_asked()
+                if (
+                    stop
+                    or progress.ends_epoch
+                    or (train.checkpoint_steps and progress.step % train.checkpoint_steps == 0)
+                ):
+                    state.save(path)
+                if progress.ends_epoch:
+                    self._report(state, progress, validation)
+                if stop and progress.step < schedule.num_steps:
+                    raise Stopped(progress)
+        shipped = state.shipped
+        if train.refresh_batchnorm:
+            refresh_batchnorm(shipped, samples, schedule, seed=recipe.seed, precision=self.machine.precision)
+        return shipped.eval()
+
+    def _report(self, state: TrainingState, progress: Progress, validation: NDArray[np.int64]) -> None:
+        """One line for the epoch that has just ended."""
+        epochs = self.recipe.train.epochs
+        line = {
+            "fit": self.name,
+            "epoch": progress.epoch + 1,
+            "step": progress.step,
+            "loss": round(progress.loss, 4),
+            "seconds": round(state.seconds, 1),
+        }
+        text = f"epoch {progress.epoch + 1}/{epochs}  loss {progress.loss:.3f}"
+        if len(validation):
+            outputs = self.outputs(state.shipped, validation, precision=self.machine.precision)
+            labels = self.data.catalog.labels[validation]
+            accuracy = float((outputs.logits.argmax(1) == labels).mean())
+            nll = float(-log_softmax(outputs.logits, axis=1)[np.arange(len(labels)), labels].mean())
+            line |= {"val_top1": round(accuracy, 4), "val_nll": round(nll, 4)}
+            text += f"  validation {accuracy:.1%} (nll {nll:.3f})"
+        self.run.log(line)
+        self.listener.note(f"{text}  {progress.images_per_second:.0f} images/s")
+
+
+def _augmentation(recipe: Recipe, data: Prepared, size: int, interpolation: str) -> Augmentation:
+    """What training images go through."""
+    names = data.catalog.keypoint_names
+    chosen = recipe.augment
+    flip = flip_keeps_meaning(data.catalog.classes) if chosen.flip == "auto" else chosen.flip
+    options = ImageAugment(
+        min_scale=chosen.min_scale, flip=flip, color=chosen.color, trivial=chosen.trivial, erasing=chosen.erasing
+    )
+    if not chosen.crop:
+        images = recipe.images
+        return partial(_plain_view, size=size, crop=images.crop, whole=images.whole, interpolation=interpolation)
+    return partial(
+        _random_view,
+        size=size,
+        options=options,
+        mirror=mirror_permutation(names) if names else None,
+        interpolation=interpolation,
+    )
+
+
+def _random_view(
+    pixels: NDArray[np.uint8],
+    seed: int,
+    box: NDArray[np.float32] | None,
+    keypoints: NDArray[np.float32] | None,
+    *,
+    size: int,
+    options: ImageAugment,
+    mirror: NDArray[np.int64] | None,
+    interpolation: str,
+) -> View:
+    return training_view(
+        pixels,
+        size=size,
+        options=options,
+        seed=seed,
+        box=box,
+        keypoints=keypoints,
+        mirror=mirror,
+        interpolation=interpolation,
+    )
+
+
+def _plain_view(
+    pixels: NDArray[np.uint8],
+    seed: int,
+    box: NDArray[np.float32] | None,
+    keypoints: NDArray[np.float32] | None,
+    *,
+    size: int,
+    crop: float,
+    whole: bool,
+    interpolation: str,
+) -> View:
+    """The evaluation view; its box and key points are not asked for by any method that trains without crops."""
+    return View(evaluation_view(pixels, size=size, crop=crop, whole=whole, interpolation=interpolation), None, None)

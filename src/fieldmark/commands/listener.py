@@ -1,0 +1,48 @@
+"""What a command tells while it works. The command line draws bars; a notebook may listen in silence."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from fieldmark.data.splits import DataWarning
+
+__all__ = ["Listener", "Tick", "relayed_warnings"]
+
+Tick = Callable[..., None]
+"""(done, total, note="") → None."""
+
+
+class Listener:
+    """Hears what happens; this one keeps silent."""
+
+    def note(self, text: str) -> None:
+        """Something worth a line."""
+
+    def warn(self, text: str) -> None:
+        """Something that should be known."""
+        warnings.warn(text, DataWarning, stacklevel=3)
+
+    @contextmanager
+    def progress(self, title: str) -> Iterator[Tick]:
+        """A stage with countable steps."""
+        yield lambda done, total, note="": None
+
+    @contextmanager
+    def stoppable(self) -> Iterator[Callable[[], bool]]:
+        """While this lasts, a request to stop is kept until the work asks for it."""
+        yield lambda: False
+
+
+@contextmanager
+def relayed_warnings(listener: Listener) -> Iterator[None]:
+    """Turn DataWarnings into `listener.warn`; others go their usual way."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", DataWarning)
+        yield
+    for warning in caught:
+        if issubclass(warning.category, DataWarning):
+            listener.warn(str(warning.message))
+        else:
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)

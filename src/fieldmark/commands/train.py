@@ -1,0 +1,162 @@
+"""Train: data and a recipe → a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fieldmark.augment.mixing import KINDS
+from fieldmark.bundle import Bundle
+from fieldmark.commands.evaluate import write_evaluation
+from fieldmark.commands.fit import Fit
+from fieldmark.commands.listener import Listener
+from fieldmark.commands.prepare import prepare
+from fieldmark.data.catalog import Catalog
+from fieldmark.data.splits import folds
+from fieldmark.errors import RecipeError, RunError, nearest
+from fieldmark.model.backbone import check_backbone
+from fieldmark.model.inference import Outputs
+from fieldmark.model.method import METHODS, Method
+from fieldmark.recipe import Recipe, load_recipe
+from fieldmark.run import Machine, Run
+from fieldmark.training.optimizer import OPTIMIZERS
+
+__all__ = ["resolve_recipe", "train"]
+
+
+def resolve_recipe(
+    recipe: str | Recipe = "finetune",
+    *,
+    backbone: str | None = None,
+    weights: str | None = None,
+    overrides: Iterable[str] = (),
+) -> Recipe:
+    """The recipe with the user's changes, every name in it checked. Raises RecipeError before any data is read."""
+    resolved = load_recipe(recipe) if isinstance(recipe, str) else recipe
+    if backbone is not None or weights is not None:
+        changes = {"name": backbone, "weights": weights}
+        named = resolved.backbone.model_copy(update={k: v for k, v in changes.items() if v is not None})
+        resolved = resolved.model_copy(update={"backbone": named})
+    resolved = resolved.with_overrides(overrides)
+    options = METHODS.complete(resolved.method.name, resolved.method.options)
+    OPTIMIZERS.get(resolved.train.optimizer)
+    if resolved.augment.mix not in KINDS:
+        raise RecipeError(f"There is no mix {resolved.augment.mix!r}", nearest(resolved.augment.mix, KINDS))
+    check_backbone(resolved.backbone)
+    plan = resolved.train
+    if plan.head_epochs >= plan.epochs and plan.solver == "gradient":
+        raise RecipeError(
+            f"train.head_epochs = {plan.head_epochs} leaves nothing of train.epochs = {plan.epochs}",
+            "Give more epochs or fewer head epochs.",
+        )
+    method = resolved.method.model_copy(update={"__pydantic_extra__": options})
+    return resolved.model_copy(update={"method": method})
+
+
+def train(
+    data: Path | str | Catalog,
+    recipe: str | Recipe | None = None,
+    *,
+    out: Path | str,
+    backbone: str | None = None,
+    weights: str | None = None,
+    overrides: Sequence[str] = (),
+    resume: bool = False,
+    listener: Listener | None = None,
+) -> Run:
+    """Train a classifier on `data` and write it to `out`. The test part is not learnt from, selected on or scored.
+
+    The recipe is "finetune" unless given. With `resume`, a run that was stopped goes on where it was, by its own
+    recipe; where there is none yet, it begins, so that one command can be repeated until it is done. Raises
+    FieldmarkError, and `Stopped` when the listener asks to stop.
+    """
+    listener = listener or Listener()
+
+    if resume and Run(out).exists:
+        run = Run.open(out)
+        resolved, machine = run.recipe(), run.machine()
+        if recipe or backbone or weights or overrides:
+            _check_same(
+                resolved,
+                resolve_recipe(recipe or "finetune", backbone=backbone, weights=weights, overrides=overrides),
+                run,
+            )
+        if run.is_finished:
+            listener.note(f"{run.folder} is finished already")
+            return run
+    else:
+        resolved = resolve_recipe(recipe or "finetune", backbone=backbone, weights=weights, overrides=overrides)
+        machine = Machine.decide(resolved)
+        run = Run.create(Path(out), resolved, machine)
+    prepared = prepare(data, resolved, listener)
+    source = data.root if isinstance(data, Catalog) else data
+    run.write_data(source, prepared.catalog)
+    fit = Fit(run, resolved, machine, prepared, listener)
+    rows, validation = prepared.catalog.rows("train"), prepared.catalog.rows("val")
+    if resolved.protocol == "crossfit":
+        rows, validation = np.sort(np.concatenate([rows, validation])), validation[:0]
+        _cross_fit(fit, rows)
+    method = fit.train(rows, validation)
+    if len(validation):
+        write_evaluation(run, "val", prepared.catalog, validation, fit.outputs(method, validation).logits)
+    # last, since a bundle is what makes a run finished
+    _bundle(fit, method, len(rows)).save(run.bundle)
+    listener.note(f"Saved {run.bundle}")
+    return run
+
+
+def _check_same(begun: Recipe, asked: Recipe, run: Run) -> None:
+    """A resume goes on with the recipe that the run began with."""
+    if begun != asked:
+        before, now = begun.model_dump(), asked.model_dump()
+        different = ", ".join(key for key in before if before[key] != now[key])
+        raise RunError(
+            f"{run.folder} began with another recipe: {different} differ",
+            "Leave the options away to go on as it began, or start a new run with another --out.",
+        )
+
+
+def _cross_fit(fit: Fit, rows: NDArray[np.int64]) -> None:
+    """Answer every training row by a model that has not seen it (out-of-fold predictions)."""
+    prepared, recipe = fit.data, fit.recipe
+    catalog = prepared.catalog
+    pooled = replace(catalog, splits=np.where(catalog.splits == "val", "train", catalog.splits))
+    fold_of = folds(pooled, k=recipe.folds, clusters=prepared.clusters, seed=recipe.seed)
+    logits = np.zeros((len(rows), len(catalog.classes)), np.float32)
+    for fold in range(recipe.folds):
+        held = fold_of[rows] == fold
+        logits[held] = _fold_outputs(replace(fit, name=f"fold {fold}"), rows[~held], rows[held]).logits
+    write_evaluation(fit.run, "crossfit", catalog, rows, logits)
+
+
+def _fold_outputs(fit: Fit, rows: NDArray[np.int64], held: NDArray[np.int64]) -> Outputs:
+    return fit.outputs(fit.train(rows, held[:0]), held)
+
+
+def _bundle(fit: Fit, method: Method, num_images: int) -> Bundle:
+    recipe, catalog = fit.recipe, fit.data.catalog
+    return Bundle(
+        method,
+        catalog.classes,
+        recipe.images,
+        recipe.backbone,
+        recipe.method,
+        catalog.taxonomy,
+        {
+            "fieldmark": metadata.version("fieldmark"),
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            "data": catalog.name,
+            "images": num_images,
+            "protocol": recipe.protocol,
+            "seed": recipe.seed,
+            "weights": recipe.backbone.weights,
+            "license": method.backbone.license,
+            "calibrated": False,
+        },
+    )

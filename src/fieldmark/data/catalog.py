@@ -1,0 +1,108 @@
+"""`Catalog`: the table of samples that every reader produces and every later stage consumes.
+
+Shapes: N samples, K classes, P key points.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["SPLITS", "Catalog", "Split"]
+
+Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Catalog:
+    """Samples, the names of their classes and the taxonomy above them.
+
+    All per-sample fields have length N and stand in the same order. Coordinates are pixels of the upright
+    original image (EXIF orientation applied).
+    """
+
+    name: str
+    root: Path
+    """Absolute folder that `paths` are relative to."""
+    paths: tuple[str, ...]
+    """(N) with forward slashes, relative to `root`."""
+    labels: NDArray[np.int64]
+    """(N,) index into `classes`."""
+    classes: tuple[str, ...]
+    """(K) in official order where there is one, else sorted naturally."""
+    splits: NDArray[np.str_]
+    """(N,) "train", "val", "test", or "" where the data does not say."""
+    groups: NDArray[np.str_]
+    """(N,) what must stay together (burst, patient, individual); "" where a sample stands alone."""
+    boxes: NDArray[np.float32] | None = None
+    """(N, 4) x, y, width, height; NaN where a sample has none."""
+    keypoint_names: tuple[str, ...] = ()
+    keypoints: NDArray[np.float32] | None = None
+    """(N, P, 3) x, y, visible (0 or 1); NaN coordinates where there is none."""
+    taxonomy: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Level name → the name of each class at that level (K), the finest level first: {"genus": …, "family": …}."""
+    attributes: Mapping[str, NDArray[np.str_]] = field(default_factory=dict)
+    """Attribute name → its value for each sample (N,), "" where unknown."""
+
+    def __post_init__(self) -> None:
+        n = len(self.paths)
+        assert len(self.labels) == len(self.splits) == len(self.groups) == n
+        assert self.boxes is None or self.boxes.shape == (n, 4)
+        assert self.keypoints is None or self.keypoints.shape == (n, len(self.keypoint_names), 3)
+        assert all(len(names) == len(self.classes) for names in self.taxonomy.values())
+        assert all(len(values) == n for values in self.attributes.values())
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __repr__(self) -> str:
+        parts = [f"{len(self):,} images", f"{len(self.classes):,} classes"]
+        counts = [f"{int((self.splits == split).sum()):,} {split}" for split in SPLITS if (self.splits == split).any()]
+        parts.append(" / ".join(counts) if counts else "not split")
+        if self.taxonomy:
+            parts.append("taxonomy " + " < ".join(self.taxonomy))
+        if self.boxes is not None:
+            parts.append("boxes")
+        if self.keypoints is not None:
+            parts.append(f"{len(self.keypoint_names)} key points")
+        if self.attributes:
+            parts.append(f"{len(self.attributes)} attributes")
+        return f"Catalog({self.name!r}: {', '.join(parts)})"
+
+    @property
+    def is_split(self) -> bool:
+        """Whether every sample belongs to a part."""
+        return bool((self.splits != "").all())
+
+    def file(self, row: int) -> Path:
+        """The file of sample `row`."""
+        return self.root / self.paths[row]
+
+    def rows(self, split: str) -> NDArray[np.int64]:
+        """The rows of one part, in catalogue order."""
+        return np.flatnonzero(self.splits == split)
+
+    def select(self, rows: NDArray[np.int64]) -> Self:
+        """A catalogue of these rows; classes and taxonomy stay as they are."""
+        return replace(
+            self,
+            paths=tuple(self.paths[row] for row in rows),
+            labels=self.labels[rows],
+            splits=self.splits[rows],
+            groups=self.groups[rows],
+            boxes=None if self.boxes is None else self.boxes[rows],
+            keypoints=None if self.keypoints is None else self.keypoints[rows],
+            attributes={name: values[rows] for name, values in self.attributes.items()},
+        )
+
+    def digest(self, split: str) -> str:
+        """A hash of one part's paths and class names, whatever the order: it identifies a test part across runs."""
+        lines = sorted(f"{self.paths[row]}\t{self.classes[self.labels[row]]}" for row in self.rows(split))
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]

@@ -1,0 +1,164 @@
+"""The deterministic loader.
+
+The order of samples is a pure function of (seed, epoch), a sample's augmentation of (seed, epoch, sample). So no
+generator state is saved, the number of workers changes nothing, and training can be taken up at any step.
+
+Shapes: B images of S × S pixels, P key points.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from fieldmark.data.catalog import Catalog
+from fieldmark.data.decode import Decoded
+
+__all__ = ["Pixels", "Sampled", "Samples", "Schedule", "derive_seed", "evaluation_batches", "training_batches"]
+
+
+class Pixels(Protocol):
+    """Anything that answers a row with its decoded pixels, such as `cache.PixelStore`."""
+
+    def __getitem__(self, row: int) -> Decoded: ...
+
+
+class Sampled(NamedTuple):
+    """One batch as it leaves the loader."""
+
+    images: Tensor
+    """uint8 (B, 3, S, S)."""
+    labels: Tensor
+    """(B,) int64."""
+    rows: Tensor
+    """(B,) int64."""
+    boxes: Tensor | None
+    keypoints: Tensor | None
+
+
+class ViewLike(Protocol):
+    """What an augmentation returns for one image; see `augment.image.View`."""
+
+    @property
+    def image(self) -> Tensor: ...
+    @property
+    def box(self) -> Tensor | None: ...
+    @property
+    def keypoints(self) -> Tensor | None: ...
+
+
+Augmentation = Callable[
+    [NDArray[np.uint8], int, NDArray[np.float32] | None, NDArray[np.float32] | None],
+    ViewLike,
+]
+"""(pixels, seed, box, key points) → view."""
+
+
+def derive_seed(*keys: int) -> int:
+    """A well-mixed 63-bit seed from a tuple of small integers."""
+    return int(np.random.SeedSequence(keys).generate_state(1, np.uint64)[0] >> 1)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Which rows make up which step. Steps count through the whole training."""
+
+    rows: NDArray[np.int64]
+    batch_size: int
+    epochs: int
+    seed: int
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Full batches only: a last batch of one or two would upset BatchNorm. Each epoch leaves out others."""
+        return max(1, len(self.rows) // self.batch_size)
+
+    @property
+    def num_steps(self) -> int:
+        return self.epochs * self.steps_per_epoch
+
+    def batch(self, step: int) -> list[tuple[int, int]]:
+        """The (epoch, row) pairs of one step."""
+        epoch, index = divmod(step, self.steps_per_epoch)
+        order = np.random.Generator(np.random.PCG64(derive_seed(self.seed, epoch))).permutation(self.rows)
+        chosen = order[index * self.batch_size : (index + 1) * self.batch_size]
+        return [(epoch, int(row)) for row in chosen]
+
+
+class Samples(Dataset[tuple[Tensor, int, int, Tensor | None, Tensor | None]]):
+    """(epoch, row) → one augmented sample."""
+
+    def __init__(self, catalog: Catalog, pixels: Pixels, augmentation: Augmentation, seed: int) -> None:
+        self.catalog = catalog
+        self.pixels = pixels
+        self.augmentation = augmentation
+        self.seed = seed
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int, int, Tensor | None, Tensor | None]:
+        epoch, row = key
+        decoded = self.pixels[row]
+        scale = np.float32(decoded.pixels.shape[1] / decoded.size[0])
+        box = None if self.catalog.boxes is None else self.catalog.boxes[row] * scale
+        points = None
+        if self.catalog.keypoints is not None:
+            points = self.catalog.keypoints[row] * np.array([scale, scale, 1], np.float32)
+        view = self.augmentation(decoded.pixels, derive_seed(self.seed, epoch, row), box, points)
+        return view.image, int(self.catalog.labels[row]), row, view.box, view.keypoints
+
+
+def _collate(samples: list[tuple[Tensor, int, int, Tensor | None, Tensor | None]]) -> Sampled:
+    images, labels, rows, boxes, points = zip(*samples, strict=True)
+    return Sampled(
+        torch.stack(images),
+        torch.tensor(labels),
+        torch.tensor(rows),
+        None if boxes[0] is None else torch.stack(boxes),
+        None if points[0] is None else torch.stack(points),
+    )
+
+
+def training_batches(
+    samples: Samples, schedule: Schedule, *, first_step: int = 0, workers: int = 0
+) -> Iterator[Sampled]:
+    """The batches of steps `first_step`, `first_step` + 1, … to the end of the schedule."""
+    steps = (schedule.batch(step) for step in range(first_step, schedule.num_steps))
+    return _batches(samples, steps, workers)
+
+
+def evaluation_batches(
+    pixels: Pixels,
+    rows: NDArray[np.int64],
+    view: Callable[[NDArray[np.uint8]], Tensor],
+    *,
+    batch_size: int = 64,
+) -> Iterator[Tensor]:
+    """uint8 (B, 3, S, S) of `rows`, in order."""
+    for start in range(0, len(rows), batch_size):
+        yield torch.stack([view(pixels[int(row)].pixels) for row in rows[start : start + batch_size]])
+
+
+def _batches(samples: Samples, steps: Iterable[list[tuple[int, int]]], workers: int) -> Iterator[Sampled]:
+    if workers == 0:
+        # DataLoader would draw a seed from the global generator, and its overhead shows on small images
+        for keys in steps:
+            yield _collate([samples[key] for key in keys])
+        return
+    yield from DataLoader(
+        samples,
+        batch_sampler=steps,
+        num_workers=workers,
+        collate_fn=_collate,
+        generator=torch.Generator().manual_seed(0),
+        worker_init_fn=_one_thread,
+    )
+
+
+def _one_thread(worker: int) -> None:
+    torch.set_num_threads(1)

@@ -1,0 +1,299 @@
+"""Train, validation and test parts, cut so that nothing that belongs together is parted.
+
+The atom is the *unit*: all samples that share a group or a cluster of near-duplicates, directly or through others.
+Units are dealt out largest first, each to the part where it lessens the squared distance from the wanted counts
+per class most (as scikit-learn's StratifiedGroupKFold does with variances), with two additions: every class is
+present in train, and a class of three or more units in every part. The second can be out of reach where units span
+several classes; the first is kept even then.
+
+Shapes: N samples, U units, K classes, P parts.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_array, csr_array
+from scipy.sparse.csgraph import connected_components
+
+from fieldmark.data.catalog import SPLITS, Catalog, Split
+from fieldmark.errors import DataError
+
+__all__ = [
+    "SPLIT_NAMES",
+    "DataWarning",
+    "DuplicateConflicts",
+    "counted",
+    "cut_validation",
+    "duplicate_conflicts",
+    "first_few",
+    "folds",
+    "split",
+    "units",
+]
+
+SPLIT_NAMES: dict[str, Split] = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "dev": "val",
+    "test": "test",
+    "testing": "test",
+}
+"""What a part may be called in a folder or a table, in any case."""
+
+_FILLED_FIRST: tuple[Split, ...] = ("train", "test", "val")
+_UNITS_FOR_VALIDATION = 3
+
+
+class DataWarning(UserWarning):
+    """Data can be used, but something about it should be known."""
+
+
+def first_few(names: Iterable[str], limit: int = 3) -> str:
+    """The first names of a list that may be long: "a, b, c and 17 more"."""
+    listed = list(names)
+    rest = f" and {len(listed) - limit:,} more" if len(listed) > limit else ""
+    return ", ".join(listed[:limit]) + rest
+
+
+def counted(number: int, noun: str) -> str:
+    """A number and what it counts: "1 image", "2,889 images"."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def split(
+    catalog: Catalog,
+    *,
+    clusters: NDArray[np.int64] | None = None,
+    seed: int,
+    fractions: tuple[float, float, float] = (0.70, 0.15, 0.15),
+) -> Catalog:
+    """Cut unsplit data into train, val and test, by class, never parting a group or a cluster.
+
+    `clusters` (N,) are the component ids of near-duplicates, `fractions` those of train, val and test. A class of
+    three or more units is in every part; of two, in train and test; of one, in train alone: a DataWarning counts
+    such classes. The result depends on the seed, the paths, labels, groups and clusters, not on the order of rows.
+    """
+    assert (catalog.splits == "").all(), "the data is already split"
+    assert abs(sum(fractions) - 1) < 1e-6
+    return _cut(catalog, np.arange(len(catalog)), clusters, seed, dict(zip(SPLITS, fractions, strict=True)))
+
+
+def cut_validation(
+    catalog: Catalog, *, clusters: NDArray[np.int64] | None = None, seed: int, fraction: float = 0.15
+) -> Catalog:
+    """Cut a val part from train, by the rules of `split`; test stays as it is.
+
+    A class gives to val only when it has three or more units in train. Raises DataError where there is no train part.
+    """
+    assert not (catalog.splits == "val").any(), "the data has a validation part"
+    return _cut(catalog, _train_rows(catalog), clusters, seed, {"train": 1 - fraction, "val": fraction})
+
+
+def folds(catalog: Catalog, *, k: int, clusters: NDArray[np.int64] | None = None, seed: int) -> NDArray[np.int64]:
+    """(N,) the fold, 0 … k - 1, of each train row, -1 for other rows; by class, never parting a group or a cluster.
+
+    A class of two or more units is in at least two folds, so that every fold's model has seen it (as far as units of
+    several classes allow). Raises DataError where train has fewer than `k` units.
+    """
+    assert k >= 2
+    rows = _train_rows(catalog)
+    pool = catalog.select(rows)
+    unit = units(pool, None if clusters is None else clusters[rows])
+    counts = _counts(unit, pool)
+    if counts.shape[0] < k:
+        raise DataError(
+            f"{k} folds need at least {k} groups of images in train, but {catalog.name} has {counts.shape[0]}",
+            "Use fewer folds, or give groups that are smaller.",
+        )
+    part = _deal(counts, np.full(k, 1 / k), [tuple(range(k))] * len(catalog.classes), np.random.default_rng(seed))
+    fold = np.full(len(catalog), -1, dtype=np.int64)
+    fold[rows] = part[unit]
+    return fold
+
+
+@dataclass(frozen=True)
+class DuplicateConflicts:
+    """Clusters of near-duplicates that contradict the parts or the labels, each as its rows in the catalogue."""
+
+    across_splits: tuple[tuple[int, ...], ...]
+    """The same photograph in two parts: what is learnt from one is tested on the other."""
+    across_labels: tuple[tuple[int, ...], ...]
+    """The same photograph under two labels: one of them is wrong."""
+
+    def __bool__(self) -> bool:
+        return bool(self.across_splits or self.across_labels)
+
+    def describe(self, catalog: Catalog) -> str:
+        """One line that counts the conflicts, with an example of each; "" where there are none."""
+        parts, labels = catalog.splits.tolist(), [catalog.classes[label] for label in catalog.labels]
+        phrases = []
+        for clusters, kind, values in (
+            (self.across_splits, "in two parts", parts),
+            (self.across_labels, "under two labels", labels),
+        ):
+            if clusters:
+                first, *others = (row for row in clusters[0] if values[row])
+                other = next(row for row in others if values[row] != values[first])
+                example = f"{catalog.paths[first]} ({values[first]}) and {catalog.paths[other]} ({values[other]})"
+                phrases.append(f"{counted(len(clusters), 'photograph')} {kind}, such as {example}")
+        return "; ".join(phrases)
+
+
+def duplicate_conflicts(catalog: Catalog, clusters: NDArray[np.int64]) -> DuplicateConflicts:
+    """The clusters (N,) whose members lie in different parts, or carry different labels."""
+    parts = np.searchsorted(np.sort(np.array(SPLITS)), catalog.splits)
+    parts[catalog.splits == ""] = -1
+    return DuplicateConflicts(_disagreeing(clusters, parts), _disagreeing(clusters, catalog.labels))
+
+
+def _disagreeing(clusters: NDArray[np.int64], values: NDArray[np.int64]) -> tuple[tuple[int, ...], ...]:
+    """The rows of each cluster with more than one of the values ≥ 0."""
+    known = np.flatnonzero(values >= 0)
+    pairs = np.unique(np.stack([clusters[known], values[known]], axis=1), axis=0)
+    ids, num_values = np.unique(pairs[:, 0], return_counts=True)
+    mixed = ids[num_values > 1]
+    rows = np.flatnonzero(np.isin(clusters, mixed))
+    rows = rows[np.argsort(clusters[rows], kind="stable")]
+    starts = np.searchsorted(clusters[rows], mixed)
+    return tuple(tuple(int(row) for row in part) for part in np.split(rows, starts[1:])) if len(mixed) else ()
+
+
+def _train_rows(catalog: Catalog) -> NDArray[np.int64]:
+    rows = catalog.rows("train")
+    if not len(rows):
+        raise DataError(f"{catalog.name} has no training images", "Give it a train part, or leave it unsplit.")
+    return rows
+
+
+def _cut(
+    catalog: Catalog,
+    rows: NDArray[np.int64],
+    clusters: NDArray[np.int64] | None,
+    seed: int,
+    fractions: dict[Split, float],
+) -> Catalog:
+    """The catalogue with `rows` dealt out to parts."""
+    parts = [part for part in _FILLED_FIRST if fractions.get(part, 0) > 0]
+    pool = catalog.select(rows)
+    unit = units(pool, None if clusters is None else clusters[rows])
+    counts = _counts(unit, pool)
+    num_units = np.bincount(counts.indices, minlength=len(catalog.classes))  # (K,)
+    wanted = [_wanted(parts, int(num)) for num in num_units]
+    part = _deal(counts, np.array([fractions[name] for name in parts]), wanted, np.random.default_rng(seed))
+    _fill_train(part, counts)
+    _warn_of_small_classes(catalog, num_units, parts)
+    splits = catalog.splits.astype("<U5")
+    splits[rows] = np.array(parts)[part[unit]]
+    return replace(catalog, splits=splits)
+
+
+def _wanted(parts: Sequence[Split], num_units: int) -> tuple[int, ...]:
+    """The parts that a class of so many units is in."""
+    if num_units >= _UNITS_FOR_VALIDATION:
+        return tuple(range(len(parts)))
+    return tuple(index for index, part in enumerate(parts[:num_units]) if part != "val")
+
+
+def units(catalog: Catalog, clusters: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
+    """(N,) what must stay together shares a number: the connected components of groups and clusters (N,).
+
+    Units are numbered in the order of their first paths, whatever the order of rows.
+    """
+    num = len(catalog)
+    grouped = np.flatnonzero(catalog.groups != "")
+    samples, knots = [grouped], [num + _numbered(catalog.groups[grouped])]
+    if clusters is not None:
+        samples.append(np.arange(num))
+        knots.append(2 * num + _numbered(clusters))
+    ends = np.concatenate(samples), np.concatenate(knots)
+    graph = coo_array((np.ones(len(ends[0]), bool), ends), shape=(3 * num, 3 * num))
+    _, component = connected_components(graph, directed=False)
+    by_path = sorted(range(num), key=catalog.paths.__getitem__)
+    _, first, inverse = np.unique(component[by_path], return_index=True, return_inverse=True)
+    numbers = np.empty(num, dtype=np.int64)
+    numbers[by_path] = _numbered(first)[inverse]
+    return numbers
+
+
+def _numbered(values: NDArray[Any]) -> NDArray[np.int64]:
+    """Each value's rank among the different ones."""
+    return np.unique(values, return_inverse=True)[1].astype(np.int64)
+
+
+def _counts(unit: NDArray[np.int64], catalog: Catalog) -> csr_array:
+    """The samples per unit and class (U, K)."""
+    shape = (int(unit.max()) + 1, len(catalog.classes))
+    entries = coo_array((np.ones(len(unit), np.int64), (unit, catalog.labels)), shape=shape)
+    return entries.tocsr()
+
+
+def _deal(
+    counts: csr_array, fractions: NDArray[np.float64], wanted: Sequence[tuple[int, ...]], rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """The part of each unit (U,), from the samples per unit and class (U, K) and the parts' fractions (P,).
+
+    `wanted[k]` are the parts that class k may be in; as long as its units suffice, it gets into each of them.
+    Plain lists, because a unit has few classes and there are few parts: 500,000 units take seconds.
+    """
+    sizes = counts.sum(axis=1)
+    # Largest first; equals class by class, so that what does not divide evenly goes where the whole lacks most.
+    order = np.lexsort((rng.permutation(len(sizes)), counts.indices[counts.indptr[:-1]], -sizes))
+    parts = range(len(fractions))
+    lacking = np.outer(counts.sum(axis=0), fractions).tolist()  # (K, P) samples still wanted
+    lacking_in_all = (sizes.sum() * fractions).tolist()
+    empty = [list(allowed) for allowed in wanted]
+    left = np.bincount(counts.indices, minlength=counts.shape[1]).tolist()  # (K,) units not dealt out yet
+    starts, classes, samples = counts.indptr.tolist(), counts.indices.tolist(), counts.data.tolist()
+    part = np.zeros(len(sizes), dtype=np.int64)
+    for unit in order.tolist():
+        contents = range(starts[unit], starts[unit + 1])
+        votes, gain = [0] * len(parts), [0.0] * len(parts)
+        for entry in contents:
+            label = classes[entry]
+            for choice in empty[label] if left[label] <= len(empty[label]) else wanted[label]:
+                votes[choice] += 1
+            for choice in parts:
+                gain[choice] += samples[entry] * lacking[label][choice]
+        best = max(zip(votes, gain, lacking_in_all, parts, strict=True))[3]
+        part[unit] = best
+        for entry in contents:
+            label = classes[entry]
+            left[label] -= 1
+            lacking[label][best] -= samples[entry]
+            lacking_in_all[best] -= samples[entry]
+            if best in empty[label]:
+                empty[label].remove(best)
+    return part
+
+
+def _fill_train(part: NDArray[np.int64], counts: csr_array) -> None:
+    """Move a class's smallest unit to train (part 0) where units of several classes left it with none there."""
+    sizes = counts.sum(axis=1)
+    by_class = counts.tocsc()
+    for label in range(counts.shape[1]):
+        units = by_class.indices[by_class.indptr[label] : by_class.indptr[label + 1]]
+        if len(units) and not (part[units] == 0).any():
+            part[units[np.argmin(sizes[units])]] = 0
+
+
+def _warn_of_small_classes(catalog: Catalog, num_units: NDArray[np.int64], parts: Sequence[Split]) -> None:
+    """Count the classes that are too small to be in every part."""
+    for number, things in ((1, "one independent image or group"), (2, "two independent images or groups")):
+        names = [catalog.classes[label] for label in np.flatnonzero(num_units == number)]
+        present = " and ".join(parts[index] for index in _wanted(parts, number))
+        if names:
+            warnings.warn(
+                f"{len(names):,} of {len(catalog.classes):,} classes have only {things} and are in {present} only: "
+                f"{first_few(names)}",
+                DataWarning,
+                stacklevel=4,
+            )

@@ -1,0 +1,201 @@
+"""How often a model is right and how well it knows it, each with a 95 % interval.
+
+Pure functions of logits and labels. An interval says how far the score would move with another sample of as many
+images; it says nothing about other training runs.
+
+Shapes: N images, K classes, R replicates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["ConfusedPair", "Score", "confused_pairs", "scores"]
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+NUM_BINS = 15
+_Z = 1.959964
+"""Of a 95 % interval."""
+
+
+@dataclass(frozen=True, repr=False)
+class Score:
+    """A figure and its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+    percent: bool = field(default=True, compare=False)
+    """Whether it is a share, printed as such."""
+
+    def __str__(self) -> str:
+        if self.percent:
+            return f"{100 * self.value:.1f} % ({100 * self.low:.1f}–{100 * self.high:.1f})"
+        return f"{self.value:.3f} ({self.low:.3f}–{self.high:.3f})"
+
+    def __repr__(self) -> str:
+        return f"Score({self})"
+
+    def as_dict(self) -> dict[str, float]:
+        """As written to scores.json."""
+        return {"value": self.value, "low": self.low, "high": self.high}
+
+
+def scores(
+    logits: NDArray[np.floating], labels: NDArray[np.integer], *, seed: int = 0, replicates: int = 1000
+) -> dict[str, Score]:
+    """The scores of one part; logits (N, K) finite, or log-probabilities; labels (N,).
+
+    - `top1`, `top5`: the label is the first, or among the first min(5, K). Of equal logits the lower class counts as
+      the higher, as argmax has it.
+    - `mean_class_accuracy`: mean over the classes that occur of the share of their images that are right.
+    - `nll`: mean negative log-likelihood in nats.
+    - `calibration_error`: expected calibration error of the top answer in 15 bins of equally many images
+      (Naeini et al. 2015; Nguyen & O'Connor 2015); images of equal confidence share a bin. Not corrected for bias:
+      with few images even a perfectly calibrated model shows some.
+
+    Intervals are percentiles over bootstrap replicates of the images (Efron 1979), with two repairs. Where all
+    are right no resample differs and the percentiles claim certainty, so the interval of an accuracy is never
+    narrower than Wilson's (1927) for N images. And a resample of a sample is calibrated worse than the sample, so
+    the replicates of the calibration error are shifted back to have its value as their mean.
+    """
+    images = _per_image(np.asarray(logits), np.asarray(labels))
+    count = len(images.label)
+    value = _measure(images, np.ones(count))
+    rng = np.random.default_rng(seed)
+    drawn = (np.bincount(rng.integers(count, size=count), minlength=count) for _ in range(replicates))
+    resampled = np.array([_measure(images, weights.astype(np.float64)) for weights in drawn])  # (R, 5)
+    resampled[:, 4] -= resampled[:, 4].mean() - value[4]
+    low, high = np.quantile(resampled.clip(0), [0.025, 0.975], axis=0)
+    wilson_low, wilson_high = _wilson(value[:3], count)
+    low[:3], high[:3] = np.minimum(low[:3], wilson_low), np.maximum(high[:3], wilson_high)
+    low, high = np.minimum(low, value), np.maximum(high, value)
+    return {
+        name: Score(float(value[at]), float(low[at]), float(high[at]), percent=name != "nll")
+        for at, name in enumerate(("top1", "top5", "mean_class_accuracy", "nll", "calibration_error"))
+    }
+
+
+class _PerImage(NamedTuple):
+    """All that the scores need to know of each image, each (N,)."""
+
+    label: Ints
+    top1: Floats
+    top5: Floats
+    nll: Floats
+    overconfidence: Floats
+    """Confidence minus right (1) or wrong (0)."""
+    bin: Ints
+
+
+def _per_image(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> _PerImage:
+    _check(logits, labels)
+    own = np.take_along_axis(logits, labels[:, None], axis=1)  # (N, 1)
+    before = (logits == own) & (np.arange(logits.shape[1]) < labels[:, None])
+    rank = (logits > own).sum(axis=1) + before.sum(axis=1)
+    top = logits.max(axis=1, keepdims=True).astype(np.float64)
+    total = np.exp(logits - top).sum(axis=1)
+    confidence = 1 / total
+    right = (rank == 0).astype(np.float64)
+    return _PerImage(
+        label=labels.astype(np.int64),
+        top1=right,
+        top5=(rank < 5).astype(np.float64),
+        nll=np.log(total) + (top - own)[:, 0],
+        overconfidence=confidence - right,
+        bin=_equal_mass_bins(confidence),
+    )
+
+
+def _check(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> None:
+    assert logits.ndim == 2, f"logits are {logits.shape}, not (N, K)"
+    assert labels.shape == logits.shape[:1], f"labels are {labels.shape} for logits {logits.shape}"
+    assert len(labels), "no images"
+    assert np.isfinite(logits).all(), "logits are not finite"
+    assert labels.min() >= 0
+    assert labels.max() < logits.shape[1]
+
+
+def _equal_mass_bins(confidence: Floats) -> Ints:
+    """(N,) bins of equally many images by rising confidence; equal ones go to the bin of the first of them."""
+    confidence = confidence.round(12)  # equal ones differ in the last digit where classes are summed in another order
+    first = np.searchsorted(np.sort(confidence), confidence, side="left")
+    return (first * NUM_BINS // len(confidence)).astype(np.int64)
+
+
+def _measure(images: _PerImage, weights: Floats) -> Floats:
+    """(5,) the scores when image i counts weights[i] times; the weights sum to N."""
+    of_class = np.bincount(images.label, weights)
+    right_of_class = np.bincount(images.label, weights * images.top1)
+    present = of_class > 0
+    over_in_bin = np.bincount(images.bin, weights * images.overconfidence)
+    total = weights.sum()
+    return np.array(
+        [
+            weights @ images.top1 / total,
+            weights @ images.top5 / total,
+            (right_of_class[present] / of_class[present]).mean(),
+            weights @ images.nll / total,
+            np.abs(over_in_bin).sum() / total,
+        ]
+    )
+
+
+def _wilson(share: Floats, count: int) -> tuple[Floats, Floats]:
+    """Wilson's score interval of a share of `count` images."""
+    spread = _Z * np.sqrt(share * (1 - share) / count + (_Z / (2 * count)) ** 2)
+    middle = share + _Z**2 / (2 * count)
+    scale = 1 + _Z**2 / count
+    return ((middle - spread) / scale).clip(0, 1), ((middle + spread) / scale).clip(0, 1)
+
+
+@dataclass(frozen=True)
+class ConfusedPair:
+    """Two classes that are taken for each other."""
+
+    first: str
+    second: str
+    first_as_second: int
+    """Images of `first` that were taken for `second`."""
+    second_as_first: int
+    num_first: int
+    """Images of `first`, whatever they were taken for."""
+    num_second: int
+
+    @property
+    def mistakes(self) -> int:
+        """Either way."""
+        return self.first_as_second + self.second_as_first
+
+    @property
+    def share(self) -> float:
+        """Mistakes within the pair, relative to its images."""
+        return self.mistakes / (self.num_first + self.num_second)
+
+
+def confused_pairs(
+    logits: NDArray[np.floating], labels: NDArray[np.integer], classes: Sequence[str], *, most: int = 10
+) -> list[ConfusedPair]:
+    """The pairs with most mistakes, then with the larger share of mistakes, then in class order.
+
+    logits (N, K), labels (N,), names of the K classes. Pairs without a mistake are left out.
+    """
+    _check(logits, labels)
+    assert len(classes) == logits.shape[1]
+    taken = logits.argmax(axis=1)
+    wrong = taken != labels
+    mistakes, times = np.unique(np.stack([labels[wrong], taken[wrong]], axis=1), axis=0, return_counts=True)
+    count = {(int(label), int(answer)): int(n) for (label, answer), n in zip(mistakes, times, strict=True)}
+    number = np.bincount(labels, minlength=len(classes))
+    pairs = [
+        ConfusedPair(classes[a], classes[b], count.get((a, b), 0), count.get((b, a), 0), int(number[a]), int(number[b]))
+        for a, b in sorted({(min(pair), max(pair)) for pair in count})
+    ]
+    return sorted(pairs, key=lambda pair: (-pair.mistakes, -pair.share))[:most]

@@ -1,0 +1,178 @@
+"""Any timm model as a backbone: feature map, pooled embedding, its own preprocessing and weights.
+
+Shapes: B images of S × S pixels, C channels of the last feature map (h × w), D pooled features.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import timm
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from timm.data.config import resolve_model_data_config
+from torch import Tensor, nn
+
+from fieldmark.errors import RecipeError, WeightsError, nearest
+from fieldmark.recipe import Backbone as BackboneChoice
+
+__all__ = ["Backbone", "Features", "Normalization", "build_backbone", "check_backbone"]
+
+
+class Features(NamedTuple):
+    """What a backbone sees."""
+
+    map: Tensor
+    """(B, C, h, w)."""
+    pooled: Tensor
+    """(B, D)."""
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """How pixels become numbers: (pixel / 255 − mean) / std, and how images are resized."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    interpolation: str = "bicubic"
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """uint8 (B, 3, S, S) → float32, channels-last."""
+        mean, std = (torch.tensor(v, device=images.device).view(1, 3, 1, 1) for v in (self.mean, self.std))
+        return ((images.float() / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
+
+
+class Backbone(nn.Module):
+    """A timm model without its classifier."""
+
+    def __init__(self, model: Any, *, name: str, normalization: Normalization) -> None:
+        super().__init__()
+        self.model = model  # timm's models share methods, not a class
+        self.name = name
+        self.normalization = normalization
+        self.width: int = getattr(model, "head_hidden_size", None) or model.num_features
+        cfg = getattr(model, "pretrained_cfg", None) or {}
+        self.license: str = cfg.get("license") or "unknown"
+        self.fixed_size: int | None = _fixed_size(model)
+
+    def forward(self, images: Tensor) -> Features:
+        """Normalised images (B, 3, S, S) → feature map and pooled embedding."""
+        features = self.model.forward_features(images)
+        return Features(self._as_map(features), self.model.forward_head(features, pre_logits=True))
+
+    def _as_map(self, features: Tensor) -> Tensor:
+        """timm answers (B, C, h, w), (B, h, w, C) or tokens (B, prefix + h·w, C)."""
+        if features.ndim == 4:
+            return features.permute(0, 3, 1, 2) if getattr(self.model, "output_fmt", "NCHW") == "NHWC" else features
+        tokens = features[:, getattr(self.model, "num_prefix_tokens", 0) :]
+        side = math.isqrt(tokens.shape[1])
+        assert side * side == tokens.shape[1], "images are square, so the token grid is"
+        return tokens.transpose(1, 2).unflatten(2, (side, side))
+
+    def extra_repr(self) -> str:
+        return f"{self.name}, width={self.width}"
+
+
+def check_backbone(choice: BackboneChoice) -> None:
+    """Raise RecipeError for a model that timm does not have, WeightsError for a weights file that is not there."""
+    known = timm.list_models()
+    if choice.name.split(".")[0] not in known:
+        raise RecipeError(f"timm has no model {choice.name!r}", nearest(choice.name, known))
+    if choice.weights not in ("hub", "none") and not Path(choice.weights).is_file():
+        raise WeightsError(
+            f"There is no weights file {choice.weights}", "Give a .safetensors file, or 'hub' to download, or 'none'."
+        )
+
+
+def build_backbone(choice: BackboneChoice, *, size: int, load_weights: bool = True) -> Backbone:
+    """The backbone that a recipe names.
+
+    `size` is its input's side in pixels. Raises RecipeError for a name or option that timm does not have and
+    WeightsError for weights that cannot be had or are of another architecture.
+    """
+    check_backbone(choice)
+    model = _create(choice, size, pretrained=load_weights and choice.weights == "hub")
+    if load_weights and choice.weights not in ("hub", "none"):
+        _load_local(model, Path(choice.weights), choice.name)
+    config = resolve_model_data_config(model)
+    normalization = Normalization(
+        mean=choice.mean or tuple(config["mean"]),
+        std=choice.std or tuple(config["std"]),
+        interpolation=config["interpolation"],
+    )
+    return Backbone(model, name=choice.name, normalization=normalization)
+
+
+def _create(choice: BackboneChoice, size: int, *, pretrained: bool) -> nn.Module:
+    """Transformers learn their grid's side when they are made; most can interpolate to others afterwards."""
+    fixed = (timm.get_pretrained_cfg(choice.name, allow_unregistered=True) or None) is not None and bool(
+        getattr(timm.get_pretrained_cfg(choice.name), "fixed_input_size", False)
+    )
+    variants: list[dict[str, Any]] = [{}]
+    if fixed:
+        variants = [{"dynamic_img_size": True, "dynamic_img_pad": True, "img_size": size}, {"img_size": size}, {}]
+    for extra in variants:
+        try:
+            return timm.create_model(choice.name, pretrained=pretrained, num_classes=0, **(extra | choice.options))
+        except TypeError as error:
+            if extra and any(key in str(error) for key in extra):
+                continue
+            raise RecipeError(f"backbone.options {choice.options!r} do not fit {choice.name!r}: {error}") from None
+        except Exception as error:  # the hub's client raises its own kinds, those of the network and of the file
+            if not pretrained:
+                raise
+            raise WeightsError(
+                f"The weights of {choice.name!r} could not be downloaded ({type(error).__name__})",
+                "Check the network, or give a file with --weights FILE.safetensors, or start from --weights none.",
+            ) from error
+    raise AssertionError("the last variant either returns or raises")
+
+
+def _fixed_size(model: nn.Module) -> int | None:
+    """The side that a model is bound to, or none."""
+    patches = getattr(model, "patch_embed", None)
+    if patches is None or getattr(model, "dynamic_img_size", False) or not getattr(patches, "strict_img_size", False):
+        return None
+    return int(patches.img_size[0])
+
+
+def _load_local(model: nn.Module, path: Path, name: str) -> None:
+    """Load safetensors weights; the classifier that came with them is dropped, all else must fit."""
+    try:
+        weights = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(
+            f"{path} is not a safetensors file ({error})",
+            "Only safetensors are read, since other formats can run code; convert it with safetensors.torch.save_file.",
+        ) from None
+    classifier = (getattr(model, "pretrained_cfg", None) or {}).get("classifier") or ()
+    heads = (classifier,) if isinstance(classifier, str) else tuple(classifier)
+    weights = {
+        key.removeprefix("backbone.model."): value
+        for key, value in weights.items()
+        if not any(key.startswith(f"{head}.") for head in heads)
+    }
+    own = model.state_dict()
+    if any(key not in own for key in weights) and all(key in weights for key in own):
+        weights = {key: weights[key] for key in own}  # a Fieldmark bundle: the head stays behind
+    _check_fit(weights, own, path, name)
+    model.load_state_dict(weights)
+
+
+def _check_fit(weights: Mapping[str, Tensor], own: Mapping[str, Tensor], path: Path, name: str) -> None:
+    missing = sorted(own.keys() - weights.keys())
+    foreign = sorted(weights.keys() - own.keys())
+    shapes = sorted(key for key in own.keys() & weights.keys() if own[key].shape != weights[key].shape)
+    if not (missing or foreign or shapes):
+        return
+    found = [f"{len(keys)} {what} (such as {keys[0]})" for keys, what in (
+        (missing, "missing"), (foreign, "unknown"), (shapes, "of another shape")) if keys]  # fmt: skip
+    raise WeightsError(
+        f"{path} does not hold the weights of {name!r}: of {len(own)} tensors, {', '.join(found)}",
+        "Name the architecture that they were trained with: --backbone NAME.",
+    )

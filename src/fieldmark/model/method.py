@@ -1,0 +1,90 @@
+"""The contract of a method: Batch → Method → Prediction.
+
+Shapes: B images, T targets per image (1 plain, 2 mixed), K classes, D embedding, P key points, M parts.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, Literal, NamedTuple
+
+from torch import Tensor, nn
+
+from fieldmark.model.backbone import Backbone
+from fieldmark.registry import Registry
+
+__all__ = ["METHODS", "Batch", "LossModule", "Method", "Need", "Prediction"]
+
+Need = Literal["hard_labels", "feature_map", "keypoints", "class_maps"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one optimiser step learns from."""
+
+    images: Tensor
+    """(B, 3, S, S) normalised."""
+    labels: Tensor
+    """(B, T) int64."""
+    weights: Tensor
+    """(B, T); every classification loss is Σₜ weightₜ · loss(labelₜ)."""
+    rows: Tensor
+    """(B,) rows of the catalogue."""
+    progress: float
+    """Share of the training that is done, in [0, 1); for schedules."""
+    boxes: Tensor | None = None
+    """(B, 4) x, y, width, height in pixels of `images`; NaN where there is none."""
+    keypoints: Tensor | None = None
+    """(B, P, 3) x, y, visible, in pixels of `images`."""
+
+
+class Prediction(NamedTuple):
+    """What a method answers."""
+
+    logits: Tensor
+    """(B, K)."""
+    embedding: Tensor
+    """(B, D)."""
+    parts: Tensor | None = None
+    """(B, M, h, w) part maps."""
+
+
+class Method(nn.Module, ABC):
+    """One approach to the problem: backbone → parts or pooling → head, and how it is trained.
+
+    A subclass is final, takes (backbone, num_classes) and its options as keyword-only arguments, and registers
+    itself in METHODS.
+    """
+
+    needs: ClassVar[frozenset[Need]] = frozenset()
+    """What must be there; an impossible combination is refused before any data is read."""
+    steps_per_batch: ClassVar[int] = 1
+    """Optimiser steps that a batch deserves."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    @abstractmethod
+    def forward(self, images: Tensor) -> Prediction:
+        """Answer for normalised images (B, 3, S, S)."""
+
+    @abstractmethod
+    def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
+        """Named scalar losses, summed by the loop; `step` counts from 0 within the batch."""
+
+
+class LossModule(nn.Module):
+    """A method seen from the loop: `forward` is `method.losses`, so that DDP can wrap it."""
+
+    def __init__(self, method: Method) -> None:
+        super().__init__()
+        self.method = method
+
+    def forward(self, batch: Batch, step: int) -> dict[str, Tensor]:
+        """`method.losses(batch, step)`."""
+        return self.method.losses(batch, step)
+
+
+METHODS: Registry[type[Method]] = Registry("method")

@@ -1,0 +1,207 @@
+"""A recipe names everything that decides a result. It is TOML without code, checked before any data is read.
+
+Whether the *names* in it exist (methods, optimizers, mixes) is checked against the registries by `commands`.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import pydantic
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field
+
+from fieldmark.errors import RecipeError, nearest
+
+__all__ = ["Recipe", "load_recipe", "recipe_names"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Images(_Section):
+    """How an image becomes a square of pixels."""
+
+    size: int = Field(default=224, ge=16, le=2048)
+    """Side of the network's input when it answers, in pixels."""
+    train_scale: float = Field(default=1.0, gt=0.2, le=2.0)
+    """Side in training, relative to `size`. Below 1 it makes up for random crops, which enlarge the object
+    (Touvron et al., "Fixing the train-test resolution discrepancy", 2019), and is cheaper."""
+    crop: float = Field(default=0.875, gt=0.1, le=1.0)
+    """When answering: the central square of this share of the short side."""
+    whole: bool = False
+    """When answering: the whole image, squeezed to a square, instead of a central crop."""
+    cache_gb: float = Field(default=8.0, ge=0.0)
+    """Most that decoded pixels may take in the user's cache folder."""
+
+    @property
+    def train_size(self) -> int:
+        """Side of the network's input in training: a multiple of 32 unless `size` itself is none."""
+        return self.size if self.train_scale == 1 else max(32, round(self.size * self.train_scale / 32) * 32)
+
+
+class Backbone(_Section):
+    """A timm model and where its weights come from."""
+
+    name: str = "mobilenetv2_100"
+    weights: str = "hub"
+    """"hub" (timm's), "none" (random) or the path of a safetensors file."""
+    options: dict[str, Any] = {}
+    """Further arguments of timm.create_model."""
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+    """Of the weights' preprocessing, for pixels in [0, 1]; timm's own unless given."""
+
+
+class MethodChoice(_Section):
+    """A method's name and its options."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
+    name: str = "transfer"
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+class Augment(_Section):
+    """What is done to training images; see `fieldmark.augment`."""
+
+    crop: bool = True
+    """Random resized crops; without, training sees the evaluation view."""
+    min_scale: float = Field(default=0.35, gt=0.0, le=1.0)
+    flip: bool | Literal["auto"] = "auto"
+    """Mirror half of the images. "auto": unless class names differ by left and right only."""
+    color: float = Field(default=0.0, ge=0.0, le=1.0)
+    trivial: bool = False
+    erasing: float = Field(default=0.0, ge=0.0, le=1.0)
+    mix: str = "none"
+    mix_alpha: float = Field(default=1.0, gt=0.0)
+    mix_probability: float = Field(default=1.0, ge=0.0, le=1.0)
+
+
+class Train(_Section):
+    """How the weights are found."""
+
+    solver: Literal["gradient", "logistic"] = "gradient"
+    """"logistic": the backbone stays as it is and a logistic regression on its embedding is the head."""
+    epochs: int = Field(default=20, ge=1)
+    head_epochs: int = Field(default=0, ge=0)
+    """Of these, so many train the head only."""
+    batch_size: int = Field(default=32, ge=2)
+    optimizer: str = "adamw"
+    lr: float = Field(default=1e-3, gt=0)
+    """Peak learning rate of the backbone's last layer."""
+    head_lr: float = Field(default=1e-3, gt=0)
+    layer_decay: float = Field(default=1.0, gt=0, le=1)
+    """Each earlier layer learns at this multiple of the next one's rate (Clark et al., ELECTRA, 2020)."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    """Of SGD."""
+    schedule: Literal["cosine", "constant"] = "cosine"
+    warmup: float = Field(default=0.1, ge=0, lt=1)
+    """Share of the steps over which the learning rate rises from zero."""
+    clip_norm: float = Field(default=0.0, ge=0)
+    """Longest gradient; 0 = unlimited."""
+    ema: bool = False
+    """Ship the exponential moving average of the weights."""
+    refresh_batchnorm: bool = False
+    """Re-estimate BatchNorm statistics on training images before anything is measured or shipped."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """"auto": bf16 autocast where the processor computes in it, else fp32. Decided once per run."""
+    checkpoint_steps: int = Field(default=0, ge=0)
+    """Save every so many steps; 0 = after each epoch."""
+
+
+class Recipe(_Section):
+    """Everything that decides a result."""
+
+    protocol: Literal["holdout", "crossfit", "refit"] = "holdout"
+    folds: int = Field(default=5, ge=2)
+    seed: int = Field(default=0, ge=0)
+    images: Images = Images()
+    backbone: Backbone = Backbone()
+    method: MethodChoice = MethodChoice()
+    augment: Augment = Augment()
+    train: Train = Train()
+
+    @classmethod
+    def parse(cls, values: dict[str, Any], *, source: str) -> Self:
+        """Check `values`; RecipeError names the key, what was got and the nearest right one."""
+        try:
+            return cls.model_validate(values)
+        except pydantic.ValidationError as error:
+            raise _explained(error, cls, source) from None
+
+    def with_overrides(self, overrides: Iterable[str], *, source: str = "--set") -> Self:
+        """Apply `key=value` overrides such as `train.epochs=3`; values are TOML, bare words are strings."""
+        values = self.model_dump(exclude_none=True)
+        for text in overrides:
+            key, equals, value = text.partition("=")
+            if not equals or not key.strip():
+                raise RecipeError(f"{source} {text!r} is not of the form key=value", "Such as: --set train.epochs=3")
+            *sections, last = key.strip().split(".")
+            place = values
+            for section in sections:
+                place = place.setdefault(section, {})
+                if not isinstance(place, dict):
+                    raise RecipeError(f"{source} {text!r}: {section!r} is a value, not a section")
+            if isinstance(place.get(last), dict):
+                raise RecipeError(f"{source} {text!r}: {last!r} is a section", f"Set one of: {', '.join(place[last])}.")
+            place[last] = _toml_value(value.strip())
+        return type(self).parse(values, source=source)
+
+    def to_toml(self) -> str:
+        """Every default written out: running it again repeats the run."""
+        return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
+
+
+def recipe_names() -> list[str]:
+    """The recipes that come with Fieldmark."""
+    folder = resources.files("fieldmark") / "recipes"
+    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+
+
+def load_recipe(name_or_file: str) -> Recipe:
+    """A shipped recipe by name, or one from a TOML file."""
+    path = Path(name_or_file)
+    if name_or_file in recipe_names():
+        text = (resources.files("fieldmark") / "recipes" / f"{name_or_file}.toml").read_text(encoding="utf-8")
+    elif path.suffix == ".toml":
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise RecipeError(f"Cannot read the recipe {path}: {error}") from None
+    else:
+        raise RecipeError(f"There is no recipe {name_or_file!r}", nearest(name_or_file, recipe_names()))
+    try:
+        return Recipe.parse(tomllib.loads(text), source=name_or_file)
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"{name_or_file} is not valid TOML: {error}") from None
+
+
+def _toml_value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _explained(error: pydantic.ValidationError, model: type[BaseModel], source: str) -> RecipeError:
+    """The first problem in the user's words."""
+    problem = error.errors()[0]
+    *sections, last = (str(part) for part in problem["loc"])
+    key = ".".join([*sections, last])
+    if problem["type"] != "extra_forbidden":
+        return RecipeError(f"{source}: {key} = {problem['input']!r}", f"{problem['msg']}.")
+    for section in sections:
+        annotation = model.model_fields[section].annotation
+        assert isinstance(annotation, type)
+        assert issubclass(annotation, BaseModel)
+        model = annotation
+    return RecipeError(f"{source}: there is no key {key!r}", nearest(last, model.model_fields))

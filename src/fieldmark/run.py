@@ -1,0 +1,211 @@
+"""A run on disk.
+
+runs/birds/
+  recipe.toml        every default written out: running it again repeats the run
+  environment.json   versions, device, threads, workers, precision, command line; what a resume must not change
+  data.json          where the data is, class order, counts and a hash of each part
+  splits.csv         path, part
+  log.jsonl          one line per epoch, append-only; of an epoch that was done twice the last line counts
+  checkpoints/       what a resume needs
+  bundle/            model.safetensors + model.json: what one ships
+  evaluation/<part>/ scores.json, predictions.csv
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import platform
+import sys
+import tomllib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fieldmark.data.catalog import SPLITS, Catalog
+from fieldmark.errors import RunError
+from fieldmark.recipe import Recipe
+from fieldmark.storage import append_line, make_folder, read_json, write_bytes, write_json
+
+__all__ = ["Machine", "Run", "write_table"]
+
+_FORMAT = 1
+_PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow", "scikit-learn")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the machine decides: once per run, and never measured again on resume."""
+
+    device: str
+    threads: int
+    workers: int
+    precision: str
+
+    @classmethod
+    def decide(cls, recipe: Recipe) -> Machine:
+        """Read this machine."""
+        cuda = torch.cuda.is_available()
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        precision = recipe.train.precision
+        if precision == "auto":
+            precision = "bf16" if (torch.cuda.is_bf16_supported() if cuda else _computes_bf16()) else "fp32"
+        # few cores are better spent on the network than on a second process
+        workers = min(8, cores - 1) if cuda else 0 if cores <= 2 else min(4, cores // 4)
+        return cls("cuda" if cuda else "cpu", torch.get_num_threads(), workers, precision)
+
+
+def _computes_bf16() -> bool:
+    """Whether the processor multiplies bf16 itself; emulation is slower than fp32."""
+    flags = Path("/proc/cpuinfo")
+    return flags.is_file() and "avx512_bf16" in flags.read_text(errors="ignore")
+
+
+class Run:
+    """The folder of one training."""
+
+    def __init__(self, folder: Path | str) -> None:
+        self.folder = Path(folder)
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.folder)!r}, {'finished' if self.is_finished else 'not finished'})"
+
+    @property
+    def bundle(self) -> Path:
+        return self.folder / "bundle"
+
+    @property
+    def exists(self) -> bool:
+        return (self.folder / "environment.json").is_file()
+
+    @property
+    def is_finished(self) -> bool:
+        return (self.bundle / "model.json").is_file()
+
+    def checkpoint(self, name: str = "last") -> Path:
+        """Where a resume looks."""
+        return self.folder / "checkpoints" / f"{name}.safetensors"
+
+    def evaluation(self, part: str) -> Path:
+        """Where the scores of a part are."""
+        return self.folder / "evaluation" / part
+
+    @classmethod
+    def create(cls, folder: Path, recipe: Recipe, machine: Machine) -> Run:
+        """Begin a run in an empty or absent folder."""
+        # a run exists once its environment.json does; what an earlier beginning left may be overwritten
+        if folder.is_dir() and {p.name for p in folder.iterdir() if not p.name.startswith(".")} - {"recipe.toml"}:
+            raise RunError(
+                f"{folder} is not empty", "Add --resume to go on with the run in it, or choose another --out."
+            )
+        run = cls(make_folder(folder))
+        write_bytes(folder / "recipe.toml", recipe.to_toml().encode())
+        write_json(
+            folder / "environment.json",
+            {
+                "format": _FORMAT,
+                "fieldmark": metadata.version("fieldmark"),
+                "python": platform.python_version(),
+                "packages": {name: metadata.version(name) for name in _PACKAGES},
+                "platform": platform.platform(),
+                "machine": vars(machine),
+                "command": sys.argv,
+                "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            },
+        )
+        return run
+
+    @classmethod
+    def open(cls, folder: Path | str) -> Run:
+        """An existing run. Raises RunError where there is none or one of another version."""
+        run = cls(folder)
+        try:
+            version = read_json(run.folder / "environment.json").get("format")
+        except (OSError, ValueError):
+            raise RunError(
+                f"{folder} is not a run folder: there is no readable environment.json in it",
+                "Give the folder that was named with `fieldmark train … --out`.",
+            ) from None
+        if version != _FORMAT:
+            raise RunError(
+                f"{folder} is a run of format {version!r}; this version of Fieldmark reads {_FORMAT}",
+                "Use the version that wrote it, or train again.",
+            )
+        return run
+
+    def recipe(self) -> Recipe:
+        """The recipe, every default written out."""
+        path = self.folder / "recipe.toml"
+        try:
+            return Recipe.parse(tomllib.loads(path.read_text(encoding="utf-8")), source=str(path))
+        except (OSError, tomllib.TOMLDecodeError) as error:
+            raise RunError(f"{path} cannot be read ({error})") from None
+
+    def machine(self) -> Machine:
+        """What was decided when the run began."""
+        return Machine(**read_json(self.folder / "environment.json")["machine"])
+
+    def data(self) -> dict[str, Any]:
+        """What is known of the data; {} before it was read."""
+        path = self.folder / "data.json"
+        return read_json(path) if path.is_file() else {}
+
+    def write_data(self, source: Path | str, catalog: Catalog) -> None:
+        """Remember the data and how it was split. Raises RunError where it is not what the run began with."""
+        found: dict[str, Any] = {
+            "source": str(Path(source).resolve()),
+            "root": str(catalog.root),
+            "num_images": len(catalog),
+            "name": catalog.name,
+            "classes": list(catalog.classes),
+            "taxonomy": {level: list(names) for level, names in catalog.taxonomy.items()},
+            "counts": {part: len(catalog.rows(part)) for part in SPLITS},
+            "digests": {part: catalog.digest(part) for part in SPLITS},
+        }
+        known = self.data()
+        if known and (known["digests"], known["classes"]) != (found["digests"], found["classes"]):
+            changed = [part for part in SPLITS if known["digests"][part] != found["digests"][part]]
+            raise RunError(
+                f"The data is not what this run began with: {', '.join(changed) or 'the class names'} changed",
+                f"Put {known['source']} back as it was, or start a new run with another --out.",
+            )
+        write_json(self.folder / "data.json", found)
+        rows = zip(catalog.paths, catalog.splits.tolist(), strict=True)
+        write_table(self.folder / "splits.csv", ["path", "split"], rows)
+
+    def splits(self) -> dict[str, str]:
+        """Path → part, as the run was trained."""
+        with (self.folder / "splits.csv").open(newline="", encoding="utf-8") as file:
+            return {row["path"]: row["split"] for row in csv.DictReader(file)}
+
+    def log(self, line: dict[str, Any]) -> None:
+        """Add a line to the log."""
+        append_line(self.folder / "log.jsonl", line)
+
+    def history(self) -> list[dict[str, Any]]:
+        """The log: one line per fit and epoch."""
+        path = self.folder / "log.jsonl"
+        if not path.is_file():
+            return []
+        lines: dict[tuple[str, int], dict[str, Any]] = {}
+        for text in path.read_text(encoding="utf-8").splitlines():
+            try:
+                line = json.loads(text)
+            except ValueError:  # a machine that died while writing leaves a torn last line
+                continue
+            lines[line["fit"], line["epoch"]] = line
+        return [lines[key] for key in sorted(lines)]
+
+
+def write_table(path: Path, header: list[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write a CSV file in one step."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([header, *rows])
+    write_bytes(path, text.getvalue().encode())

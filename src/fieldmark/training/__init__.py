@@ -1,0 +1,1 @@
+"""How weights are found: by gradients (`loop`) or by logistic regression on frozen features (`probe`)."""

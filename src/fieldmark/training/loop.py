@@ -1,0 +1,165 @@
+"""The training loop: a generator that yields after every chunk of steps; the caller evaluates, saves, logs or stops.
+
+One step is a pure function of the state and the step's number: every generator is re-seeded from
+(seed, step), so a run that is taken up anywhere ends with the same weights.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from fieldmark.augment.mixing import mix
+from fieldmark.data.loader import Sampled, Samples, Schedule, derive_seed, training_batches
+from fieldmark.errors import TrainingError
+from fieldmark.model.backbone import Normalization
+from fieldmark.model.inference import autocast
+from fieldmark.model.method import Batch, LossModule, Method
+from fieldmark.recipe import Recipe
+from fieldmark.training.optimizer import freeze_backbone, set_rates
+from fieldmark.training.state import TrainingState
+
+__all__ = ["Progress", "refresh_batchnorm", "train_steps"]
+
+_MIX, _STEP, _REFRESH = 1, 2, 3  # streams of random numbers that must not meet
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where the training stands after a step."""
+
+    step: int
+    num_steps: int
+    epoch: int
+    """The running epoch, from 0."""
+    loss: float
+    """Mean since the epoch began."""
+    images_per_second: float
+    ends_epoch: bool
+
+
+def train_steps(
+    state: TrainingState,
+    samples: Samples,
+    schedule: Schedule,
+    recipe: Recipe,
+    *,
+    precision: str,
+    workers: int,
+) -> Iterator[Progress]:
+    """Take the steps that `state` has not taken yet; yields after each. `state` is whole whenever it yields.
+
+    Raises TrainingError when a loss is not a number.
+    """
+    method, train = state.method, recipe.train
+    device = next(method.parameters()).device
+    module = LossModule(method)
+    head_steps = train.head_epochs * schedule.steps_per_epoch
+    sitting, first = time.monotonic(), state.step
+    for sampled in training_batches(samples, schedule, first_step=state.step, workers=workers):
+        if state.step % schedule.steps_per_epoch == 0:
+            state.sums = {}
+        start = time.monotonic()
+        method.train()
+        freeze_backbone(method, state.step < head_steps)
+        set_rates(state.optimizer, state.step, head_steps=head_steps, num_steps=schedule.num_steps, train=train)
+        batch = _batch(sampled, recipe, method.backbone.normalization, state.step, schedule.num_steps, device)
+        torch.manual_seed(derive_seed(recipe.seed, state.step, _STEP))
+        loss = _step(module, state, batch, train.clip_norm, precision)
+        if state.ema is not None:
+            state.ema.update_parameters(method)
+        state.step += 1
+        state.seconds += time.monotonic() - start
+        state.sums["loss"] = state.sums.get("loss", 0.0) + loss
+        done = state.step - first
+        yield Progress(
+            step=state.step,
+            num_steps=schedule.num_steps,
+            epoch=(state.step - 1) // schedule.steps_per_epoch,
+            loss=state.sums["loss"] / ((state.step - 1) % schedule.steps_per_epoch + 1),
+            images_per_second=done * schedule.batch_size / (time.monotonic() - sitting),
+            ends_epoch=state.step % schedule.steps_per_epoch == 0,
+        )
+
+
+def _step(module: LossModule, state: TrainingState, batch: Batch, clip_norm: float, precision: str) -> float:
+    """All optimiser steps that one batch deserves; returns the summed loss."""
+    total = 0.0
+    for index in range(module.method.steps_per_batch):
+        with autocast(precision, batch.images.device):
+            losses = module(batch, index)
+        loss = torch.stack([value.float() for value in losses.values()]).sum()
+        if not math.isfinite(value := loss.item()):
+            bad = ", ".join(name for name, part in losses.items() if not math.isfinite(part.item()))
+            raise TrainingError(
+                f"The loss became {value} at step {state.step + 1} ({bad or 'their sum'})",
+                "Nothing saved before is lost. Lower train.lr and train.head_lr, or set train.clip_norm=1.",
+            )
+        state.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        if clip_norm:
+            nn.utils.clip_grad_norm_(module.parameters(), clip_norm)
+        state.optimizer.step()
+        total += value
+    return total
+
+
+def _batch(
+    sampled: Sampled, recipe: Recipe, normalization: Normalization, step: int, num_steps: int, device: torch.device
+) -> Batch:
+    """Normalise, then mix."""
+    images = normalization(sampled.images.to(device))
+    labels = sampled.labels.to(device).unsqueeze(1)
+    weights = torch.ones(labels.shape, device=device)
+    images, labels, weights = mix(
+        images,
+        labels,
+        weights,
+        kind=recipe.augment.mix,
+        alphas=recipe.augment.mix_alpha,
+        probability=recipe.augment.mix_probability,
+        generator=torch.Generator().manual_seed(derive_seed(recipe.seed, step, _MIX)),
+    )
+    move: Callable[[Tensor | None], Tensor | None] = lambda t: None if t is None else t.to(device)  # noqa: E731
+    return Batch(
+        images.contiguous(memory_format=torch.channels_last),
+        labels,
+        weights,
+        sampled.rows.to(device),
+        step / num_steps,
+        move(sampled.boxes),
+        move(sampled.keypoints),
+    )
+
+
+def refresh_batchnorm(
+    method: Method, samples: Samples, schedule: Schedule, *, seed: int, precision: str, num_images: int = 2048
+) -> None:
+    """Re-estimate BatchNorm statistics on training images as they look in training (plain average over batches).
+
+    Averaged weights have never seen a batch, and weights from elsewhere come with the statistics of other pictures.
+    (torch.optim.swa_utils.update_bn, which would do, leaves dropout on and asks for a loader of tensors.)
+    """
+    layers = [m for m in method.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
+    if not layers:
+        return
+    device = next(method.parameters()).device
+    momenta = [layer.momentum for layer in layers]
+    method.eval()
+    for layer in layers:
+        layer.reset_running_stats()
+        layer.momentum = None  # a plain average
+        layer.train()
+    num_steps = max(1, min(schedule.steps_per_epoch, num_images // schedule.batch_size))
+    once = Schedule(schedule.rows, schedule.batch_size, 1, derive_seed(seed, _REFRESH))
+    with torch.no_grad(), autocast(precision, device):
+        for _, sampled in zip(range(num_steps), training_batches(samples, once), strict=False):
+            method(method.backbone.normalization(sampled.images.to(device)))
+    for layer, momentum in zip(layers, momenta, strict=True):
+        layer.momentum = momentum
+    method.eval()

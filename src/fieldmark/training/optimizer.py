@@ -1,0 +1,88 @@
+"""Parameter groups, optimizers and the learning-rate schedule as a pure function of the step."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from timm.optim._param_groups import param_groups_layer_decay
+from torch.optim import Optimizer
+
+from fieldmark.model.method import Method
+from fieldmark.recipe import Train
+from fieldmark.registry import Registry
+
+__all__ = ["OPTIMIZERS", "build_optimizer", "freeze_backbone", "rate", "set_rates"]
+
+OPTIMIZERS: Registry[Any] = Registry("optimizer")
+
+
+@OPTIMIZERS.register("adamw")
+def _adamw(groups: list[dict[str, Any]], train: Train) -> Optimizer:
+    """Loshchilov & Hutter 2019."""
+    return torch.optim.AdamW(groups)
+
+
+@OPTIMIZERS.register("adam")
+def _adam(groups: list[dict[str, Any]], train: Train) -> Optimizer:
+    """Kingma & Ba 2015; weight decay, if any, joins the gradient."""
+    return torch.optim.Adam(groups)
+
+
+@OPTIMIZERS.register("sgd")
+def _sgd(groups: list[dict[str, Any]], train: Train) -> Optimizer:
+    """With Nesterov's momentum."""
+    return torch.optim.SGD(groups, lr=train.lr, momentum=train.momentum, nesterov=train.momentum > 0)
+
+
+def build_optimizer(method: Method, train: Train) -> Optimizer:
+    """Backbone groups with layer-wise rates, then everything else at `head_lr`.
+
+    Biases, norms and other vectors are not decayed. Each group carries its own peak rate as `peak`.
+    """
+    backbone: Any = method.backbone.model
+    skip = backbone.no_weight_decay() if hasattr(backbone, "no_weight_decay") else ()
+    groups = param_groups_layer_decay(
+        backbone, train.weight_decay, no_weight_decay_list=skip, layer_decay=train.layer_decay
+    )
+    for group in groups:
+        group["peak"] = train.lr * group.pop("lr_scale")
+        group["part"] = "backbone"
+    rest = [p for name, p in method.named_parameters() if not name.startswith("backbone.")]
+    for decay, params in (
+        (train.weight_decay, [p for p in rest if p.ndim > 1]),
+        (0.0, [p for p in rest if p.ndim <= 1]),
+    ):
+        if params:
+            groups.append({"params": params, "weight_decay": decay, "peak": train.head_lr, "part": "head"})
+    return OPTIMIZERS.get(train.optimizer)(groups, train)
+
+
+def rate(step: int, *, num_steps: int, warmup: float, schedule: str) -> float:
+    """Share of the peak rate at `step`: a linear rise over `warmup` of the steps, then a cosine to zero.
+
+    Cosine annealing without restarts, Loshchilov & Hutter, "SGDR" (2017).
+    """
+    rise = warmup * num_steps
+    if step < rise:
+        return (step + 1) / (math.floor(rise) + 1)
+    if schedule == "constant":
+        return 1.0
+    return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1.0, num_steps - rise)))
+
+
+def set_rates(optimizer: Optimizer, step: int, *, head_steps: int, num_steps: int, train: Train) -> None:
+    """Set each group's learning rate for `step`: during the first `head_steps` only the head learns."""
+    share = rate(step - head_steps, num_steps=num_steps - head_steps, warmup=train.warmup, schedule=train.schedule)
+    for group in optimizer.param_groups:
+        if step < head_steps:
+            group["lr"] = group["peak"] if group["part"] == "head" else 0.0
+        else:
+            group["lr"] = group["peak"] * share
+
+
+def freeze_backbone(method: Method, frozen: bool) -> None:
+    """Stop or start gradients and BatchNorm updates of the backbone."""
+    method.backbone.requires_grad_(not frozen)
+    method.backbone.train(not frozen)

@@ -1,0 +1,102 @@
+"""A linear head by logistic regression on frozen features: the "linear probe".
+
+Alain & Bengio, "Understanding intermediate layers using linear classifier probes" (2017). Features are
+standardised; the standardisation is folded into the head afterwards, so a probe ships as any other model.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedGroupKFold
+
+from fieldmark.errors import TrainingError
+
+__all__ = ["LinearHead", "fit_linear_head"]
+
+STRENGTHS = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
+
+
+class LinearHead(NamedTuple):
+    """logits = weight @ feature + bias."""
+
+    weight: NDArray[np.float32]
+    """(K, D)."""
+    bias: NDArray[np.float32]
+    """(K,)."""
+    strength: float
+    """The C that was chosen."""
+    accuracy: float
+    """In cross-validation on the training rows, at that C."""
+
+
+def fit_linear_head(
+    features: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    groups: NDArray[np.int64],
+    num_classes: int,
+    *,
+    folds: int = 3,
+    strengths: Sequence[float] = STRENGTHS,
+    seed: int = 0,
+) -> LinearHead:
+    """Fit a head to features (N, D) and labels (N,); C by cross-validation that never parts a group (N,).
+
+    C follows the mean negative log-likelihood of the held-out rows: finer than counting errors when classes have
+    few images. Classes without a training image get a bias that makes them all but impossible.
+    """
+    mean, scale = features.mean(0), features.std(0) + 1e-6
+    inputs = (features - mean) / scale
+    held_out = {c: _cross_validated(inputs, labels, groups, c, folds, seed) for c in strengths}
+    strength = min(held_out, key=lambda c: held_out[c][0])
+    model = _regression(inputs, labels, strength)
+    weight = np.zeros((num_classes, features.shape[1]))
+    bias = np.full(num_classes, -1e4)
+    present = model.classes_
+    rows, offsets = model.coef_, model.intercept_
+    if len(present) == 2:  # scikit-learn keeps the difference only
+        rows, offsets = np.concatenate([-rows, rows]) / 2, np.concatenate([-offsets, offsets]) / 2
+    weight[present], bias[present] = rows, offsets
+    weight /= scale
+    bias -= weight @ mean
+    return LinearHead(weight.astype(np.float32), bias.astype(np.float32), strength, held_out[strength][1])
+
+
+def _regression(inputs: NDArray[np.float32], labels: NDArray[np.int64], strength: float) -> LogisticRegression:
+    with warnings.catch_warnings():
+        # a head that has all but converged answers the same; the warning would only worry
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return LogisticRegression(C=strength, max_iter=300).fit(inputs, labels)
+
+
+def _cross_validated(
+    inputs: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    groups: NDArray[np.int64],
+    strength: float,
+    folds: int,
+    seed: int,
+) -> tuple[float, float]:
+    """Mean negative log-likelihood and accuracy of held-out rows whose class is among the others."""
+    losses, hits = [], []
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    for train, held in splitter.split(inputs, labels, groups):
+        model = _regression(inputs[train], labels[train], strength)
+        held = held[np.isin(labels[held], model.classes_)]
+        if len(held):
+            log_probabilities = model.predict_log_proba(inputs[held])
+            truth = np.searchsorted(model.classes_, labels[held])
+            losses.append(-log_probabilities[np.arange(len(held)), truth])
+            hits.append(log_probabilities.argmax(1) == truth)
+    if not losses:
+        raise TrainingError(
+            "C cannot be chosen by cross-validation: no class has two training images that may be parted",
+            "Add images, or use a recipe without cross-validation, such as --recipe finetune.",
+        )
+    return float(np.concatenate(losses).mean()), float(np.concatenate(hits).mean())

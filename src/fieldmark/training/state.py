@@ -1,0 +1,111 @@
+"""Everything that a resume needs, in one safetensors file that is replaced in one step."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from fieldmark.errors import RunError
+from fieldmark.model.method import Method
+from fieldmark.storage import write_tensors
+
+__all__ = ["TrainingState", "ema_decay"]
+
+_FORMAT = "1"
+
+
+def ema_decay(num_steps: int) -> float:
+    """min(0.9999, max(0, 1 − 1/(0.1 · steps))): the average spans a tenth of the run, however short the run is."""
+    return min(0.9999, max(0.0, 1 - 1 / (0.1 * num_steps)))
+
+
+@dataclass
+class TrainingState:
+    """The moving parts of a training. Generators are re-seeded at each step, so none is kept."""
+
+    method: Method
+    optimizer: Optimizer
+    ema: AveragedModel | None
+    step: int = 0
+    """Batches that are done, since the start of the training."""
+    sums: dict[str, float] = field(default_factory=dict)
+    """Of the losses in the running epoch."""
+    seconds: float = 0.0
+    """Spent in training steps so far, over all sittings."""
+
+    @classmethod
+    def begin(cls, method: Method, optimizer: Optimizer, *, ema: bool, num_steps: int) -> TrainingState:
+        """The state before the first step."""
+        average = None
+        if ema:
+            # Buffers are averaged too, so that the average can be looked at between epochs; before anything is
+            # shipped the loop re-estimates them.
+            average = AveragedModel(method, multi_avg_fn=get_ema_multi_avg_fn(ema_decay(num_steps)), use_buffers=True)
+            average.requires_grad_(False)
+        return cls(method, optimizer, average)
+
+    @property
+    def shipped(self) -> Method:
+        """The weights that one would ship now: the average if there is one."""
+        if self.ema is None:
+            return self.method
+        average = self.ema.module
+        assert isinstance(average, Method)
+        return average
+
+    def save(self, path: Path) -> None:
+        """Write all of it to `path`, in one step."""
+        tensors: dict[str, Tensor] = {f"method.{key}": value for key, value in self.method.state_dict().items()}
+        if self.ema is not None:
+            tensors |= {f"ema.{key}": value for key, value in self.ema.state_dict().items()}
+        for index, entries in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{key}": value for key, value in entries.items() if value is not None}
+        meta = {"format": _FORMAT, "step": self.step, "sums": self.sums, "seconds": self.seconds}
+        write_tensors(path, tensors, {"state": json.dumps(meta)})
+
+    def restore(self, path: Path) -> None:
+        """Take up where `save` left off, bit for bit. Raises RunError for a file that is not such a state."""
+        tensors, meta = _read(path)
+        part = lambda name: {k.removeprefix(name): v for k, v in tensors.items() if k.startswith(name)}  # noqa: E731
+        try:
+            self.method.load_state_dict(part("method."))
+            if self.ema is not None:
+                self.ema.load_state_dict(part("ema."))
+        except RuntimeError as error:
+            raise RunError(f"{path} is the state of another model: {error}", "Start a new run with --out.") from None
+        self._restore_optimizer(part("optimizer."))
+        self.step, self.sums, self.seconds = meta["step"], meta["sums"], meta["seconds"]
+
+    def _restore_optimizer(self, entries: dict[str, Tensor]) -> None:
+        """Moments get the memory layout of their parameters back: vectorised kernels round by layout."""
+        params = [p for group in self.optimizer.param_groups for p in group["params"]]
+        self.optimizer.state.clear()
+        for key, value in entries.items():
+            index, name = key.split(".", 1)
+            param = params[int(index)]
+            if value.shape == param.shape:
+                value = torch.empty_like(param, requires_grad=False).copy_(value)
+            self.optimizer.state[param][name] = value
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            meta = json.loads((file.metadata() or {}).get("state", "{}"))
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+    except (SafetensorError, OSError) as error:
+        raise RunError(f"The checkpoint {path} cannot be read ({error})", "Start a new run with --out.") from None
+    if meta.get("format") != _FORMAT:
+        raise RunError(
+            f"The checkpoint {path} was written by another version of Fieldmark",
+            "Finish it with that version, or start a new run with --out.",
+        )
+    return tensors, meta

@@ -1,0 +1,148 @@
+"""A run that is stopped anywhere and taken up again ends with the same weights: tolerance zero."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from fieldmark.commands.fit import Stopped
+from fieldmark.commands.listener import Listener
+from fieldmark.commands.train import train
+from fieldmark.run import Machine, Run
+
+SMALL = [
+    "images.size=32",
+    "backbone.name=mobilenetv3_small_050",
+    "backbone.weights=none",
+    "protocol=refit",
+    "train.head_epochs=1",
+    "train.epochs=5",
+    "train.batch_size=4",
+    "train.precision=fp32",
+    "augment.mix=both",
+]  # 36 training images in batches of 4: 8 or 9 steps an epoch, a little over 40 in all
+
+
+class StopsAfter(Listener):
+    """Asks to stop after so many steps of a sitting."""
+
+    def __init__(self, steps: int) -> None:
+        self.left = steps
+
+    @contextmanager
+    def stoppable(self) -> Iterator[Callable[[], bool]]:
+        def asked() -> bool:
+            self.left -= 1
+            return self.left <= 0
+
+        yield asked
+
+
+def weights(run: Run) -> dict[str, torch.Tensor]:
+    return load_file(run.bundle / "model.safetensors")
+
+
+def assert_identical(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
+    assert a.keys() == b.keys()
+    assert [key for key in a if not torch.equal(a[key], b[key])] == []
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("ema", ["true", "false"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_stop_and_resume_at_every_step(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, optimizer: str, ema: str, workers: int
+) -> None:
+    decided = Machine.decide
+
+    def decide(recipe: object) -> Machine:
+        return replace(decided(recipe), workers=workers)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Machine, "decide", decide)
+    settings = [*SMALL, f"train.optimizer={optimizer}", f"train.ema={ema}"]
+    whole = train(pictures, out=tmp_path / "whole", overrides=settings)
+    steps = whole.history()[-1]["step"]
+    assert steps >= 40
+    sittings = 0
+    while True:
+        try:
+            broken = train(
+                pictures,
+                out=tmp_path / "broken",
+                overrides=settings if sittings == 0 else (),
+                resume=sittings > 0,
+                listener=StopsAfter(1),
+            )
+            break
+        except Stopped as stopped:
+            sittings += 1
+            assert stopped.progress.step == sittings
+    assert sittings == steps - 1
+    assert_identical(weights(whole), weights(broken))
+    losses = [line["loss"] for line in whole.history()]
+    assert [line["loss"] for line in broken.history()] == losses
+
+
+def test_workers_change_nothing(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decided = Machine.decide
+    runs = []
+    for workers in (0, 1, 3):
+        monkeypatch.setattr(Machine, "decide", lambda recipe, w=workers: replace(decided(recipe), workers=w))
+        runs.append(weights(train(pictures, out=tmp_path / str(workers), overrides=SMALL)))
+    assert_identical(runs[0], runs[1])
+    assert_identical(runs[0], runs[2])
+
+
+def test_crossfit_resumes_within_a_fold(pictures: Path, tmp_path: Path) -> None:
+    settings = [*SMALL, "protocol=crossfit", "folds=2", "train.epochs=2"]
+    whole = train(pictures, out=tmp_path / "whole", overrides=settings)
+    with pytest.raises(Stopped):
+        train(pictures, out=tmp_path / "broken", overrides=settings, listener=StopsAfter(11))
+    broken = train(pictures, out=tmp_path / "broken", resume=True)
+    assert_identical(weights(whole), weights(broken))
+    for run in (whole, broken):
+        assert (run.evaluation("crossfit") / "scores.json").is_file()
+    predictions = [(run.evaluation("crossfit") / "predictions.csv").read_bytes() for run in (whole, broken)]
+    assert predictions[0] == predictions[1]
+
+
+def _start(pictures: Path, out: Path, *, resume: bool) -> subprocess.Popen[bytes]:
+    options = ["--resume"] if resume else [f"--set={setting}" for setting in [*SMALL, "train.checkpoint_steps=1"]]
+    command = [sys.executable, "-m", "fieldmark", "train", str(pictures), "--out", str(out), *options]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True)
+
+
+@pytest.mark.slow
+def test_kill_9_at_random_moments(pictures: Path, tmp_path: Path) -> None:
+    whole = _start(pictures, tmp_path / "whole", resume=False)
+    started = time.monotonic()
+    assert whole.wait() == 0
+    length = time.monotonic() - started
+    moments, kills, out = random.Random(0), 0, tmp_path / "broken"
+    while kills < 20:
+        begun = (out / "recipe.toml").is_file() and (out / "environment.json").is_file()
+        process = _start(pictures, out, resume=begun)
+        time.sleep(moments.uniform(0.2, 1.0) * length)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            kills += 1
+        process.communicate()
+        if Run(out).is_finished:  # it outran the moment: its weights count, and it starts afresh
+            assert_identical(weights(Run(tmp_path / "whole")), weights(Run(out)))
+            out = tmp_path / f"broken{kills}"
+    final = _start(pictures, out, resume=(out / "environment.json").is_file())
+    _, errors = final.communicate()
+    assert final.returncode == 0, errors.decode()
+    assert_identical(weights(Run(tmp_path / "whole")), weights(Run(out)))

@@ -1,0 +1,103 @@
+"""What every method promises. Methods are found in the registry, so a new file is tested without being listed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import fieldmark.methods
+from fieldmark.bundle import Bundle, build_method
+from fieldmark.model.method import METHODS, Batch, Method, Prediction
+from fieldmark.recipe import Backbone, Images, MethodChoice
+
+BACKBONES = {
+    "mobilenetv3_small_050": {},
+    "resnet10t": {},
+    "vit_tiny_patch16_224": {"depth": 2, "embed_dim": 48, "num_heads": 3},
+}
+CLASSES = 3
+
+
+def make(method: str, backbone: str, size: int) -> Method:
+    torch.manual_seed(0)
+    return build_method(
+        Backbone(name=backbone, weights="none", options=BACKBONES[backbone]),
+        MethodChoice(name=method),
+        Images(size=size),
+        CLASSES,
+    )
+
+
+def batch_of(size: int, count: int = 6) -> Batch:
+    """Random pictures, one class a brightness, so that there is something to learn."""
+    labels = torch.arange(count) % CLASSES
+    images = torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(1)) * 0.3
+    images += labels.view(-1, 1, 1, 1) - 1.0
+    return Batch(images, labels.unsqueeze(1), torch.ones(count, 1), torch.arange(count), 0.0)
+
+
+def total(method: Method, batch: Batch, step: int = 0) -> torch.Tensor:
+    return torch.stack(list(method.losses(batch, step).values())).sum()
+
+
+@pytest.fixture(params=sorted(METHODS))
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(params=sorted(BACKBONES))
+def backbone(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.mark.parametrize("size", [64, 96])
+def test_shapes(name: str, backbone: str, size: int) -> None:
+    method = make(name, backbone, size).eval()
+    with torch.no_grad():
+        prediction = method(batch_of(size).images)
+    assert isinstance(prediction, Prediction)
+    assert prediction.logits.shape == (6, CLASSES)
+    assert prediction.embedding.ndim == 2
+    assert len(prediction.embedding) == 6
+    assert prediction.parts is None or prediction.parts.ndim == 4
+
+
+def test_every_parameter_gets_a_gradient(name: str, backbone: str) -> None:
+    method = make(name, backbone, 64).train()
+    for step in range(method.steps_per_batch):
+        total(method, batch_of(64), step).backward()
+    assert [key for key, p in method.named_parameters() if p.grad is None or not torch.isfinite(p.grad).all()] == []
+
+
+def test_overfits_one_batch(name: str, backbone: str) -> None:
+    method = make(name, backbone, 64).train()
+    optimizer = torch.optim.AdamW(method.parameters(), lr=2e-3)
+    batch = batch_of(64)
+    for _ in range(40):
+        for step in range(method.steps_per_batch):
+            optimizer.zero_grad()
+            total(method, batch, step).backward()
+            optimizer.step()
+    method.train()  # a batch's own statistics: forty steps do not settle the running ones
+    assert (method(batch.images).logits.argmax(1) == batch.labels[:, 0]).all()
+
+
+def test_saves_loads_and_answers_the_same(name: str, backbone: str, tmp_path: Path) -> None:
+    method = make(name, backbone, 64).eval()
+    choice = Backbone(name=backbone, weights="none", options=BACKBONES[backbone])
+    Bundle(method, ("a", "b", "c"), Images(size=64), choice, MethodChoice(name=name)).save(tmp_path)
+    loaded = Bundle.load(tmp_path)
+    images = batch_of(64).images
+    with torch.no_grad():
+        before, after = method(images), loaded.method(images)
+    np.testing.assert_allclose(before.logits, after.logits, atol=1e-5)
+    np.testing.assert_allclose(before.embedding, after.embedding, atol=1e-5)
+    assert loaded.classes == ("a", "b", "c")
+
+
+def test_every_method_module_is_imported() -> None:
+    files = {path.stem for path in Path(fieldmark.methods.__file__).parent.glob("*.py")} - {"__init__"}
+    assert files == {METHODS.get(name).__module__.rsplit(".", 1)[1] for name in METHODS}
