@@ -133,6 +133,11 @@ def test_rounding_does_not_add_up_over_classes() -> None:
     assert [len(result.rows(part)) for part in ("train", "val", "test")] == [1400, 300, 300]
 
 
+def test_rounding_does_not_add_up_when_validation_is_cut() -> None:
+    result = cut_validation(table([row // 30 for row in range(1500)], splits=["train"] * 1500), seed=0)  # 25.5 + 4.5
+    assert [len(result.rows(part)) for part in ("train", "val")] == [1275, 225]
+
+
 def test_groups_of_unequal_size_come_near_the_fractions() -> None:
     sizes = np.random.default_rng(0).geometric(0.05, 400)
     groups = np.repeat(np.arange(400), sizes)

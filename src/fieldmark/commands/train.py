@@ -23,7 +23,7 @@ from fieldmark.errors import RecipeError, RunError, nearest
 from fieldmark.model.backbone import check_backbone
 from fieldmark.model.inference import Outputs
 from fieldmark.model.method import METHODS, Method
-from fieldmark.recipe import Recipe, load_recipe
+from fieldmark.recipe import MethodChoice, Recipe, load_recipe
 from fieldmark.run import Machine, Run
 from fieldmark.training.optimizer import OPTIMIZERS
 
@@ -55,8 +55,7 @@ def resolve_recipe(
             f"train.head_epochs = {plan.head_epochs} leaves nothing of train.epochs = {plan.epochs}",
             "Give more epochs or fewer head epochs.",
         )
-    method = resolved.method.model_copy(update={"__pydantic_extra__": options})
-    return resolved.model_copy(update={"method": method})
+    return resolved.model_copy(update={"method": MethodChoice(name=resolved.method.name, **options)})
 
 
 def train(

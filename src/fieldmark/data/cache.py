@@ -19,11 +19,13 @@ import hashlib
 import json
 import os
 import shutil
+import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import IO, Any, NamedTuple, Self
 
 import numpy as np
 import PIL
@@ -42,6 +44,8 @@ __all__ = ["PixelStore", "build_store"]
 
 _SPARE_BYTES = 2**30
 """Left free on the disk: checkpoints and reports need room too."""
+_ASK_EVERY = 2**26
+"""Bytes written between two looks at the disk."""
 _BLOCK = 256
 """Images decoded ahead of the one being written: what bounds memory."""
 _NOTHING = -1
@@ -91,7 +95,7 @@ class PixelStore:
     @property
     def readable(self) -> NDArray[np.int64]:
         """(R,) the rows that can be read."""
-        return np.flatnonzero(~np.isin(np.arange(len(self)), list(self.unreadable)))
+        return np.delete(np.arange(len(self)), np.array(list(self.unreadable), np.int64))
 
     @property
     def cached(self) -> NDArray[np.bool_]:
@@ -131,14 +135,16 @@ def build_store(
     keep = np.ones(len(catalog), bool) if keep is None else keep
     assert keep.shape == (len(catalog),)
     folder = cache_folder() / "pixels" if folder is None else folder
-    job = _Job(catalog, side, keep, workers, progress or (lambda done, total: None))
-    home = folder / _key(catalog, side, keep)
+    job = _Job(catalog, side, keep, int(limit_gb * 1e9), workers, progress or (lambda done, total: None))
+    home = folder / _key(job)
+    if (store := _opened(home, job)) is not None:
+        return store
     try:
         make_folder(folder)
-        with _locked(home.with_suffix(".lock")):
-            return _opened(home, job) or _built(home, job, int(limit_gb * 1e9))
+        with _locked(home.with_suffix(".lock")):  # another process may have built it while this one waited
+            return _built(home, job) if (store := _opened(home, job)) is None else store
     except (StorageError, OSError) as error:
-        return _unstored(job, f"Pixels are not cached, so every image is decoded each time: {error}")
+        return _uncached(_scan(job, lambda pixels: _NOTHING), error)
 
 
 @dataclass(frozen=True)
@@ -146,6 +152,7 @@ class _Job:
     catalog: Catalog
     side: int
     keep: NDArray[np.bool_]
+    limit: int
     workers: int
     progress: Callable[[int, int], None]
 
@@ -158,16 +165,16 @@ class _Seen(NamedTuple):
     thumbnail: NDArray[np.uint8]
 
 
-def _key(catalog: Catalog, side: int, keep: NDArray[np.bool_]) -> str:
-    versions = [PIL.__version__, *(features.version(name) for name in ("libjpeg_turbo", "jpg", "webp", "avif"))]
-    text = json.dumps([side, decoding.VERSION, duplicates.VERSION, *versions, str(catalog.root)])
-    digest = hashlib.sha256(text.encode())
-    for row, path in enumerate(catalog.paths):
+def _key(job: _Job) -> str:
+    libraries = [PIL.__version__, *(features.version(name) for name in ("libjpeg_turbo", "jpg", "webp", "avif"))]
+    head = [job.side, decoding.VERSION, duplicates.VERSION, *libraries, str(job.catalog.root)]
+    digest = hashlib.sha256(json.dumps(head).encode())
+    for row, path in enumerate(job.catalog.paths):
         size, changed = 0, 0
         with contextlib.suppress(OSError, ValueError):  # a missing file is found unreadable later
-            status = catalog.file(row).stat()
+            status = job.catalog.file(row).stat()
             size, changed = status.st_size, status.st_mtime_ns
-        digest.update(f"{path}\0{size}\0{changed}\0{keep[row]:d}\n".encode(errors="surrogateescape"))
+        digest.update(f"{path}\0{size}\0{changed}\0{job.keep[row]:d}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()[:32]
 
 
@@ -183,7 +190,7 @@ def _see(job: _Job, row: int) -> _Seen | str:
 
 
 def _pass(job: _Job) -> Iterator[tuple[int, _Seen | str]]:
-    """Every row in order, whatever the number of threads (they suffice: Pillow decodes outside the interpreter lock)."""
+    """Every row in order, whatever the number of threads. They suffice: Pillow decodes outside the interpreter lock."""
     total = len(job.catalog)
     with ThreadPoolExecutor(max(1, job.workers)) as pool:
         for start in range(0, total, _BLOCK):
@@ -213,67 +220,153 @@ def _scan(job: _Job, put: Callable[[NDArray[np.uint8]], int]) -> PixelStore:
     return PixelStore(job.catalog, job.side, prints, unreadable, offsets=offsets, shapes=shapes)
 
 
-def _unstored(job: _Job, note: str) -> PixelStore:
-    return replace(_scan(job, lambda pixels: _NOTHING), notes=(note,))
+def _uncached(store: PixelStore, error: Exception) -> PixelStore:
+    note = f"Pixels are not cached, so every image is decoded each time: {error}"
+    return replace(store, offsets=np.full(len(store), _NOTHING, np.int64), notes=(note,))
 
 
-def _built(home: Path, job: _Job, limit: int) -> PixelStore:
+def _built(home: Path, job: _Job) -> PixelStore:
     """Build the store beside its place and move it there. The caller holds its lock."""
     _sweep(home.parent)
     part = home.with_suffix(".part")
-    shutil.rmtree(part, ignore_errors=True)  # of a build that died
+    for rest in (part, home):  # of a build that died; a damaged one
+        shutil.rmtree(rest, ignore_errors=True)
     part.mkdir()
     try:
-        with (part / "pixels.bin").open("wb") as file:
-            writer = _Writer(home.parent, file, limit)
-            store = _scan(job, writer.put)
-            os.fsync(file.fileno())
-        _write_index(part / "index.npz", store)
-        shutil.rmtree(home, ignore_errors=True)  # a damaged one
-        part.rename(home)
-    except BaseException:
+        with (part / "pixels.bin").open("wb", buffering=0) as file:
+            store = _scan(job, _Writer(home.parent, file, job.limit).put)
+        try:
+            _write_index(part / "index.npz", store, job)
+            part.rename(home)
+        except OSError as error:
+            return _uncached(store, error)
+    finally:
         shutil.rmtree(part, ignore_errors=True)
-        raise
-    return replace(store, file=home / "pixels.bin", notes=_notes(store, job.keep))
+    return replace(store, file=home / "pixels.bin", notes=_notes(store, job))
+
+
+def _notes(store: PixelStore, job: _Job) -> tuple[str, ...]:
+    wanted = np.intersect1d(store.readable, np.flatnonzero(job.keep))
+    missing = int((~store.cached[wanted]).sum())
+    note = (
+        f"{missing:,} of {len(wanted):,} images found no room in the pixel cache and are decoded each time. "
+        f"Allow it more than {job.limit / 1e9:g} GB, or free some of the disk."
+    )
+    return (note,) if missing else ()
+
+
+def _write_index(path: Path, store: PixelStore, job: _Job) -> None:
+    with path.open("wb") as file:
+        np.savez(
+            file,
+            offsets=store.offsets,
+            shapes=store.shapes,
+            digests=store.fingerprints.digests,
+            thumbnails=store.fingerprints.thumbnails,
+            unreadable=np.array(json.dumps(list(store.unreadable.items()))),
+            limit=np.array(job.limit),
+        )
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _opened(home: Path, job: _Job) -> PixelStore | None:
+    """The store at `home`; None where there is none, it is damaged, or another limit makes a difference."""
+    index, file = home / "index.npz", home / "pixels.bin"
+    try:
+        with np.load(index, allow_pickle=False) as saved:
+            store = PixelStore(
+                job.catalog,
+                job.side,
+                Fingerprints(saved["digests"], saved["thumbnails"]),
+                {int(row): str(reason) for row, reason in json.loads(str(saved["unreadable"]))},
+                file=file,
+                offsets=saved["offsets"],
+                shapes=saved["shapes"],
+            )
+            limit = int(saved["limit"])
+        size = 3 * int(np.prod(store.shapes[store.cached, :2], axis=1, dtype=np.int64).sum())
+        if len(store.offsets) != len(job.catalog) or file.stat().st_size < size:
+            return None
+        notes = _notes(store, job)
+    except Exception:  # a damaged archive raises nearly anything, and whatever it is, the store is built anew
+        return None
+    if size > job.limit or (notes and limit != job.limit):
+        return None
+    with contextlib.suppress(OSError):  # a cache that may only be read
+        os.utime(index)
+    job.progress(len(store), len(store))
+    return replace(store, notes=notes)
 
 
 class _Writer:
-    """Appends pixels to a file until there is no room left."""
+    """Appends pixels to a file until there is no room; the stores not used for longest make room first."""
 
     def __init__(self, folder: Path, file: IO[bytes], limit: int) -> None:
         self._folder, self._file, self._limit = folder, file, limit
-        self._others = sum(_bytes_of(store) for store in _stores(folder))
-        self._written = 0
-        self._checked = 0
+        stores = [index.parent for index in sorted(folder.glob("*/index.npz"), key=lambda path: path.stat().st_mtime)]
+        self._others = [(store, sum(file.stat().st_size for file in store.iterdir())) for store in stores]
+        self._written = self._asked = 0
         self._full = False
 
     def put(self, pixels: NDArray[np.uint8]) -> int:
         """Where the pixels lie in the file, or −1 where there was no room."""
-        if self._full or not self._room_for(pixels.nbytes):
+        if self._full or not self._make_room(pixels.nbytes):
             return _NOTHING
         offset = self._written
         try:
-            self._file.write(pixels.data)
-        except OSError:  # the disk filled up faster than it was asked, or a quota did: what lies there stays good
+            self._written += self._file.write(pixels.data)
+        except OSError:  # a quota, or a disk that filled up faster than it was asked: what was written is good
             self._full = True
-            return _NOTHING
-        self._written += pixels.nbytes
-        return offset
+        self._full = self._full or self._written < offset + pixels.nbytes
+        return _NOTHING if self._full else offset
 
-    def _room_for(self, count: int) -> bool:
-        while self._written + self._others + count > self._limit or self._disk_is_full(count):
-            oldest = min(_stores(self._folder), key=_last_used, default=None)
-            if oldest is None or self._written + count > self._limit:
-                self._full = True
+    def _make_room(self, count: int) -> bool:
+        while self._too_much(count):
+            self._full = not self._others or self._written + count > self._limit
+            if self._full:
                 return False
-            self._others -= _bytes_of(oldest)
-            self._checked = 0
-            shutil.rmtree(oldest)
+            shutil.rmtree(self._others.pop(0)[0], ignore_errors=True)
         return True
 
-    def _disk_is_full(self, count: int) -> bool:
-        """Asked every 64 MB."""
-        if self._checked and self._written + count < self._checked + 2**26:
+    def _too_much(self, count: int) -> bool:
+        if self._written + count + sum(size for _, size in self._others) > self._limit:
+            return True
+        if self._written < self._asked:
             return False
-        self._checked = max(1, self._written)
-        return shutil.disk_usage(self._folder).free < _SPARE_BYTES + 2**26
+        if shutil.disk_usage(self._folder).free < _SPARE_BYTES + _ASK_EVERY:
+            return True
+        self._asked = self._written + _ASK_EVERY
+        return False
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what dead builds left."""
+    for part in folder.glob("*.part"):
+        with contextlib.suppress(OSError), _locked(part.with_suffix(".lock"), wait=False) as held:
+            if held:
+                shutil.rmtree(part, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
+    """Hold the lock of a file that stays; it ends with the process. Yields whether it is held."""
+    with path.open("ab") as file:
+        while not (held := _lock(file)) and wait:
+            time.sleep(0.1)
+        yield held
+
+
+def _lock(file: IO[bytes]) -> bool:
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):  # on Windows a held lock is a PermissionError
+        return False
+    return True

@@ -249,7 +249,8 @@ def _deal(
     order = np.lexsort((rng.permutation(len(sizes)), counts.indices[counts.indptr[:-1]], -sizes))
     parts = range(len(fractions))
     lacking = np.outer(counts.sum(axis=0), fractions).tolist()  # (K, P) samples still wanted
-    lacking_in_all = (sizes.sum() * fractions).tolist()
+    weights = (1 / fractions).tolist()
+    behind = [0.0] * len(parts)  # what a part has, all classes together, relative to its fraction, negated
     empty = [list(allowed) for allowed in wanted]
     left = np.bincount(counts.indices, minlength=counts.shape[1]).tolist()  # (K,) units not dealt out yet
     starts, classes, samples = counts.indptr.tolist(), counts.indices.tolist(), counts.data.tolist()
@@ -263,13 +264,13 @@ def _deal(
                 votes[choice] += 1
             for choice in parts:
                 gain[choice] += samples[entry] * lacking[label][choice]
-        best = max(zip(votes, gain, lacking_in_all, parts, strict=True))[3]
+        best = max(zip(votes, gain, behind, parts, strict=True))[3]
         part[unit] = best
         for entry in contents:
             label = classes[entry]
             left[label] -= 1
             lacking[label][best] -= samples[entry]
-            lacking_in_all[best] -= samples[entry]
+            behind[best] -= samples[entry] * weights[best]
             if best in empty[label]:
                 empty[label].remove(best)
     return part

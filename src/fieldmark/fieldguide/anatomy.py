@@ -147,7 +147,7 @@ def _beak(genus: Genus, head: Disc) -> tuple[Points, Points]:
 
 def _leg(body: Strip, along: float, length: float, lean: float) -> Leg:
     hip = body.place([(along, 0.72)])[0]
-    heel = hip + (-0.05 + lean, length * 0.5)
-    foot = hip + (0.02 + lean, length)
+    heel = hip + points([-0.05 + lean, length * 0.5])[0]
+    foot = hip + points([0.02 + lean, length])[0]
     toes = np.array([[foot, foot + reach] for reach in ((0.1, 0.012), (0.075, 0.035), (-0.06, 0.02))])
     return Leg(points([hip, heel, foot]), toes, 0.034)

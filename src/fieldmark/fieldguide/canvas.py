@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +46,9 @@ class Canvas:
         self.covered, self.numbers = Image.new("L", size), Image.new("L", size)
         self._pens = tuple(ImageDraw.Draw(image) for image in (self.colours, self.covered, self.numbers))
 
+    def _dipped(self, colour: Colour, number: int) -> Iterator[tuple[ImageDraw.ImageDraw, Any]]:
+        return zip(self._pens, (ink(colour), 255, number), strict=True)
+
     def place(self, values: Points) -> Points:
         """Bird coordinates → painted pixels."""
         placed = values * self.scale + self.shift
@@ -54,7 +59,7 @@ class Canvas:
     def fill(self, outline: Points, colour: Colour, number: int) -> None:
         """A filled shape."""
         corners = self.place(outline).ravel().tolist()
-        for pen, value in zip(self._pens, (ink(colour), 255, number), strict=True):
+        for pen, value in self._dipped(colour, number):
             pen.polygon(corners, fill=value)
 
     def number(self, outline: Points, number: int) -> None:
@@ -65,7 +70,7 @@ class Canvas:
         """A line with round ends; width in bird coordinates."""
         wide = max(round(width * self.scale), 1)
         corners = self.place(path)
-        for pen, value in zip(self._pens, (ink(colour), 255, number), strict=True):
+        for pen, value in self._dipped(colour, number):
             pen.line(corners.ravel().tolist(), fill=value, width=wide, joint="curve")
             for x, y in corners[[0, -1]]:
                 pen.ellipse([x - wide / 2, y - wide / 2, x + wide / 2, y + wide / 2], fill=value)
@@ -94,6 +99,6 @@ class Canvas:
     def finished(self) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint8]]:
         """Colours (S, S, 3) in 0…255 times cover, cover (S, S) in 0…1, and part numbers (S, S)."""
         colours = np.asarray(self.colours.reduce(FINER), dtype=np.float32)
-        covered = np.asarray(self.covered.reduce(FINER), dtype=np.float32) / 255
+        covered = np.asarray(self.covered.reduce(FINER), dtype=np.float32) / np.float32(255)
         middle = FINER // 2
         return colours, covered, np.asarray(self.numbers)[middle::FINER, middle::FINER].copy()

@@ -10,7 +10,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from fieldmark.errors import RecipeError
-from fieldmark.fieldguide.colours import Colour, contrast, dull, mix, scaled, turn
+from fieldmark.fieldguide.colours import Colour, contrast, dull, scaled, turn
 from fieldmark.fieldguide.marks import MARK_COLOURS, MARKS
 from fieldmark.fieldguide.names import NUM_GENUS_NAMES, genus_name, latin_genus, latin_species, species_name
 from fieldmark.fieldguide.stock import BEAKS, FAMILIES, PALETTES, Beak, Build
@@ -37,7 +37,7 @@ class Options:
 
     def __post_init__(self) -> None:
         limits = {
-            "species": (self.species, 2, NUM_GENUS_NAMES * _SPECIES_PER_GENUS),
+            "species": (self.species, 2, 300),
             "images_per_species": (self.images_per_species, 6, 9999),
             "size": (self.size, 64, 1024),
             "seed": (self.seed, 0, 2**63 - 1),
@@ -161,9 +161,10 @@ def _choose_marks(
 
 
 def _colour(rng: np.random.Generator, mark: str, colours: Mapping[str, Colour], rivals: Sequence[str]) -> str:
-    """A colour that stands out from the plumage beneath, of male and female, and from its rivals."""
+    """A colour that stands out from the plumage beneath, of male and female, lit or in the shade, and from rivals."""
     beneath = colours[MARKS[mark].over]
-    others = [beneath, dull(beneath, 0.5), mix(beneath, (0, 0, 0), 0.25), *(MARK_COLOURS[name][0] for name in rivals)]
+    shades = [beneath, dull(beneath, 0.5), scaled(beneath, 0.75), scaled(beneath, 1.25)]
+    others = shades + [MARK_COLOURS[name][0] for name in rivals]
     least = {name: min(contrast(colour, other) for other in others) for name, (colour, _) in MARK_COLOURS.items()}
     clear = [name for name, value in least.items() if value >= _CLEAR] or [max(least, key=lambda name: least[name])]
     return clear[int(rng.integers(len(clear)))]

@@ -181,7 +181,8 @@ def _twig(rng: np.random.Generator) -> Points:
     left, right, half = (-0.05, start[0]), (1.05, end[0]), rng.uniform(0.008, 0.016)
     middle = (rng.uniform(0.3, 0.7), (left[1] + right[1]) / 2 + rng.normal(0, 0.05))
     line = spline([left, middle, right], closed=False, samples=8)
-    return np.concatenate([line - (0, half), (line + (0, half))[::-1]])
+    half_up = np.array([0, half])
+    return np.concatenate([line - half_up, (line + half_up)[::-1]])
 
 
 def _flake(rng: np.random.Generator) -> Points:

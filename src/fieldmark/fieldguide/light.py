@@ -25,7 +25,7 @@ def _blurred(plane: _Plane, grid: int, radius: float) -> _Plane:
     image = Image.fromarray((plane * 255).astype(np.uint8))
     if image.width != grid:
         image = image.resize((grid, grid), Image.Resampling.BOX)
-    return np.asarray(image.filter(ImageFilter.GaussianBlur(radius * grid)), dtype=np.float32) / 255
+    return np.asarray(image.filter(ImageFilter.GaussianBlur(radius * grid)), dtype=np.float32) / np.float32(255)
 
 
 def _enlarged(plane: _Plane, side: int) -> _Plane:

@@ -100,7 +100,9 @@ def _trunk(painter: _Painter) -> None:
     canvas, bird, colours = painter.canvas, painter.bird, painter.colours
     if bird.crest is not None:
         canvas.fill(bird.crest, scaled(colours["head"], 0.85), PARTS.index("head"))
-    thighs = [bird.body.place(spline([(a - 0.08, 0.6), (a - 0.01, 1.22), (a + 0.08, 0.6), (a, 0.3)])) for a in (0.47, 0.4)]
+    thighs = [
+        bird.body.place(spline([(a - 0.08, 0.6), (a - 0.01, 1.22), (a + 0.08, 0.6), (a, 0.3)])) for a in (0.47, 0.4)
+    ]
     trunk, head = [bird.body.outline(), *thighs], bird.head.circle()
     layer = _plumage(painter)
     canvas.paste(layer, canvas.cutout(*trunk, head), PARTS.index("body"))
@@ -117,7 +119,10 @@ def _plumage(painter: _Painter) -> Image.Image:
     def soft(outline: Points, colour: Colour) -> None:
         pen.polygon((canvas.place(outline) / FINER).ravel().tolist(), fill=ink(colour))
 
-    soft(body.place([(-0.02, 0.55), (0.1, 0.1), (0.6, -0.05), (0.8, -0.05), (1, -0.1), (1, -2), (0, -2)]), colours["back"])
+    soft(
+        body.place([(-0.02, 0.55), (0.1, 0.1), (0.6, -0.05), (0.8, -0.05), (1, -0.1), (1, -2), (0, -2)]),
+        colours["back"],
+    )
     soft(body.place([(0.08, 0.62), (0.7, 0.72), (0.7, 2.0), (0.0, 2.0)]), scaled(colours["belly"], 1.1))
     soft(painter.bird.head.circle(radius=1.2), colours["head"])
     soft(painter.bird.head.circle((0.5, 1.0), 0.55), mix(colours["head"], colours["belly"], 0.6))

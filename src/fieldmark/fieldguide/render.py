@@ -83,11 +83,11 @@ def render_scene(genus: Genus, marks: Mapping[str, str], scene: Scene, side: int
     wing = np.isin(numbers, _WING).astype(np.float32)
     picture = back * (1 - covered[..., None]) + colours * relief(covered, wing, scene)
     front = _foreground(habitat, scene, numbers)
-    hidden = front[..., 3:] / 255
+    hidden = front[..., 3:] / np.float32(255)
     picture = picture * (1 - hidden) + front[..., :3]
     seen = np.where(hidden[..., 0] > 0.5, 0, numbers).astype(np.uint8)
     keypoints = _keypoints(bird, canvas, hidden[..., 0])
-    occlusion = 1 - np.count_nonzero(seen) / max(np.count_nonzero(numbers), 1)
+    occlusion = 1 - np.count_nonzero(seen) / np.count_nonzero(numbers)
     return Drawing(expose(picture, scene), _box(seen), keypoints, seen, occlusion, scene)
 
 
@@ -137,7 +137,7 @@ def _perch(habitat: Habitat, bird: Anatomy, canvas: Canvas, scene: Scene) -> Non
     x, y = bird.foot[0]
     tilt, bend, half = rng.normal(0, 0.12), rng.normal(0, 0.06), rng.uniform(0.028, 0.045)
     if habitat.perch == "twig":
-        reach = np.array([-3.0, -1.2, 0.0, 1.2, 3.0])
+        reach = np.array([-3.0, -1.2, 0.0, 1.2, 3.0]) * (0.16 if habitat is PAPER else 1.0)
         line = spline(np.stack([x + reach, y + half + reach * tilt + bend * np.abs(reach)], 1), closed=False)
         knobs = half * (1 + 0.12 * np.sin(7 * line[:, :1] + 5 * bend))
         below = line + np.concatenate([np.zeros_like(knobs), knobs], axis=1)
@@ -147,16 +147,17 @@ def _perch(habitat: Habitat, bird: Anatomy, canvas: Canvas, scene: Scene) -> Non
         canvas.fill(np.concatenate([lower, below[::-1]]), scaled(colour, 0.78), 0)
     elif habitat.perch == "rock":
         top = [(-2.2, 0.9), (-0.75, 0.22), (-0.4, 0.02), (0.1, -0.01), (0.45, 0.04), (0.8, 0.25), (2.2, 0.9), (0, 3)]
-        canvas.fill(spline(points(top) + (x, y + 0.015)), colour, 0)
+        canvas.fill(bird.foot + spline(points(top)), colour, 0)
     elif habitat.perch == "post":
-        corners = points([(-0.28, 0.01), (0.3, 0.01), (0.3, 3), (-0.28, 3)]) + (x, y)
-        canvas.fill(corners, colour, 0)
-        canvas.fill(points([(-0.33, 0.01), (0.35, 0.01), (0.35, 0.1), (-0.33, 0.1)]) + (x, y), mix(colour, (255,) * 3, 0.15), 0)
+        canvas.fill(bird.foot + points([(-0.28, 0.01), (0.3, 0.01), (0.3, 3), (-0.28, 3)]), colour, 0)
+        rim = bird.foot + points([(-0.33, 0.01), (0.35, 0.01), (0.35, 0.1), (-0.33, 0.1)])
+        canvas.fill(rim, mix(colour, (255, 255, 255), 0.15), 0)
 
 
 def _foreground(habitat: Habitat, scene: Scene, numbers: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """What stands in front (S, S, 4), red, green and blue times cover, and cover: things that would hide a mark are left out, unless the picture is careless.
+    """What stands in front: red, green and blue times cover, and cover (S, S, 4) in 0…255.
 
+    Things that would hide a mark are left out, unless the picture is careless.
     It looks at the places of the genus's marks, not at the marks shown: a redrawn bird has the same foreground.
     """
     side = len(numbers)

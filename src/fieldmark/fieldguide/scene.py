@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from fieldmark.fieldguide.habitat import HABITATS
 
 from fieldmark.fieldguide.guide import Guide
+from fieldmark.fieldguide.habitat import HABITATS
 
 __all__ = ["PORTRAIT", "Scene", "make_scene", "split_of"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -42,7 +42,8 @@ class Build:
     def varied(self, rng: np.random.Generator) -> Self:
         """A related build."""
         names = [field.name for field in fields(self) if field.name != "lacks"]
-        return replace(self, **{name: _jitter(rng, getattr(self, name), 0.07) for name in names})
+        changes: dict[str, Any] = {name: _jitter(rng, getattr(self, name), 0.07) for name in names}
+        return replace(self, **changes)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,40 @@
+"""The field guide: a generated data set of birds that do not exist, for tests, demonstrations and promises.
+
+    draw(dest)                      pictures, masks, catalog.csv, guide.json and guide.png in a folder
+    make_guide(), read_guide(dest)  species, marks, and which marks tell two species apart
+    render(guide, species, index)   one picture and the whole truth about it; `marks_of` redraws the same bird
+
+Families differ in build, genera in plumage and beak, and species of a genus in one or two field marks.
+"""
+
+from fieldmark.fieldguide.anatomy import KEYPOINTS
+from fieldmark.fieldguide.guide import Genus, Guide, HabitatRule, Options, Species, make_guide
+from fieldmark.fieldguide.marks import MARKS, mark_id
+from fieldmark.fieldguide.plumage import FIRST_MARK, PARTS
+from fieldmark.fieldguide.render import Drawing, render
+from fieldmark.fieldguide.scene import Scene, make_scene, split_of
+from fieldmark.fieldguide.sheet import contact_sheet
+from fieldmark.fieldguide.writing import COLUMNS, draw, read_guide
+
+__all__ = [
+    "COLUMNS",
+    "FIRST_MARK",
+    "KEYPOINTS",
+    "MARKS",
+    "PARTS",
+    "Drawing",
+    "Genus",
+    "Guide",
+    "HabitatRule",
+    "Options",
+    "Scene",
+    "Species",
+    "contact_sheet",
+    "draw",
+    "make_guide",
+    "make_scene",
+    "mark_id",
+    "read_guide",
+    "render",
+    "split_of",
+]
