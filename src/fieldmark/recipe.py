@@ -110,8 +110,10 @@ class Train(_Section):
     """Longest gradient; 0 = unlimited."""
     ema: bool = False
     """Ship the exponential moving average of the weights."""
-    refresh_batchnorm: bool = False
-    """Re-estimate BatchNorm statistics on training images before anything is measured or shipped."""
+    batchnorm: Literal["plain", "refreshed", "frozen"] = "plain"
+    """Statistics of BatchNorm. "plain": as the layer has it. "refreshed": re-estimated on training images at the end,
+    which averaged weights need. "frozen": taken from training images before the first step, with the function left as
+    it is, and kept."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """"auto": bf16 autocast where the processor computes in it, else fp32. Decided once per run."""
     checkpoint_steps: int = Field(default=0, ge=0)

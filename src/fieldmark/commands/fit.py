@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.special import log_softmax
+from torch import Tensor
 
 from fieldmark.augment.image import (
     ImageAugment,
@@ -21,20 +24,21 @@ from fieldmark.augment.image import (
 from fieldmark.bundle import build_method, evaluation_square
 from fieldmark.commands.listener import Listener
 from fieldmark.commands.prepare import Prepared
-from fieldmark.data.loader import Augmentation, Samples, Schedule, derive_seed, evaluation_batches
+from fieldmark.data.loader import Augmentation, Samples, Schedule, derive_seed, evaluation_batches, training_batches
 from fieldmark.errors import RecipeError
 from fieldmark.model.inference import Outputs, infer
 from fieldmark.model.method import Method
 from fieldmark.recipe import Recipe
 from fieldmark.run import Machine, Run
-from fieldmark.training.loop import Progress, refresh_batchnorm, train_steps
+from fieldmark.training.batchnorm import adopt_statistics, refresh_statistics
+from fieldmark.training.loop import Progress, train_steps
 from fieldmark.training.optimizer import build_optimizer
 from fieldmark.training.probe import fit_linear_head
 from fieldmark.training.state import TrainingState
 
 __all__ = ["Fit", "Stopped"]
 
-_INITIAL = 4  # the stream of the first weights
+_INITIAL, _STATISTICS = 4, 3  # streams of random numbers
 
 
 class Stopped(Exception):
@@ -99,9 +103,11 @@ class Fit:
         augmentation = _augmentation(recipe, self.data, size, interpolation)
         samples = Samples(self.data.catalog, self.data.pixels, augmentation, recipe.seed)
         schedule = Schedule(rows, train.batch_size, train.epochs, recipe.seed)
+        path = self.run.checkpoint(self.name)
+        if train.batchnorm == "frozen" and not path.is_file():
+            adopt_statistics(method, _some(samples, schedule))
         optimizer = build_optimizer(method, train)
         state = TrainingState.begin(method, optimizer, ema=train.ema, num_steps=schedule.num_steps)
-        path = self.run.checkpoint(self.name)
         if path.is_file():
             state.restore(path)
             self.listener.note(f"Going on after step {state.step} of {schedule.num_steps}")
@@ -124,8 +130,8 @@ class Fit:
                 if stop and progress.step < schedule.num_steps:
                     raise Stopped(progress)
         shipped = state.shipped
-        if train.refresh_batchnorm:
-            refresh_batchnorm(shipped, samples, schedule, seed=recipe.seed, precision=self.machine.precision)
+        if train.batchnorm == "refreshed":
+            refresh_statistics(shipped, _some(samples, schedule), precision=self.machine.precision)
         return shipped.eval()
 
     def _report(self, state: TrainingState, progress: Progress, validation: NDArray[np.int64]) -> None:
@@ -168,6 +174,13 @@ def _augmentation(recipe: Recipe, data: Prepared, size: int, interpolation: str)
         mirror=mirror_permutation(names) if names else None,
         interpolation=interpolation,
     )
+
+
+def _some(samples: Samples, schedule: Schedule, num_images: int = 2048) -> Iterator[Tensor]:
+    """Batches of training images as they look in training, in an order of their own."""
+    num_steps = max(1, min(schedule.steps_per_epoch, num_images // schedule.batch_size))
+    once = replace(schedule, epochs=1, seed=derive_seed(schedule.seed, _STATISTICS))
+    return (batch.images for batch in islice(training_batches(samples, once), num_steps))
 
 
 def _random_view(

@@ -44,6 +44,8 @@ __all__ = ["PixelStore", "build_store"]
 
 _SPARE_BYTES = 2**30
 """Left free on the disk: checkpoints and reports need room too."""
+_INDEX_BYTES = 1024
+"""What an image takes in the index, at most; counted before there is one."""
 _ASK_EVERY = 2**26
 """Bytes written between two looks at the disk."""
 _BLOCK = 256
@@ -144,7 +146,8 @@ def build_store(
         with _locked(home.with_suffix(".lock")):  # another process may have built it while this one waited
             return _built(home, job) if (store := _opened(home, job)) is None else store
     except (StorageError, OSError) as error:
-        return _uncached(_scan(job, lambda pixels: _NOTHING), error)
+        note = f"Pixels are not cached, so every image is decoded each time: {error}"
+        return replace(_scan(job, lambda pixels: _NOTHING), notes=(note,))
 
 
 @dataclass(frozen=True)
@@ -220,26 +223,19 @@ def _scan(job: _Job, put: Callable[[NDArray[np.uint8]], int]) -> PixelStore:
     return PixelStore(job.catalog, job.side, prints, unreadable, offsets=offsets, shapes=shapes)
 
 
-def _uncached(store: PixelStore, error: Exception) -> PixelStore:
-    note = f"Pixels are not cached, so every image is decoded each time: {error}"
-    return replace(store, offsets=np.full(len(store), _NOTHING, np.int64), notes=(note,))
-
-
 def _built(home: Path, job: _Job) -> PixelStore:
     """Build the store beside its place and move it there. The caller holds its lock."""
     _sweep(home.parent)
     part = home.with_suffix(".part")
-    for rest in (part, home):  # of a build that died; a damaged one
-        shutil.rmtree(rest, ignore_errors=True)
+    shutil.rmtree(part, ignore_errors=True)  # of a build that died
     part.mkdir()
+    shutil.rmtree(home, ignore_errors=True)  # damaged, or of another limit
     try:
         with (part / "pixels.bin").open("wb", buffering=0) as file:
-            store = _scan(job, _Writer(home.parent, file, job.limit).put)
-        try:
-            _write_index(part / "index.npz", store, job)
-            part.rename(home)
-        except OSError as error:
-            return _uncached(store, error)
+            store = _scan(job, _Writer(home.parent, file, job.limit - _INDEX_BYTES * len(job.catalog)).put)
+            os.fsync(file.fileno())
+        _write_index(part / "index.npz", store, job)
+        part.rename(home)
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return replace(store, file=home / "pixels.bin", notes=_notes(store, job))
@@ -291,7 +287,7 @@ def _opened(home: Path, job: _Job) -> PixelStore | None:
         notes = _notes(store, job)
     except Exception:  # a damaged archive raises nearly anything, and whatever it is, the store is built anew
         return None
-    if size > job.limit or (notes and limit != job.limit):
+    if size + _INDEX_BYTES * len(store) > job.limit or (notes and limit != job.limit):
         return None
     with contextlib.suppress(OSError):  # a cache that may only be read
         os.utime(index)

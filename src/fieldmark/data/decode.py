@@ -46,11 +46,12 @@ MAX_BYTES: Final = 2**29
 MAX_SCANS: Final = 256
 """A progressive JPEG has about ten scans. Tens of thousands of empty ones fit in 1 MB and take hours to decode."""
 
-_ALLOWED = ("JPEG", "MPO", "PNG", "WEBP", "AVIF", "TIFF", "BMP", "GIF", "PPM")
+_ALLOWED = ("JPEG", "PNG", "WEBP", "AVIF", "TIFF", "BMP", "GIF", "PPM")
 
 Image.init()  # now, since the plugins are otherwise loaded within the first decode, perhaps by several threads at once
 FORMATS: Final = tuple(name for name in _ALLOWED if name in Image.OPEN)
-"""Pillow's names of the formats that are opened: what photographs come in. AVIF needs Pillow 11.3."""
+"""Pillow's names of the formats that are opened: what photographs come in. AVIF needs Pillow 11.3; MPO, a JPEG
+followed by others, opens as JPEG."""
 
 # Pillow warns of odd metadata and of large pictures; what matters here is an ImageError. The filter is set once and for
 # the process because `warnings.catch_warnings` is not safe in threads: two that overlap can leave the wrong filter.

@@ -40,7 +40,7 @@ class Anatomy:
     tail: Strip
     """Along from rump (0) to tip (1)."""
     beak: tuple[Points, Points]
-    """Upper half, whose last point but two is the tip, and lower half."""
+    """Upper half, whose last point but three is the tip, and lower half."""
     legs: tuple[Leg, Leg]
     """Far and near."""
     crest: Points | None
@@ -64,9 +64,9 @@ class Anatomy:
     def keypoints(self) -> Points:
         """In the order of `KEYPOINTS` (P, 2)."""
         head = self.head.place([EYE, (0.0, -0.8), (-0.8, -0.2), (0.55, 0.72)])
-        trunk = self.body.place([(0.67, 0.6), (0.4, 0.75), (0.55, -0.8)])
+        trunk = self.body.place([(0.67, 0.6), (0.4, 0.75), (0.77, -0.85)])
         ends = np.concatenate([self.wing.place([(0.97, 0.0)]), self.tail.place([(0.96, 0.0)]), self.legs[1].bones[1:2]])
-        return np.concatenate([self.beak[0][-3:-2], head, trunk, ends])
+        return np.concatenate([self.beak[0][-4:-3], head, trunk, ends])
 
     @cached_property
     def extent(self) -> tuple[Points, Points]:
@@ -139,8 +139,9 @@ def _beak(genus: Genus, head: Disc) -> tuple[Points, Points]:
     middle = 0.06 + hook * 0.3
     ridge = [(0.78, 0.06 - half), (0.9 + length * 0.4, middle - half * 0.78 - beak.belly),
              (0.9 + length * 0.8, 0.09 + hook * 0.68 - half * 0.3 - beak.belly * 0.6), tip]  # fmt: skip
-    gape = [(0.9 + length * 0.5, middle + half * 0.12), (0.7, 0.1)]
-    lower = [(0.7, 0.1), (0.9 + length * 0.5, middle + half * 0.12), (tip[0] - 0.06 * length, tip[1] - 0.01),
+    blunt = (tip[0] - 0.05, tip[1] + 0.09)  # a needle's tip would vanish between the pixels
+    gape = [blunt, (0.9 + length * 0.5, middle + half * 0.12), (0.7, 0.1)]
+    lower = [(0.7, 0.1), (0.9 + length * 0.5, middle + half * 0.12), (tip[0] - 0.05 * length, tip[1] + 0.05),
              (0.9 + length * 0.45, middle + half * 0.85), (0.78, 0.1 + half * 0.95)]  # fmt: skip
     return head.place([*spline(ridge, closed=False, samples=5), *gape]), head.place(lower)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image, ImageChops, ImageDraw
 
 from fieldmark.fieldguide.colours import Colour
 from fieldmark.fieldguide.shapes import Points
@@ -17,6 +17,7 @@ __all__ = ["FINER", "Canvas", "ink"]
 
 FINER = 3
 """Painted pixels per picture pixel along each side; their mean is the picture."""
+_ANY = [0] + [255] * 255
 
 
 def ink(colour: Colour) -> tuple[int, int, int]:
@@ -62,9 +63,21 @@ class Canvas:
         for pen, value in self._dipped(colour, number):
             pen.polygon(corners, fill=value)
 
-    def number(self, outline: Points, number: int) -> None:
-        """The place of a mark that is not there: its number without a colour."""
-        self._pens[2].polygon(self.place(outline).ravel().tolist(), fill=number)
+    def stamp(self, outline: Points, colour: Colour | None, number: int) -> None:
+        """A shape that stays within what is painted of the bird, so that a mark never changes the outline.
+
+        Without a colour, only its number: the place of a mark that is not there.
+        """
+        corners = self.place(outline)
+        left, top = (int(edge) for edge in np.floor(corners.min(axis=0)))
+        right, bottom = (int(edge) + 1 for edge in np.ceil(corners.max(axis=0)))
+        box = (left, top, right, bottom)
+        mask = Image.new("L", (right - left, bottom - top))
+        ImageDraw.Draw(mask).polygon((corners - (left, top)).ravel().tolist(), fill=255)
+        mask = ImageChops.darker(mask, self.numbers.crop(box).point(_ANY))
+        if colour is not None:
+            self.colours.paste(ink(colour), box, mask)
+        self.numbers.paste(number, box, mask)
 
     def line(self, path: Points, width: float, colour: Colour, number: int) -> None:
         """A line with round ends; width in bird coordinates."""
@@ -91,7 +104,8 @@ class Canvas:
         return mask
 
     def paste(self, layer: Image.Image, mask: Image.Image, number: int) -> None:
-        """A layer of picture size, enlarged, within a mask."""
+        """A layer of any size, enlarged to the canvas, within a mask."""
+        layer = layer.resize((self.side, self.side), Image.Resampling.BILINEAR)  # smooth to the picture's own pixels
         self.colours.paste(layer.resize(self.colours.size, Image.Resampling.NEAREST), mask=mask)
         self.covered.paste(255, mask=mask)
         self.numbers.paste(number, mask=mask)

@@ -164,6 +164,8 @@ def _colour(rng: np.random.Generator, mark: str, colours: Mapping[str, Colour], 
     """A colour that stands out from the plumage beneath, of male and female, lit or in the shade, and from rivals."""
     beneath = colours[MARKS[mark].over]
     shades = [beneath, dull(beneath, 0.5), scaled(beneath, 0.75), scaled(beneath, 1.25)]
+    if MARKS[mark].ring:
+        rivals = [*rivals, "black"]  # it would pass for a large eye
     others = shades + [MARK_COLOURS[name][0] for name in rivals]
     least = {name: min(contrast(colour, other) for other in others) for name, (colour, _) in MARK_COLOURS.items()}
     clear = [name for name, value in least.items() if value >= _CLEAR] or [max(least, key=lambda name: least[name])]

@@ -67,11 +67,7 @@ def _marks(painter: _Painter, part: str) -> None:
     for place in painter.genus.places:
         if MARKS[place].part != part:
             continue
-        outline, number = painter.bird.mark(place), FIRST_MARK + mark_id(place)
-        if place in painter.marks:
-            painter.canvas.fill(outline, painter.marks[place], number)
-        else:
-            painter.canvas.number(outline, number)
+        painter.canvas.stamp(painter.bird.mark(place), painter.marks.get(place), FIRST_MARK + mark_id(place))
 
 
 def _quills(strip: Strip, start: float, across: Points) -> Points:
@@ -111,13 +107,13 @@ def _trunk(painter: _Painter) -> None:
 
 
 def _plumage(painter: _Painter) -> Image.Image:
-    """The colours of trunk and head, running softly into each other, of picture size."""
+    """The colours of trunk and head, running softly into each other, at half the picture's size."""
     canvas, body, colours = painter.canvas, painter.bird.body, painter.colours
-    layer = Image.new("RGB", (canvas.side, canvas.side), ink(colours["belly"]))
+    layer = Image.new("RGB", (canvas.side // 2, canvas.side // 2), ink(colours["belly"]))
     pen = ImageDraw.Draw(layer)
 
     def soft(outline: Points, colour: Colour) -> None:
-        pen.polygon((canvas.place(outline) / FINER).ravel().tolist(), fill=ink(colour))
+        pen.polygon((canvas.place(outline) / FINER / 2).ravel().tolist(), fill=ink(colour))
 
     soft(
         body.place([(-0.02, 0.55), (0.1, 0.1), (0.6, -0.05), (0.8, -0.05), (1, -0.1), (1, -2), (0, -2)]),
@@ -126,7 +122,7 @@ def _plumage(painter: _Painter) -> Image.Image:
     soft(body.place([(0.08, 0.62), (0.7, 0.72), (0.7, 2.0), (0.0, 2.0)]), scaled(colours["belly"], 1.1))
     soft(painter.bird.head.circle(radius=1.2), colours["head"])
     soft(painter.bird.head.circle((0.5, 1.0), 0.55), mix(colours["head"], colours["belly"], 0.6))
-    return layer.filter(ImageFilter.GaussianBlur(canvas.side * 0.016))
+    return layer.filter(ImageFilter.GaussianBlur(canvas.side * 0.008))
 
 
 def _down(painter: _Painter) -> None:

@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
+from fieldmark.errors import RecipeError
 from fieldmark.fieldguide.anatomy import Anatomy, pose
 from fieldmark.fieldguide.canvas import FINER, Canvas
 from fieldmark.fieldguide.colours import Colour, mix, scaled
-from fieldmark.fieldguide.guide import Genus, Guide
+from fieldmark.fieldguide.guide import Genus, Guide, Species
 from fieldmark.fieldguide.habitat import HABITATS, PAPER, Habitat, background, colour_of, cover
 from fieldmark.fieldguide.light import expose, relief
 from fieldmark.fieldguide.marks import MARKS
@@ -63,12 +64,25 @@ class Drawing:
 def render(guide: Guide, species: int, index: int, *, marks_of: int | None = None) -> Drawing:
     """Picture `index` of `species`; with `marks_of`, the same bird and scene with that species' marks.
 
-    Only pixels at marks that differ change. Between genera build and plumage stay those of `species`. The mark mask
-    holds the places of the marks of `species`' genus.
+    Only pixels at the marks that differ change. Raises RecipeError where the guide has no such species, or where
+    `marks_of` is of another genus (build and plumage would differ too).
     """
-    shown = guide.species[species if marks_of is None else marks_of].marks
+    bird = _species(guide, species)
+    donor = bird if marks_of is None else _species(guide, marks_of)
+    if donor.genus != bird.genus:
+        raise RecipeError(
+            f"A {bird.name} cannot be drawn with the marks of a {donor.name}: {bird.genus.name} and {donor.genus.name} "
+            "are different genera",
+            f"Choose a {bird.genus.name}.",
+        )
     scene = make_scene(guide, species, index)
-    return render_scene(guide.species[species].genus, shown, scene, guide.options.size)
+    return render_scene(bird.genus, donor.marks, scene, guide.options.size)
+
+
+def _species(guide: Guide, number: int) -> Species:
+    if not 0 <= number < len(guide.species):
+        raise RecipeError(f"There is no species {number}", f"This guide has 0 to {len(guide.species) - 1}.")
+    return guide.species[number]
 
 
 def render_scene(genus: Genus, marks: Mapping[str, str], scene: Scene, side: int) -> Drawing:
@@ -84,7 +98,8 @@ def render_scene(genus: Genus, marks: Mapping[str, str], scene: Scene, side: int
     picture = back * (1 - covered[..., None]) + colours * relief(covered, wing, scene)
     front = _foreground(habitat, scene, numbers)
     hidden = front[..., 3:] / np.float32(255)
-    picture = picture * (1 - hidden) + front[..., :3]
+    if scene.crowd:
+        picture = picture * (1 - hidden) + front[..., :3]
     seen = np.where(hidden[..., 0] > 0.5, 0, numbers).astype(np.uint8)
     keypoints = _keypoints(bird, canvas, hidden[..., 0])
     occlusion = 1 - np.count_nonzero(seen) / np.count_nonzero(numbers)

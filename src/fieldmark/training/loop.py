@@ -19,14 +19,15 @@ from fieldmark.data.loader import Sampled, Samples, Schedule, derive_seed, train
 from fieldmark.errors import TrainingError
 from fieldmark.model.backbone import Normalization
 from fieldmark.model.inference import autocast
-from fieldmark.model.method import Batch, LossModule, Method
+from fieldmark.model.method import Batch, LossModule
 from fieldmark.recipe import Recipe
+from fieldmark.training.batchnorm import freeze_statistics
 from fieldmark.training.optimizer import freeze_backbone, set_rates
 from fieldmark.training.state import TrainingState
 
-__all__ = ["Progress", "refresh_batchnorm", "train_steps"]
+__all__ = ["Progress", "train_steps"]
 
-_MIX, _STEP, _REFRESH = 1, 2, 3  # streams of random numbers that must not meet
+_MIX, _STEP = 1, 2  # streams of random numbers that must not meet
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,8 @@ def train_steps(
         start = time.monotonic()
         method.train()
         freeze_backbone(method, state.step < head_steps)
+        if train.batchnorm == "frozen":
+            freeze_statistics(method)
         set_rates(state.optimizer, state.step, head_steps=head_steps, num_steps=schedule.num_steps, train=train)
         batch = _batch(sampled, recipe, method.backbone.normalization, state.step, schedule.num_steps, device)
         torch.manual_seed(derive_seed(recipe.seed, state.step, _STEP))
@@ -135,31 +138,3 @@ def _batch(
         move(sampled.boxes),
         move(sampled.keypoints),
     )
-
-
-def refresh_batchnorm(
-    method: Method, samples: Samples, schedule: Schedule, *, seed: int, precision: str, num_images: int = 2048
-) -> None:
-    """Re-estimate BatchNorm statistics on training images as they look in training (plain average over batches).
-
-    Averaged weights have never seen a batch, and weights from elsewhere come with the statistics of other pictures.
-    (torch.optim.swa_utils.update_bn, which would do, leaves dropout on and asks for a loader of tensors.)
-    """
-    layers = [m for m in method.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
-    if not layers:
-        return
-    device = next(method.parameters()).device
-    momenta = [layer.momentum for layer in layers]
-    method.eval()
-    for layer in layers:
-        layer.reset_running_stats()
-        layer.momentum = None  # a plain average
-        layer.train()
-    num_steps = max(1, min(schedule.steps_per_epoch, num_images // schedule.batch_size))
-    once = Schedule(schedule.rows, schedule.batch_size, 1, derive_seed(seed, _REFRESH))
-    with torch.no_grad(), autocast(precision, device):
-        for _, sampled in zip(range(num_steps), training_batches(samples, once), strict=False):
-            method(method.backbone.normalization(sampled.images.to(device)))
-    for layer, momentum in zip(layers, momenta, strict=True):
-        layer.momentum = momentum
-    method.eval()

@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# `make demo`: draw a field guide, train, evaluate, predict; everything lands in one folder.
+set -euo pipefail
+bin=$1 out=$2
+rm -rf "$out"
+say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
+
+say "1. Draw twelve species of invented birds, 60 pictures each"
+"$bin/fieldmark" draw "$out/birds"
+
+say "2. Train on them"
+"$bin/fieldmark" train "$out/birds" --recipe demo --out "$out/run"
+
+say "3. Score the test part, which training has not touched"
+"$bin/fieldmark" evaluate "$out/run"
+
+say "4. Answer for a few pictures"
+find "$out/birds/images" -name '*7.*' | sort | head -n 8 | "$bin/fieldmark" predict "$out/run" -
+
+say "Where things are"
+cat <<END
+  $out/birds/guide.png      the page of the field guide: open it
+  $out/birds/catalog.csv    the pictures as a table, with boxes, key points and taxonomy
+  $out/run/recipe.toml      every option that decided the result
+  $out/run/bundle/          the model: what one ships
+  $out/run/evaluation/test/ scores.json and predictions.csv
+With your own photographs, sorted into folders by class:  $bin/fieldmark train PHOTOGRAPHS
+END

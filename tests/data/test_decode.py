@@ -1,0 +1,493 @@
+"""`decode`: right pixels for everything that is right, one ImageError for everything that is not."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import os
+import random
+import signal
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image, ImageCms
+
+from fieldmark.data.decode import FORMATS, MAX_BYTES, MAX_PIXELS, decode
+from fieldmark.errors import ImageError
+
+WIDTH, HEIGHT = 40, 24
+
+
+def picture(seed: int = 0, width: int = WIDTH, height: int = HEIGHT) -> NDArray[np.uint8]:
+    """Smooth colours with an edge: survives JPEG well, and no symmetry hides a wrong turn."""
+    y, x = np.mgrid[:height, :width] / max(width, height)
+    phases = np.random.default_rng(seed).uniform(0, 6, (3, 1, 1))
+    colours = 127 + 90 * np.sin(phases + 4 * x + 7 * y * (1 + x)) + 30 * (x > y + 0.3)
+    return np.moveaxis(colours, 0, -1).clip(0, 255).astype(np.uint8)
+
+
+def encode(image: Image.Image | NDArray[np.uint8], format: str, **options: object) -> bytes:
+    image = image if isinstance(image, Image.Image) else Image.fromarray(image)
+    file = io.BytesIO()
+    image.save(file, format, **options)
+    return file.getvalue()
+
+
+def png(header: bytes, rows: bytes, *chunks: tuple[bytes, bytes]) -> bytes:
+    """A PNG written by hand, for what Pillow does not write."""
+    parts = [(b"IHDR", header), *chunks, (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    body = b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in parts
+    )
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+# Right answers
+
+
+@pytest.mark.parametrize(
+    ("format", "options"),
+    [
+        ("PNG", {}),
+        ("BMP", {}),
+        ("TIFF", {}),
+        ("TIFF", {"compression": "tiff_lzw"}),
+        ("WEBP", {"lossless": True}),
+        ("PPM", {}),
+    ],
+)
+def test_lossless_formats_come_back_exactly(format: str, options: dict[str, object]) -> None:
+    pixels, size = decode(encode(picture(), format, **options))
+    np.testing.assert_array_equal(pixels, picture())
+    assert pixels.dtype == np.uint8
+    assert pixels.flags.writeable
+    assert size == (WIDTH, HEIGHT)
+
+
+@pytest.mark.parametrize(("format", "tolerance"), [("JPEG", 5), ("MPO", 5), ("WEBP", 5), ("AVIF", 5)])
+def test_lossy_formats_come_back_nearly(format: str, tolerance: float) -> None:
+    if format == "AVIF" and format not in FORMATS:
+        pytest.skip(f"this Pillow does not read {format}")
+    extra = {"append_images": [Image.fromarray(picture(1))], "save_all": True} if format == "MPO" else {}
+    pixels = decode(encode(picture(), format, quality=95, **extra)).pixels
+    assert np.abs(pixels.astype(int) - picture()).mean() < tolerance
+
+
+def test_a_path_and_its_bytes_give_the_same(tmp_path: Path) -> None:
+    file = tmp_path / "vögel 1.jpg"
+    file.write_bytes(encode(picture(), "JPEG"))
+    np.testing.assert_array_equal(decode(file).pixels, decode(file.read_bytes()).pixels)
+
+
+@pytest.mark.parametrize("format", ["GIF", "PNG", "WEBP", "TIFF"])
+def test_the_first_frame_counts(format: str) -> None:
+    frames = [Image.new("RGB", (9, 5), colour) for colour in ("red", "blue")]
+    options = {"lossless": True} if format == "WEBP" else {}
+    data = encode(frames[0], format, save_all=True, append_images=frames[1:], **options)
+    np.testing.assert_array_equal(decode(data).pixels, np.full((5, 9, 3), (255, 0, 0)))
+
+
+@pytest.mark.parametrize("format", ["PNG", "TIFF", "BMP"])
+def test_one_bit(format: str) -> None:
+    bits = np.random.default_rng(0).random((HEIGHT, WIDTH)) > 0.5
+    pixels = decode(encode(Image.fromarray(bits), format)).pixels
+    np.testing.assert_array_equal(pixels, np.repeat(255 * bits[..., None], 3, -1))
+
+
+@pytest.mark.parametrize("format", ["PNG", "TIFF", "BMP", "PPM", "GIF"])
+def test_greyscale(format: str) -> None:
+    grey = picture()[..., 0]
+    np.testing.assert_array_equal(decode(encode(grey, format)).pixels, np.repeat(grey[..., None], 3, -1))
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+@pytest.mark.parametrize("format", ["PNG", "TIFF", "WEBP"])
+def test_transparency_is_laid_on_white(mode: str, format: str) -> None:
+    bands = len(mode)
+    alpha = np.random.default_rng(1).integers(0, 256, (HEIGHT, WIDTH, 1), dtype=np.uint8)
+    image = Image.fromarray(np.concatenate([picture()[..., : bands - 1], alpha], -1), mode)
+    options = {"lossless": True, "exact": True} if format == "WEBP" else {}
+    share = alpha / 255
+    expected = picture()[..., : bands - 1] * share + 255 * (1 - share)
+    np.testing.assert_allclose(decode(encode(image, format, **options)).pixels, expected + np.zeros(3), atol=1.01)
+
+
+@pytest.mark.parametrize("format", ["PNG", "GIF"])
+@pytest.mark.parametrize("transparent", [False, True])
+def test_palette(format: str, transparent: bool) -> None:
+    colours = np.random.default_rng(2).integers(0, 256, (16, 3), dtype=np.uint8)
+    places = np.random.default_rng(3).integers(0, 16, (HEIGHT, WIDTH), dtype=np.uint8)
+    image = Image.fromarray(places, "P")
+    image.putpalette(colours.tobytes())
+    expected = colours[places]
+    if transparent:
+        expected[places == 5] = 255
+    pixels = decode(encode(image, format, **({"transparency": 5} if transparent else {}))).pixels
+    np.testing.assert_array_equal(pixels, expected)
+
+
+def test_palette_with_partial_transparency() -> None:
+    image = Image.fromarray(np.array([[0, 1, 2]], np.uint8), "P")
+    image.putpalette([0, 0, 0, 200, 100, 0, 9, 9, 9])
+    pixels = decode(encode(image, "PNG", transparency=bytes([0, 128, 255]))).pixels
+    np.testing.assert_allclose(pixels[0], [[255, 255, 255], [227, 177, 127], [9, 9, 9]], atol=1)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "1"])
+def test_a_colour_declared_transparent(mode: str) -> None:
+    image = Image.new(mode, (2, 1), 0)
+    image.putpixel((1, 0), {"L": 90, "RGB": (90, 90, 90), "1": 1}[mode])
+    pixels = decode(encode(image, "PNG", transparency=(0, 0, 0) if mode == "RGB" else 0)).pixels
+    np.testing.assert_array_equal(pixels[0], [[255] * 3, [255 if mode == "1" else 90] * 3])
+
+
+@pytest.mark.parametrize(("format", "mode"), [("PNG", "I;16"), ("TIFF", "I;16"), ("TIFF", "I;16B"), ("PPM", "I;16")])
+def test_sixteen_bit_greyscale_keeps_its_levels(format: str, mode: str) -> None:
+    values = np.linspace(0, 65535, WIDTH * HEIGHT).round().reshape(HEIGHT, WIDTH)
+    image = Image.frombytes(mode, (WIDTH, HEIGHT), values.astype(">u2" if mode.endswith("B") else "<u2").tobytes())
+    pixels = decode(encode(image, format)).pixels
+    np.testing.assert_array_equal(pixels, np.repeat((values / 257).round()[..., None], 3, -1))
+    assert len(np.unique(pixels)) == 256
+
+
+def test_dark_sixteen_bit_pictures_are_not_brightened() -> None:
+    for format in ("PNG", "TIFF", "PPM"):
+        image = Image.fromarray(np.array([[0, 250, 5140]], np.uint16))
+        np.testing.assert_array_equal(decode(encode(image, format)).pixels[0, :, 0], [0, 1, 20])
+
+
+def test_sixteen_bit_greyscale_with_a_transparent_value() -> None:
+    header = struct.pack(">IIBBBBB", 2, 1, 16, 0, 0, 0, 0)
+    data = png(header, b"\0" + struct.pack(">HH", 1000, 257 * 40), (b"tRNS", struct.pack(">H", 1000)))
+    np.testing.assert_array_equal(decode(data).pixels[0, :, 0], [255, 40])
+
+
+def test_sixteen_bits_per_colour() -> None:
+    header = struct.pack(">IIBBBBB", 1, 2, 16, 2, 0, 0, 0)
+    rows = b"".join(b"\0" + struct.pack(">HHH", *colour) for colour in ((0, 257 * 7, 65535), (300, 51400, 12850)))
+    np.testing.assert_array_equal(decode(png(header, rows)).pixels[:, 0], [[0, 7, 255], [1, 200, 50]])
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([0.0, 0.2, 1.0], [0, 51, 255]),
+        ([0.0, 51.0, 255.0], [0, 51, 255]),
+        ([0.0, 257.0, 60000.0], [0, 1, 233]),
+        ([-1.0, 0.0, 1.0], [0, 128, 255]),
+        ([0.0, 1e6, 4e6], [0, 64, 255]),
+        ([0.0, float("nan"), 1.0], [0, 0, 255]),
+        ([0.0, float("inf"), 1.0], [0, 0, 255]),
+        ([-3.0, -3.0, -3.0], [0, 0, 0]),
+    ],
+)
+def test_floats_follow_the_rule(values: list[float], expected: list[int]) -> None:
+    image = Image.fromarray(np.array([values], np.float32))
+    np.testing.assert_array_equal(decode(encode(image, "TIFF")).pixels[0, :, 0], expected)
+
+
+def test_thirty_two_bit_integers_follow_the_rule() -> None:
+    image = Image.fromarray(np.array([[0, 257, 65535]], np.int32))
+    np.testing.assert_array_equal(decode(encode(image, "TIFF")).pixels[0, :, 0], [0, 1, 255])
+
+
+def test_cmyk() -> None:
+    inks = np.zeros((16, 16, 4), np.uint8)
+    inks[:, 8:] = (0, 255, 255, 0)  # magenta and yellow: red
+    image = Image.fromarray(inks, "CMYK")
+    for format, options in (("TIFF", {}), ("JPEG", {"quality": 100})):  # Pillow writes Adobe's inverted JPEGs
+        pixels = decode(encode(image, format, **options)).pixels.astype(int)
+        assert np.abs(pixels[:, :6] - 255).max() < 6, format
+        assert np.abs(pixels[:, 10:] - (255, 0, 0)).max() < 6, format
+
+
+def test_lab() -> None:
+    image = Image.fromarray(np.full((4, 4, 3), (128, 0, 0), np.uint8), "LAB")  # L* = 50: grey 119 in sRGB
+    assert np.abs(decode(encode(image, "TIFF")).pixels.astype(int) - 119).max() <= 2
+
+
+def swapped_profile() -> bytes:
+    """A profile under which red and green change places."""
+    data = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    data = data.replace(b"rXYZ", b"????").replace(b"gXYZ", b"rXYZ").replace(b"????", b"gXYZ")
+    return data.replace("sRGB".encode("utf-16-be"), "turn".encode("utf-16-be"))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
+def test_a_colour_profile_is_applied(mode: str) -> None:
+    image = Image.new("RGB", (4, 4), (255, 0, 0)).convert(mode)
+    pixels = decode(encode(image, "PNG", icc_profile=swapped_profile())).pixels.astype(int)
+    assert np.abs(pixels - (0, 255, 0)).max() <= 2
+
+
+@pytest.mark.parametrize("profile", [b"", b"no profile", swapped_profile()[:200], None])
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_a_useless_colour_profile_changes_nothing(profile: bytes | None, mode: str) -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes() if profile is None else profile
+    image = Image.fromarray(picture()).convert(mode)
+    with_it, without = (decode(encode(image, "JPEG", **extra)) for extra in ({"icc_profile": profile}, {}))
+    np.testing.assert_array_equal(with_it.pixels, without.pixels)
+
+
+TURNS = {  # what undoes each orientation, in numpy's terms
+    1: lambda p: p,
+    2: lambda p: p[:, ::-1],
+    3: lambda p: p[::-1, ::-1],
+    4: lambda p: p[::-1],
+    5: lambda p: p.swapaxes(0, 1),
+    6: lambda p: np.rot90(p, -1),
+    7: lambda p: np.rot90(p, 2).swapaxes(0, 1),
+    8: lambda p: np.rot90(p, 1),
+    9: lambda p: p,
+}
+
+
+@pytest.mark.parametrize("format", ["PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("orientation", TURNS)
+def test_orientation_is_applied(format: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {"lossless": True} if format == "WEBP" else {}
+    pixels, size = decode(encode(picture(), format, exif=exif.tobytes(), **options))
+    np.testing.assert_array_equal(pixels, TURNS[orientation](picture()))
+    assert size == (pixels.shape[1], pixels.shape[0])
+
+
+def test_orientation_with_a_bound() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    pixels, size = decode(encode(picture(0, 400, 300), "JPEG", exif=exif.tobytes()), short_side=60)
+    assert pixels.shape == (80, 60, 3)
+    assert size == (300, 400)
+    assert np.abs(pixels.astype(int) - np.rot90(picture(0, 80, 60), -1)).mean() < 6
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+def test_damaged_exif_does_not_matter() -> None:
+    data = encode(picture(), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\x7fgarbage")
+    assert decode(data).pixels.shape == (HEIGHT, WIDTH, 3)
+
+
+@given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 70), st.integers(0, 3))
+@settings(max_examples=60, deadline=None)
+def test_the_bound_on_the_short_side(width: int, height: int, bound: int, seed: int) -> None:
+    source = picture(seed, width, height)
+    pixels, size = decode(encode(source, "PNG"), short_side=bound)
+    assert size == (width, height)
+    if min(width, height) <= bound:
+        np.testing.assert_array_equal(pixels, source)
+    else:
+        assert min(pixels.shape[:2]) == bound
+        assert abs(max(pixels.shape[:2]) - max(width, height) * bound / min(width, height)) <= 0.5
+
+
+def test_large_jpegs_shrink_as_other_formats_do() -> None:
+    source = picture(4, 1200, 900)
+    fast, exact = (decode(encode(source, format), short_side=100).pixels for format in ("JPEG", "PNG"))
+    assert fast.shape == exact.shape == (100, 133, 3)
+    assert np.abs(fast.astype(int) - exact).mean() < 1.5
+    np.testing.assert_array_equal(fast, decode(encode(source, "JPEG"), short_side=100).pixels)
+
+
+# Refusals
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", r"empty \(0 bytes\)"),
+        (b"hello, world", "not an image of a known format"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not an image of a known format"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "Formats that are read: JPEG, PNG, WEBP"),
+        (encode(picture(), "PNG")[:-60], "damaged: .*; *|damaged: "),
+        (encode(picture(), "JPEG")[:-60], "damaged: image file is truncated"),
+        (encode(picture(), "EPS"), "not an image of a known format"),
+        (encode(picture(), "PDF"), "not an image of a known format"),
+        (encode(picture(), "ICO"), "not an image of a known format"),
+        (png(struct.pack(">IIBBBBB", 20000, 20000, 8, 2, 0, 0, 0), b""), "too large: over 178 million pixels"),
+        (png(struct.pack(">IIBBBBB", 10**9, 10**9, 8, 2, 0, 0, 0), b""), "too large: over 178 million pixels"),
+        (png(struct.pack(">IIBBBBB", 0, 5, 8, 2, 0, 0, 0), b""), "damaged|not an image"),
+        (b"P6 0 4 255 ", "damaged|not an image"),
+    ],
+)
+def test_refusals_say_why(data: bytes, message: str) -> None:
+    with pytest.raises(ImageError, match=message) as caught:
+        decode(data, name="birds/1.jpg")
+    assert str(caught.value).startswith("birds/1.jpg ")
+    assert "\n" not in str(caught.value)
+
+
+def test_refusals_name_the_file(tmp_path: Path) -> None:
+    missing = tmp_path / "gone.jpg"
+    with pytest.raises(ImageError, match="does not exist") as caught:
+        decode(missing)
+    assert str(missing) in str(caught.value)
+    with pytest.raises(ImageError, match="is not a file"):
+        decode(tmp_path)
+    with pytest.raises(ImageError, match=r"does not exist|cannot be read"):
+        decode(Path("nul\0l.jpg"))
+    (tmp_path / "text.jpg").write_text("no image")
+    with pytest.raises(ImageError, match=r"text\.jpg is not an image"):
+        decode(tmp_path / "text.jpg")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes on this system")
+def test_a_pipe_does_not_hang(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    with pytest.raises(ImageError, match="is not a file"):
+        decode(tmp_path / "pipe.jpg")
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="the superuser may read everything")
+def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
+    file = tmp_path / "secret.png"
+    file.write_bytes(encode(picture(), "PNG"))
+    file.chmod(0)
+    with pytest.raises(ImageError, match="cannot be read: Permission denied"):
+        decode(file)
+
+
+def test_a_huge_file_is_not_even_read(tmp_path: Path) -> None:
+    with (tmp_path / "huge.tif").open("wb") as file:
+        file.truncate(MAX_BYTES + 2**20)  # sparse
+    with pytest.raises(ImageError, match="too large: 513 MB, at most 512 are read"):
+        decode(tmp_path / "huge.tif")
+
+
+def test_a_jpeg_of_many_scans_is_refused() -> None:
+    data = encode(picture(0, 400, 400), "JPEG", progressive=True)
+    start = data.rindex(b"\xff\xda")
+    bomb = data[:start] + 300 * data[start:-2] + data[-2:]
+    with pytest.raises(ImageError, match="JPEG scans, at most 256 are read"):
+        decode(bomb)
+
+
+def test_the_largest_picture_is_within_pillows_own_bounds() -> None:
+    assert Image.MAX_IMAGE_PIXELS is not None
+    assert 2 * Image.MAX_IMAGE_PIXELS == MAX_PIXELS
+
+
+# A thousand damaged and odd images
+
+
+class Hang(BaseException):
+    """Not an Exception: `decode` must not take it for damage."""
+
+
+def answer(data: bytes) -> bool:
+    """Whether the image could be read; anything but pixels or one ImageError fails the test."""
+    before = signal.signal(signal.SIGALRM, lambda *_: (_ for _ in ()).throw(Hang()))
+    signal.alarm(20)
+    try:
+        with warnings.catch_warnings(record=True):
+            pixels, size = decode(data, short_side=64)
+    except ImageError:
+        return False
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+    assert pixels.dtype == np.uint8
+    assert pixels.ndim == 3
+    assert pixels.shape[2] == 3
+    assert min(size) >= 1
+    assert min(pixels.shape[:2]) == min(64, *size)
+    return True
+
+
+MODES = ["1", "L", "P", "I", "F", "LA", "La", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV", "LAB"]
+MODES += ["I;16", "I;16B", "I;16L"]
+
+
+def every_mode_and_format() -> Iterator[tuple[str, str, bytes]]:
+    Image.init()
+    for mode, format in itertools.product(MODES, sorted(Image.SAVE)):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of formats that Pillow is about to drop
+                yield mode, format, encode(Image.new(mode, (33, 21), 0), format)
+        except Exception:  # whatever Pillow says when it cannot write this combination
+            continue
+
+
+def damaged(data: bytes, random: random.Random) -> bytes:
+    """Bytes flipped, cut, removed, repeated or exchanged."""
+    bad = bytearray(data)
+    kind = random.randrange(5)
+    place = random.randrange(len(bad)) if random.random() < 0.5 else random.randrange(min(len(bad), 200))
+    length = random.choice([1, 2, 4, 16, 100])
+    if kind == 0:
+        for _ in range(random.choice([1, 3, 20])):
+            bad[random.randrange(len(bad))] = random.randrange(256)
+    elif kind == 1:
+        del bad[place:]
+    elif kind == 2:
+        del bad[place : place + length]
+    elif kind == 3:
+        bad[place:place] = bad[place : place + length] * random.choice([1, 50])
+    else:
+        bad[place : place + length] = random.choice([b"\0", b"\xff"]) * length
+    return bytes(bad)
+
+
+def sources() -> list[bytes]:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    exif[0x010F] = "Maker"
+    icc = swapped_profile()
+    photo, small = picture(0, 150, 110), Image.fromarray(picture(0, 60, 40))
+    found = [
+        encode(photo, "JPEG", exif=exif.tobytes(), icc_profile=icc),
+        encode(photo, "JPEG", progressive=True),
+        encode(Image.fromarray(photo).convert("CMYK"), "JPEG"),
+        encode(photo, "MPO", save_all=True, append_images=[small]),
+        encode(photo, "PNG", exif=exif.tobytes(), icc_profile=icc),
+        encode(small.convert("P"), "PNG", transparency=bytes(range(100))),
+        encode(small.convert("RGBA"), "WEBP", lossless=True),
+        encode(photo, "WEBP", exif=exif.tobytes()),
+        encode(small, "GIF", save_all=True, append_images=[small.rotate(90)]),
+        encode(small, "BMP"),
+        encode(small.convert("P"), "BMP"),
+        encode(small, "PPM"),
+        encode(small, "TIFF", exif=exif.tobytes()),
+    ]
+    found += [encode(small, "TIFF", compression=name) for name in ("tiff_lzw", "tiff_deflate", "jpeg", "packbits")]
+    found += [encode(small.convert("1"), "TIFF", compression="group4")]
+    return found + ([encode(small, "AVIF")] if "AVIF" in FORMATS else [])
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="hangs are cut short by SIGALRM")
+def test_a_thousand_damaged_images() -> None:
+    generator = random.Random(0)
+    whole = sources()
+    assert all(answer(data) for data in whole)
+    read = sum(answer(damaged(whole[i % len(whole)], generator)) for i in range(1000))
+    assert 100 < read < 900  # else the damage was too gentle or too rude to show anything
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="hangs are cut short by SIGALRM")
+def test_every_mode_and_format_that_pillow_writes() -> None:
+    unread = {}
+    for mode, format, data in every_mode_and_format():
+        if not answer(data):
+            unread.setdefault(format, []).append(mode)
+    assert not set(unread) & {*FORMATS, "MPO"}, unread  # what is not allowed is refused, all the rest is read
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="hangs are cut short by SIGALRM")
+@pytest.mark.skipif("FIELDMARK_DATA" not in os.environ, reason="FIELDMARK_DATA does not name a folder of photographs")
+def test_a_thousand_damaged_photographs() -> None:
+    generator = random.Random(1)
+    files = sorted(itertools.islice(Path(os.environ["FIELDMARK_DATA"]).rglob("*.jpg"), 2000))
+    for file in generator.sample(files, 100):
+        whole = file.read_bytes()
+        assert answer(whole), file
+        for _ in range(10):
+            answer(damaged(whole, generator))
