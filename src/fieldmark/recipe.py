@@ -50,7 +50,8 @@ class Backbone(_Section):
 
     name: str = "mobilenetv2_100"
     weights: str = "hub"
-    """"hub" (timm's), "none" (random) or the path of a safetensors file."""
+    """"hub" (timm's), "none" (random), "fieldguide" (small ones that come along, trained on drawn birds) or the path
+    of a safetensors file."""
     options: dict[str, Any] = {}
     """Further arguments of timm.create_model."""
     mean: tuple[float, float, float] | None = None

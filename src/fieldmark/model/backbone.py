@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -83,7 +84,7 @@ def check_backbone(choice: BackboneChoice) -> None:
     known = timm.list_models()
     if choice.name.split(".")[0] not in known:
         raise RecipeError(f"timm has no model {choice.name!r}", nearest(choice.name, known))
-    if choice.weights not in ("hub", "none") and not Path(choice.weights).is_file():
+    if choice.weights not in ("hub", "none") and not _weights_file(choice.weights).is_file():
         raise WeightsError(
             f"There is no weights file {choice.weights}", "Give a .safetensors file, or 'hub' to download, or 'none'."
         )
@@ -98,7 +99,7 @@ def build_backbone(choice: BackboneChoice, *, size: int, load_weights: bool = Tr
     check_backbone(choice)
     model = _create(choice, size, pretrained=load_weights and choice.weights == "hub")
     if load_weights and choice.weights not in ("hub", "none"):
-        _load_local(model, Path(choice.weights), choice.name)
+        _load_local(model, _weights_file(choice.weights), choice.name)
     config = resolve_model_data_config(model)
     normalization = Normalization(
         mean=choice.mean or tuple(config["mean"]),
@@ -139,6 +140,13 @@ def _fixed_size(model: nn.Module) -> int | None:
     if patches is None or getattr(model, "dynamic_img_size", False) or not getattr(patches, "strict_img_size", False):
         return None
     return int(patches.img_size[0])
+
+
+def _weights_file(weights: str) -> Path:
+    """"fieldguide" are small weights that come with Fieldmark, trained on drawings of other species."""
+    if weights == "fieldguide":
+        return Path(str(resources.files("fieldmark") / "fieldguide" / "weights.safetensors"))
+    return Path(weights)
 
 
 def _load_local(model: nn.Module, path: Path, name: str) -> None:

@@ -44,11 +44,12 @@ def adopt_statistics(method: Method, batches: Iterable[Tensor]) -> None:
 
     def observe(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         assert isinstance(layer, _BatchNorm)
-        values = inputs[0].transpose(0, 1).flatten(1).double().cpu()  # (C, B·h·w)
-        total, squares, count = sums[layer]
-        total += values.sum(1)
-        squares += values.square().sum(1)
-        count += values.shape[1]
+        values = inputs[0].transpose(0, 1).flatten(1)  # (C, B·h·w)
+        count = values.shape[1]
+        var, mean = torch.var_mean(values.float(), dim=1, correction=0)
+        mean, var = mean.double().cpu(), var.double().cpu()  # sums over many batches need the digits
+        for total, part in zip(sums[layer], (mean, var + mean.square(), torch.ones(())), strict=True):
+            total += part * count
 
     handles = [layer.register_forward_pre_hook(observe) for layer in layers]
     method.eval()
