@@ -97,21 +97,28 @@ class Bundle:
         folder = Path(path)
         folder = folder / "bundle" if (folder / "bundle").is_dir() else folder
         description = _description(folder)
-        images, backbone = Images(**description["images"]), Backbone(**description["backbone"], weights="none")
-        choice = MethodChoice(**description["method"])
-        classes = tuple(description["classes"])
+        try:
+            images, backbone = Images(**description["images"]), Backbone(**description["backbone"], weights="none")
+            choice, classes = MethodChoice(**description["method"]), tuple(description["classes"])
+            taxonomy = {level: tuple(names) for level, names in description["taxonomy"].items()}
+            interpolation, provenance = description["interpolation"], description["provenance"]
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise RunError(f"{folder / 'model.json'} is damaged", "Copy the bundle again.") from None
         method = build_method(backbone, choice, images, len(classes), load_weights=False)
         method.backbone.normalization = Normalization(
-            method.backbone.normalization.mean, method.backbone.normalization.std, description["interpolation"]
+            method.backbone.normalization.mean, method.backbone.normalization.std, interpolation
         )
         try:
             method.load_state_dict(load_file(folder / "model.safetensors"))
-        except (OSError, SafetensorError, RuntimeError) as error:
-            raise RunError(f"The weights in {folder} cannot be used ({error})", "Copy the bundle again.") from None
+        except (OSError, SafetensorError) as error:
+            raise RunError(f"The weights in {folder} cannot be read ({error})", "Copy the bundle again.") from None
+        except RuntimeError as error:  # torch's own text runs over as many lines as there are layers
+            raise RunError(
+                f"The weights in {folder} are not those that its model.json describes", "Copy the bundle again."
+            ) from error
         where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         method.to(where, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]  # torch's stub lacks it
-        taxonomy = {level: tuple(names) for level, names in description["taxonomy"].items()}
-        return cls(method, classes, images, backbone, choice, taxonomy, description["provenance"])
+        return cls(method, classes, images, backbone, choice, taxonomy, provenance)
 
     @property
     def view(self) -> Callable[[NDArray[np.uint8]], Tensor]:
@@ -175,7 +182,7 @@ def stacked(views: Iterable[Tensor], batch_size: int) -> Iterator[Tensor]:
 def _description(folder: Path) -> dict[str, Any]:
     path = folder / "model.json"
     try:
-        description: dict[str, Any] = read_json(path)
+        description = read_json(path)
     except FileNotFoundError:
         raise RunError(
             f"{folder} is neither a finished run nor a bundle: there is no {path.name}",
@@ -183,9 +190,10 @@ def _description(folder: Path) -> dict[str, Any]:
         ) from None
     except (OSError, ValueError) as error:
         raise RunError(f"{path} cannot be read ({error})") from None
-    if description.get("format") != _FORMAT:
+    version = description.get("format") if isinstance(description, dict) else None
+    if version != _FORMAT:
         raise RunError(
-            f"{folder} is of format {description.get('format')!r}; this version of Fieldmark reads {_FORMAT}",
+            f"{folder} is of format {version!r}; this version of Fieldmark reads {_FORMAT}",
             "Use the version that wrote it, or train again.",
         )
-    return description
+    return dict(description)

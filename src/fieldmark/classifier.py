@@ -62,7 +62,8 @@ class Classifier(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: Sequence[Path | str]) -> NDArray[np.str_]:
         """Class names (N,)."""
-        names: NDArray[np.str_] = self.classes_[self.predict_proba(X).argmax(1)]
+        probabilities = self.predict_proba(X)
+        names: NDArray[np.str_] = self.classes_[probabilities.argmax(1)]
         return names
 
     def predict_proba(self, X: Sequence[Path | str]) -> NDArray[np.float64]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import logging
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -37,21 +39,47 @@ app = typer.Typer(
 
 Format = Literal["table", "csv", "json"]
 _BAD_INPUT, _SOME_SKIPPED, _INTERRUPTED = 2, 1, 130
+# typer brings its own copy of click and exports but one of its errors: these are that one and its parents
+_MISUSE = tuple(kind for kind in typer.BadParameter.__mro__ if issubclass(kind, Exception) and kind is not Exception)
 
 
 def main() -> None:
     """Run the command line; a user's error is one line and exit status 2."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # file names and terminals are not always UTF-8
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        app()
+        status = app(prog_name="fieldmark", standalone_mode=False)
     except FieldmarkError as error:
-        typer.echo(f"fieldmark: {error}", err=True)
-        raise SystemExit(_BAD_INPUT) from None
-    except KeyboardInterrupt:
-        typer.echo("fieldmark: interrupted", err=True)
-        raise SystemExit(_INTERRUPTED) from None
-    except BrokenPipeError:  # `fieldmark predict … | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(_SOME_SKIPPED) from None
+        raise SystemExit(_complain(str(error))) from None
+    except _MISUSE as error:
+        raise SystemExit(_complain(_misuse(error))) from None
+    except (KeyboardInterrupt, typer.Abort):
+        status = _INTERRUPTED
+    if status == _INTERRUPTED:
+        _complain("interrupted")
+    raise SystemExit(status)
+
+
+def _complain(text: str) -> int:
+    if text:
+        typer.echo(f"fieldmark: {' '.join(line.strip() for line in text.splitlines())}", err=True)
+    return _BAD_INPUT
+
+
+def _misuse(error: Exception) -> str:
+    """What is wrong with the arguments; nothing where help was printed instead."""
+    message = str(getattr(error, "format_message", lambda: error)()).strip().rstrip(".")
+    command = getattr(getattr(error, "ctx", None), "command_path", "fieldmark")
+    if option := getattr(error, "option_name", None):
+        from fieldmark.recipe import Recipe
+
+        key = option.lstrip("-").replace("-", "_")
+        for section, field in Recipe.model_fields.items():
+            if key in getattr(field.annotation, "model_fields", ()):
+                return f"{message}. It is a key of the recipe: --set {section}.{key}=…"
+            if key == section:
+                return f"{message}. It is a key of the recipe: --set {key}=…"
+    return message and f"{message}{'' if message.endswith('?') else '.'} See {command} --help."
 
 
 @app.callback(invoke_without_command=True)
@@ -66,15 +94,16 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 @app.command()
 def draw(
     dest: Annotated[Path, typer.Argument(help="Folder to draw into.")],
-    species: Annotated[int, typer.Option(min=2, help="How many species.")] = 12,
-    images: Annotated[int, typer.Option(min=1, help="Images of each.")] = 60,
-    size: Annotated[int, typer.Option(min=32, help="Side in pixels.")] = 160,
-    seed: Annotated[int, typer.Option(min=0, help="Another seed draws other species.")] = 0,
+    species: Annotated[int, typer.Option(help="How many species.")] = 12,
+    images: Annotated[int, typer.Option(help="Images of each.")] = 60,
+    size: Annotated[int, typer.Option(help="Side in pixels.")] = 160,
+    seed: Annotated[int, typer.Option(help="Another seed draws other species.")] = 0,
     habitat: Annotated[
-        Literal["free", "tied"], typer.Option(help="tied: each species keeps to one habitat, except in the test part.")
+        Literal["free", "tied"],
+        typer.Option(help="tied: each species keeps to one habitat, except in the test part."),
     ] = "free",
 ) -> None:
-    """Draw a field guide: a data set of invented birds, with its whole truth beside it."""
+    """Draw a field guide: pictures of invented birds, with all that is true of them in a table."""
     from fieldmark.fieldguide import draw as draw_guide
 
     listener = _listener()
@@ -90,7 +119,7 @@ def train(
     data: Annotated[Path, typer.Argument(help="Class folders, a table (CSV, TSV, Parquet) or a CUB-200-2011 folder.")],
     recipe: Annotated[
         str | None,
-        typer.Option(help="probe (minutes), finetune (the default), walkthrough (a tutorial's), or a TOML file."),
+        typer.Option(help="finetune (the default), probe (minutes), walkthrough (a tutorial's), or a TOML file."),
     ] = None,
     backbone: Annotated[str | None, typer.Option(help="Any timm model, such as mobilenetv2_100.")] = None,
     weights: Annotated[
@@ -98,15 +127,16 @@ def train(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder; runs/<name of the data> if not given.")] = None,
     overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe: train.epochs=3.")
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe, such as train.epochs=3.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped, or begin it.")] = False,
 ) -> None:
     """Train a classifier. The test part is left alone."""
     from fieldmark.commands.fit import Stopped
     from fieldmark.commands.train import train as train_run
 
-    out = out or Path("runs") / data.resolve().stem
+    place = data.resolve()
+    out = out or Path("runs") / (place.name if place.is_dir() else place.stem)
     listener = _listener()
     try:
         run = train_run(
@@ -120,7 +150,8 @@ def train(
             listener=listener,
         )
     except Stopped as stopped:
-        typer.echo(f"fieldmark: {stopped}. To go on: fieldmark train {data} --out {out} --resume", err=True)
+        command = shlex.join(["fieldmark", "train", str(data), "--out", str(out), "--resume"])
+        typer.echo(f"fieldmark: {stopped}. To go on: {command}", err=True)
         raise SystemExit(_INTERRUPTED) from None
     _print_validation(run.folder, listener)
     listener.note(f"Next: fieldmark evaluate {run.folder}")
@@ -166,7 +197,7 @@ def predict(
 def _asked_for(paths: list[str]) -> list[str]:
     """The arguments, or the lines of standard input."""
     if paths == ["-"] or (not paths and not sys.stdin.isatty()):
-        return [line.strip() for line in sys.stdin if line.strip()]
+        paths = [line.strip() for line in sys.stdin if line.strip()]
     if not paths:
         raise FieldmarkError("No images were named", "Give files, folders or globs, or a list on standard input.")
     return paths
@@ -215,10 +246,12 @@ def _table_printer() -> Callable[[Verdict], None]:
 
     def show(verdict: Verdict) -> None:
         path = verdict.path if len(verdict.path) <= width else "…" + verdict.path[-width + 1 :]
-        others = ", ".join(f"{c.label} {c.probability:.0%}" for c in verdict.candidates[1:3] if c.probability >= 0.005)
-        outside = "" if verdict.outside is None else f"  [{verdict.outside:.0%} outside the checklist]"
-        line = f"{path:<{width}}  {verdict.probability:>6.1%}  {verdict.label}"
-        rest = f"  ({others})" if others else ""
+        line = f"{path:<{width}}  {_percent(verdict.probability):>7}  {verdict.label}"
+        outside = "" if verdict.outside is None else f"  [{_percent(verdict.outside)} outside the checklist]"
+        others = [f"{c.label} {_percent(c.probability)}" for c in verdict.candidates[1:3] if c.probability > 0.01]
+        while others and len(line) + len(outside) + len(", ".join(others)) + 4 > console.width:
+            others.pop()
+        rest = f"  ({', '.join(others)})" if others else ""
         console.print(f"{escape(line)}[dim]{escape(rest)}{escape(outside)}[/dim]", soft_wrap=True)
 
     return show
@@ -232,8 +265,12 @@ def _print_validation(folder: Path, listener: Listener) -> None:
         if path.is_file():
             top1 = read_json(path)["top1"]
             where = "Validation" if part == "val" else "Out-of-fold"
-            interval = f"{top1['value']:.1%} (95 % interval {top1['low']:.1%}–{top1['high']:.1%})"
-            listener.note(f"{where} top-1: {interval}")
+            interval = f"{100 * top1['low']:.1f}–{100 * top1['high']:.1f}"
+            listener.note(f"{where} top-1: {_percent(top1['value'])} (95 % interval {interval})")
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
 
 
 _TITLES = {
@@ -247,19 +284,22 @@ _TITLES = {
 
 def _print_evaluation(result: Evaluation) -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     console = Console(highlight=False)
-    table = Table("score", "value", "95 % interval", title=f"{result.part} part, {result.num_images:,} images")
+    where = "All parts" if result.part == "all" else f"The {result.part} part"
+    table = Table("score", "value", "95 % interval", title=f"{where}, {result.num_images:,} images")
     for name, score in result.scores.items():
         text = str(score)
         value, _, interval = text.partition(" (")
         table.add_row(_TITLES.get(name, name), value, interval.removesuffix(")"))
     console.print(table)
     if result.confused:
-        pairs = Table("most confused", "", "mistakes", "of images")
+        pairs = Table("most confused", "mistakes")
         for pair in result.confused[:5]:
-            pairs.add_row(pair.first, pair.second, str(pair.mistakes), str(pair.num_first + pair.num_second))
+            names = f"{escape(pair.first)} ↔ {escape(pair.second)}"
+            pairs.add_row(names, f"{pair.mistakes:,} of {pair.num_first + pair.num_second:,}")
         console.print(pairs)
     if result.looks is not None:
         times = "once" if result.looks == 1 else f"{result.looks} times"
@@ -314,7 +354,7 @@ def _bar(console: Console, title: str) -> Iterator[Tick]:
 
     columns: list[Any] = [
         TextColumn("{task.description}"),
-        BarColumn(),
+        BarColumn(bar_width=max(3, min(40, console.width - 58))),
         MofNCompleteColumn(),
         TextColumn("{task.fields[note]}"),
         TimeRemainingColumn(),
@@ -333,8 +373,11 @@ def _bar(console: Console, title: str) -> Iterator[Tick]:
 def _interrupt_flag(say: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
     """The first Ctrl-C is a request that is granted after the running step; a second one ends at once."""
     asked: list[bool] = []
+    process = os.getpid()
 
     def on_interrupt(number: int, frame: FrameType | None) -> None:
+        if os.getpid() != process:  # a loader's worker: it goes on until the step is done
+            return
         if asked:
             raise KeyboardInterrupt
         asked.append(True)

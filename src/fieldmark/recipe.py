@@ -9,19 +9,22 @@ import tomllib
 from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import pydantic
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, Strict
 
 from fieldmark.errors import RecipeError, nearest
 
 __all__ = ["Recipe", "load_recipe", "recipe_names"]
 
 
+_Triple = Annotated[tuple[float, float, float], Strict(False)]  # TOML and JSON know lists only
+
+
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
 
 
 class Images(_Section):
@@ -54,15 +57,15 @@ class Backbone(_Section):
     of a safetensors file."""
     options: dict[str, Any] = {}
     """Further arguments of timm.create_model."""
-    mean: tuple[float, float, float] | None = None
-    std: tuple[float, float, float] | None = None
+    mean: _Triple | None = None
+    std: _Triple | None = None
     """Of the weights' preprocessing, for pixels in [0, 1]; timm's own unless given."""
 
 
 class MethodChoice(_Section):
     """A method's name and its options."""
 
-    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False, strict=True)
     name: str = "transfer"
 
     @property
@@ -197,14 +200,23 @@ def _toml_value(text: str) -> Any:
 
 def _explained(error: pydantic.ValidationError, model: type[BaseModel], source: str) -> RecipeError:
     """The first problem in the user's words."""
-    problem = error.errors()[0]
-    *sections, last = (str(part) for part in problem["loc"])
-    key = ".".join([*sections, last])
-    if problem["type"] != "extra_forbidden":
-        return RecipeError(f"{source}: {key} = {problem['input']!r}", f"{problem['msg']}.")
-    for section in sections:
-        annotation = model.model_fields[section].annotation
-        assert isinstance(annotation, type)
-        assert issubclass(annotation, BaseModel)
+    problems = error.errors()
+    first = problems[0]
+    section, key = _place(first["loc"], model)
+    if first["type"] == "extra_forbidden":
+        return RecipeError(f"{source}: there is no key {key!r}", nearest(str(first["loc"][-1]), section.model_fields))
+    if first["type"] == "model_type":
+        return RecipeError(f"{source}: {key} = {first['input']!r}", f"Expected a section with keys, [{key}].")
+    # one value has several problems where it may be of several types
+    reasons = dict.fromkeys(p["msg"] for p in problems if _place(p["loc"], model)[1] == key)
+    return RecipeError(f"{source}: {key} = {first['input']!r}", f"{', or '.join(reasons)}.")
+
+
+def _place(loc: tuple[int | str, ...], model: type[BaseModel]) -> tuple[type[BaseModel], str]:
+    """The section that a problem is in, and its key as the user writes it, without pydantic's names of types."""
+    for depth, part in enumerate(loc):
+        annotation = model.model_fields[str(part)].annotation if part in model.model_fields else None
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return model, ".".join(str(name) for name in loc[: depth + 1])
         model = annotation
-    return RecipeError(f"{source}: there is no key {key!r}", nearest(last, model.model_fields))
+    return model, ".".join(str(name) for name in loc)

@@ -13,6 +13,7 @@ runs/birds/
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -37,6 +38,8 @@ from fieldmark.storage import append_line, make_folder, read_json, write_bytes, 
 __all__ = ["Machine", "Run", "write_table"]
 
 _FORMAT = 1
+_BEGINNING = {"recipe.toml", "environment.json", "data.json", "splits.csv"}
+"""What is written before anything is learnt."""
 _PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow", "scikit-learn")
 
 
@@ -122,13 +125,22 @@ class Run:
         )
         return run
 
+    def discard(self) -> None:
+        """Remove a run that has not come further than its beginning; one that has is left as it is."""
+        inside = [path for path in self.folder.rglob("*") if not path.name.startswith(".")]
+        if {path.relative_to(self.folder).as_posix() for path in inside if path.is_file()} <= _BEGINNING:
+            with contextlib.suppress(OSError):  # whatever is in the way, the user hears of the first problem
+                for path in sorted(inside, reverse=True):
+                    path.rmdir() if path.is_dir() else path.unlink()
+                self.folder.rmdir()
+
     @classmethod
     def open(cls, folder: Path | str) -> Run:
         """An existing run. Raises RunError where there is none or one of another version."""
         run = cls(folder)
         try:
             version = read_json(run.folder / "environment.json").get("format")
-        except (OSError, ValueError):
+        except (OSError, ValueError, AttributeError):
             raise RunError(
                 f"{folder} is not a run folder: there is no readable environment.json in it",
                 "Give the folder that was named with `fieldmark train … --out`.",
@@ -195,7 +207,7 @@ class Run:
         if not path.is_file():
             return []
         lines: dict[tuple[str, int], dict[str, Any]] = {}
-        for text in path.read_text(encoding="utf-8").splitlines():
+        for text in path.read_bytes().splitlines():
             try:
                 line = json.loads(text)
             except ValueError:  # a machine that died while writing leaves a torn last line

@@ -9,7 +9,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from fieldmark.errors import StorageError
 
@@ -81,11 +81,20 @@ def read_json(path: Path) -> Any:
 
 
 def append_line(path: Path, value: Mapping[str, Any]) -> None:
-    """Append `value` as one JSON line, synced."""
-    with _explained(path), path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(value, ensure_ascii=False) + "\n")
+    """Append `value` as one JSON line, synced. A line that was torn before stays apart."""
+    with _explained(path), path.open("a+b") as file:
+        torn = b"\n" if _is_torn(file) else b""
+        file.write(torn + json.dumps(value, ensure_ascii=False).encode() + b"\n")
         file.flush()
         os.fsync(file.fileno())
+
+
+def _is_torn(file: IO[bytes]) -> bool:
+    """Whether the last line has no end: the machine died while writing it."""
+    if file.seek(0, os.SEEK_END) == 0:
+        return False
+    file.seek(-1, os.SEEK_END)
+    return file.read(1) != b"\n"
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:

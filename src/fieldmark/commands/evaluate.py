@@ -15,11 +15,11 @@ from torch import Tensor
 
 from fieldmark.bundle import Bundle, short_side, stacked
 from fieldmark.commands.listener import Listener, relayed_warnings
-from fieldmark.data.catalog import Catalog
+from fieldmark.data.catalog import SPLITS, Catalog
 from fieldmark.data.decode import decode
 from fieldmark.data.read import read
-from fieldmark.data.splits import first_few
-from fieldmark.errors import DataError, ImageError, RunError, nearest
+from fieldmark.data.splits import counted, first_few
+from fieldmark.errors import DataError, ImageError, RunError, StorageError, nearest
 from fieldmark.evaluation.metrics import ConfusedPair, Score, confused_pairs, scores
 from fieldmark.model.inference import infer
 from fieldmark.run import Run, write_table
@@ -66,21 +66,21 @@ def evaluate(
     Other data that is not split is scored whole, as "all". Raises RunError and DataError.
     """
     listener = listener or Listener()
-    opened = Run(run)
-    bundle = Bundle.load(opened.folder)
+    opened = _opened(Path(run))
+    bundle = Bundle.load(run)
     with relayed_warnings(listener):
-        catalog = _catalog(opened, data)
+        catalog = _catalog(opened, data, listener)
     part = split or _default_part(catalog)
     rows = np.arange(len(catalog)) if part == EVERYTHING else catalog.rows(part)
     if not len(rows):
-        found = [name for name in ("train", "val", "test") if len(catalog.rows(name))]
+        found = [*(name for name in SPLITS if len(catalog.rows(name))), EVERYTHING]
         raise DataError(f"{catalog.name} has no {part} part", f"Choose one with --split: {', '.join(found)}.")
     catalog = _with_classes_of(bundle, catalog, rows)
     logits, readable, unreadable = _answers(bundle, catalog, rows, listener)
     if len(unreadable):
         names = first_few(unreadable)
         listener.warn(f"{len(unreadable):,} of {len(rows):,} images cannot be read and are left out: {names}")
-    looks = _count_look(catalog.digest("test")) if part == "test" else None
+    looks = _count_look(catalog.digest("test"), listener) if part == "test" else None
     return write_evaluation(opened, part, catalog, readable, logits, looks=looks, unreadable=unreadable)
 
 
@@ -127,21 +127,31 @@ def write_evaluation(
     return result
 
 
-def _catalog(run: Run, data: Path | str | Catalog | None) -> Catalog:
-    """The data to score; the run's own data is split as it was in training."""
+def _opened(path: Path) -> Run:
+    """The run, also where its own bundle is named: the run knows which images were learnt from."""
+    parent = Run(path.resolve().parent)
+    return Run(path.parent) if parent.exists and path.resolve() == parent.bundle else Run(path)
+
+
+def _catalog(run: Run, data: Path | str | Catalog | None, listener: Listener) -> Catalog:
+    """The data to score. The run's own is split as it was in training; what came to it later belongs to no part."""
     known = run.data()
     if data is None:
         if not known:
             raise RunError(f"{run.folder} does not say what it was trained on", "Name the data: evaluate RUN DATA.")
         data = known["source"]
     catalog = data if isinstance(data, Catalog) else read(data)
-    if not known or str(catalog.root) != known.get("root") or len(catalog) != known.get("num_images"):
+    if not known or str(catalog.root) != known["root"]:
         return catalog
     parts = run.splits()
-    return replace(
-        catalog,
-        splits=np.array([parts.get(path, own) for path, own in zip(catalog.paths, catalog.splits, strict=True)], "<U5"),
-    )
+    own = not isinstance(data, Catalog) and str(Path(data).resolve()) == known["source"]
+    if not own and not all(path in parts for path in catalog.paths):
+        return catalog
+    splits = [parts.get(path, said) for path, said in zip(catalog.paths, catalog.splits, strict=True)]
+    if strangers := [path for path, part in zip(catalog.paths, splits, strict=True) if not part]:
+        them = f"{counted(len(strangers), 'image')} belong to no part, as they could not be read in training or are new"
+        listener.warn(f"{them}: {first_few(strangers)}")
+    return replace(catalog, splits=np.array(splits, "<U5"))
 
 
 def _default_part(catalog: Catalog) -> str:
@@ -188,15 +198,17 @@ def _answers(
     return outputs.logits, np.array(readable), unreadable
 
 
-def _count_look(digest: str) -> int:
-    """One more look at this test part; two processes at once do not lose one."""
-    path = make_folder(cache_folder()) / "looks.json"
-    with (path.with_suffix(".lock")).open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        try:
-            counts = read_json(path)
-        except (OSError, ValueError):
-            counts = {}
-        counts[digest] = counts.get(digest, 0) + 1
-        write_json(path, counts)
+def _count_look(digest: str, listener: Listener) -> int | None:
+    """One more look at this test part; two processes at once do not lose one. None where it cannot be counted."""
+    path = cache_folder() / "looks.json"
+    try:
+        make_folder(path.parent)
+        with path.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            counts = read_json(path) if path.is_file() else {}
+            counts[digest] = int(counts.get(digest, 0)) + 1
+            write_json(path, counts)
+    except (StorageError, OSError, ValueError) as error:  # no reason to withhold the scores
+        listener.warn(f"This look at the test part cannot be counted in {path}: {error}")
+        return None
     return int(counts[digest])

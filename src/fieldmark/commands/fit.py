@@ -25,7 +25,7 @@ from fieldmark.bundle import build_method, evaluation_square
 from fieldmark.commands.listener import Listener
 from fieldmark.commands.prepare import Prepared
 from fieldmark.data.loader import Augmentation, Samples, Schedule, derive_seed, evaluation_batches, training_batches
-from fieldmark.errors import RecipeError
+from fieldmark.errors import RecipeError, TrainingError
 from fieldmark.model.inference import Outputs, infer
 from fieldmark.model.method import Method
 from fieldmark.recipe import Recipe
@@ -66,16 +66,29 @@ class Fit:
         torch.set_num_threads(self.machine.threads)
         torch.manual_seed(derive_seed(self.recipe.seed, _INITIAL))
         recipe = self.recipe
-        method = build_method(recipe.backbone, recipe.method, recipe.images, len(self.data.catalog.classes))
+        begun = self.run.checkpoint(self.name).is_file()
+        if recipe.backbone.weights == "hub" and not begun:
+            self.listener.note(f"Loading the weights of {recipe.backbone.name} (downloaded once, then kept)")
+        num_classes = len(self.data.catalog.classes)
+        method = build_method(recipe.backbone, recipe.method, recipe.images, num_classes, load_weights=not begun)
         method.to(torch.device(self.machine.device), memory_format=torch.channels_last)  # type: ignore[call-overload]
         if recipe.train.solver == "logistic":
             return self._probe(method, rows)
         return self._descend(method, rows, validation)
 
     def outputs(self, method: Method, rows: NDArray[np.int64], *, precision: str = "fp32") -> Outputs:
-        """Answers for `rows` of the catalogue, in order."""
+        """Answers for `rows` of the catalogue, in order. Raises TrainingError where they are not numbers."""
         view = evaluation_square(self.recipe.images, method.backbone.normalization.interpolation)
-        return infer(method, evaluation_batches(self.data.pixels, rows, view), precision=precision)
+        outputs = infer(method, evaluation_batches(self.data.pixels, rows, view), precision=precision)
+        if not (np.isfinite(outputs.logits).all() and np.isfinite(outputs.embedding).all()):
+            trained = self.recipe.train.solver == "gradient"
+            raise TrainingError(
+                "The model's answers are not numbers (NaN or infinite)",
+                "Training has diverged: begin a new run with lower train.lr and train.head_lr, or train.clip_norm=1."
+                if trained
+                else "Its weights are damaged: choose others with --weights.",
+            )
+        return outputs
 
     def _probe(self, method: Method, rows: NDArray[np.int64]) -> Method:
         head = getattr(method, "head", None)
@@ -90,7 +103,7 @@ class Fit:
         fitted = fit_linear_head(
             features, catalog.labels[rows], self.data.units[rows], len(catalog.classes), seed=self.recipe.seed
         )
-        self.listener.note(f"C = {fitted.strength:g} (cross-validated accuracy {fitted.accuracy:.1%})")
+        self.listener.note(f"C = {fitted.strength:g} (cross-validated accuracy {100 * fitted.accuracy:.1f} %)")
         with torch.no_grad():
             head.weight.copy_(torch.from_numpy(fitted.weight))
             head.bias.copy_(torch.from_numpy(fitted.bias))
@@ -117,7 +130,7 @@ class Fit:
         title = "Training" if self.name == "model" else f"Training {self.name}"
         with self.listener.stoppable() as stop_asked, self.listener.progress(title) as tick:
             for progress in steps:
-                tick(progress.step, schedule.num_steps, note=f"{progress.images_per_second:.0f} images/s")
+                tick(progress.step, schedule.num_steps, note=f"{progress.images_per_second:,.0f} images/s")
                 stop = stop_asked()
                 if (
                     stop
@@ -132,6 +145,7 @@ class Fit:
         shipped = state.shipped
         if train.batchnorm == "refreshed":
             refresh_statistics(shipped, _some(samples, schedule), precision=self.machine.precision)
+        self.outputs(shipped, rows[: train.batch_size])  # what is shipped answers with numbers
         return shipped.eval()
 
     def _report(self, state: TrainingState, progress: Progress, validation: NDArray[np.int64]) -> None:
@@ -151,9 +165,22 @@ class Fit:
             accuracy = float((outputs.logits.argmax(1) == labels).mean())
             nll = float(-log_softmax(outputs.logits, axis=1)[np.arange(len(labels)), labels].mean())
             line |= {"val_top1": round(accuracy, 4), "val_nll": round(nll, 4)}
-            text += f"  validation {accuracy:.1%} (nll {nll:.3f})"
+            text += f"  validation {100 * accuracy:.1f} %"
         self.run.log(line)
-        self.listener.note(f"{text}  {progress.images_per_second:.0f} images/s")
+        speed = progress.images_per_second
+        text += f"  {speed:,.0f} images/s"
+        if left := progress.num_steps - progress.step:
+            text += f"  {_duration(left * self.recipe.train.batch_size / speed)} left"
+        self.listener.note(text)
+
+
+def _duration(seconds: float) -> str:
+    """As one would say it: "40 s", "12 min", "3 h 05 min"."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes + (rest >= 30), 60)
+    if seconds < 90:
+        return f"{round(seconds)} s"
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min"
 
 
 def _augmentation(recipe: Recipe, data: Prepared, size: int, interpolation: str) -> Augmentation:

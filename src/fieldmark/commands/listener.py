@@ -38,11 +38,14 @@ class Listener:
 @contextmanager
 def relayed_warnings(listener: Listener) -> Iterator[None]:
     """Turn DataWarnings into `listener.warn`; others go their usual way."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", DataWarning)
-        yield
-    for warning in caught:
-        if issubclass(warning.category, DataWarning):
-            listener.warn(str(warning.message))
-        else:
-            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+    caught: list[warnings.WarningMessage] = []
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", DataWarning)
+            yield
+    finally:  # before an error, too: they may explain it
+        for warning in caught:
+            if issubclass(warning.category, DataWarning):
+                listener.warn(str(warning.message))
+            else:
+                warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)

@@ -39,15 +39,15 @@ def expand(patterns: Iterable[str]) -> Iterator[str]:
         path = Path(pattern)
         if path.is_dir():
             found = sorted(str(file) for file in path.rglob("*") if file.is_file() and is_image_name(file.name))
-            what = f"the folder {pattern}"
+            problem = f"There are no images in the folder {pattern}"
         elif not path.exists() and glob.has_magic(pattern):
             found = sorted(name for name in glob.iglob(pattern, recursive=True) if Path(name).is_file())
-            what = f"anything that fits {pattern!r}"
+            problem = f"No file fits {pattern!r}"
         else:
             yield pattern
             continue
         if not found:
-            raise DataError(f"There are no images in {what}", "Give image files, folders of them, or globs.")
+            raise DataError(problem, "Give image files, folders of them, or globs.")
         yield from found
 
 

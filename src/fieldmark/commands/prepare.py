@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fieldmark.bundle import short_side
 from fieldmark.commands.listener import Listener, relayed_warnings
 from fieldmark.data.cache import PixelStore, build_store
-from fieldmark.data.catalog import Catalog
+from fieldmark.data.catalog import SPLITS, Catalog
 from fieldmark.data.duplicates import clusters
 from fieldmark.data.read import read
 from fieldmark.data.splits import cut_validation, duplicate_conflicts, first_few, split, units
@@ -59,10 +59,13 @@ def prepare(data: Path | str | Catalog, recipe: Recipe, listener: Listener) -> P
             listener.note(note)
         catalog, pixels = _readable(catalog, pixels, listener)
         near = clusters(pixels.fingerprints)
-        catalog = _split(catalog, near, recipe)
+        unsplit, catalog = catalog, _split(catalog, near, recipe)
+        if catalog is not unsplit:
+            listener.note(f"Cut into {', '.join(f'{len(catalog.rows(part)):,} {part}' for part in SPLITS)} images")
     _check(catalog, listener)
     if conflicts := duplicate_conflicts(catalog, near):
-        listener.warn(f"Near-duplicates: {conflicts.describe(catalog)}. Scores will look better than they are")
+        follows = "Scores will look better than they are" if conflicts.across_splits else "One label of each is wrong"
+        listener.warn(f"Near-duplicates: {conflicts.describe(catalog)}. {follows}")
     return Prepared(catalog, pixels, near)
 
 
@@ -99,4 +102,5 @@ def _check(catalog: Catalog, listener: Listener) -> None:
         )
     if (counts == 0).any():
         names = first_few(catalog.classes[k] for k in np.flatnonzero(counts == 0))
-        listener.warn(f"{(counts == 0).sum():,} classes have no training image and cannot be learnt: {names}")
+        number = int((counts == 0).sum())
+        listener.warn(f"{number:,} of {len(counts):,} classes cannot be learnt, having no training image: {names}")

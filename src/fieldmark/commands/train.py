@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +20,7 @@ from fieldmark.commands.fit import Fit
 from fieldmark.commands.listener import Listener
 from fieldmark.commands.prepare import prepare
 from fieldmark.data.catalog import Catalog
-from fieldmark.data.splits import folds
+from fieldmark.data.splits import first_few, folds
 from fieldmark.errors import RecipeError, RunError, nearest
 from fieldmark.model.backbone import check_backbone
 from fieldmark.model.inference import Outputs
@@ -76,27 +78,39 @@ def train(
     FieldmarkError, and `Stopped` when the listener asks to stop.
     """
     listener = listener or Listener()
+    takes_up = resume and Run(out).exists
+    run = Run.open(out) if takes_up else Run(out)
+    if not takes_up or recipe or backbone or weights or overrides:
+        asked = resolve_recipe(recipe or "finetune", backbone=backbone, weights=weights, overrides=overrides)
+        if takes_up:
+            _check_same(run.recipe(), asked, run)
+        else:
+            Run.create(run.folder, asked, Machine.decide(asked))
+    if run.is_finished:
+        listener.note(f"{run.folder} is finished already")
+        return run
+    with contextlib.nullcontext() if takes_up else _discarded_on_failure(run):
+        _learn(run, data, listener)
+    return run
 
-    if resume and Run(out).exists:
-        run = Run.open(out)
-        resolved, machine = run.recipe(), run.machine()
-        if recipe or backbone or weights or overrides:
-            _check_same(
-                resolved,
-                resolve_recipe(recipe or "finetune", backbone=backbone, weights=weights, overrides=overrides),
-                run,
-            )
-        if run.is_finished:
-            listener.note(f"{run.folder} is finished already")
-            return run
-    else:
-        resolved = resolve_recipe(recipe or "finetune", backbone=backbone, weights=weights, overrides=overrides)
-        machine = Machine.decide(resolved)
-        run = Run.create(Path(out), resolved, machine)
+
+@contextlib.contextmanager
+def _discarded_on_failure(run: Run) -> Iterator[None]:
+    """A start that fails before anything is learnt leaves no folder, so that the same command can be repeated."""
+    try:
+        yield
+    except BaseException:  # Ctrl-C while images are decoded, too
+        run.discard()
+        raise
+
+
+def _learn(run: Run, data: Path | str | Catalog, listener: Listener) -> None:
+    """From a run that has begun to one that is finished."""
+    resolved = run.recipe()
     prepared = prepare(data, resolved, listener)
     source = data.root if isinstance(data, Catalog) else data
     run.write_data(source, prepared.catalog)
-    fit = Fit(run, resolved, machine, prepared, listener)
+    fit = Fit(run, resolved, run.machine(), prepared, listener)
     rows, validation = prepared.catalog.rows("train"), prepared.catalog.rows("val")
     if resolved.protocol == "crossfit":
         rows, validation = np.sort(np.concatenate([rows, validation])), validation[:0]
@@ -107,18 +121,26 @@ def train(
     # last, since a bundle is what makes a run finished
     _bundle(fit, method, len(rows)).save(run.bundle)
     listener.note(f"Saved {run.bundle}")
-    return run
 
 
 def _check_same(begun: Recipe, asked: Recipe, run: Run) -> None:
     """A resume goes on with the recipe that the run began with."""
     if begun != asked:
-        before, now = begun.model_dump(), asked.model_dump()
-        different = ", ".join(key for key in before if before[key] != now[key])
+        before, now = _flat(begun.model_dump()), _flat(asked.model_dump())
+        changed = [key for key in sorted(before | now) if before.get(key) != now.get(key)]
         raise RunError(
-            f"{run.folder} began with another recipe: {different} differ",
+            f"{run.folder} began with another recipe: "
+            + first_few(f"{key} was {before.get(key)!r}, not {now.get(key)!r}" for key in changed),
             "Leave the options away to go on as it began, or start a new run with another --out.",
         )
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"train": {"epochs": 3}} → {"train.epochs": 3}."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
 
 
 def _cross_fit(fit: Fit, rows: NDArray[np.int64]) -> None:

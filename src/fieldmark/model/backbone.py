@@ -6,6 +6,7 @@ Shapes: B images of S × S pixels, C channels of the last feature map (h × w), 
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -143,7 +144,7 @@ def _fixed_size(model: nn.Module) -> int | None:
 
 
 def _weights_file(weights: str) -> Path:
-    """"fieldguide" are small weights that come with Fieldmark, trained on drawings of other species."""
+    """The file of a recipe's `weights`; small ones, trained on drawings of other species, come with Fieldmark."""
     if weights == "fieldguide":
         return Path(str(resources.files("fieldmark") / "fieldguide" / "weights.safetensors"))
     return Path(weights)
@@ -168,8 +169,18 @@ def _load_local(model: nn.Module, path: Path, name: str) -> None:
     own = model.state_dict()
     if any(key not in own for key in weights) and all(key in weights for key in own):
         weights = {key: weights[key] for key in own}  # a Fieldmark bundle: the head stays behind
+    if own.keys() == weights.keys():
+        weights = _resampled(model, weights)
     _check_fit(weights, own, path, name)
     model.load_state_dict(weights)
+
+
+def _resampled(model: nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A transformer's tables of positions for its grid at this size, by the filter that timm keeps beside the model."""
+    other = [key for key, value in model.state_dict().items() if value.shape != weights[key].shape]
+    fit = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
+    # timm would resample patches too, and so take the weights of another architecture
+    return fit(weights, model) if fit and other and all("pos" in key for key in other) else weights
 
 
 def _check_fit(weights: Mapping[str, Tensor], own: Mapping[str, Tensor], path: Path, name: str) -> None:

@@ -49,11 +49,13 @@ def fit_linear_head(
     """Fit a head to features (N, D) and labels (N,); C by cross-validation that never parts a group (N,).
 
     C follows the mean negative log-likelihood of the held-out rows: finer than counting errors when classes have
-    few images. Classes without a training image get a bias that makes them all but impossible.
+    few images. Classes without a training image get a bias that makes them all but impossible. Raises TrainingError
+    where no row can be held out.
     """
     mean, scale = features.mean(0), features.std(0) + 1e-6
     inputs = (features - mean) / scale
-    held_out = {c: _cross_validated(inputs, labels, groups, c, folds, seed) for c in strengths}
+    splits = _splits(labels, groups, folds, seed)
+    held_out = {c: _cross_validated(inputs, labels, splits, c) for c in strengths}
     strength = min(held_out, key=lambda c: held_out[c][0])
     model = _regression(inputs, labels, strength)
     weight = np.zeros((num_classes, features.shape[1]))
@@ -75,18 +77,31 @@ def _regression(inputs: NDArray[np.float32], labels: NDArray[np.int64], strength
         return LogisticRegression(C=strength, max_iter=300).fit(inputs, labels)
 
 
+def _splits(
+    labels: NDArray[np.int64], groups: NDArray[np.int64], folds: int, seed: int
+) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """(train, held out) rows of each fold; fewer folds where no class has so many groups, none where it has one."""
+    folds = min(folds, max(len(np.unique(groups[labels == k])) for k in np.unique(labels)))
+    if folds < 2:
+        return []
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        # a class with fewer images than folds is held out in fewer of them; nobody need hear of it
+        warnings.simplefilter("ignore", UserWarning)
+        return list(splitter.split(np.zeros(len(labels)), labels, groups))
+
+
 def _cross_validated(
     inputs: NDArray[np.float32],
     labels: NDArray[np.int64],
-    groups: NDArray[np.int64],
+    splits: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]],
     strength: float,
-    folds: int,
-    seed: int,
 ) -> tuple[float, float]:
     """Mean negative log-likelihood and accuracy of held-out rows whose class is among the others."""
     losses, hits = [], []
-    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-    for train, held in splitter.split(inputs, labels, groups):
+    for train, held in splits:
+        if len(np.unique(labels[train])) < 2:
+            continue
         model = _regression(inputs[train], labels[train], strength)
         held = held[np.isin(labels[held], model.classes_)]
         if len(held):

@@ -79,8 +79,8 @@ class TrainingState:
             self.method.load_state_dict(part("method."))
             if self.ema is not None:
                 self.ema.load_state_dict(part("ema."))
-        except RuntimeError as error:
-            raise RunError(f"{path} is the state of another model: {error}", "Start a new run with --out.") from None
+        except RuntimeError as error:  # torch's own text runs over as many lines as there are layers
+            raise RunError(f"{path} is the state of another model", "Start a new run with --out.") from error
         self._restore_optimizer(part("optimizer."))
         self.step, self.sums, self.seconds = meta["step"], meta["sums"], meta["seconds"]
 

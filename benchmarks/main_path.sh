@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# The main job on real photographs: CUB-50 and Flowers-102 with MobileNetV2 from ImageNet. Options were fixed on
+# validation parts beforehand (benchmarks/README.md); the test part is scored once per run. A run that is finished is
+# left alone and one that was stopped goes on, so the table can be filled in several sittings.
+# usage: FIELDMARK_DATA=… FIELDMARK_WEIGHTS=… benchmarks/main_path.sh WORK_FOLDER NAME …
+#   NAME: cub50-probe, cub50-finetune-0, cub50-finetune-1, cub50-finetune-2, flowers-finetune-0
+set -euo pipefail
+work=$1
+here=$(cd "$(dirname "$0")" && pwd)
+cub=$FIELDMARK_DATA/CUB_200_2011_first50
+weights=$FIELDMARK_WEIGHTS/mobilenetv2_100.imagenet1k.safetensors
+mkdir -p "$work"
+
+for name in "${@:2}"; do
+  data=$cub
+  if [[ $name == flowers-* ]]; then
+    data=$work/flowers.csv
+    [[ -f $data ]] || python "$here/flowers_table.py" "$FIELDMARK_DATA/flowers-102" "$data"
+  fi
+  recipe=$(cut -d- -f2 <<< "$name") seed=$(cut -d- -f3 <<< "$name-0")
+  fieldmark train "$data" --recipe "$recipe" --weights "$weights" --out "$work/$name" --resume \
+    --set protocol=refit --set seed="$seed"
+  [[ -f $work/$name/evaluation/test/scores.json ]] || fieldmark evaluate "$work/$name"
+  python "$here/collect.py" "$work/$name"
+done

@@ -1,0 +1,206 @@
+"""`fieldmark evaluate`: the figures, which images they are of, and how often they were looked at."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fieldmark
+from fieldmark.commands.evaluate import evaluate
+from fieldmark.data.splits import DataWarning
+from fieldmark.errors import DataError
+from fieldmark.run import Run
+
+Cli = Callable[..., Any]
+SCORES = ["top1", "top5", "mean_class_accuracy", "nll", "calibration_error"]
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("FIELDMARK_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def _scores(run: Run, part: str) -> dict[str, Any]:
+    return json.loads((run.evaluation(part) / "scores.json").read_text())
+
+
+def _predictions(run: Run, part: str) -> list[dict[str, str]]:
+    with (run.evaluation(part) / "predictions.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_scores_and_predictions_are_written(trained: Run) -> None:
+    result = evaluate(trained.folder)
+    assert result.part == "test"
+    scores = _scores(trained, "test")
+    assert [key for key, value in scores.items() if isinstance(value, dict)] == SCORES
+    for name in SCORES:
+        assert list(scores[name]) == ["value", "low", "high"]
+        assert scores[name]["low"] <= scores[name]["value"] <= scores[name]["high"]
+        assert scores[name] == result.scores[name].as_dict()
+    rows = _predictions(trained, "test")
+    assert list(rows[0]) == ["path", "label", "predicted", "probability", "correct", "label_probability"]
+    parts = trained.splits()
+    assert sorted(row["path"] for row in rows) == sorted(path for path, part in parts.items() if part == "test")
+    assert all(row["label"] == Path(row["path"]).parent.name for row in rows)
+    assert all((row["label"] == row["predicted"]) == (row["correct"] == "1") for row in rows)
+    assert scores["num_images"] == len(rows) == 6
+    assert scores["top1"]["value"] == pytest.approx(np.mean([int(row["correct"]) for row in rows]))
+    nll = -np.log([float(row["label_probability"]) for row in rows]).mean()
+    assert scores["nll"]["value"] == pytest.approx(nll, abs=1e-4)
+
+
+def test_validation_scores_are_those_of_the_training(trained: Run) -> None:
+    (trained.evaluation("val") / "scores.json").rename(trained.folder / "earlier.json")
+    before = json.loads((trained.folder / "earlier.json").read_text())
+    evaluate(trained.folder, split="val")
+    after = _scores(trained, "val")
+    assert [after[name]["value"] for name in SCORES] == pytest.approx([before[name]["value"] for name in SCORES])
+
+
+def test_looks_at_the_test_part_are_counted_for_all_runs(
+    trained: Run, pictures: Path, tmp_path: Path, own_cache: Path
+) -> None:
+    assert evaluate(trained.folder).looks == 1
+    assert _scores(trained, "test")["looks"] == 1
+    assert evaluate(trained.folder, split="val").looks is None
+    assert evaluate(trained.folder, split="train").looks is None
+    assert _scores(trained, "val")["looks"] is None
+    other = Run(shutil.copytree(trained.folder, tmp_path / "other"))
+    assert evaluate(other.folder).looks == 2
+    assert _scores(other, "test")["looks"] == 2
+    assert _scores(trained, "test")["looks"] == 1
+    assert list(json.loads((own_cache / "looks.json").read_text()).values()) == [2]
+
+
+def test_another_test_part_has_a_count_of_its_own(trained: Run, parted: Path, own_cache: Path) -> None:
+    assert evaluate(trained.folder).looks == 1
+    assert evaluate(trained.folder, parted).looks == 1
+    assert evaluate(trained.folder, parted).looks == 2
+    assert sorted(json.loads((own_cache / "looks.json").read_text()).values()) == [1, 2]
+
+
+def test_naming_the_runs_own_data_changes_nothing(trained: Run, pictures: Path) -> None:
+    unnamed = evaluate(trained.folder)
+    for named in (pictures, str(pictures), fieldmark.read(pictures)):
+        result = evaluate(trained.folder, named)
+        assert (result.part, result.num_images, result.scores) == ("test", 6, unnamed.scores)
+
+
+def test_images_that_came_later_or_cannot_be_read_do_not_open_the_training_part(
+    pictures: Path, tmp_path: Path, cli: Cli, tiny: Callable[..., list[str]]
+) -> None:
+    data = shutil.copytree(pictures, tmp_path / "photographs")
+    (data / "jade" / "broken.png").write_bytes(b"not an image")
+    run = Run(tmp_path / "run")
+    assert cli("train", data, *tiny(), "--out", run.folder).status == 0
+    shutil.copy(data / "plum" / "00.png", data / "plum" / "new.png")
+    answer = cli("evaluate", run.folder)
+    assert answer.status == 0
+    assert "The test part, 6 images" in answer.out
+    (warning,) = (line for line in answer.err.splitlines() if line.startswith("warning"))
+    assert warning.startswith("warning: 2 images belong to no part, as they could not be read in training or are new: ")
+    assert {row["path"] for row in _predictions(run, "test")} == {
+        path for path, part in run.splits().items() if part == "test"
+    }
+
+
+def test_the_bundle_of_a_run_stands_for_the_run(trained: Run) -> None:
+    result = evaluate(trained.bundle)
+    assert (result.part, result.num_images) == ("test", 6)
+    assert result.folder == trained.evaluation("test")
+
+
+def test_a_bundle_alone_needs_data(trained: Run, pictures: Path, parted: Path, tmp_path: Path, cli: Cli) -> None:
+    bundle = shutil.copytree(trained.bundle, tmp_path / "shipped")
+    complaint = cli("evaluate", bundle).complaint
+    assert complaint == f"{bundle} does not say what it was trained on. Name the data: evaluate RUN DATA."
+    assert evaluate(bundle, parted).num_images == 12
+    whole = evaluate(bundle, pictures)
+    assert (whole.part, whole.num_images, whole.looks) == ("all", 42, None)
+    assert whole.folder == bundle / "evaluation" / "all"
+
+
+def test_other_data_that_is_not_split_is_scored_whole(trained: Run, pictures: Path, tmp_path: Path, cli: Cli) -> None:
+    other = shutil.copytree(pictures, tmp_path / "elsewhere")
+    shutil.rmtree(other / "amber")  # a subset of the classes is fine
+    answer = cli("evaluate", trained.folder, other)
+    assert answer.status == 0
+    assert "All parts, 28 images" in answer.out
+    assert _scores(trained, "all")["num_images"] == 28
+    assert cli("evaluate", trained.folder, other, "--split", "test").complaint == (
+        "elsewhere has no test part. Choose one with --split: all."
+    )
+
+
+def test_a_table_of_other_images_in_the_same_folder_is_other_data(
+    pictures: Path, tmp_path: Path, cli: Cli, tiny: Callable[..., list[str]]
+) -> None:
+    data = shutil.copytree(pictures, tmp_path / "photographs")
+    for name, numbers in (("first", range(10)), ("second", range(10, 14))):
+        rows = [f"{k}/{i:02}.png,{k}" for k in ("amber", "jade", "plum") for i in numbers]
+        (data / f"{name}.csv").write_text("\n".join(["path,label", *rows]))
+    run = tmp_path / "run"
+    assert cli("train", data / "first.csv", *tiny(), "--out", run).status == 0
+    result = evaluate(run, data / "second.csv")
+    assert (result.part, result.num_images) == ("all", 12)
+    own = evaluate(run, data / "first.csv")
+    assert own.part == "test"
+    assert own.num_images < 10
+
+
+def test_parts_that_are_not_there(trained: Run, pictures: Path, parted: Path, cli: Cli) -> None:
+    assert cli("evaluate", trained.folder, "--split", "tset").complaint == (
+        f"{pictures.name} has no tset part. Choose one with --split: train, val, test, all."
+    )
+    assert cli("evaluate", trained.folder, parted, "--split", "val").complaint == (
+        "parted has no val part. Choose one with --split: train, test, all."
+    )
+
+
+def test_classes_that_the_model_does_not_know(trained: Run, pictures: Path, tmp_path: Path, cli: Cli) -> None:
+    other = shutil.copytree(pictures, tmp_path / "elsewhere")
+    (other / "plum").rename(other / "plums")
+    complaint = cli("evaluate", trained.folder, other).complaint
+    assert complaint == ("1 of 3 classes in elsewhere are unknown to the model: plums. Did you mean 'plum'?")
+    with pytest.raises(DataError, match="unknown to the model"):
+        evaluate(trained.folder, other)
+
+
+def test_images_that_cannot_be_read_are_counted_and_named(trained: Run, parted: Path, cli: Cli) -> None:
+    (parted / "test" / "jade" / "12.png").write_bytes(b"not an image")
+    with pytest.warns(DataWarning, match=r"1 of 12 images cannot be read and are left out: test/jade/12\.png"):
+        result = evaluate(trained.folder, parted)
+    assert result.num_images == 11
+    assert _scores(trained, "test")["unreadable"] == ["test/jade/12.png"]
+    assert len(_predictions(trained, "test")) == 11
+    for file in (parted / "test").rglob("*.png"):
+        file.write_bytes(b"not an image")
+    assert cli("evaluate", trained.folder, parted).complaint.startswith("None of the 12 images can be read. Check ")
+
+
+@pytest.mark.parametrize("columns", [60, 80])
+def test_what_is_printed_fits_the_terminal(trained: Run, own_cache: Path, cli: Cli, columns: int) -> None:
+    out = cli("evaluate", trained.folder, columns=columns).out
+    *lines, last = out.splitlines()
+    assert last == f"Written to {trained.evaluation('test')}"
+    assert max(map(len, lines)) <= columns
+    scores = _scores(trained, "test")
+    top1 = "{value:.1f} %".format(value=100 * scores["top1"]["value"])
+    assert f"│ top-1                   │ {top1:<7} │" in out
+    assert "This test part has now been scored once on this machine." in out
+    words = " ".join(out.split())
+    for pair in scores["confused"]:
+        images = pair["num_first"] + pair["num_second"]
+        mistakes = pair["first_as_second"] + pair["second_as_first"]
+        assert f"│ {pair['first']} ↔ {pair['second']} │ {mistakes} of {images} │" in words
+    again = cli("evaluate", trained.folder, columns=columns).out
+    assert "This test part has now been scored 2 times on this machine." in again

@@ -1,0 +1,305 @@
+"""`fieldmark train`: what it learns from, what it writes, what it says, and how it stops."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+import fieldmark
+from fieldmark.commands.fit import _duration
+from fieldmark.commands.train import train
+from fieldmark.errors import RunError, TrainingError
+from fieldmark.recipe import Recipe
+from fieldmark.run import Machine, Run
+
+Cli = Callable[..., Any]
+Tiny = Callable[..., list[str]]
+
+
+def weights(run: Run | Path) -> dict[str, torch.Tensor]:
+    return load_file((run.folder if isinstance(run, Run) else run) / "bundle" / "model.safetensors")
+
+
+def identical(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+# What it learns from --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("protocol", ["holdout", "crossfit", "refit"])
+def test_the_test_part_teaches_nothing(parted: Path, tmp_path: Path, cli: Cli, tiny: Tiny, protocol: str) -> None:
+    recipe = tiny(protocol=protocol, folds="2", train__batch_size="8")
+    assert cli("train", parted, *recipe, "--out", tmp_path / "real").status == 0
+    rng = np.random.default_rng(7)
+    for file in (parted / "test").rglob("*.png"):
+        Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(file)
+    assert cli("train", parted, *recipe, "--out", tmp_path / "noise").status == 0
+    assert identical(weights(tmp_path / "real"), weights(tmp_path / "noise"))
+    parts = {path.name for path in (tmp_path / "real" / "evaluation").glob("*")}
+    assert parts == {"holdout": {"val"}, "crossfit": {"crossfit"}, "refit": set()}[protocol]
+
+
+def test_training_images_do_teach(parted: Path, tmp_path: Path, cli: Cli, tiny: Tiny) -> None:
+    assert cli("train", parted, *tiny(), "--out", tmp_path / "real").status == 0
+    image = parted / "train" / "jade" / "00.png"
+    Image.new("RGB", (48, 40), "black").save(image)
+    assert cli("train", parted, *tiny(), "--out", tmp_path / "black").status == 0
+    assert not identical(weights(tmp_path / "real"), weights(tmp_path / "black"))
+
+
+def test_test_pixels_are_not_kept(
+    parted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Cli, tiny: Tiny
+) -> None:
+    monkeypatch.setenv("FIELDMARK_CACHE", str(tmp_path / "cache"))
+    assert cli("train", parted, *tiny(), "--out", tmp_path / "run").status == 0
+    (pixels,) = (tmp_path / "cache").rglob("pixels.bin")
+    assert pixels.stat().st_size == 30 * 48 * 40 * 3
+
+
+@pytest.mark.parametrize(
+    ("protocol", "counts"), [("holdout", (30, 6, 6)), ("crossfit", (36, 0, 6)), ("refit", (36, 0, 6))]
+)
+def test_protocols(
+    pictures: Path, tmp_path: Path, cli: Cli, tiny: Tiny, protocol: str, counts: tuple[int, ...]
+) -> None:
+    run = Run(tmp_path / "run")
+    answer = cli("train", pictures, *tiny(protocol=protocol, folds="3"), "--out", run.folder)
+    assert answer.status == 0
+    assert tuple(run.data()["counts"].values()) == counts
+    assert f"Cut into {counts[0]} train, {counts[1]} val, {counts[2]} test images" in answer.err
+    bundle = fieldmark.Bundle.load(run.folder)
+    assert bundle.provenance["protocol"] == protocol
+    assert bundle.provenance["images"] == counts[0]
+    fits = ["model"] if protocol != "crossfit" else ["fold 0", "fold 1", "fold 2", "model"]
+    assert [line["fit"] for line in run.history()] == fits
+    if protocol == "crossfit":
+        rows = (run.evaluation("crossfit") / "predictions.csv").read_text().splitlines()[1:]
+        parts = run.splits()
+        assert sorted(row.split(",")[0] for row in rows) == sorted(p for p, part in parts.items() if part == "train")
+        assert "Out-of-fold top-1: " in answer.err
+    else:
+        assert ("Validation top-1: " in answer.err) == (protocol == "holdout")
+
+
+def test_a_probe(pictures: Path, tmp_path: Path, cli: Cli) -> None:
+    probe = ["--recipe", "probe", "--backbone", "test_resnet", "--weights", "none", "--set", "images.size=32"]
+    answer = cli("train", pictures, *probe, "--out", tmp_path / "run")
+    assert answer.status == 0
+    assert "C = " in answer.err
+    assert " %)" in answer.err
+    assert Run(tmp_path / "run").is_finished
+    tensors = {key.removeprefix("backbone.model."): value for key, value in weights(tmp_path / "run").items()}
+    damaged = {key: value * torch.nan if value.is_floating_point() else value for key, value in tensors.items()}
+    save_file(damaged, tmp_path / "damaged.safetensors")
+    probe[5] = str(tmp_path / "damaged.safetensors")
+    answer = cli("train", pictures, *probe, "--out", tmp_path / "other")
+    assert answer.complaint == (
+        "The model's answers are not numbers (NaN or infinite). Its weights are damaged: choose others with --weights."
+    )
+    assert not (tmp_path / "other").exists()
+
+
+# What it says ---------------------------------------------------------------------------------------------------------
+
+
+def test_one_line_for_each_epoch(pictures: Path, tmp_path: Path, cli: Cli, tiny: Tiny) -> None:
+    out = tmp_path / "run"
+    err = cli("train", pictures, *tiny(train__epochs="3", train__batch_size="8"), "--out", out, columns=60).err
+    lines = [line for line in err.splitlines() if line.startswith("epoch ")]
+    assert len(lines) == 3
+    for number, (line, logged) in enumerate(zip(lines, Run(out).history(), strict=True), start=1):
+        loss, accuracy = f"loss {logged['loss']:.3f}", f"validation {100 * logged['val_top1']:.1f} %"
+        assert line.startswith(f"epoch {number}/3  {loss}  {accuracy}  ")
+        assert " images/s" in line
+        assert line.endswith(" left") == (number < 3)
+        assert len(line) <= 80
+    assert err.splitlines()[-1] == f"Next: fieldmark evaluate {out}"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.2, "0 s"), (89, "89 s"), (91, "2 min"), (149, "2 min"), (3599, "1 h 00 min"), (3900, "1 h 05 min")],
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert _duration(seconds) == text
+
+
+def test_what_is_written(pictures: Path, trained: Run) -> None:
+    files = {str(path.relative_to(trained.folder)) for path in trained.folder.rglob("*") if path.is_file()}
+    assert files == {
+        "bundle/model.json",
+        "bundle/model.safetensors",
+        "checkpoints/model.safetensors",
+        "data.json",
+        "environment.json",
+        "evaluation/val/predictions.csv",
+        "evaluation/val/scores.json",
+        "log.jsonl",
+        "recipe.toml",
+        "splits.csv",
+    }
+    assert trained.data()["source"] == str(pictures)
+    assert trained.data()["classes"] == ["amber", "jade", "plum"]
+    assert len(trained.splits()) == 42
+
+
+def test_the_written_recipe_repeats_the_run(pictures: Path, trained: Run, tmp_path: Path) -> None:
+    again = train(pictures, str(trained.folder / "recipe.toml"), out=tmp_path / "again")
+    assert again.recipe() == trained.recipe()
+    assert identical(weights(again), weights(trained))
+
+
+def test_default_folder_is_named_after_the_data(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Cli, tiny: Tiny
+) -> None:
+    shutil.copytree(pictures, tmp_path / "birds.v2")
+    (tmp_path / "birds.v2" / "birds.csv").write_text(
+        "path,label\n" + "".join(f"{k}/{i:02}.png,{k}\n" for k in ("jade", "plum") for i in range(9))
+    )
+    monkeypatch.chdir(tmp_path / "birds.v2")
+    assert cli("train", "birds.csv", *tiny()).err.splitlines()[-1] == "Next: fieldmark evaluate runs/birds"
+    (tmp_path / "birds.v2" / "birds.csv").unlink()
+    answer = cli("train", ".", *tiny())  # the run lies inside the data, and is no class
+    assert answer.err.splitlines()[-1] == "Next: fieldmark evaluate runs/birds.v2"
+    assert Run("runs/birds.v2").data()["classes"] == ["amber", "jade", "plum"]
+
+
+# How it stops and goes on ---------------------------------------------------------------------------------------------
+
+
+def test_resume_begins_where_there_is_nothing(
+    pictures: Path, trained: Run, tmp_path: Path, cli: Cli, tiny: Tiny
+) -> None:
+    out = tmp_path / "run"
+    command = ("train", pictures, *tiny(train__epochs="2"), "--out", out, "--resume")
+    assert cli(*command).status == 0
+    assert identical(weights(out), weights(trained))
+    written = (out / "bundle" / "model.safetensors").stat().st_mtime_ns
+    for again in (command, ("train", pictures, "--out", out, "--resume")):
+        answer = cli(*again)
+        assert answer.status == 0
+        assert f"{out} is finished already" in answer.err
+    assert (out / "bundle" / "model.safetensors").stat().st_mtime_ns == written
+
+
+def test_resume_with_other_options(pictures: Path, trained: Run, tmp_path: Path, cli: Cli, tiny: Tiny) -> None:
+    shutil.rmtree(trained.bundle)
+    command = ("train", pictures, "--out", trained.folder, "--resume")
+    complaint = cli(*command, *tiny(train__epochs="3", seed="4")).complaint
+    assert complaint == (
+        f"{trained.folder} began with another recipe: seed was 0, not 4, train.epochs was 2, not 3. "
+        "Leave the options away to go on as it began, or start a new run with another --out."
+    )
+    with pytest.raises(RunError, match="began with another recipe"):
+        train(pictures, out=trained.folder, backbone="test_vit", resume=True)
+    assert cli(*command).status == 0
+
+
+def test_resume_on_other_data(parted: Path, trained: Run, cli: Cli) -> None:
+    shutil.rmtree(trained.bundle)
+    complaint = cli("train", parted, "--out", trained.folder, "--resume").complaint
+    assert complaint.startswith("The data is not what this run began with: train, val, test changed. Put ")
+    assert (trained.folder / "recipe.toml").is_file()
+
+
+def test_resume_needs_no_download(pictures: Path, trained: Run, monkeypatch: pytest.MonkeyPatch, cli: Cli) -> None:
+    shutil.rmtree(trained.bundle)
+    recipe = trained.folder / "recipe.toml"
+    recipe.write_text(recipe.read_text().replace('weights = "none"', 'weights = "hub"'))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    answer = cli("train", pictures, "--out", trained.folder, "--resume")
+    assert answer.status == 0, answer.err
+    assert "Loading the weights" not in answer.err
+
+
+def test_a_second_start_may_not_take_a_folder_that_has_more_than_a_beginning(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Cli, tiny: Tiny
+) -> None:
+    out = tmp_path / "run"
+    command = ("train", pictures, *tiny(train__epochs="2"), "--out", out)
+    write = Run.log
+
+    def interrupted(run: Run, line: dict[str, Any]) -> None:
+        write(run, line)
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Run, "log", interrupted)
+        answer = cli(*command)
+    assert (answer.status, answer.err.splitlines()[-1]) == (130, "fieldmark: interrupted")
+    assert cli(*command).complaint.startswith(f"{out} is not empty. Add --resume")
+    assert cli(*command, "--resume").status == 0
+
+
+def test_an_interrupt_before_anything_is_learnt_leaves_nothing(
+    pictures: Path, tmp_path: Path, cli: Cli, tiny: Tiny
+) -> None:
+    def interrupted(*args: Any, **options: Any) -> None:
+        raise KeyboardInterrupt
+
+    for place in ("fieldmark.commands.prepare.build_store", "fieldmark.commands.fit.build_method"):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(place, interrupted)
+            assert cli("train", pictures, *tiny(), "--out", tmp_path / "run").status == 130
+        assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_of_ones_own_is_not_removed(pictures: Path, tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "run", Recipe(), Machine("cpu", 1, 0, "fp32"))
+    (run.folder / "notes.txt").write_text("mine")
+    run.discard()
+    assert (run.folder / "recipe.toml").is_file()
+    (run.folder / "notes.txt").unlink()
+    (run.folder / ".hidden").write_text("mine")
+    run.discard()
+    assert [path.name for path in run.folder.iterdir()] == [".hidden"]
+
+
+def test_ctrl_c(pictures: Path, tmp_path: Path, cli: Cli, tiny: Tiny) -> None:
+    recipe = tiny(train__epochs="20", train__batch_size="8")
+    out = tmp_path / "a run"
+    command = [sys.executable, "-m", "fieldmark", "train", str(pictures), *recipe, "--out", str(out)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    deadline = time.monotonic() + 120
+    while not (out / "log.jsonl").is_file() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the whole group
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    assert err.count("Stopping after this step; press Ctrl-C again to end at once.") == 1
+    last = err.splitlines()[-1]
+    assert last.startswith("fieldmark: stopped after step ")
+    told = shlex.split(last.partition("To go on: fieldmark ")[2])
+    assert told == ["train", str(pictures), "--out", str(out), "--resume"]
+    assert not Run(out).is_finished
+    answer = cli(*told)
+    assert answer.status == 0, answer.err
+    assert cli("train", pictures, *recipe, "--out", tmp_path / "whole").status == 0
+    assert identical(weights(out), weights(tmp_path / "whole"))
+    losses = [[line["loss"] for line in Run(run).history()] for run in (out, tmp_path / "whole")]
+    assert losses[0] == losses[1]
+
+
+def test_listener_of_the_library_is_silent(pictures: Path, tmp_path: Path, capsys: Any, tiny: Tiny) -> None:
+    overrides = [argument.removeprefix("--set=") for argument in tiny()[2:]]
+    run = train(pictures, "walkthrough", out=tmp_path / "run", overrides=overrides)
+    assert capsys.readouterr() == ("", "")
+    assert repr(run) == f"Run({str(tmp_path / 'run')!r}, finished)"
+    with pytest.raises(TrainingError):
+        train(pictures, "walkthrough", out=tmp_path / "nan", overrides=[*overrides, "train.lr=1e30"])

@@ -1,0 +1,187 @@
+"""The loader: every order and every view is a pure function of seed, epoch, step and sample."""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from fieldmark.augment.image import View
+from fieldmark.data.catalog import Catalog
+from fieldmark.data.decode import Decoded
+from fieldmark.data.loader import (
+    Sampled,
+    Samples,
+    Schedule,
+    derive_seed,
+    evaluation_batches,
+    training_batches,
+)
+
+ROWS = np.array([3, 5, 8, 9, 11, 14, 15, 20, 21, 22, 25])  # of a catalogue of 30
+FLOATS = NDArray[np.float32]
+
+
+def seeded_view(pixels: NDArray[np.uint8], seed: int, box: FLOATS | None, keypoints: FLOATS | None) -> View:
+    """The row's brightness and a random number in each picture."""
+    rng = np.random.default_rng(seed)
+    image = torch.from_numpy(pixels.transpose(2, 0, 1).copy())
+    image[0] = int(rng.integers(256))
+    return View(
+        image,
+        None if box is None else torch.from_numpy(box),
+        None if keypoints is None else torch.from_numpy(keypoints),
+    )
+
+
+def catalog(count: int = 30, **more: Any) -> Catalog:
+    return Catalog(
+        name="numbers",
+        root=Path("/"),
+        paths=tuple(f"{i}.png" for i in range(count)),
+        labels=np.arange(count) % 4,
+        classes=("a", "b", "c", "d"),
+        splits=np.full(count, "train"),
+        groups=np.full(count, ""),
+        **more,
+    )
+
+
+def numbered(count: int = 30, size: tuple[int, int] = (4, 4)) -> list[Decoded]:
+    return [Decoded(np.full((4, 4, 3), i, np.uint8), size) for i in range(count)]
+
+
+@pytest.fixture
+def samples() -> Samples:
+    return Samples(catalog(), numbered(), seeded_view, seed=7)
+
+
+SCHEDULE = Schedule(ROWS, batch_size=4, epochs=3, seed=7)
+
+
+def assert_same(a: list[Sampled], b: list[Sampled]) -> None:
+    assert len(a) == len(b)
+    for left, right in zip(a, b, strict=True):
+        for x, y in zip(left, right, strict=True):
+            assert (x is None and y is None) or torch.equal(x, y)
+
+
+@given(
+    st.lists(st.integers(0, 10**6), min_size=2, max_size=60, unique=True),
+    st.integers(2, 10),
+    st.integers(1, 4),
+    st.integers(0, 2**32),
+)
+def test_an_epoch_never_repeats_a_row(rows: list[int], batch_size: int, epochs: int, seed: int) -> None:
+    schedule = Schedule(np.array(rows), batch_size, epochs, seed)
+    assert schedule.num_steps == epochs * schedule.steps_per_epoch
+    assert schedule.steps_per_epoch == max(1, len(rows) // batch_size)
+    for epoch in range(epochs):
+        first = epoch * schedule.steps_per_epoch
+        batches = [schedule.batch(step) for step in range(first, first + schedule.steps_per_epoch)]
+        assert {e for batch in batches for e, _ in batch} == {epoch}
+        drawn = [row for batch in batches for _, row in batch]
+        assert len(set(drawn)) == len(drawn)
+        assert set(drawn) <= set(rows)
+        assert {len(batch) for batch in batches} == {min(batch_size, len(rows))}  # full ones only
+        assert len(drawn) > len(rows) - batch_size
+
+
+@given(st.integers(0, 100), st.integers(0, 100))
+def test_the_order_is_a_function_of_seed_and_epoch(seed: int, step: int) -> None:
+    one, other = (Schedule(np.arange(64), 8, 20, seed) for _ in range(2))
+    other.batch(0)
+    assert one.batch(step) == other.batch(step)
+    assert one.batch(step) != Schedule(np.arange(64), 8, 20, seed + 1).batch(step)
+    assert one.batch(step) != [(epoch - 1, row) for epoch, row in one.batch(step + 8)]
+
+
+def test_every_row_gets_its_turn() -> None:
+    """Each epoch leaves out others."""
+    schedule = Schedule(ROWS, batch_size=4, epochs=12, seed=0)
+    seen = {row for step in range(schedule.num_steps) for _, row in schedule.batch(step)}
+    assert seen == set(ROWS)
+
+
+def test_seeds_are_distinct() -> None:
+    keys = [(7, epoch, row) for epoch in range(20) for row in range(200)] + [(2**40, 0, 5), (1, 2, 3), (3, 2, 1)]
+    seeds = [derive_seed(*key) for key in keys]
+    assert len(set(seeds)) == len(seeds)
+    assert all(0 <= seed < 2**63 for seed in seeds)
+    assert seeds == [derive_seed(*key) for key in keys]
+
+
+def test_a_seed_is_the_same_everywhere() -> None:
+    """Runs are taken up with other versions of NumPy and on other machines."""
+    assert derive_seed(0) == 7896617691693857887
+    assert derive_seed(1, 2, 3) == 6498626229777268288
+
+
+def test_what_a_batch_holds(samples: Samples) -> None:
+    batches = list(training_batches(samples, SCHEDULE))
+    assert len(batches) == 3 * 2
+    for step, batch in enumerate(batches):
+        keys = SCHEDULE.batch(step)
+        assert batch.images.shape == (4, 3, 4, 4)
+        assert batch.images.dtype == torch.uint8
+        assert batch.labels.dtype == batch.rows.dtype == torch.int64
+        assert batch.rows.tolist() == [row for _, row in keys]
+        assert batch.labels.tolist() == [row % 4 for _, row in keys]
+        assert batch.images[:, 1, 0, 0].tolist() == batch.rows.tolist()  # the pixels are the row's
+        drawn = [int(np.random.default_rng(derive_seed(7, epoch, row)).integers(256)) for epoch, row in keys]
+        assert batch.images[:, 0, 0, 0].tolist() == drawn  # the view is drawn from (seed, epoch, row)
+        assert batch.boxes is None
+        assert batch.keypoints is None
+
+
+@pytest.mark.parametrize("first_step", [0, 1, 2, 5, 6])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_tail_of_the_sequence(samples: Samples, first_step: int, workers: int) -> None:
+    whole = list(training_batches(samples, SCHEDULE))
+    tail = list(training_batches(samples, SCHEDULE, first_step=first_step, workers=workers))
+    assert_same(tail, whole[first_step:])
+
+
+def test_workers_leave_the_global_generators_alone(samples: Samples) -> None:
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    for workers in (0, 2):
+        torch.manual_seed(3)
+        list(islice(training_batches(samples, SCHEDULE, workers=workers), 2))
+        assert torch.equal(torch.rand(1), expected)
+
+
+def test_boxes_and_key_points_are_scaled_with_the_pixels() -> None:
+    """Pictures of 8 × 8 that were decoded at 4 × 4."""
+    nan = np.nan
+    boxes = np.tile(np.array([2, 4, 6, 2], np.float32), (30, 1))
+    boxes[5] = nan
+    points = np.tile(np.array([[1, 6, 1], [nan, nan, 0]], np.float32), (30, 1, 1))
+    marked = catalog(boxes=boxes, keypoint_names=("beak", "tail"), keypoints=points)
+    samples = Samples(marked, numbered(size=(8, 8)), seeded_view, seed=0)
+    for workers in (0, 2):
+        for batch in training_batches(samples, SCHEDULE, workers=workers):
+            assert batch.boxes is not None
+            assert batch.keypoints is not None
+            for row, box, keypoints in zip(batch.rows, batch.boxes, batch.keypoints, strict=True):
+                np.testing.assert_array_equal(box, [nan] * 4 if row == 5 else [1, 2, 3, 1])
+                np.testing.assert_array_equal(keypoints, [[0.5, 3, 1], [nan, nan, 0]])
+    assert boxes[3].tolist() == [2, 4, 6, 2]  # the catalogue is left as it was
+    assert points[3, 0].tolist() == [1, 6, 1]
+
+
+def test_evaluation_batches_are_in_order() -> None:
+    def view(pixels: NDArray[np.uint8]) -> torch.Tensor:
+        return torch.from_numpy(pixels.transpose(2, 0, 1).copy())
+
+    batches = list(evaluation_batches(numbered(), ROWS, view, batch_size=4))
+    assert [len(batch) for batch in batches] == [4, 4, 3]
+    assert torch.cat(batches)[:, 0, 0, 0].tolist() == ROWS.tolist()
+    assert list(evaluation_batches(numbered(), ROWS[:0], view)) == []

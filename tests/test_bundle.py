@@ -1,0 +1,229 @@
+"""A bundle answers anywhere as it did where it was made."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from fieldmark.bundle import Bundle, build_method, short_side, stacked
+from fieldmark.errors import ImageError, RecipeError, RunError
+from fieldmark.recipe import Backbone, Images, MethodChoice
+
+CLASSES = ("amber", "jade", "plum", "rose")
+TAXONOMY = {"warmth": ("warm", "cold", "cold", "warm")}
+
+
+def fresh(images: Images | None = None, **backbone: Any) -> Bundle:
+    torch.manual_seed(0)
+    images = images or Images(size=32)
+    choice, method = (
+        Backbone(name="test_resnet", weights="none", **backbone),
+        MethodChoice(name="transfer", dropout=0.2),
+    )
+    made = build_method(choice, method, images, len(CLASSES)).eval()
+    return Bundle(made, CLASSES, images, choice, method, TAXONOMY, {"data": "colours", "seed": 3})
+
+
+@pytest.fixture
+def files(pictures: Path) -> list[Path]:
+    return sorted(pictures.rglob("*.png"))[::9]
+
+
+def test_saved_and_loaded(tmp_path: Path, files: list[Path]) -> None:
+    bundle = fresh(Images(size=48, crop=0.9, whole=True), mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6))
+    bundle.save(tmp_path / "bundle")
+    assert {path.name for path in (tmp_path / "bundle").iterdir()} == {"model.safetensors", "model.json"}
+    for path in (tmp_path, tmp_path / "bundle", str(tmp_path / "bundle")):  # a run, or the bundle itself
+        loaded = Bundle.load(path)
+        assert (loaded.classes, loaded.images, loaded.choice) == (CLASSES, bundle.images, bundle.choice)
+        assert (loaded.taxonomy, loaded.provenance) == (TAXONOMY, bundle.provenance)
+        assert loaded.method.backbone.normalization == bundle.method.backbone.normalization
+        assert not loaded.method.training
+        np.testing.assert_allclose(loaded.outputs(files).logits, bundle.outputs(files).logits, atol=1e-5)
+    assert repr(loaded) == "Bundle(transfer on test_resnet, 4 classes, 48 px)"
+
+
+def test_a_bundle_needs_nothing_beside_it(tmp_path: Path, files: list[Path]) -> None:
+    """Neither the folder it was made in nor the weights that training began with."""
+    begun = tmp_path / "imagenet.safetensors"
+    save_file(build_method(Backbone(name="test_resnet", weights="none"), MethodChoice(), Images(), 2)
+              .backbone.model.state_dict(), begun)  # fmt: skip
+    bundle = fresh()
+    bundle.backbone = Backbone(name="test_resnet", weights=str(begun))
+    bundle.save(tmp_path / "here")
+    begun.unlink()
+    shutil.move(tmp_path / "here", tmp_path / "there")
+    assert str(tmp_path) not in (tmp_path / "there" / "model.json").read_text()
+    np.testing.assert_allclose(
+        Bundle.load(tmp_path / "there").predict_proba(files), bundle.predict_proba(files), atol=1e-6
+    )
+
+
+def test_timms_normalization_is_written_out(tmp_path: Path) -> None:
+    bundle = fresh()
+    bundle.save(tmp_path)
+    description = json.loads((tmp_path / "model.json").read_text())
+    assert tuple(description["backbone"]["mean"]) == bundle.method.backbone.normalization.mean
+    assert tuple(description["backbone"]["std"]) == bundle.method.backbone.normalization.std
+    assert description["interpolation"] == bundle.method.backbone.normalization.interpolation
+    description["interpolation"] = "nearest"
+    (tmp_path / "model.json").write_text(json.dumps(description))
+    assert Bundle.load(tmp_path).method.backbone.normalization.interpolation == "nearest"
+
+
+def test_answers_agree_with_each_other(files: list[Path]) -> None:
+    bundle = fresh()
+    outputs = bundle.outputs(files, batch_size=2)
+    one_by_one = [bundle.outputs([file]).logits[0] for file in files]
+    np.testing.assert_allclose(outputs.logits, one_by_one, atol=1e-5)
+    np.testing.assert_allclose(bundle.outputs([f.read_bytes() for f in files]).logits, outputs.logits, atol=1e-5)
+    exponentials = np.exp(outputs.logits.astype(np.float64))
+    reference = exponentials / exponentials.sum(1, keepdims=True)
+    np.testing.assert_allclose(bundle.predict_proba(files), reference, rtol=1e-5)
+    verdicts = bundle.predict(files, candidates=2)
+    assert [v.path for v in verdicts] == [str(file) for file in files]
+    assert [v.label for v in verdicts] == [CLASSES[k] for k in outputs.logits.argmax(1)]
+    np.testing.assert_allclose([v.probability for v in verdicts], reference.max(1), rtol=1e-5)
+    assert {len(v.candidates) for v in verdicts} == {2}
+    embedding = bundle.embed(files)
+    np.testing.assert_allclose(np.linalg.norm(embedding, axis=1), 1, rtol=1e-5)
+    cosine = (embedding * outputs.embedding).sum(1) / np.linalg.norm(outputs.embedding, axis=1)
+    np.testing.assert_allclose(cosine, 1, rtol=1e-5)
+
+
+def test_a_checklist(files: list[Path]) -> None:
+    bundle = fresh()
+    assert bundle.class_rows(["plum", "amber", "plum"]).tolist() == [0, 2]
+    for verdict in bundle.predict(files, among=["plum", "amber"]):
+        assert {c.label for c in verdict.candidates} == {"amber", "plum"}
+        assert sum(c.probability for c in verdict.candidates) == pytest.approx(1)
+    with pytest.raises(RunError) as caught:
+        bundle.predict(files, among=["plum", "ambre", "zinc"])
+    assert str(caught.value) == ("2 of 3 names are no classes of this model, such as 'ambre'. Did you mean 'amber'?")
+
+
+def test_what_the_network_sees(tmp_path: Path) -> None:
+    """The central square, or the whole picture squeezed."""
+    pixels = np.zeros((40, 80, 3), np.uint8)
+    pixels[:, :20] = pixels[:, 60:] = 255
+    Image.fromarray(pixels).save(tmp_path / "wide.png")
+    central = fresh(Images(size=32, crop=0.875)).view(pixels)
+    squeezed = fresh(Images(size=32, whole=True)).view(pixels)
+    assert central.shape == squeezed.shape == (3, 32, 32)
+    assert central.dtype == torch.uint8
+    assert central.float().mean() < 5
+    assert squeezed.float().mean() == pytest.approx(127.5, abs=5)
+    assert short_side(Images(size=33)) == 50
+
+
+def test_a_picture_that_cannot_be_read(tmp_path: Path, files: list[Path]) -> None:
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    with pytest.raises(ImageError, match=r"bad\.png"):
+        fresh().predict([files[0], tmp_path / "bad.png"])
+
+
+def test_no_pictures() -> None:
+    assert fresh().predict([]) == []
+
+
+def test_batches() -> None:
+    views = [torch.full((3, 2, 2), i) for i in range(5)]
+    assert [len(batch) for batch in stacked(iter(views), 2)] == [2, 2, 1]
+    assert torch.equal(torch.cat(list(stacked(iter(views), 3))), torch.stack(views))
+    assert list(stacked(iter([]), 2)) == []
+
+
+def opened(folder: Path) -> str:
+    with pytest.raises(RunError) as caught:
+        Bundle.load(folder)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_where_there_is_no_bundle(tmp_path: Path) -> None:
+    assert opened(tmp_path) == (
+        f"{tmp_path} is neither a finished run nor a bundle: there is no model.json. "
+        "Give a folder that `fieldmark train` has finished (--resume finishes one that was stopped)."
+    )
+    assert "is neither a finished run nor a bundle" in opened(tmp_path / "absent")
+    (tmp_path / "bundle").mkdir()
+    (tmp_path / "bundle" / "model.safetensors").touch()
+    assert f"{tmp_path / 'bundle'} is neither a finished run nor a bundle" in opened(tmp_path)
+
+
+def test_a_bundle_of_another_format(tmp_path: Path) -> None:
+    fresh().save(tmp_path)
+    (tmp_path / "model.json").write_text('{"format": 2}')
+    assert opened(tmp_path) == (
+        f"{tmp_path} is of format 2; this version of Fieldmark reads 1. Use the version that wrote it, or train again."
+    )
+
+
+def test_a_description_that_is_none(tmp_path: Path) -> None:
+    (tmp_path / "model.json").write_text("[1, 2]")
+    assert opened(tmp_path).startswith(f"{tmp_path} is of format None; this version of Fieldmark reads 1.")
+
+
+@pytest.mark.parametrize("text", ["{", "", "\x00"])
+def test_a_damaged_description(tmp_path: Path, text: str) -> None:
+    fresh().save(tmp_path)
+    (tmp_path / "model.json").write_text(text)
+    assert f"{tmp_path / 'model.json'} cannot be read" in opened(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change", [{"classes": None}, {"backbone": {"name": 3}}, {"images": {"sizes": 32}}, {"taxonomy": []}]
+)
+def test_a_description_that_lacks_something(tmp_path: Path, change: dict[str, Any]) -> None:
+    fresh().save(tmp_path)
+    description = json.loads((tmp_path / "model.json").read_text())
+    (tmp_path / "model.json").write_text(json.dumps(description | change))
+    assert opened(tmp_path) == f"{tmp_path / 'model.json'} is damaged. Copy the bundle again."
+    (tmp_path / "model.json").write_text('{"format": 1}')
+    assert opened(tmp_path) == f"{tmp_path / 'model.json'} is damaged. Copy the bundle again."
+
+
+def test_damaged_weights(tmp_path: Path) -> None:
+    fresh().save(tmp_path)
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-10])
+    assert opened(tmp_path).startswith(f"The weights in {tmp_path} cannot be read (")
+    path.unlink()
+    assert opened(tmp_path).startswith(f"The weights in {tmp_path} cannot be read (")
+
+
+def test_weights_of_another_bundle(tmp_path: Path) -> None:
+    fresh().save(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    save_file({"head.weight": weights["head.weight"]}, tmp_path / "model.safetensors")
+    assert opened(tmp_path) == (
+        f"The weights in {tmp_path} are not those that its model.json describes. Copy the bundle again."
+    )
+
+
+def test_an_interrupted_save_leaves_no_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The description comes last, so that a bundle with one is complete."""
+
+    def interrupted(path: Path, value: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fieldmark.bundle.write_json", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        fresh().save(tmp_path)
+    assert "there is no model.json" in opened(tmp_path)
+
+
+def test_options_of_the_method_are_checked() -> None:
+    choice = Backbone(name="test_resnet", weights="none")
+    with pytest.raises(RecipeError, match=r"has no option 'droput'\. Did you mean 'dropout'\?"):
+        build_method(choice, MethodChoice(name="transfer", droput=0.1), Images(size=32), 3)
+    with pytest.raises(RecipeError, match=r"method\.dropout = 1\.5\. Expected a share in \[0, 1\)\."):
+        build_method(choice, MethodChoice(name="transfer", dropout=1.5), Images(size=32), 3)

@@ -1,0 +1,62 @@
+"""Weighted cross-entropy against a brute-force loop and against torch."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.special import log_softmax
+from torch import Tensor
+
+from fieldmark.losses import cross_entropy
+
+
+def brute_force(logits: Tensor, labels: Tensor, weights: Tensor, smoothing: float) -> float:
+    """(1/B) Σᵢ Σₜ wᵢₜ Σₖ −qₖ log pᵢₖ with q = (1 − s) · onehot + s/K (Szegedy et al. 2016, section 7)."""
+    log_p = log_softmax(logits.double().numpy(), axis=1)
+    count, classes = log_p.shape
+    total = 0.0
+    for i in range(count):
+        for t in range(labels.shape[1]):
+            for k in range(classes):
+                q = (1 - smoothing) * (labels[i, t] == k).item() + smoothing / classes
+                total -= weights[i, t].item() * q * log_p[i, k]
+    return total / count
+
+
+@given(st.integers(1, 5), st.integers(2, 6), st.integers(1, 3), st.sampled_from([0.0, 0.1, 0.5]), st.integers(0, 2**31))
+def test_it_is_the_sum_of_the_definition(count: int, classes: int, targets: int, smoothing: float, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    logits = torch.from_numpy(rng.normal(0, 4, (count, classes)).astype(np.float32))
+    labels = torch.from_numpy(rng.integers(0, classes, (count, targets)))
+    weights = torch.from_numpy(rng.random((count, targets)).astype(np.float32))  # need not sum to one
+    loss = cross_entropy(logits, labels, weights, smoothing=smoothing)
+    np.testing.assert_allclose(loss, brute_force(logits, labels, weights, smoothing), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_one_target_of_full_weight_is_torchs_own(smoothing: float) -> None:
+    logits = torch.randn(8, 5, requires_grad=True)
+    labels = torch.arange(8) % 5
+    ours = cross_entropy(logits, labels.unsqueeze(1), torch.ones(8, 1), smoothing=smoothing)
+    theirs = F.cross_entropy(logits, labels, label_smoothing=smoothing)
+    torch.testing.assert_close(ours, theirs)
+    torch.testing.assert_close(*(torch.autograd.grad(loss, logits)[0] for loss in (ours, theirs)))
+
+
+def test_two_mixed_targets_are_torchs_soft_labels() -> None:
+    logits, labels, share = torch.randn(6, 4), torch.tensor([[0, 1], [2, 2], [3, 0], [1, 3], [0, 2], [1, 1]]), 0.3
+    weights = torch.tensor([share, 1 - share]).expand(6, 2)
+    soft = share * F.one_hot(labels[:, 0], 4) + (1 - share) * F.one_hot(labels[:, 1], 4)
+    torch.testing.assert_close(cross_entropy(logits, labels, weights), F.cross_entropy(logits, soft))
+
+
+def test_logits_of_half_precision_are_summed_in_full() -> None:
+    logits = torch.tensor([[10.0, 10.0625, -10.0]])
+    labels, weights = torch.tensor([[0]]), torch.ones(1, 1)
+    loss = cross_entropy(logits.bfloat16(), labels, weights)
+    assert loss.dtype == torch.float32
+    torch.testing.assert_close(loss, cross_entropy(logits, labels, weights))

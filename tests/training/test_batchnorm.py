@@ -1,0 +1,167 @@
+"""Statistics of BatchNorm against what hooks see and torch computes."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from fieldmark.model.method import Method
+from fieldmark.training.batchnorm import adopt_statistics, freeze_statistics, refresh_statistics
+
+Make = Callable[..., Method]
+BACKBONES = ["test_resnet", "mobilenetv3_small_050", "test_byobnet"]
+
+
+def layers(method: Method) -> dict[str, nn.Module]:
+    return {name: m for name, m in method.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)}
+
+
+@pytest.fixture
+def batches() -> list[Tensor]:
+    """Pictures unlike ImageNet's, in batches of unlike size."""
+    generator = torch.Generator().manual_seed(1)
+    return [
+        torch.randint(low, high, (count, 3, 32, 32), generator=generator, dtype=torch.uint8)
+        for count, low, high in ((6, 0, 100), (3, 150, 256), (5, 40, 60))
+    ]
+
+
+def lived_in(method: Method) -> Method:
+    """Statistics, scales and shifts as if it had been trained on something else."""
+    generator = torch.Generator().manual_seed(2)
+    for layer in layers(method).values():
+        for values, low, high in (
+            (layer.running_mean, -0.5, 0.5),
+            (layer.running_var, 0.3, 3.0),
+            (layer.weight.data, 0.5, 1.5),
+            (layer.bias.data, -0.5, 0.5),
+        ):
+            values.copy_(torch.rand(values.shape, generator=generator) * (high - low) + low)
+    return method.eval()
+
+
+@contextmanager
+def inputs_of(method: Method) -> Iterator[dict[str, list[Tensor]]]:
+    """Everything that enters each layer, (C, B·h·w) for each forward."""
+    seen: dict[str, list[Tensor]] = {name: [] for name in layers(method)}
+
+    def watch(name: str) -> Callable[..., None]:
+        return lambda layer, inputs: seen[name].append(inputs[0].double().transpose(0, 1).flatten(1))
+
+    handles = [layer.register_forward_pre_hook(watch(name)) for name, layer in layers(method).items()]
+    yield seen
+    for handle in handles:
+        handle.remove()
+
+
+@torch.no_grad()
+def answers(method: Method, batches: list[Tensor]) -> Tensor:
+    return torch.cat([method(method.backbone.normalization(images)).logits for images in batches])
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_adopting_leaves_the_function_as_it_was(make: Make, batches: list[Tensor], backbone: str) -> None:
+    method = lived_in(make(backbone))
+    others = [torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(3))]
+    before = answers(method, batches), answers(method, others)
+    statistics = {name: layer.running_mean.clone() for name, layer in layers(method).items()}
+    adopt_statistics(method, iter(batches))
+    moved = [not torch.allclose(layer.running_mean, statistics[name]) for name, layer in layers(method).items()]
+    assert all(moved)
+    for then, now in zip(before, (answers(method, batches), answers(method, others)), strict=True):
+        torch.testing.assert_close(now, then, rtol=1e-3, atol=1e-3 * float(then.abs().max()))
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_adopted_statistics_are_those_of_the_data(make: Make, batches: list[Tensor], backbone: str) -> None:
+    method = lived_in(make(backbone))
+    adopt_statistics(method, batches)
+    with inputs_of(method) as seen:
+        answers(method, batches)
+    for name, layer in layers(method).items():
+        var, mean = torch.var_mean(torch.cat(seen[name], 1), dim=1, correction=0)
+        torch.testing.assert_close(layer.running_mean.double(), mean, rtol=1e-3, atol=1e-4, msg=name)
+        torch.testing.assert_close(layer.running_var.double(), var.clamp_min(1e-6), rtol=1e-3, atol=1e-5, msg=name)
+
+
+def test_adopting_normalises_what_a_layer_gives_to_training(make: Make, batches: list[Tensor]) -> None:
+    """Adopted, the eval-mode function and the function under the batch's own statistics meet."""
+    method = lived_in(make())
+    together = torch.cat(batches)
+    adopt_statistics(method, [together])
+    fixed = answers(method, [together])
+    method.train()
+    torch.testing.assert_close(answers(method, [together]), fixed, rtol=1e-2, atol=1e-2 * float(fixed.abs().max()))
+
+
+def test_a_layer_that_cannot_compensate_keeps_its_statistics(make: Make, batches: list[Tensor]) -> None:
+    method = lived_in(make())
+    method.backbone.model.bn1 = nn.BatchNorm2d(method.backbone.model.bn1.num_features, affine=False)
+    method.backbone.model.bn1.running_mean.fill_(0.1)
+    before = answers(method.eval(), batches)
+    adopt_statistics(method, batches)
+    assert (method.backbone.model.bn1.running_mean == 0.1).all()
+    torch.testing.assert_close(answers(method, batches), before, rtol=1e-3, atol=1e-3 * float(before.abs().max()))
+
+
+def test_a_silent_channel_gets_no_endless_scale(make: Make, batches: list[Tensor]) -> None:
+    method = lived_in(make())
+    method.backbone.model.conv1[0].weight.data[0] = 0.0
+    before = answers(method, batches)
+    adopt_statistics(method, batches)
+    assert all(torch.isfinite(value).all() for value in method.state_dict().values())
+    torch.testing.assert_close(answers(method, batches), before, rtol=1e-3, atol=1e-3 * float(before.abs().max()))
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_refreshed_statistics_are_the_plain_average(make: Make, batches: list[Tensor], backbone: str) -> None:
+    method = lived_in(make(backbone))
+    reference = copy.deepcopy(method).eval()
+    for layer in layers(reference).values():
+        layer.train()  # each batch is normalised by its own statistics
+    with inputs_of(reference) as seen:
+        answers(reference, batches)
+    momenta = [layer.momentum for layer in layers(method).values()]
+    refresh_statistics(method, iter(batches), precision="fp32")
+    for name, layer in layers(method).items():
+        moments = [torch.var_mean(batch, dim=1, correction=1) for batch in seen[name]]
+        var, mean = (torch.stack(values).mean(0) for values in zip(*moments, strict=True))
+        torch.testing.assert_close(layer.running_mean.double(), mean, rtol=1e-3, atol=1e-4, msg=name)
+        torch.testing.assert_close(layer.running_var.double(), var, rtol=1e-3, atol=1e-4, msg=name)
+        assert layer.num_batches_tracked == len(batches)
+    assert [layer.momentum for layer in layers(method).values()] == momenta
+    assert not any(module.training for module in method.modules())
+    assert {k: v for k, v in method.named_parameters() if not torch.equal(v, reference.get_parameter(k))} == {}
+
+
+def test_a_backbone_without_batchnorm_is_left_alone(make: Make, batches: list[Tensor]) -> None:
+    method = make("vit_tiny_patch16_224").eval()
+    before = answers(method, batches)
+    adopt_statistics(method, batches)
+    refresh_statistics(method, batches, precision="fp32")
+    assert torch.equal(answers(method, batches), before)
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_frozen_statistics_do_not_move_in_training(make: Make, batches: list[Tensor], frozen: bool) -> None:
+    method = lived_in(make()).train()
+    if frozen:
+        freeze_statistics(method)
+    before = copy.deepcopy(method.state_dict())
+    optimizer = torch.optim.SGD(method.parameters(), lr=0.1)
+    for images in batches:
+        optimizer.zero_grad()
+        method(method.backbone.normalization(images)).logits.square().mean().backward()
+        optimizer.step()
+    moved = {key for key, value in method.state_dict().items() if not torch.equal(value, before[key])}
+    statistics = {key for key in before if key.endswith(("running_mean", "running_var", "num_batches_tracked"))}
+    assert statistics
+    assert moved & statistics == (set() if frozen else statistics)
+    assert {f"{name}.weight" for name in layers(method)} <= moved  # scale and shift still learn
+    assert {f"{name}.bias" for name in layers(method)} <= moved
+    assert method.training
