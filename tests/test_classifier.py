@@ -98,3 +98,13 @@ def test_data_that_does_not_fit(files: list[Path], labels: list[str], tmp_path: 
         tiny().fit(files[:3], labels[:3])
     with pytest.raises(RecipeError, match=r"There is no recipe 'finetun'\. Did you mean 'finetune'\?"):
         tiny(recipe="finetun").fit(files, labels)
+
+
+def test_labels_that_are_numbers_come_back_as_numbers(pictures: Path) -> None:
+    files = sorted(pictures.rglob("*.png"))
+    numbers = np.array([10 if file.parent.name == "amber" else 9 for file in files])
+    overrides = ["images.size=32", "train.epochs=1", "train.head_epochs=0", "train.batch_size=8"]
+    classifier = Classifier(backbone="test_byobnet", weights="none", overrides=overrides).fit(files, numbers)
+    assert set(classifier.classes_.tolist()) == {9, 10}
+    assert 0 <= classifier.score(files, numbers) <= 1
+    assert classifier.predict(files[:2]).dtype == numbers.dtype

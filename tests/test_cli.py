@@ -63,11 +63,11 @@ def test_help_fits_eighty_columns(
         (["trian"], "No such command 'trian'. Did you mean 'train'? See fieldmark --help."),
         (["train"], "Missing argument 'data'. See fieldmark train --help."),
         (["train", "x", "--epochs", "3"], "No such option: --epochs. It is a key of the recipe: --set train.epochs=…"),
-        (["train", "x", "--batch-size=3"], "No such option: --batch-size. It is a key of the recipe: --set train.batch_size=…"),
-        (["train", "x", "--protocol", "refit"], "No such option: --protocol. It is a key of the recipe: --set protocol=…"),
+        (["train", "--mix-alpha"], "No such option: --mix-alpha. It is a key of the recipe: --set augment.mix_alpha=…"),
+        (["train", "--protocol", "refit"], "No such option: --protocol. It is a key of the recipe: --set protocol=…"),
         (["predict", "x", "--zzz"], "No such option: --zzz. See fieldmark predict --help."),
     ],
-)  # fmt: skip
+)
 def test_misuse_is_one_line(
     arguments: list[str], complaint: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

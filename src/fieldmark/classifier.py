@@ -57,7 +57,9 @@ class Classifier(ClassifierMixin, BaseEstimator):
                 overrides=["protocol=refit", *self.overrides],
             )
             self.bundle_ = Bundle.load(run.folder)
-        self.classes_ = np.array(self.bundle_.classes)
+        # the caller's own labels, which may be numbers, in the bundle's order
+        named = {str(label): label for label in y}
+        self.classes_ = np.array([named[name] for name in self.bundle_.classes])
         return self
 
     def predict(self, X: Sequence[Path | str]) -> NDArray[np.str_]:

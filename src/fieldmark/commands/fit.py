@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import islice
 
 import numpy as np
@@ -15,12 +14,10 @@ from torch import Tensor
 
 from fieldmark.augment.image import (
     ImageAugment,
-    View,
-    evaluation_view,
     flip_keeps_meaning,
     mirror_permutation,
-    training_view,
 )
+from fieldmark.augment.views import PlainViews, RandomViews
 from fieldmark.bundle import build_method, evaluation_square
 from fieldmark.commands.listener import Listener
 from fieldmark.commands.prepare import Prepared
@@ -97,6 +94,9 @@ class Fit:
                 f"train.solver = 'logistic' fits a linear head, and the method {self.recipe.method.name!r} has none",
                 "Use method.name = 'transfer' or train.solver = 'gradient'.",
             )
+        if self.recipe.train.batchnorm == "refreshed":
+            view = evaluation_square(self.recipe.images, method.backbone.normalization.interpolation)
+            refresh_statistics(method, evaluation_batches(self.data.pixels, rows, view), precision="fp32")
         self.listener.note(f"Computing features of {len(rows):,} images")
         features = self.outputs(method, rows).embedding
         catalog = self.data.catalog
@@ -192,15 +192,8 @@ def _augmentation(recipe: Recipe, data: Prepared, size: int, interpolation: str)
         min_scale=chosen.min_scale, flip=flip, color=chosen.color, trivial=chosen.trivial, erasing=chosen.erasing
     )
     if not chosen.crop:
-        images = recipe.images
-        return partial(_plain_view, size=size, crop=images.crop, whole=images.whole, interpolation=interpolation)
-    return partial(
-        _random_view,
-        size=size,
-        options=options,
-        mirror=mirror_permutation(names) if names else None,
-        interpolation=interpolation,
-    )
+        return PlainViews(size, recipe.images.crop, recipe.images.whole, interpolation)
+    return RandomViews(size, options, mirror_permutation(names) if names else None, interpolation)
 
 
 def _some(samples: Samples, schedule: Schedule, num_images: int = 2048) -> Iterator[Tensor]:
@@ -208,41 +201,3 @@ def _some(samples: Samples, schedule: Schedule, num_images: int = 2048) -> Itera
     num_steps = max(1, min(schedule.steps_per_epoch, num_images // schedule.batch_size))
     once = replace(schedule, epochs=1, seed=derive_seed(schedule.seed, _STATISTICS))
     return (batch.images for batch in islice(training_batches(samples, once), num_steps))
-
-
-def _random_view(
-    pixels: NDArray[np.uint8],
-    seed: int,
-    box: NDArray[np.float32] | None,
-    keypoints: NDArray[np.float32] | None,
-    *,
-    size: int,
-    options: ImageAugment,
-    mirror: NDArray[np.int64] | None,
-    interpolation: str,
-) -> View:
-    return training_view(
-        pixels,
-        size=size,
-        options=options,
-        seed=seed,
-        box=box,
-        keypoints=keypoints,
-        mirror=mirror,
-        interpolation=interpolation,
-    )
-
-
-def _plain_view(
-    pixels: NDArray[np.uint8],
-    seed: int,
-    box: NDArray[np.float32] | None,
-    keypoints: NDArray[np.float32] | None,
-    *,
-    size: int,
-    crop: float,
-    whole: bool,
-    interpolation: str,
-) -> View:
-    """The evaluation view; its box and key points are not asked for by any method that trains without crops."""
-    return View(evaluation_view(pixels, size=size, crop=crop, whole=whole, interpolation=interpolation), None, None)

@@ -112,18 +112,17 @@ def build_backbone(choice: BackboneChoice, *, size: int, load_weights: bool = Tr
 
 def _create(choice: BackboneChoice, size: int, *, pretrained: bool) -> nn.Module:
     """Transformers learn their grid's side when they are made; most can interpolate to others afterwards."""
-    fixed = (timm.get_pretrained_cfg(choice.name, allow_unregistered=True) or None) is not None and bool(
-        getattr(timm.get_pretrained_cfg(choice.name), "fixed_input_size", False)
-    )
     variants: list[dict[str, Any]] = [{}]
-    if fixed:
+    if getattr(timm.get_pretrained_cfg(choice.name), "fixed_input_size", False):
         variants = [{"dynamic_img_size": True, "dynamic_img_pad": True, "img_size": size}, {"img_size": size}, {}]
     for extra in variants:
         try:
             return timm.create_model(choice.name, pretrained=pretrained, num_classes=0, **(extra | choice.options))
-        except TypeError as error:
+        except (TypeError, AssertionError, ValueError) as error:
             if extra and any(key in str(error) for key in extra):
                 continue
+            if not choice.options:
+                raise
             raise RecipeError(f"backbone.options {choice.options!r} do not fit {choice.name!r}: {error}") from None
         except Exception as error:  # the hub's client raises its own kinds, those of the network and of the file
             if not pretrained:
