@@ -3,7 +3,6 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := demo
-TIMEFORMAT := %0lR
 
 .PHONY: demo test test-slow lint install clean
 
@@ -11,7 +10,7 @@ demo: install
 	bash examples/demo.sh $(BIN) $(DEMO)
 
 test: install lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 test-slow: install
 	$(BIN)/python -m pytest -m slow

@@ -211,3 +211,8 @@ def test_a_file_of_ones_own(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text("seed = 4\n[method]\nname = 'transfer'\ndropout = 0.2\n")
     recipe = load_recipe(str(tmp_path / "mine.toml"))
     assert (recipe.seed, recipe.method.options, recipe.train) == (4, {"dropout": 0.2}, Recipe().train)
+
+
+def test_a_key_that_lacks_its_section_is_found_there() -> None:
+    with pytest.raises(RecipeError, match="Did you mean 'train.epochs'"):
+        Recipe().with_overrides(["epochs=3"])

@@ -29,6 +29,8 @@ __all__ = [
     "nearest",
 ]
 
+_LISTED = 12
+
 
 class FieldmarkError(Exception):
     """A problem that the user can solve. `hint` says how."""
@@ -71,7 +73,8 @@ class StorageError(FieldmarkError):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint for a misspelt name: the nearest right one, or all there are."""
+    """A hint for a misspelt name: the nearest right one, or some that there are."""
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    return f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(names)}."
+    rest = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(names[:_LISTED])}{rest}."

@@ -204,12 +204,20 @@ def _explained(error: pydantic.ValidationError, model: type[BaseModel], source: 
     first = problems[0]
     section, key = _place(first["loc"], model)
     if first["type"] == "extra_forbidden":
-        return RecipeError(f"{source}: there is no key {key!r}", nearest(str(first["loc"][-1]), section.model_fields))
+        name = str(first["loc"][-1])
+        homes = [f"{home}.{name}" for home, info in model.model_fields.items() if name in _keys(info.annotation)]
+        hint = f"Did you mean {homes[0]!r}?" if homes else nearest(name, section.model_fields)
+        return RecipeError(f"{source}: there is no key {key!r}", hint)
     if first["type"] == "model_type":
         return RecipeError(f"{source}: {key} = {first['input']!r}", f"Expected a section with keys, [{key}].")
     # one value has several problems where it may be of several types
     reasons = dict.fromkeys(p["msg"] for p in problems if _place(p["loc"], model)[1] == key)
     return RecipeError(f"{source}: {key} = {first['input']!r}", f"{', or '.join(reasons)}.")
+
+
+def _keys(annotation: Any) -> Iterable[str]:
+    """The keys of a section, none of a value."""
+    return annotation.model_fields if isinstance(annotation, type) and issubclass(annotation, BaseModel) else ()
 
 
 def _place(loc: tuple[int | str, ...], model: type[BaseModel]) -> tuple[type[BaseModel], str]:

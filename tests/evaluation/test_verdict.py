@@ -28,7 +28,7 @@ def test_by_example() -> None:
     assert answer.probability == pytest.approx(0.4)
     assert [c.label for c in answer.candidates] == ["b", "d", "e"]
     assert [c.probability for c in answer.candidates] == pytest.approx([0.4, 0.2, 0.15])
-    assert repr(answer) == "Verdict(x.jpg: b 40.0%; then d 20%, e 15%)"
+    assert repr(answer) == "Verdict(x.jpg: b 40.0 %; then d 20 %, e 15 %)"
 
 
 def test_a_checklist_by_example() -> None:

@@ -35,8 +35,8 @@ class Verdict:
     """With a checklist: the probability that fell on classes outside it, before it was set aside."""
 
     def __repr__(self) -> str:
-        rest = ", ".join(f"{c.label} {c.probability:.0%}" for c in self.candidates[1:3])
-        return f"Verdict({self.path}: {self.label} {self.probability:.1%}{f'; then {rest}' if rest else ''})"
+        rest = ", ".join(f"{c.label} {100 * c.probability:.0f} %" for c in self.candidates[1:3])
+        return f"Verdict({self.path}: {self.label} {100 * self.probability:.1f} %{f'; then {rest}' if rest else ''})"
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values with the keys path, label, probability, candidates (and outside, with a checklist)."""
