@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.preprocessing import StandardScaler
 
 from fieldmark.errors import TrainingError
 
@@ -48,15 +49,17 @@ def fit_linear_head(
 ) -> LinearHead:
     """Fit a head to features (N, D) and labels (N,); C by cross-validation that never parts a group (N,).
 
-    C follows the mean negative log-likelihood of the held-out rows: finer than counting errors when classes have
-    few images. Classes without a training image get a bias that makes them all but impossible. Raises TrainingError
-    where no row can be held out.
+    C is the one with the most held-out rows right, of equals the likeliest. (The likeliest of all would be larger: it
+    is better calibrated, which a temperature can mend later, and right less often, which nothing can.) Classes
+    without a training image get a bias that makes them all but impossible. Raises TrainingError where no row can be
+    held out.
     """
-    mean, scale = features.mean(0), features.std(0) + 1e-6
-    inputs = (features - mean) / scale
+    scaler = StandardScaler().fit(features)
+    mean, scale = scaler.mean_, scaler.scale_
+    inputs = scaler.transform(features)
     splits = _splits(labels, groups, folds, seed)
     held_out = {c: _cross_validated(inputs, labels, splits, c) for c in strengths}
-    strength = min(held_out, key=lambda c: held_out[c][0])
+    strength = min(held_out, key=lambda c: (-held_out[c][1], held_out[c][0]))
     model = _regression(inputs, labels, strength)
     weight = np.zeros((num_classes, features.shape[1]))
     bias = np.full(num_classes, -1e4)
