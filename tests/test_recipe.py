@@ -214,5 +214,5 @@ def test_a_file_of_ones_own(tmp_path: Path) -> None:
 
 
 def test_a_key_that_lacks_its_section_is_found_there() -> None:
-    with pytest.raises(RecipeError, match="Did you mean 'train.epochs'"):
+    with pytest.raises(RecipeError, match=r"Did you mean 'train\.epochs'"):
         Recipe().with_overrides(["epochs=3"])
