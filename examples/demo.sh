@@ -14,8 +14,9 @@ say "2. Train on them"
 say "3. Score the test part, which training has not touched"
 "$bin/fieldmark" evaluate "$out/run"
 
-say "4. Answer for a few pictures"
-find "$out/birds/images" -name '*7.*' | sort | head -n 8 | "$bin/fieldmark" predict "$out/run" -
+say "4. Answer for a few pictures of the test part"
+awk -F, -v folder="$out/birds/" '$3 == "test" && n++ % 9 == 0 { print folder $1 }' "$out/birds/catalog.csv" |
+  "$bin/fieldmark" predict "$out/run" -
 
 say "Where things are"
 cat <<END
