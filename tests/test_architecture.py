@@ -13,6 +13,7 @@ STAGES = [
     "storage",
     "registry",
     "recipe",
+    "pages",
     "fieldguide",
     "data",
     "augment",

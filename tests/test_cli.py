@@ -12,7 +12,8 @@ import sys
 import pytest
 from rich.console import Console
 
-from fieldmark.cli import _bar, _interrupt_flag, main
+from fieldmark.cli import main
+from fieldmark.cli.terminal import bar, interrupt_flag
 
 HEAVY = {"torch", "torchvision", "timm", "sklearn", "scipy", "numpy", "PIL", "pyarrow"}
 
@@ -102,7 +103,7 @@ def test_no_arguments_are_answered_with_help(
 @pytest.mark.parametrize("width", [60, 80, 160])
 def test_the_bar_fits_and_says_speed_and_time_left(width: int) -> None:
     screen = io.StringIO()
-    with _bar(Console(file=screen, width=width, force_terminal=True, color_system=None), "Training fold 0") as tick:
+    with bar(Console(file=screen, width=width, force_terminal=True, color_system=None), "Training fold 0") as tick:
         for done in (100, 200, 1234):
             tick(done, 4567, note="1,234 images/s")
     lines = re.split(r"\r|\n|\x1b\[[0-9;?]*[a-zA-Z]", screen.getvalue())
@@ -113,7 +114,7 @@ def test_the_bar_fits_and_says_speed_and_time_left(width: int) -> None:
 
 def test_no_bar_in_a_file() -> None:
     screen = io.StringIO()
-    with _bar(Console(file=screen, force_terminal=False), "Training") as tick:
+    with bar(Console(file=screen, force_terminal=False), "Training") as tick:
         tick(1, 2)
     assert screen.getvalue().strip() == ""
 
@@ -121,7 +122,7 @@ def test_no_bar_in_a_file() -> None:
 def test_the_first_interrupt_is_a_request_and_the_second_an_order() -> None:
     said: list[str] = []
     before = signal.getsignal(signal.SIGINT)
-    with _interrupt_flag(said.append) as asked:
+    with interrupt_flag(said.append) as asked:
         assert not asked()
         signal.raise_signal(signal.SIGINT)
         assert asked()

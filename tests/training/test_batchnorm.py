@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from fieldmark.model.method import Method
 from fieldmark.training.batchnorm import adopt_statistics, freeze_statistics, refresh_statistics
+from fieldmark.training.optimizer import early_stages
 
 Make = Callable[..., Method]
 BACKBONES = ["test_resnet", "mobilenetv3_small_050", "test_byobnet"]
@@ -137,6 +138,19 @@ def test_refreshed_statistics_are_the_plain_average(make: Make, batches: list[Te
     assert [layer.momentum for layer in layers(method).values()] == momenta
     assert not any(module.training for module in method.modules())
     assert {k: v for k, v in method.named_parameters() if not torch.equal(v, reference.get_parameter(k))} == {}
+
+
+def test_refreshing_an_average_leaves_what_did_not_learn(make: Make, batches: list[Tensor]) -> None:
+    method = lived_in(make())
+    average = copy.deepcopy(method).requires_grad_(False)
+    for param in early_stages(method, 2):
+        param.requires_grad_(False)
+    before = copy.deepcopy(average.state_dict())
+    refresh_statistics(average, batches, precision="fp32", trained=method)
+    kept = {name for name, layer in layers(method).items() if not layer.weight.requires_grad}
+    assert kept
+    assert kept == {name for name in layers(method) if torch.equal(
+        average.state_dict()[f"{name}.running_mean"], before[f"{name}.running_mean"])}  # fmt: skip
 
 
 def test_a_backbone_without_batchnorm_is_left_alone(make: Make, batches: list[Tensor]) -> None:

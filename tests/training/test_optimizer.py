@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 
@@ -13,9 +14,10 @@ from torch import nn
 from torch.optim import SGD, Adam, AdamW
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
+from fieldmark.errors import RecipeError
 from fieldmark.model.method import Method
 from fieldmark.recipe import Train
-from fieldmark.training.optimizer import build_optimizer, freeze_backbone, rate, set_rates
+from fieldmark.training.optimizer import build_optimizer, early_stages, rate, set_learning, set_rates
 
 Make = Callable[..., Method]
 
@@ -122,13 +124,44 @@ def test_rates_follow_the_step(make: Make) -> None:
     )
 
 
-def test_freezing_the_backbone(make: Make) -> None:
-    method = make().train()
-    freeze_backbone(method, True)
+def test_learning_the_head_only(make: Make) -> None:
+    method = make()
+    set_learning(method, early=[], head_only=True)
     assert not any(p.requires_grad for p in method.backbone.parameters())
     assert all(p.requires_grad for p in method.head.parameters())
     assert not any(module.training for module in method.backbone.modules())
     assert method.training
-    freeze_backbone(method, False)
+    set_learning(method, early=[], head_only=False)
     assert all(p.requires_grad for p in method.parameters())
     assert all(module.training for module in method.modules())
+
+
+@pytest.mark.parametrize(("backbone", "fixed"), [("test_resnet", "conv1."), ("vit_tiny_patch16_224", "patch_embed.")])
+def test_early_stages_stay_as_they_are(make: Make, backbone: str, fixed: str) -> None:
+    method = make(backbone)
+    early = early_stages(method, 2)
+    set_learning(method, early=early, head_only=False)
+    before = copy.deepcopy(method.state_dict())
+    optimizer = build_optimizer(method, Train(optimizer="sgd", lr=0.1, weight_decay=0.1))
+    for group in optimizer.param_groups:
+        group["lr"] = 0.1
+    size = method.backbone.fixed_size or 32
+    method(torch.randn(4, 3, size, size)).logits.square().mean().backward()
+    optimizer.step()
+    moved = {key for key, value in method.state_dict().items() if not torch.equal(value, before[key])}
+    kept = {name for name, param in method.named_parameters() if any(param is one for one in early)}
+    assert any(fixed in name for name in kept)
+    assert not moved & kept
+    assert "head.weight" in moved
+    statistics = {name for name in moved if name.endswith("running_mean")}
+    assert not any(name.replace("running_mean", "weight") in kept for name in statistics)
+    assert statistics or backbone.startswith("vit")
+
+
+def test_no_early_stage_unless_asked(make: Make) -> None:
+    assert early_stages(make(), 0) == []
+
+
+def test_freezing_everything_is_refused(make: Make) -> None:
+    with pytest.raises(RecipeError, match="freeze_stages = 5 leaves nothing"):
+        early_stages(make(), 5)

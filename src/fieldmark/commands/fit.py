@@ -70,7 +70,8 @@ class Fit:
         method = build_method(recipe.backbone, recipe.method, recipe.images, num_classes, load_weights=not begun)
         method.to(torch.device(self.machine.device), memory_format=torch.channels_last)  # type: ignore[call-overload]
         if recipe.train.solver == "logistic":
-            return self._probe(method, rows)
+            self._fit_head(method, rows)
+            return method.eval()
         return self._descend(method, rows, validation)
 
     def outputs(self, method: Method, rows: NDArray[np.int64], *, precision: str = "fp32") -> Outputs:
@@ -87,12 +88,13 @@ class Fit:
             )
         return outputs
 
-    def _probe(self, method: Method, rows: NDArray[np.int64]) -> Method:
+    def _fit_head(self, method: Method, rows: NDArray[np.int64]) -> None:
+        """Give the method the head of a probe: a logistic regression on the features as they are."""
         head = getattr(method, "head", None)
         if not isinstance(head, torch.nn.Linear):
             raise RecipeError(
-                f"train.solver = 'logistic' fits a linear head, and the method {self.recipe.method.name!r} has none",
-                "Use method.name = 'transfer' or train.solver = 'gradient'.",
+                f"A logistic regression fits a linear head, and the method {self.recipe.method.name!r} has none",
+                "Use method.name = 'transfer', or train.solver = 'gradient' and train.head_start = 'random'.",
             )
         if self.recipe.train.batchnorm == "refreshed":
             view = evaluation_square(self.recipe.images, method.backbone.normalization.interpolation)
@@ -107,7 +109,6 @@ class Fit:
         with torch.no_grad():
             head.weight.copy_(torch.from_numpy(fitted.weight))
             head.bias.copy_(torch.from_numpy(fitted.bias))
-        return method.eval()
 
     def _descend(self, method: Method, rows: NDArray[np.int64], validation: NDArray[np.int64]) -> Method:
         recipe, train = self.recipe, self.recipe.train
@@ -117,8 +118,11 @@ class Fit:
         samples = Samples(self.data.catalog, self.data.pixels, augmentation, recipe.seed)
         schedule = Schedule(rows, train.batch_size, train.epochs, recipe.seed)
         path = self.run.checkpoint(self.name)
-        if train.batchnorm == "frozen" and not path.is_file():
-            adopt_statistics(method, _some(samples, schedule))
+        if not path.is_file():
+            if train.batchnorm == "frozen":
+                adopt_statistics(method, _some(samples, schedule))
+            if train.head_start == "logistic":
+                self._fit_head(method, rows)
         optimizer = build_optimizer(method, train)
         state = TrainingState.begin(method, optimizer, ema=train.ema, num_steps=schedule.num_steps)
         if path.is_file():
@@ -144,7 +148,9 @@ class Fit:
                     raise Stopped(progress)
         shipped = state.shipped
         if train.batchnorm == "refreshed":
-            refresh_statistics(shipped, _some(samples, schedule), precision=self.machine.precision)
+            refresh_statistics(
+                shipped, _some(samples, schedule), precision=self.machine.precision, trained=state.method
+            )
         self.outputs(shipped, rows[: train.batch_size])  # what is shipped answers with numbers
         return shipped.eval()
 

@@ -13,13 +13,18 @@ from torch import Tensor, nn
 from fieldmark.model.inference import autocast
 from fieldmark.model.method import Method
 
-__all__ = ["adopt_statistics", "freeze_statistics", "refresh_statistics"]
+__all__ = ["adopt_statistics", "fixed_layers", "freeze_statistics", "refresh_statistics"]
 
 _BatchNorm = nn.modules.batchnorm._BatchNorm
 
 
 def _layers(method: Method) -> list[_BatchNorm]:
     return [m for m in method.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+
+
+def fixed_layers(method: Method) -> list[_BatchNorm]:
+    """Layers that do not learn: one whose scale stays as it is must keep its statistics, or its output would move."""
+    return [layer for layer in _layers(method) if layer.affine and not layer.weight.requires_grad]
 
 
 def freeze_statistics(method: Method) -> None:
@@ -81,13 +86,19 @@ def _renormalise(layer: _BatchNorm, total: Tensor, squares: Tensor, count: Tenso
 
 
 @torch.no_grad()
-def refresh_statistics(method: Method, batches: Iterable[Tensor], *, precision: str) -> None:
+def refresh_statistics(
+    method: Method, batches: Iterable[Tensor], *, precision: str, trained: Method | None = None
+) -> None:
     """Re-estimate the statistics as the plain average over these batches, uint8 (B, 3, S, S).
+
+    Where `method` is the average of a `trained` one, the layers that did not learn there keep theirs.
 
     For averaged weights: their own statistics were averaged along the way, and never belonged to one network.
     (torch.optim.swa_utils.update_bn leaves dropout on and asks for a loader of tensors.)
     """
-    layers = _layers(method)
+    fixed = set() if trained is None else {id(layer) for layer in fixed_layers(trained)}
+    twins = _layers(method if trained is None else trained)
+    layers = [layer for layer, twin in zip(_layers(method), twins, strict=True) if id(twin) not in fixed]
     if not layers:
         return
     momenta = [layer.momentum for layer in layers]

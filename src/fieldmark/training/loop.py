@@ -22,7 +22,7 @@ from fieldmark.model.inference import autocast
 from fieldmark.model.method import Batch, LossModule
 from fieldmark.recipe import Recipe
 from fieldmark.training.batchnorm import freeze_statistics
-from fieldmark.training.optimizer import freeze_backbone, set_rates
+from fieldmark.training.optimizer import early_stages, set_learning, set_rates
 from fieldmark.training.state import TrainingState
 
 __all__ = ["Progress", "train_steps"]
@@ -61,13 +61,14 @@ def train_steps(
     device = next(method.parameters()).device
     module = LossModule(method)
     head_steps = train.head_epochs * schedule.steps_per_epoch
+    early = early_stages(method, train.freeze_stages)
+    set_learning(method, early=early, head_only=False)  # known to what follows even where no step is left to take
     sitting, first = time.monotonic(), state.step
     for sampled in training_batches(samples, schedule, first_step=state.step, workers=workers):
         if state.step % schedule.steps_per_epoch == 0:
             state.sums = {}
         start = time.monotonic()
-        method.train()
-        freeze_backbone(method, state.step < head_steps)
+        set_learning(method, early=early, head_only=state.step < head_steps)
         if train.batchnorm == "frozen":
             freeze_statistics(method)
         set_rates(state.optimizer, state.step, head_steps=head_steps, num_steps=schedule.num_steps, train=train)

@@ -6,14 +6,18 @@ import math
 from typing import Any
 
 import torch
+from timm.models import group_parameters
 from timm.optim._param_groups import param_groups_layer_decay
+from torch import nn
 from torch.optim import Optimizer
 
+from fieldmark.errors import RecipeError
 from fieldmark.model.method import Method
 from fieldmark.recipe import Train
 from fieldmark.registry import Registry
+from fieldmark.training.batchnorm import fixed_layers
 
-__all__ = ["OPTIMIZERS", "build_optimizer", "freeze_backbone", "rate", "set_rates"]
+__all__ = ["OPTIMIZERS", "build_optimizer", "early_stages", "rate", "set_learning", "set_rates"]
 
 OPTIMIZERS: Registry[Any] = Registry("optimizer")
 
@@ -82,7 +86,30 @@ def set_rates(optimizer: Optimizer, step: int, *, head_steps: int, num_steps: in
             group["lr"] = group["peak"] * share
 
 
-def freeze_backbone(method: Method, frozen: bool) -> None:
-    """Stop or start gradients and BatchNorm updates of the backbone."""
-    method.backbone.requires_grad_(not frozen)
-    method.backbone.train(not frozen)
+def early_stages(method: Method, count: int) -> list[nn.Parameter]:
+    """The parameters of the backbone's first `count` stages, the stem being the first; of a transformer, its blocks.
+
+    What comes first sees edges and colours, which any weights know already; what is not trained costs no backward
+    pass, and a CNN's first stages are where most of its time goes. Raises RecipeError where no stage would be left.
+    """
+    if not count:
+        return []
+    backbone: Any = method.backbone.model
+    stages = group_parameters(backbone, backbone.group_matcher(coarse=True), reverse=True)  # parameter → stage
+    if count > (last := max(stages.values())):
+        raise RecipeError(
+            f"train.freeze_stages = {count} leaves nothing of {method.backbone.name!r} to learn",
+            f"It has {last + 1} stages: freeze at most {last}.",
+        )
+    return [param for name, param in backbone.named_parameters() if stages[name] < count]
+
+
+def set_learning(method: Method, *, early: list[nn.Parameter], head_only: bool) -> None:
+    """Put the method in training mode, but for what stays as it is: no gradient, BatchNorm's statistics kept."""
+    method.train()
+    method.backbone.requires_grad_(not head_only)
+    method.backbone.train(not head_only)
+    for param in early:
+        param.requires_grad_(False)
+    for layer in fixed_layers(method):
+        layer.eval()

@@ -1,0 +1,108 @@
+"""Commands that train a classifier and ask it."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fieldmark.cli.app import app
+from fieldmark.cli.printing import Format, print_evaluation, print_validation, printed
+from fieldmark.cli.terminal import INTERRUPTED, terminal
+from fieldmark.errors import FieldmarkError
+
+__all__ = ["evaluate", "predict", "train"]
+
+_SOME_SKIPPED = 1
+
+
+@app.command()
+def train(
+    data: Annotated[Path, typer.Argument(help="Class folders, a table (CSV, TSV, Parquet) or a CUB-200-2011 folder.")],
+    recipe: Annotated[
+        str | None,
+        typer.Option(help="finetune (the default), probe (minutes), walkthrough (a tutorial's), or a TOML file."),
+    ] = None,
+    backbone: Annotated[str | None, typer.Option(help="Any timm model, such as mobilenetv2_100.")] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="hub (download), none (start from scratch) or a .safetensors file.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder; runs/<name of the data> if not given.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe, such as train.epochs=3.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped, or begin it.")] = False,
+) -> None:
+    """Train a classifier. The test part is left alone."""
+    from fieldmark.commands.fit import Stopped
+    from fieldmark.commands.train import train as train_run
+
+    place = data.resolve()
+    out = out or Path("runs") / (place.name if place.is_dir() else place.stem)
+    listener = terminal()
+    try:
+        run = train_run(
+            data,
+            recipe,
+            out=out,
+            backbone=backbone,
+            weights=weights,
+            overrides=overrides or [],
+            resume=resume,
+            listener=listener,
+        )
+    except Stopped as stopped:
+        command = shlex.join(["fieldmark", "train", str(data), "--out", str(out), "--resume"])
+        typer.echo(f"fieldmark: {stopped}. To go on: {command}", err=True)
+        raise SystemExit(INTERRUPTED) from None
+    print_validation(run.folder, listener)
+    listener.note(f"Next: fieldmark evaluate {run.folder}")
+
+
+@app.command()
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="A run or a bundle.")],
+    data: Annotated[Path | None, typer.Argument(help="Other data; the run's own if not given.")] = None,
+    split: Annotated[str | None, typer.Option(help="train, val, test or all; test if not given.")] = None,
+) -> None:
+    """Score a classifier, each figure with its 95 % interval."""
+    from fieldmark.commands.evaluate import evaluate as evaluate_run
+
+    print_evaluation(evaluate_run(run, data, split=split, listener=terminal()))
+
+
+@app.command()
+def predict(
+    run: Annotated[Path, typer.Argument(help="A run or a bundle.")],
+    paths: Annotated[
+        list[str] | None, typer.Argument(help="Files, folders, globs; or - for a list on standard input.")
+    ] = None,
+    format: Annotated[Format, typer.Option(help="How answers are printed.")] = "table",
+    among: Annotated[Path | None, typer.Option(help="Checklist: a file of class names, one a line.")] = None,
+    candidates: Annotated[int, typer.Option(min=1, help="How many classes to list for each image.")] = 5,
+) -> None:
+    """Answer for photographs. Exit status 1 says that some files were skipped."""
+    from fieldmark.commands.predict import Skipped, read_checklist
+    from fieldmark.commands.predict import predict as predict_paths
+
+    names = read_checklist(among) if among else None
+    results = predict_paths(run, _asked_for(paths or []), among=names, candidates=candidates)
+    skipped = 0
+    for result in printed(results, format):
+        if isinstance(result, Skipped):
+            typer.echo(f"skipped: {result.reason}", err=True)
+            skipped += 1
+    if skipped:
+        raise SystemExit(_SOME_SKIPPED)
+
+
+def _asked_for(paths: list[str]) -> list[str]:
+    """The arguments, or the lines of standard input."""
+    if paths == ["-"] or (not paths and not sys.stdin.isatty()):
+        paths = [line.strip() for line in sys.stdin if line.strip()]
+    if not paths:
+        raise FieldmarkError("No images were named", "Give files, folders or globs, or a list on standard input.")
+    return paths

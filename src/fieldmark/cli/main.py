@@ -1,0 +1,69 @@
+"""`main`: run a command, and say in one line what was wrong with it."""
+
+from __future__ import annotations
+
+import io
+import sys
+from typing import Annotated
+
+import typer
+
+from fieldmark.cli import learn, look
+from fieldmark.cli.app import app
+from fieldmark.cli.terminal import INTERRUPTED
+from fieldmark.errors import FieldmarkError
+
+__all__ = ["main"]
+
+_ = learn, look  # importing them registers their commands
+_BAD_INPUT = 2
+# typer brings its own copy of click and exports but one of its errors: these are that one and its parents
+_MISUSE = tuple(kind for kind in typer.BadParameter.__mro__ if issubclass(kind, Exception) and kind is not Exception)
+
+
+def main() -> None:
+    """Run the command line; a user's error is one line and exit status 2."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # file names and terminals are not always UTF-8
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        status = app(prog_name="fieldmark", standalone_mode=False)
+    except FieldmarkError as error:
+        raise SystemExit(_complain(str(error))) from None
+    except _MISUSE as error:
+        raise SystemExit(_complain(_misuse(error))) from None
+    except (KeyboardInterrupt, typer.Abort):
+        status = INTERRUPTED
+    if status == INTERRUPTED:
+        _complain("interrupted")
+    raise SystemExit(status)
+
+
+def _complain(text: str) -> int:
+    if text:
+        typer.echo(f"fieldmark: {' '.join(line.strip() for line in text.splitlines())}", err=True)
+    return _BAD_INPUT
+
+
+def _misuse(error: Exception) -> str:
+    """What is wrong with the arguments; nothing where help was printed instead."""
+    message = str(getattr(error, "format_message", lambda: error)()).strip().rstrip(".")
+    command = getattr(getattr(error, "ctx", None), "command_path", "fieldmark")
+    if option := getattr(error, "option_name", None):
+        from fieldmark.recipe import Recipe
+
+        key = option.lstrip("-").replace("-", "_")
+        for section, field in Recipe.model_fields.items():
+            if key in getattr(field.annotation, "model_fields", ()):
+                return f"{message}. It is a key of the recipe: --set {section}.{key}=…"
+            if key == section:
+                return f"{message}. It is a key of the recipe: --set {key}=…"
+    return message and f"{message}{'' if message.endswith('?') else '.'} See {command} --help."
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False) -> None:
+    if version:
+        from importlib.metadata import version as version_of
+
+        typer.echo(f"fieldmark {version_of('fieldmark')}")
+        raise typer.Exit

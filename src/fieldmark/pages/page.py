@@ -1,0 +1,46 @@
+"""`render`: a template and values → HTML; `picture`: pixels → something that stands in the page itself."""
+
+from __future__ import annotations
+
+import base64
+import io
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, FunctionLoader, StrictUndefined
+from markupsafe import Markup
+from numpy.typing import NDArray
+from PIL import Image
+
+__all__ = ["picture", "render"]
+
+
+def render(template: str, **values: Any) -> str:
+    """The page of this template, such as "report.html". Text is escaped; only `Markup` is taken as it is."""
+    return _environment().get_template(template).render(values)
+
+
+def picture(pixels: NDArray[np.uint8], *, side: int = 160, quality: int = 80) -> Markup:
+    """Pixels (H, W, 3) as a data address for `<img src>`: reduced to a longer side of `side` pixels, never enlarged."""
+    image = Image.fromarray(pixels)
+    image.thumbnail((side, side), Image.Resampling.LANCZOS)
+    data = io.BytesIO()
+    image.save(data, "JPEG", quality=quality)
+    return Markup("data:image/jpeg;base64," + base64.b64encode(data.getvalue()).decode())
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FunctionLoader(_source), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["percent"] = lambda share: f"{100 * share:.1f} %"
+    environment.filters["number"] = lambda value: f"{value:,}"
+    environment.globals["style"] = Markup(_source("page.css"))
+    return environment
+
+
+def _source(name: str) -> str:
+    return (resources.files("fieldmark") / "pages" / name).read_text(encoding="utf-8")
