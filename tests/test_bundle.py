@@ -15,7 +15,8 @@ from safetensors.torch import load_file, save_file
 
 from fieldmark.bundle import Bundle, build_method, short_side, stacked
 from fieldmark.errors import ImageError, RecipeError, RunError
-from fieldmark.recipe import Backbone, Images, MethodChoice
+from fieldmark.losses.loss import Task
+from fieldmark.recipe import Backbone, Choice, Images, Recipe
 
 CLASSES = ("amber", "jade", "plum", "rose")
 TAXONOMY = {"warmth": ("warm", "cold", "cold", "warm")}
@@ -23,13 +24,13 @@ TAXONOMY = {"warmth": ("warm", "cold", "cold", "warm")}
 
 def fresh(images: Images | None = None, **backbone: Any) -> Bundle:
     torch.manual_seed(0)
-    images = images or Images(size=32)
-    choice, method = (
-        Backbone(name="test_resnet", weights="none", **backbone),
-        MethodChoice(name="transfer", dropout=0.2),
+    recipe = Recipe(
+        images=images or Images(size=32),
+        backbone=Backbone(name="test_resnet", weights="none", **backbone),
+        method=Choice(name="transfer", dropout=0.2),
     )
-    made = build_method(choice, method, images, len(CLASSES)).eval()
-    return Bundle(made, CLASSES, images, choice, method, TAXONOMY, {"data": "colours", "seed": 3})
+    made = build_method(recipe, Task(len(CLASSES))).eval()
+    return Bundle(made, CLASSES, recipe, TAXONOMY, {"data": "colours", "seed": 3})
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def test_saved_and_loaded(tmp_path: Path, files: list[Path]) -> None:
     assert {path.name for path in (tmp_path / "bundle").iterdir()} == {"model.safetensors", "model.json"}
     for path in (tmp_path, tmp_path / "bundle", str(tmp_path / "bundle")):  # a run, or the bundle itself
         loaded = Bundle.load(path)
-        assert (loaded.classes, loaded.images, loaded.choice) == (CLASSES, bundle.images, bundle.choice)
+        assert (loaded.classes, loaded.images, loaded.recipe.method) == (CLASSES, bundle.images, bundle.recipe.method)
         assert (loaded.taxonomy, loaded.provenance) == (TAXONOMY, bundle.provenance)
         assert loaded.method.backbone.normalization == bundle.method.backbone.normalization
         assert not loaded.method.training
@@ -54,10 +55,10 @@ def test_saved_and_loaded(tmp_path: Path, files: list[Path]) -> None:
 def test_a_bundle_needs_nothing_beside_it(tmp_path: Path, files: list[Path]) -> None:
     """Neither the folder it was made in nor the weights that training began with."""
     begun = tmp_path / "imagenet.safetensors"
-    save_file(build_method(Backbone(name="test_resnet", weights="none"), MethodChoice(), Images(), 2)
-              .backbone.model.state_dict(), begun)  # fmt: skip
+    save_file(fresh().method.backbone.model.state_dict(), begun)
     bundle = fresh()
-    bundle.backbone = Backbone(name="test_resnet", weights=str(begun))
+    backbone = Backbone(name="test_resnet", weights=str(begun))
+    bundle.recipe = bundle.recipe.model_copy(update={"backbone": backbone})
     bundle.save(tmp_path / "here")
     begun.unlink()
     shutil.move(tmp_path / "here", tmp_path / "there")
@@ -161,15 +162,15 @@ def test_where_there_is_no_bundle(tmp_path: Path) -> None:
 
 def test_a_bundle_of_another_format(tmp_path: Path) -> None:
     fresh().save(tmp_path)
-    (tmp_path / "model.json").write_text('{"format": 2}')
+    (tmp_path / "model.json").write_text('{"format": 99}')
     assert opened(tmp_path) == (
-        f"{tmp_path} is of format 2; this version of Fieldmark reads 1. Use the version that wrote it, or train again."
+        f"{tmp_path} is of format 99; this version of Fieldmark reads 2. Use the version that wrote it, or train again."
     )
 
 
 def test_a_description_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "model.json").write_text("[1, 2]")
-    assert opened(tmp_path).startswith(f"{tmp_path} is of format None; this version of Fieldmark reads 1.")
+    assert opened(tmp_path).startswith(f"{tmp_path} is of format None; this version of Fieldmark reads 2.")
 
 
 @pytest.mark.parametrize("text", ["{", "", "\x00"])
@@ -187,7 +188,7 @@ def test_a_description_that_lacks_something(tmp_path: Path, change: dict[str, An
     description = json.loads((tmp_path / "model.json").read_text())
     (tmp_path / "model.json").write_text(json.dumps(description | change))
     assert opened(tmp_path) == f"{tmp_path / 'model.json'} is damaged. Copy the bundle again."
-    (tmp_path / "model.json").write_text('{"format": 1}')
+    (tmp_path / "model.json").write_text('{"format": 2}')
     assert opened(tmp_path) == f"{tmp_path / 'model.json'} is damaged. Copy the bundle again."
 
 
@@ -203,7 +204,8 @@ def test_damaged_weights(tmp_path: Path) -> None:
 def test_weights_of_another_bundle(tmp_path: Path) -> None:
     fresh().save(tmp_path)
     weights = load_file(tmp_path / "model.safetensors")
-    save_file({"head.weight": weights["head.weight"]}, tmp_path / "model.safetensors")
+    key = "head.classifier.linear.weight"
+    save_file({key: weights[key]}, tmp_path / "model.safetensors")
     assert opened(tmp_path) == (
         f"The weights in {tmp_path} are not those that its model.json describes. Copy the bundle again."
     )
@@ -222,8 +224,8 @@ def test_an_interrupted_save_leaves_no_bundle(tmp_path: Path, monkeypatch: pytes
 
 
 def test_options_of_the_method_are_checked() -> None:
-    choice = Backbone(name="test_resnet", weights="none")
+    recipe = fresh().recipe
     with pytest.raises(RecipeError, match=r"has no option 'droput'\. Did you mean 'dropout'\?"):
-        build_method(choice, MethodChoice(name="transfer", droput=0.1), Images(size=32), 3)
+        build_method(recipe.model_copy(update={"method": Choice(name="transfer", droput=0.1)}), Task(3))
     with pytest.raises(RecipeError, match=r"method\.dropout = 1\.5\. Expected a share in \[0, 1\)\."):
-        build_method(choice, MethodChoice(name="transfer", dropout=1.5), Images(size=32), 3)
+        build_method(recipe.model_copy(update={"method": Choice(name="transfer", dropout=1.5)}), Task(3))

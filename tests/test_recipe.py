@@ -63,7 +63,7 @@ def test_what_is_written_out_repeats_itself(
             "images": {"size": size, "train_scale": scale},
             "augment": {"flip": flip},
             "backbone": {"options": options, "mean": mean},
-            "method": {"name": "transfer", "label_smoothing": 0.1},
+            "loss": {"name": "cross_entropy", "label_smoothing": 0.1},
         },
         source="test",
     )
@@ -104,7 +104,7 @@ def test_training_size_by_example() -> None:
         ("backbone.weights=/a b/c=d.safetensors", "backbone", "weights", "/a b/c=d.safetensors"),
         ("backbone.mean=[0.5, 0.5, 0.5]", "backbone", "mean", (0.5, 0.5, 0.5)),
         ("backbone.options.depth=2", "backbone", "options", {"depth": 2}),
-        ("method.label_smoothing=0.2", "method", "options", {"label_smoothing": 0.2}),
+        ("loss.label_smoothing=0.2", "loss", "options", {"label_smoothing": 0.2}),
     ],
 )
 def test_overrides(override: str, section: str, key: str, value: Any) -> None:
@@ -157,7 +157,7 @@ def test_wrong_overrides(override: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"overrides": ["method.label_smothing=0.1"]}, "no option 'label_smothing'. Did you mean 'label_smoothing'?"),
+        ({"overrides": ["loss.label_smothing=0.1"]}, "no option 'label_smothing'. Did you mean 'label_smoothing'?"),
         ({"overrides": ["method.name=transfr"]}, "There is no method 'transfr'. Did you mean 'transfer'?"),
         ({"overrides": ["train.optimizer=adamv"]}, "There is no optimizer 'adamv'. Did you mean 'adam"),
         ({"overrides": ["augment.mix=cutmixx"]}, "There is no mix 'cutmixx'. Did you mean 'cutmix'?"),
@@ -173,9 +173,11 @@ def test_names_are_checked_before_any_data_is_read(changes: dict[str, Any], mess
     assert "\n" not in str(caught.value)
 
 
-def test_resolving_writes_out_the_options_of_the_method() -> None:
-    resolved = resolve_recipe(Recipe(), weights="none", overrides=["method.dropout=0.2"])
-    assert resolved.method.options == {"label_smoothing": 0.0, "dropout": 0.2}
+def test_resolving_writes_out_the_options_of_the_pieces() -> None:
+    resolved = resolve_recipe(Recipe(), weights="none", overrides=["loss.label_smoothing=0.2"])
+    assert resolved.method.options == {"dropout": 0.0}
+    assert resolved.loss.options == {"label_smoothing": 0.2, "logit_adjustment": 0.0}
+    assert (resolved.neck.name, resolved.head.name) == ("none", "linear")
 
 
 @pytest.mark.parametrize(

@@ -16,21 +16,25 @@ from safetensors.torch import load_file
 from scipy.special import softmax
 from torch import Tensor
 
-import fieldmark.methods  # registers them
+import fieldmark.losses
+import fieldmark.methods  # both register what is in them
 from fieldmark.augment.image import evaluation_view
 from fieldmark.data.decode import decode
-from fieldmark.errors import RunError, nearest
+from fieldmark.errors import RecipeError, RunError, nearest
 from fieldmark.evaluation.verdict import Verdict, verdict
+from fieldmark.losses.loss import Task
 from fieldmark.model.backbone import Normalization, build_backbone
+from fieldmark.model.head import Heads
 from fieldmark.model.inference import Outputs, infer
 from fieldmark.model.method import METHODS, Method
-from fieldmark.recipe import Backbone, Images, MethodChoice
+from fieldmark.recipe import Images, Recipe
 from fieldmark.storage import read_json, write_json, write_tensors
 
 __all__ = ["Bundle", "build_method", "evaluation_square", "short_side", "stacked"]
 
-_FORMAT = 1
-_ = fieldmark.methods
+_FORMAT = 2
+_PIECES = ("images", "neck", "method", "head")
+_ = fieldmark.losses, fieldmark.methods
 
 
 def short_side(images: Images) -> int:
@@ -38,16 +42,12 @@ def short_side(images: Images) -> int:
     return round(1.5 * images.size)
 
 
-def build_method(
-    backbone: Backbone, method: MethodChoice, images: Images, num_classes: int, *, load_weights: bool = True
-) -> Method:
-    """The method that a recipe names, on its backbone."""
-    options = METHODS.complete(method.name, method.options)
-    return METHODS.get(method.name)(
-        build_backbone(backbone, size=images.size, load_weights=load_weights),
-        num_classes,  # type: ignore[call-arg]  # the registry's contract: (backbone, num_classes, *, options)
-        **options,
-    )
+def build_method(recipe: Recipe, task: Task, *, load_weights: bool = True) -> Method:
+    """The method that a recipe names, on its backbone and neck, with its head and loss."""
+    backbone = build_backbone(recipe.backbone, size=recipe.images.size, neck=recipe.neck, load_weights=load_weights)
+    heads = Heads(task, recipe.head, recipe.loss)
+    options = METHODS.complete(*recipe.method.pair)
+    return METHODS.get(recipe.method.name)(backbone, heads, **options)  # type: ignore[call-arg]  # the contract
 
 
 @dataclass(repr=False)
@@ -60,33 +60,37 @@ class Bundle:
 
     method: Method
     classes: tuple[str, ...]
-    images: Images
-    backbone: Backbone
-    choice: MethodChoice
+    recipe: Recipe
+    """Of it, what answering needs: images, backbone, neck, method, head."""
     taxonomy: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     """Data, protocol, weights, licence, seed, versions; whether the probabilities are calibrated."""
 
     def __repr__(self) -> str:
         size = self.images.size
-        return f"Bundle({self.choice.name} on {self.backbone.name}, {len(self.classes)} classes, {size} px)"
+        name = f"{self.recipe.method.name} on {self.recipe.backbone.name}"
+        return f"Bundle({name}, {len(self.classes)} classes, {size} px)"
+
+    @property
+    def images(self) -> Images:
+        """How an image becomes what the network sees."""
+        return self.recipe.images
 
     def save(self, folder: Path) -> None:
         """Write both files; the description last, so that a bundle with one is complete."""
         write_tensors(folder / "model.safetensors", self.method.state_dict(), {"format": str(_FORMAT)})
         normalization = self.method.backbone.normalization
         # the weights' origin belongs to the provenance: what is loaded is the file beside this one
-        backbone = self.backbone.model_copy(update={"mean": normalization.mean, "std": normalization.std})
+        backbone = self.recipe.backbone.model_copy(update={"mean": normalization.mean, "std": normalization.std})
         write_json(
             folder / "model.json",
             {
                 "format": _FORMAT,
                 "classes": self.classes,
                 "taxonomy": {level: list(names) for level, names in self.taxonomy.items()},
-                "images": self.images.model_dump(mode="json"),
                 "interpolation": normalization.interpolation,
                 "backbone": backbone.model_dump(mode="json", exclude={"weights"}),
-                "method": self.choice.model_dump(mode="json"),
+                **self.recipe.model_dump(mode="json", include=set(_PIECES)),
                 "provenance": self.provenance,
             },
         )
@@ -98,13 +102,17 @@ class Bundle:
         folder = folder / "bundle" if (folder / "bundle").is_dir() else folder
         description = _description(folder)
         try:
-            images, backbone = Images(**description["images"]), Backbone(**description["backbone"], weights="none")
-            choice, classes = MethodChoice(**description["method"]), tuple(description["classes"])
+            recipe = Recipe.parse(
+                {name: description[name] for name in _PIECES}
+                | {"backbone": {**description["backbone"], "weights": "none"}},
+                source=str(folder / "model.json"),
+            )
+            classes = tuple(description["classes"])
             taxonomy = {level: tuple(names) for level, names in description["taxonomy"].items()}
             interpolation, provenance = description["interpolation"], description["provenance"]
-        except (KeyError, TypeError, ValueError, AttributeError):
+        except (KeyError, TypeError, ValueError, AttributeError, RecipeError):
             raise RunError(f"{folder / 'model.json'} is damaged", "Copy the bundle again.") from None
-        method = build_method(backbone, choice, images, len(classes), load_weights=False)
+        method = build_method(recipe, Task(len(classes)), load_weights=False)
         method.backbone.normalization = Normalization(
             method.backbone.normalization.mean, method.backbone.normalization.std, interpolation
         )
@@ -118,7 +126,7 @@ class Bundle:
             ) from error
         where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         method.to(where, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]  # torch's stub lacks it
-        return cls(method, classes, images, backbone, choice, taxonomy, provenance)
+        return cls(method, classes, recipe, taxonomy, provenance)
 
     @property
     def view(self) -> Callable[[NDArray[np.uint8]], Tensor]:

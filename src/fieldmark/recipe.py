@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, Strict
 
 from fieldmark.errors import RecipeError, nearest
 
-__all__ = ["Recipe", "load_recipe", "recipe_names"]
+__all__ = ["Choice", "Recipe", "load_recipe", "recipe_names"]
 
 
 _Triple = Annotated[tuple[float, float, float], Strict(False)]  # TOML and JSON know lists only
@@ -62,15 +62,20 @@ class Backbone(_Section):
     """Of the weights' preprocessing, for pixels in [0, 1]; timm's own unless given."""
 
 
-class MethodChoice(_Section):
-    """A method's name and its options."""
+class Choice(_Section):
+    """The name of a registered piece and its options."""
 
     model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False, strict=True)
-    name: str = "transfer"
+    name: str
 
     @property
     def options(self) -> dict[str, Any]:
         return dict(self.model_extra or {})
+
+    @property
+    def pair(self) -> tuple[str, dict[str, Any]]:
+        """Name and options."""
+        return self.name, self.options
 
 
 class Augment(_Section):
@@ -138,7 +143,11 @@ class Recipe(_Section):
     seed: int = Field(default=0, ge=0)
     images: Images = Images()
     backbone: Backbone = Backbone()
-    method: MethodChoice = MethodChoice()
+    neck: Choice = Choice(name="none")
+    """From the feature map to the embedding; "none": the backbone's own pooling."""
+    method: Choice = Choice(name="transfer")
+    head: Choice = Choice(name="linear")
+    loss: Choice = Choice(name="cross_entropy")
     augment: Augment = Augment()
     train: Train = Train()
 

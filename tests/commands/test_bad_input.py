@@ -140,7 +140,7 @@ def test_a_table_with_something_missing(
         ("train.epochs=many", "--set: train.epochs = 'many'. Input should be a valid integer"),
         ("train.lr=-1", "--set: train.lr = -1. Input should be greater than 0."),
         ("train.epochs", "--set 'train.epochs' is not of the form key=value. Such as: --set train.epochs=3"),
-        ("method.label_smooting=0.1", "'transfer' has no option 'label_smooting'. Did you mean 'label_smoothing'?"),
+        ("loss.label_smooting=0.1", "'cross_entropy' has no option 'label_smooting'. Did you mean 'label_smoothing'?"),
         ("method.name=transfr", "There is no method 'transfr'. Did you mean 'transfer'?"),
         ("train.optimizer=adm", "There is no optimizer 'adm'. Did you mean 'adam'?"),
         ("augment.mix=cutmx", "There is no mix 'cutmx'. Did you mean 'cutmix'?"),

@@ -10,8 +10,9 @@ import torch
 
 import fieldmark.methods
 from fieldmark.bundle import Bundle, build_method
+from fieldmark.losses.loss import Task
 from fieldmark.model.method import METHODS, Batch, Method, Prediction
-from fieldmark.recipe import Backbone, Images, MethodChoice
+from fieldmark.recipe import Backbone, Choice, Images, Recipe
 
 BACKBONES = {
     "mobilenetv3_small_050": {},
@@ -21,14 +22,19 @@ BACKBONES = {
 CLASSES = 3
 
 
-def make(method: str, backbone: str, size: int) -> Method:
-    torch.manual_seed(0)
-    return build_method(
-        Backbone(name=backbone, weights="none", options=BACKBONES[backbone]),
-        MethodChoice(name=method),
-        Images(size=size),
-        CLASSES,
+def recipe_of(method: str, backbone: str, size: int, *, neck: str = "none", head: str = "linear") -> Recipe:
+    return Recipe(
+        images=Images(size=size),
+        backbone=Backbone(name=backbone, weights="none", options=BACKBONES[backbone]),
+        neck=Choice(name=neck),
+        method=Choice(name=method),
+        head=Choice(name=head),
     )
+
+
+def make(method: str, backbone: str, size: int, **pieces: str) -> Method:
+    torch.manual_seed(0)
+    return build_method(recipe_of(method, backbone, size, **pieces), Task(CLASSES))
 
 
 def batch_of(size: int, count: int = 6) -> Batch:
@@ -87,8 +93,7 @@ def test_overfits_one_batch(name: str, backbone: str) -> None:
 
 def test_saves_loads_and_answers_the_same(name: str, backbone: str, tmp_path: Path) -> None:
     method = make(name, backbone, 64).eval()
-    choice = Backbone(name=backbone, weights="none", options=BACKBONES[backbone])
-    Bundle(method, ("a", "b", "c"), Images(size=64), choice, MethodChoice(name=name)).save(tmp_path)
+    Bundle(method, ("a", "b", "c"), recipe_of(name, backbone, 64)).save(tmp_path)
     loaded = Bundle.load(tmp_path)
     images = batch_of(64).images
     with torch.no_grad():

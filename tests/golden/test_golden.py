@@ -31,7 +31,8 @@ STEPS = {"epochs": 2, "batch_size": 12, "lr": 1e-3, "head_lr": 1e-2, "precision"
 # Shipped recipes may be tuned without changing these.
 TRAININGS: dict[str, dict[str, Any]] = {
     "everything": {
-        "method": {"name": "transfer", "label_smoothing": 0.1, "dropout": 0.2},
+        "method": {"name": "transfer", "dropout": 0.2},
+        "loss": {"name": "cross_entropy", "label_smoothing": 0.1},
         "augment": {"color": 0.2, "erasing": 0.5, "trivial": True, "mix": "both"},
         "train": STEPS
         | {

@@ -15,9 +15,10 @@ from torchvision.transforms.v2 import functional as TF
 
 from fieldmark.bundle import Bundle, build_method
 from fieldmark.errors import FieldmarkError, RecipeError, WeightsError
+from fieldmark.losses.loss import Task
 from fieldmark.model.backbone import Backbone, Normalization, build_backbone, check_backbone
 from fieldmark.recipe import Backbone as Choice
-from fieldmark.recipe import Images, MethodChoice
+from fieldmark.recipe import Images, Recipe
 
 VIT = {"depth": 2, "embed_dim": 48, "num_heads": 3}
 SWIN = {"embed_dim": 24, "depths": (1, 1), "num_heads": (2, 2)}
@@ -174,8 +175,9 @@ def test_the_grid_of_positions_is_resampled_not_drawn_anew(tmp_path: Path) -> No
 @pytest.mark.parametrize(("name", "options"), [("test_resnet", {}), ("vit_tiny_patch16_224", VIT)])
 def test_the_weights_of_a_bundle(tmp_path: Path, name: str, options: dict[str, Any]) -> None:
     choice = Choice(name=name, weights="none", options=options)
-    method = build_method(choice, MethodChoice(), Images(size=64), 5)
-    Bundle(method, tuple("abcde"), Images(size=64), choice, MethodChoice()).save(tmp_path)
+    recipe = Recipe(images=Images(size=64), backbone=choice)
+    method = build_method(recipe, Task(5))
+    Bundle(method, tuple("abcde"), recipe).save(tmp_path)
     own = build(name, 96, tmp_path / "model.safetensors", **options).model.state_dict()
     trained = method.backbone.model.state_dict()
     assert own.keys() == trained.keys()

@@ -16,8 +16,9 @@ from fieldmark.bundle import build_method
 from fieldmark.data.catalog import Catalog
 from fieldmark.data.decode import Decoded
 from fieldmark.data.loader import Samples
+from fieldmark.losses.loss import Task
 from fieldmark.model.method import Method
-from fieldmark.recipe import Backbone, Images, MethodChoice
+from fieldmark.recipe import Backbone, Choice, Images, Recipe
 
 SIZE, CLASSES, COUNT = 32, 3, 24
 VIT = {"depth": 2, "embed_dim": 48, "num_heads": 3}
@@ -30,7 +31,8 @@ def make() -> Callable[..., Method]:
     def build(backbone: str = "test_resnet", seed: int = 0, **options: Any) -> Method:
         torch.manual_seed(seed)
         choice = Backbone(name=backbone, weights="none", options=VIT if backbone.startswith("vit") else {})
-        method = build_method(choice, MethodChoice(name="transfer", **options), Images(size=SIZE), CLASSES)
+        recipe = Recipe(images=Images(size=SIZE), backbone=choice, method=Choice(name="transfer", **options))
+        method = build_method(recipe, Task(CLASSES))
         return method.to(memory_format=torch.channels_last)
 
     return build

@@ -23,6 +23,8 @@ from fieldmark.commands.listener import Listener
 from fieldmark.commands.prepare import Prepared
 from fieldmark.data.loader import Augmentation, Samples, Schedule, derive_seed, evaluation_batches, training_batches
 from fieldmark.errors import RecipeError, TrainingError
+from fieldmark.losses.loss import Task
+from fieldmark.model.head import LinearClassifier
 from fieldmark.model.inference import Outputs, infer
 from fieldmark.model.method import Method
 from fieldmark.recipe import Recipe
@@ -66,13 +68,18 @@ class Fit:
         begun = self.run.checkpoint(self.name).is_file()
         if recipe.backbone.weights == "hub" and not begun:
             self.listener.note(f"Loading the weights of {recipe.backbone.name} (downloaded once, then kept)")
-        num_classes = len(self.data.catalog.classes)
-        method = build_method(recipe.backbone, recipe.method, recipe.images, num_classes, load_weights=not begun)
+        method = build_method(recipe, self._task(rows), load_weights=not begun)
         method.to(torch.device(self.machine.device), memory_format=torch.channels_last)  # type: ignore[call-overload]
         if recipe.train.solver == "logistic":
             self._fit_head(method, rows)
             return method.eval()
         return self._descend(method, rows, validation)
+
+    def _task(self, rows: NDArray[np.int64]) -> Task:
+        """What is to be learnt from these rows."""
+        catalog = self.data.catalog
+        counts = np.bincount(catalog.labels[rows], minlength=len(catalog.classes))
+        return Task(len(catalog.classes), tuple(counts.tolist()), catalog.taxonomy)
 
     def outputs(self, method: Method, rows: NDArray[np.int64], *, precision: str = "fp32") -> Outputs:
         """Answers for `rows` of the catalogue, in order. Raises TrainingError where they are not numbers."""
@@ -90,11 +97,13 @@ class Fit:
 
     def _fit_head(self, method: Method, rows: NDArray[np.int64]) -> None:
         """Give the method the head of a probe: a logistic regression on the features as they are."""
-        head = getattr(method, "head", None)
-        if not isinstance(head, torch.nn.Linear):
+        classifier = getattr(getattr(method, "head", None), "classifier", None)
+        if not isinstance(classifier, LinearClassifier):
             raise RecipeError(
-                f"A logistic regression fits a linear head, and the method {self.recipe.method.name!r} has none",
-                "Use method.name = 'transfer', or train.solver = 'gradient' and train.head_start = 'random'.",
+                f"A logistic regression fits a linear head, and the method {self.recipe.method.name!r} with the head "
+                f"{self.recipe.head.name!r} has none",
+                "Use method.name = 'transfer' with head.name = 'linear', or train.solver = 'gradient' and "
+                "train.head_start = 'random'.",
             )
         if self.recipe.train.batchnorm == "refreshed":
             view = evaluation_square(self.recipe.images, method.backbone.normalization.interpolation)
@@ -107,8 +116,8 @@ class Fit:
         )
         self.listener.note(f"C = {fitted.strength:g} (cross-validated accuracy {100 * fitted.accuracy:.1f} %)")
         with torch.no_grad():
-            head.weight.copy_(torch.from_numpy(fitted.weight))
-            head.bias.copy_(torch.from_numpy(fitted.bias))
+            classifier.linear.weight.copy_(torch.from_numpy(fitted.weight))
+            classifier.linear.bias.copy_(torch.from_numpy(fitted.bias))
 
     def _descend(self, method: Method, rows: NDArray[np.int64], validation: NDArray[np.int64]) -> Method:
         recipe, train = self.recipe, self.recipe.train

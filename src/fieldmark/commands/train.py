@@ -22,14 +22,20 @@ from fieldmark.commands.prepare import prepare
 from fieldmark.data.catalog import Catalog
 from fieldmark.data.splits import first_few, folds
 from fieldmark.errors import RecipeError, RunError, nearest
+from fieldmark.losses.loss import LOSSES
 from fieldmark.model.backbone import check_backbone
+from fieldmark.model.head import CLASSIFIERS
 from fieldmark.model.inference import Outputs
 from fieldmark.model.method import METHODS, Method
-from fieldmark.recipe import MethodChoice, Recipe, load_recipe
+from fieldmark.model.neck import NECKS, NO_NECK
+from fieldmark.recipe import Choice, Recipe, load_recipe
+from fieldmark.registry import Registry
 from fieldmark.run import Machine, Run
 from fieldmark.training.optimizer import OPTIMIZERS
 
 __all__ = ["resolve_recipe", "train"]
+
+_REGISTRIES: dict[str, Registry[Any]] = {"neck": NECKS, "method": METHODS, "head": CLASSIFIERS, "loss": LOSSES}
 
 
 def resolve_recipe(
@@ -46,7 +52,11 @@ def resolve_recipe(
         named = resolved.backbone.model_copy(update={k: v for k, v in changes.items() if v is not None})
         resolved = resolved.model_copy(update={"backbone": named})
     resolved = resolved.with_overrides(overrides)
-    options = METHODS.complete(resolved.method.name, resolved.method.options)
+    pieces = {
+        section: Choice(name=choice.name, **registry.complete(*choice.pair))
+        for section, registry in _REGISTRIES.items()
+        if (choice := getattr(resolved, section)).name != NO_NECK
+    }
     OPTIMIZERS.get(resolved.train.optimizer)
     if resolved.augment.mix not in KINDS:
         raise RecipeError(f"There is no mix {resolved.augment.mix!r}", nearest(resolved.augment.mix, KINDS))
@@ -57,7 +67,7 @@ def resolve_recipe(
             f"train.head_epochs = {plan.head_epochs} leaves nothing of train.epochs = {plan.epochs}",
             "Give more epochs or fewer head epochs.",
         )
-    return resolved.model_copy(update={"method": MethodChoice(name=resolved.method.name, **options)})
+    return resolved.model_copy(update=pieces)
 
 
 def train(
@@ -165,9 +175,7 @@ def _bundle(fit: Fit, method: Method, num_images: int) -> Bundle:
     return Bundle(
         method,
         catalog.classes,
-        recipe.images,
-        recipe.backbone,
-        recipe.method,
+        recipe,
         catalog.taxonomy,
         {
             "fieldmark": metadata.version("fieldmark"),

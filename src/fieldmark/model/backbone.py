@@ -21,9 +21,11 @@ from timm.data.config import resolve_model_data_config
 from torch import Tensor, nn
 
 from fieldmark.errors import RecipeError, WeightsError, nearest
+from fieldmark.model.neck import NECKS, NO_NECK, Neck
 from fieldmark.recipe import Backbone as BackboneChoice
+from fieldmark.recipe import Choice
 
-__all__ = ["Backbone", "Features", "Normalization", "build_backbone", "check_backbone"]
+__all__ = ["Backbone", "Features", "Level", "Normalization", "build_backbone", "check_backbone"]
 
 
 class Features(NamedTuple):
@@ -33,6 +35,16 @@ class Features(NamedTuple):
     """(B, C, h, w)."""
     pooled: Tensor
     """(B, D)."""
+    levels: tuple[Tensor, ...] = ()
+    """The earlier maps that were asked for, (B, C', h', w') each."""
+
+
+class Level(NamedTuple):
+    """One of a backbone's maps."""
+
+    channels: int
+    stride: int
+    """Pixels per cell."""
 
 
 @dataclass(frozen=True)
@@ -50,22 +62,43 @@ class Normalization:
 
 
 class Backbone(nn.Module):
-    """A timm model without its classifier."""
+    """A timm model without its classifier, and the neck that pools its feature map."""
 
-    def __init__(self, model: Any, *, name: str, normalization: Normalization) -> None:
+    def __init__(self, model: Any, *, name: str, normalization: Normalization, neck: Choice | None = None) -> None:
         super().__init__()
         self.model = model  # timm's models share methods, not a class
         self.name = name
         self.normalization = normalization
-        self.width: int = getattr(model, "head_hidden_size", None) or model.num_features
+        self.channels: int = model.num_features
+        """C of the last feature map."""
+        self.neck = None if neck is None or neck.name == NO_NECK else _neck(neck, self.channels)
+        own: int = getattr(model, "head_hidden_size", None) or model.num_features
+        self.width = own if self.neck is None else self.neck.width
         cfg = getattr(model, "pretrained_cfg", None) or {}
         self.license: str = cfg.get("license") or "unknown"
         self.fixed_size: int | None = _fixed_size(model)
 
-    def forward(self, images: Tensor) -> Features:
-        """Normalised images (B, 3, S, S) → feature map and pooled embedding."""
-        features = self.model.forward_features(images)
-        return Features(self._as_map(features), self.model.forward_head(features, pre_logits=True))
+    def forward(self, images: Tensor, levels: tuple[int, ...] = ()) -> Features:
+        """Normalised images (B, 3, S, S) → feature map, pooled embedding and the maps of these `levels`."""
+        maps: list[Tensor] = []
+        if levels:
+            features, maps = self.model.forward_intermediates(images, indices=list(levels), output_fmt="NCHW")
+        else:
+            features = self.model.forward_features(images)
+        last = self._as_map(features)
+        pooled = self.model.forward_head(features, pre_logits=True) if self.neck is None else self.neck(last)
+        return Features(last, pooled, tuple(maps))
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """The maps that can be asked for, in the order of computation. Raises RecipeError where there are none."""
+        if not hasattr(self.model, "forward_intermediates"):
+            raise RecipeError(
+                f"The backbone {self.name!r} has no feature maps, which this method works on",
+                "Choose a convolutional network or a transformer, such as resnet50 or vit_small_patch14_dinov2.",
+            )
+        info = self.model.feature_info
+        return tuple(Level(one["num_chs"], one["reduction"]) for one in getattr(info, "info", info))
 
     def _as_map(self, features: Tensor) -> Tensor:
         """timm answers (B, C, h, w), (B, h, w, C) or tokens (B, prefix + h·w, C)."""
@@ -91,8 +124,10 @@ def check_backbone(choice: BackboneChoice) -> None:
         )
 
 
-def build_backbone(choice: BackboneChoice, *, size: int, load_weights: bool = True) -> Backbone:
-    """The backbone that a recipe names.
+def build_backbone(
+    choice: BackboneChoice, *, size: int, neck: Choice | None = None, load_weights: bool = True
+) -> Backbone:
+    """The backbone that a recipe names, with its neck.
 
     `size` is its input's side in pixels. Raises RecipeError for a name or option that timm does not have and
     WeightsError for weights that cannot be had or are of another architecture.
@@ -107,7 +142,12 @@ def build_backbone(choice: BackboneChoice, *, size: int, load_weights: bool = Tr
         std=choice.std or tuple(config["std"]),
         interpolation=config["interpolation"],
     )
-    return Backbone(model, name=choice.name, normalization=normalization)
+    return Backbone(model, name=choice.name, normalization=normalization, neck=neck)
+
+
+def _neck(choice: Choice, channels: int) -> Neck:
+    options = NECKS.complete(*choice.pair)
+    return NECKS.get(choice.name)(channels, **options)
 
 
 def _create(choice: BackboneChoice, size: int, *, pretrained: bool) -> nn.Module:

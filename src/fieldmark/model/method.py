@@ -53,7 +53,7 @@ class Prediction(NamedTuple):
 class Method(nn.Module, ABC):
     """One approach to the problem: backbone → parts or pooling → head, and how it is trained.
 
-    A subclass is final, takes (backbone, num_classes) and its options as keyword-only arguments, and registers
+    A subclass is final, takes (backbone, heads) and its options as keyword-only arguments, and registers
     itself in METHODS.
     """
 

@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 from scipy.special import log_softmax
 from torch import Tensor
 
-from fieldmark.losses import cross_entropy
+from fieldmark.errors import RecipeError
+from fieldmark.losses.cross_entropy import CrossEntropy
+from fieldmark.losses.loss import Task
+
+
+def cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor, *, smoothing: float = 0.0) -> Tensor:
+    """Each target sees the same logits (B, K)."""
+    loss = CrossEntropy(Task(logits.shape[1]), label_smoothing=smoothing)
+    return loss(logits.unsqueeze(1).expand(-1, labels.shape[1], -1), labels, weights)
 
 
 def brute_force(logits: Tensor, labels: Tensor, weights: Tensor, smoothing: float) -> float:
@@ -60,3 +68,25 @@ def test_logits_of_half_precision_are_summed_in_full() -> None:
     loss = cross_entropy(logits.bfloat16(), labels, weights)
     assert loss.dtype == torch.float32
     torch.testing.assert_close(loss, cross_entropy(logits, labels, weights))
+
+
+def test_adjusted_logits_are_those_of_the_definition() -> None:
+    counts, logits, labels = (90, 9, 1), torch.randn(5, 3), torch.tensor([0, 1, 2, 2, 0])
+    loss = CrossEntropy(Task(3, counts), logit_adjustment=1.5)
+    prior = torch.tensor(counts) / 100
+    pairs = zip(logits, labels, strict=True)  # Menon et al. 2021, equation 10
+    expected = torch.stack([-torch.log(prior[y] ** 1.5 * z[y].exp() / (prior**1.5 * z.exp()).sum()) for z, y in pairs])
+    torch.testing.assert_close(loss.each(logits, labels), expected)
+    assert loss.state_dict() == {}
+
+
+def test_a_class_without_images_leaves_the_loss_finite() -> None:
+    loss = CrossEntropy(Task(2, (3, 0)), logit_adjustment=1.0)
+    assert torch.isfinite(loss.each(torch.zeros(2, 2), torch.tensor([0, 1]))).all()
+
+
+@pytest.mark.parametrize(("options", "key"), [({"label_smoothing": 1.0}, "label_smoothing"),
+                                              ({"logit_adjustment": -1.0}, "logit_adjustment")])  # fmt: skip
+def test_options_out_of_range_are_refused(options: dict[str, float], key: str) -> None:
+    with pytest.raises(RecipeError, match=rf"loss\.{key} = "):
+        CrossEntropy(Task(2), **options)

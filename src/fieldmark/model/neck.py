@@ -1,0 +1,32 @@
+"""From a feature map to one embedding. Without a neck it is the backbone's own pooling.
+
+Shapes: B images, C channels, h × w cells, D features.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor, nn
+
+from fieldmark.registry import Registry
+
+__all__ = ["NECKS", "NO_NECK", "Neck"]
+
+NO_NECK = "none"
+
+
+class Neck(nn.Module, ABC):
+    """Feature map → embedding. A subclass is final, takes (channels) and its options as keyword-only arguments, sets
+    `width`, and registers itself in NECKS.
+    """
+
+    width: int
+    """D."""
+
+    @abstractmethod
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, C, h, w) → (B, D)."""
+
+
+NECKS: Registry[type[Neck]] = Registry("neck")
