@@ -76,7 +76,8 @@ def evaluate(
         found = [*(name for name in SPLITS if len(catalog.rows(name))), EVERYTHING]
         raise DataError(f"{catalog.name} has no {part} part", f"Choose one with --split: {', '.join(found)}.")
     catalog = _with_classes_of(bundle, catalog, rows)
-    logits, readable, unreadable = _answers(bundle, catalog, rows, listener)
+    with opened.timed("evaluating"):
+        logits, readable, unreadable = _answers(bundle, catalog, rows, listener)
     if len(unreadable):
         names = first_few(unreadable)
         listener.warn(f"{len(unreadable):,} of {len(rows):,} images cannot be read and are left out: {names}")
