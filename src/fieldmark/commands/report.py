@@ -36,9 +36,9 @@ def report(
         listener.warn(f"{run} has no predictions yet. The report will show more after: fieldmark evaluate {run}")
     page = compose(material)
     if missing := material.pictures.missing:
-        where = "name the folder of the data after the run" if data is None else "is it the same data?"
         count = f"{len(missing):,} of {material.pictures.count:,} pictures"
-        listener.warn(f"{count} cannot be read, such as {missing[0]}; {where}")
+        hint = f". If the data was moved: fieldmark report {run} DATA" if data is None else ""
+        listener.warn(f"{count} cannot be read, such as {missing[0]}{hint}")
     path = Path(out) if out is not None else material.run.folder / "report" / "index.html"
     write_bytes(path, page.encode())
     return path

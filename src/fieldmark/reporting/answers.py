@@ -26,7 +26,7 @@ from fieldmark.reporting.slices import LEAST, LEVEL, Slice, Slicing, accuracy_by
 
 __all__ = ["classes", "look_alikes", "mistakes", "predictions", "scores", "slices"]
 
-NUM_PREDICTIONS = 24
+NUM_PREDICTIONS = 18
 NUM_MISTAKES = 12
 NUM_PAIRS = 6
 NUM_OF_PAIR = 4
@@ -180,9 +180,9 @@ def classes(material: Material) -> Section | None:
 
     def row(name: str) -> tuple[Cell, ...]:
         said = ", ".join(f"{other} {n}" for other, n in taken.get(name, Counter()).most_common(3))
-        return name, total[name], learnt[name], Interval(wilson(right[name], total[name])), said or "–"
+        return name, Interval(wilson(right[name], total[name])), said or "–", total[name], learnt[name]
 
-    header = ("class", "images", "learnt from", "right", "taken for")
+    header = ("class", "right", "taken for", "images", "learnt from")
     text = "By the upper end of the interval, so that a class of few images does not lead by bad luck."
     blocks: list[Block] = [Text(text), Table(header, tuple(map(row, worst)))] if worst else [Text("None errs.")]
     if len(order) > len(worst):
