@@ -107,7 +107,7 @@ def test_which_part_is_shown(trained: Run, tmp_path: Path) -> None:
     out = tmp_path / "page.html"
     page = Page(fieldmark.report(trained.folder, out=out))
     assert "This page shows the validation part, 6 images" in page.text
-    assert f"`fieldmark evaluate {trained.folder}` scores the test part" in page.text
+    assert f"The test part is scored by: fieldmark evaluate {trained.folder}" in page.text
     assert "train val" in page.text
     assert "train val test" not in page.text  # of a test part that was not scored no label is known
     fieldmark.evaluate(trained.folder)

@@ -59,7 +59,9 @@ def scores(material: Material) -> Section | None:
         blocks.append(Text(f"Left out, since they cannot be read: {_some(shown.unreadable)}.", "warn"))
     blocks.append(Plots((reliability(shown.answers),)))
     calibrated = material.provenance.get("calibrated")
-    meaning = "Dots on the dashed line: the probability of an answer is how often it is right. Below it: too sure."
+    meaning = (
+        "On the dashed line an answer is right as often as it is sure; below it is too sure, above not sure enough."
+    )
     blocks.append(Text(meaning if calibrated else f"{meaning} This model's probabilities are not calibrated.", "soft"))
     return Section("scores", "How good it is", tuple(blocks))
 
@@ -78,14 +80,14 @@ def _standing(material: Material, shown: Part) -> str:
         return f"{here}, which training has not touched."
     if shown.name == "train":
         return f"{here}, which the model has learnt from: the figures say little about other images."
-    score = f"`fieldmark evaluate {material.run.folder}` scores the test part"
-    if any(part.name == "test" for part in material.parts):
-        score = "the test part was scored too"
     if shown.name == "val":
-        return f"{here}: not learnt from, but where options were chosen by it the figures flatter; {score}."
-    if shown.name == "crossfit":
-        return f"{here}: each image answered by a model that has not seen it; {score}."
-    return f"{here}."
+        here += ", not learnt from, but the figures flatter where options were chosen by it"
+    elif shown.name == "crossfit":
+        here += ", each answered by a model that has not seen it"
+    scored = any(part.name == "test" for part in material.parts)
+    if scored or not material.data["counts"]["test"]:
+        return f"{here}."
+    return f"{here}. The test part is scored by: fieldmark evaluate {material.run.folder}"
 
 
 def predictions(material: Material) -> Section | None:
@@ -146,24 +148,20 @@ def _pair(material: Material, shown: Part, pair: ConfusedPair) -> Columns:
     return Columns(
         f"{pair.first} ↔ {pair.second}: {pair.mistakes} of {pair.num_first + pair.num_second} mistaken",
         (
-            (f"{pair.first}, as learnt; taken for the other: {_of(pair.first_as_second, pair.num_first)}",
-             (_learnt(material, pair.first),)),
-            ("Mistaken", (_answers(material, one + other),)),
-            (f"{pair.second}, as learnt; taken for the other: {_of(pair.second_as_first, pair.num_second)}",
-             (_learnt(material, pair.second),)),
+            _learnt(material, pair.first, pair.first_as_second, pair.num_first),
+            ("Mistaken", (Text("✗ what was said, then what it is", "soft"), _answers(material, one + other))),
+            _learnt(material, pair.second, pair.second_as_first, pair.num_second),
         ),
-    )  # fmt: skip
+        abreast=True,
+    )
 
 
-def _of(part: int, whole: int) -> str:
-    return f"{part} of {whole}" if part else f"none of {whole}"
-
-
-def _learnt(material: Material, name: str) -> Gallery:
-    """Some training pictures of a class, spread over what there is."""
+def _learnt(material: Material, name: str, mistaken: int, number: int) -> tuple[str, tuple[Block, ...]]:
+    """Some training pictures of a class, spread over what there is, with how often it was taken for the other."""
     paths = material.learnt.get(name, ())
     spread = paths[:: max(1, len(paths) // NUM_OF_PAIR)][:NUM_OF_PAIR]
-    return Gallery(tuple(Picture(material.pictures(path), path, ()) for path in spread))
+    pictures = Gallery(tuple(Picture(material.pictures(path), path, ()) for path in spread))
+    return name, (Text(f"learnt from; {mistaken or 'none'} of {number} taken for the other", "soft"), pictures)
 
 
 def classes(material: Material) -> Section | None:
@@ -204,7 +202,7 @@ def slices(material: Material) -> Section | None:
     summary = "; ".join(f"{name} {one.value} is {_word(one)}" for name, one in marked[:6]) or "no slice differs"
     text = (
         f"{num} slices were each compared with the other images; a mark says that one differs by more than chance "
-        f"(Fisher's exact test, corrected for all of them, {_percent(LEVEL)}). Found: {summary}."
+        f"(Fisher's exact test, corrected for all of them, at {_percent(LEVEL)}). Found: {summary}."
     )
     blocks: list[Block] = [Text(text)]
     if material.catalog is None:

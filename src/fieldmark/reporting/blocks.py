@@ -111,11 +111,13 @@ class Table:
 @final
 @dataclass(frozen=True)
 class Columns:
-    """Blocks side by side, each under a title; below each other on a phone."""
+    """Blocks side by side, each under a title."""
 
     kind: ClassVar[str] = "columns"
     title: str
     columns: tuple[tuple[str, tuple[Block, ...]], ...]
+    abreast: bool = False
+    """Three columns of pictures that stay side by side on a phone, too; others are stacked there."""
 
 
 @final

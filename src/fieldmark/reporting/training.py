@@ -155,7 +155,7 @@ def model(material: Material) -> Section:
         ("image size", f"{recipe.images.size} px, trained at {recipe.images.train_size} px"),
         ("seed", str(recipe.seed)),
         ("calibrated", "yes" if provenance.get("calibrated") else "no: take probabilities with care"),
-        ("device", f"{machine['device']}, {machine['threads']} threads, {machine['precision']}"),
+        ("device", f"{machine['device']}, threads: {machine['threads']}, {machine['precision']}"),
         ("platform", f"{environment['platform']}, Python {environment['python']}"),
         ("packages", ", ".join(f"{name} {version}" for name, version in environment["packages"].items())),
         ("Fieldmark", environment["fieldmark"]),
