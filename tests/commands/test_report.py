@@ -23,6 +23,7 @@ from fieldmark.recipe import Recipe
 from fieldmark.run import Machine, Run
 
 Cli = Callable[..., Any]
+SHORT = ["backbone.name=test_resnet", "backbone.weights=none", "images.size=32", "train.epochs=2"]
 MACHINE = Machine("cpu", 1, 0, "fp32")
 
 
@@ -124,6 +125,15 @@ def test_which_part_is_shown(trained: Run, tmp_path: Path) -> None:
     )
 
 
+def test_out_of_fold_answers(pictures: Path, tmp_path: Path, tiny: Callable[..., list[str]], cli: Cli) -> None:
+    out = tmp_path / "run"
+    assert cli("train", pictures, *tiny(protocol="crossfit", folds="2"), "--out", out).status == 0
+    page = Page(fieldmark.report(out))
+    assert "out-of-fold answers, 36 images, each answered by a model that has not seen it" in page.text
+    assert sum(tag == "svg" for tag, _ in page.tags) == 2  # reliability and loss: nothing is kept for validation
+    assert "folds" in page.text
+
+
 def test_without_predictions(trained: Run, cli: Cli) -> None:
     shutil.rmtree(trained.folder / "evaluation")
     answer = cli("report", trained.folder, columns=400)
@@ -222,6 +232,27 @@ def test_nine_predictions_for_a_notebook(trained: Run) -> None:
         assert (mark == "✓") == (predicted == actual)
     assert figure._repr_png_().startswith(b"\x89PNG")  # type: ignore[attr-defined]
     assert [a.get_title() for a in fieldmark.show(trained.folder, 4, seed=1).axes] != titles[:4]
+
+
+def test_the_tutorial(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its lines run as they stand, but for the data and the length of the training."""
+    text = (Path(__file__).parents[2] / "docs" / "tutorial.md").read_text(encoding="utf-8")
+    first, second = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    train, read = fieldmark.train, fieldmark.read
+    monkeypatch.setattr(fieldmark, "read", lambda name, root: read(pictures), raising=False)
+    monkeypatch.setattr(
+        fieldmark,
+        "train",
+        lambda data, recipe, *, out, overrides=(): train(data, recipe, out=out, overrides=[*overrides, *SHORT]),
+        raising=False,
+    )
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(first, names)
+    assert names["run"].recipe().train.optimizer == "adam"
+    exec(second, names)
+    assert names["run"].recipe().train.optimizer == "adamw"
+    assert len(fieldmark.show("runs/finetune", 4).axes) == 4
 
 
 def test_times_add_up(trained: Run, monkeypatch: pytest.MonkeyPatch) -> None:
