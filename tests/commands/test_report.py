@@ -115,7 +115,7 @@ def test_which_part_is_shown(trained: Run, tmp_path: Path) -> None:
     page = Page(fieldmark.report(trained.folder, out=out))
     assert "This page shows the test part" in page.text
     assert "train val test" in page.text
-    page = Page(fieldmark.report(trained.folder, out=out, split="val"))
+    page = Page(fieldmark.report(trained.bundle, out=out, split="val"))  # a bundle stands for the run around it
     assert "This page shows the validation part" in page.text
     with pytest.raises(RunError) as caught:
         fieldmark.report(trained.folder, split="train")

@@ -38,7 +38,7 @@ def draw(
 
 @app.command()
 def report(
-    run: Annotated[Path, typer.Argument(help="A run.")],
+    run: Annotated[Path, typer.Argument(help="A run, or the bundle in it.")],
     data: Annotated[Path | None, typer.Argument(help="Where its images are now, if they were moved.")] = None,
     out: Annotated[Path | None, typer.Option(help="The page; RUN/report/index.html if not given.")] = None,
     split: Annotated[

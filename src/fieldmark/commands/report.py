@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
+from fieldmark.commands.evaluate import opened_run
 from fieldmark.commands.listener import Listener
 from fieldmark.data.catalog import Catalog
 from fieldmark.data.read import DataWarning, read
@@ -46,7 +47,7 @@ def report(
 
 def gathered(run: Path, data: Path | str | Catalog | None, *, split: str | None = None) -> Material:
     """A run with the catalogue of its data, if that can still be read."""
-    opened = Run.open(run)
+    opened = Run.open(opened_run(run).folder)
     catalog, lost = None, ""
     if isinstance(data, Catalog):
         catalog = data

@@ -79,6 +79,7 @@ def _notices(material: Material) -> list[str]:
     if pictures.missing:
         notices.append(
             f"{len(pictures.missing):,} of {pictures.count:,} pictures cannot be read any more (moved, deleted or "
-            f"damaged), such as {pictures.missing[0]}. Their places are empty; the figures are those of the evaluation."
+            f"damaged), such as {pictures.missing[0]}. The figures are those of the evaluation. "
+            f"If the data was moved: fieldmark report {folder} DATA"
         )
     return notices
