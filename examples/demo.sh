@@ -18,10 +18,14 @@ say "4. Answer for a few pictures of the test part"
 awk -F, -v folder="$out/birds/" '$3 == "test" && n++ % 9 == 0 { print folder $1 }' "$out/birds/catalog.csv" |
   "$bin/fieldmark" predict "$out/run" -
 
+say "5. Write a page about all of it"
+"$bin/fieldmark" report "$out/run"
+
 say "Where things are"
 cat <<END
   $out/birds/guide.png      the page of the field guide: open it
   $out/birds/catalog.csv    the pictures as a table, with boxes, key points and taxonomy
+  $out/run/report/          index.html: scores, look-alikes, mistakes; open it in a browser
   $out/run/recipe.toml      every option that decided the result
   $out/run/bundle/          the model: what one ships
   $out/run/evaluation/test/ scores.json and predictions.csv

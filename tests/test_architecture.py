@@ -24,6 +24,7 @@ STAGES = [
     "evaluation",
     "bundle",
     "run",
+    "reporting",
     "commands",
     "classifier",
     "cli",

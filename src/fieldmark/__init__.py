@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from fieldmark.commands.evaluate import Evaluation, evaluate
     from fieldmark.commands.listener import Listener
     from fieldmark.commands.predict import Skipped, predict
+    from fieldmark.commands.report import report
+    from fieldmark.commands.show import show
     from fieldmark.commands.train import train
     from fieldmark.data.catalog import Catalog
     from fieldmark.data.read import read
@@ -62,6 +64,8 @@ _HOMES = {
     "load_recipe": "recipe",
     "predict": "commands.predict",
     "read": "data.read",
+    "report": "commands.report",
+    "show": "commands.show",
     "train": "commands.train",
 }
 
@@ -88,6 +92,8 @@ __all__ = [
     "load_recipe",
     "predict",
     "read",
+    "report",
+    "show",
     "train",
 ]
 

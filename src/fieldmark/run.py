@@ -4,8 +4,9 @@ runs/birds/
   recipe.toml        every default written out: running it again repeats the run
   environment.json   versions, device, threads, workers, precision, command line; what a resume must not change
   data.json          where the data is, class order, counts and a hash of each part
-  splits.csv         path, part
+  splits.csv         path, part, label
   log.jsonl          one line per epoch, append-only; of an epoch that was done twice the last line counts
+  times.json         seconds spent on reading, training and evaluating, over all sittings
   checkpoints/       what a resume needs
   bundle/            model.safetensors + model.json: what one ships
   evaluation/<part>/ scores.json, predictions.csv
@@ -20,8 +21,9 @@ import json
 import os
 import platform
 import sys
+import time
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
@@ -31,14 +33,14 @@ from typing import Any
 import torch
 
 from fieldmark.data.catalog import SPLITS, Catalog
-from fieldmark.errors import RunError
+from fieldmark.errors import RunError, StorageError
 from fieldmark.recipe import Recipe
 from fieldmark.storage import append_line, make_folder, read_json, write_bytes, write_json
 
-__all__ = ["Machine", "Run", "write_table"]
+__all__ = ["Machine", "Run", "read_table", "write_table"]
 
 _FORMAT = 1
-_BEGINNING = {"recipe.toml", "environment.json", "data.json", "splits.csv"}
+_BEGINNING = {"recipe.toml", "environment.json", "data.json", "splits.csv", "times.json"}
 """What is written before anything is learnt."""
 _PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow", "scikit-learn")
 
@@ -189,13 +191,18 @@ class Run:
                 f"Put {known['source']} back as it was, or start a new run with another --out.",
             )
         write_json(self.folder / "data.json", found)
-        rows = zip(catalog.paths, catalog.splits.tolist(), strict=True)
-        write_table(self.folder / "splits.csv", ["path", "split"], rows)
+        labels = (catalog.classes[label] for label in catalog.labels)
+        rows = zip(catalog.paths, catalog.splits.tolist(), labels, strict=True)
+        write_table(self.folder / "splits.csv", ["path", "split", "label"], rows)
 
     def splits(self) -> dict[str, str]:
         """Path → part, as the run was trained."""
-        with (self.folder / "splits.csv").open(newline="", encoding="utf-8") as file:
-            return {row["path"]: row["split"] for row in csv.DictReader(file)}
+        return {row["path"]: row["split"] for row in self.images()}
+
+    def images(self) -> list[dict[str, str]]:
+        """path, split and label of every image, as the run was trained; [] before the data was read."""
+        path = self.folder / "splits.csv"
+        return read_table(path) if path.is_file() else []
 
     def log(self, line: dict[str, Any]) -> None:
         """Add a line to the log."""
@@ -214,6 +221,32 @@ class Run:
                 continue
             lines[line["fit"], line["epoch"]] = line
         return [lines[key] for key in sorted(lines)]
+
+    def times(self) -> dict[str, float]:
+        """Stage → seconds, over all sittings but those that were killed."""
+        try:
+            return dict(read_json(self.folder / "times.json"))
+        except (OSError, ValueError):
+            return {}
+
+    @contextlib.contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Add what this takes to the times of the run. It decides nothing, and its own failures are passed over."""
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            if self.exists:
+                times = self.times()
+                times[stage] = round(times.get(stage, 0.0) + time.monotonic() - start, 2)
+                with contextlib.suppress(StorageError):
+                    write_json(self.folder / "times.json", times)
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file that `write_table` wrote, by column."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
 
 
 def write_table(path: Path, header: list[str], rows: Iterable[Sequence[Any]]) -> None:

@@ -1,4 +1,4 @@
-"""Commands that draw and show data."""
+"""Commands that draw and show: data before training, a run after it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 from fieldmark.cli.app import app
 from fieldmark.cli.terminal import terminal
 
-__all__ = ["draw"]
+__all__ = ["draw", "report"]
 
 
 @app.command()
@@ -34,3 +34,19 @@ def draw(
             dest, species=species, images_per_species=images, size=size, seed=seed, habitat=habitat, progress=tick
         )
     listener.note(f"Drew {species} species into {folder}; its page is {folder / 'guide.png'}")
+
+
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(help="A run, or the bundle in it.")],
+    data: Annotated[Path | None, typer.Argument(help="Where its images are now, if they were moved.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The page; RUN/report/index.html if not given.")] = None,
+    split: Annotated[
+        str | None, typer.Option(help="The part to show; test if it was evaluated, else what training kept back.")
+    ] = None,
+) -> None:
+    """Write a page about a run: scores, predictions, look-alikes, mistakes, slices, data, time."""
+    from fieldmark.commands.report import report as write_report
+
+    listener = terminal()
+    listener.note(f"Wrote {write_report(run, data, out=out, split=split, listener=listener)}")

@@ -25,7 +25,7 @@ from fieldmark.model.inference import infer
 from fieldmark.run import Run, write_table
 from fieldmark.storage import cache_folder, make_folder, read_json, write_json
 
-__all__ = ["Evaluation", "evaluate", "write_evaluation"]
+__all__ = ["Evaluation", "evaluate", "opened_run", "write_evaluation"]
 
 EVERYTHING = "all"
 
@@ -66,7 +66,7 @@ def evaluate(
     Other data that is not split is scored whole, as "all". Raises RunError and DataError.
     """
     listener = listener or Listener()
-    opened = _opened(Path(run))
+    opened = opened_run(Path(run))
     bundle = Bundle.load(run)
     with relayed_warnings(listener):
         catalog = _catalog(opened, data, listener)
@@ -76,7 +76,8 @@ def evaluate(
         found = [*(name for name in SPLITS if len(catalog.rows(name))), EVERYTHING]
         raise DataError(f"{catalog.name} has no {part} part", f"Choose one with --split: {', '.join(found)}.")
     catalog = _with_classes_of(bundle, catalog, rows)
-    logits, readable, unreadable = _answers(bundle, catalog, rows, listener)
+    with opened.timed("evaluating"):
+        logits, readable, unreadable = _answers(bundle, catalog, rows, listener)
     if len(unreadable):
         names = first_few(unreadable)
         listener.warn(f"{len(unreadable):,} of {len(rows):,} images cannot be read and are left out: {names}")
@@ -127,7 +128,7 @@ def write_evaluation(
     return result
 
 
-def _opened(path: Path) -> Run:
+def opened_run(path: Path) -> Run:
     """The run, also where its own bundle is named: the run knows which images were learnt from."""
     parent = Run(path.resolve().parent)
     return Run(path.parent) if parent.exists and path.resolve() == parent.bundle else Run(path)

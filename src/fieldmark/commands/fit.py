@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -175,7 +176,9 @@ class Fit:
         }
         text = f"epoch {progress.epoch + 1}/{epochs}  loss {progress.loss:.3f}"
         if len(validation):
+            start = time.monotonic()
             outputs = self.outputs(state.shipped, validation, precision=self.machine.precision)
+            line["validation_seconds"] = round(time.monotonic() - start, 1)
             labels = self.data.catalog.labels[validation]
             accuracy = float((outputs.logits.argmax(1) == labels).mean())
             nll = float(-log_softmax(outputs.logits, axis=1)[np.arange(len(labels)), labels].mean())

@@ -117,17 +117,20 @@ def _discarded_on_failure(run: Run) -> Iterator[None]:
 def _learn(run: Run, data: Path | str | Catalog, listener: Listener) -> None:
     """From a run that has begun to one that is finished."""
     resolved = run.recipe()
-    prepared = prepare(data, resolved, listener)
+    with run.timed("reading"):
+        prepared = prepare(data, resolved, listener)
     source = data.root if isinstance(data, Catalog) else data
     run.write_data(source, prepared.catalog)
     fit = Fit(run, resolved, run.machine(), prepared, listener)
     rows, validation = prepared.catalog.rows("train"), prepared.catalog.rows("val")
-    if resolved.protocol == "crossfit":
-        rows, validation = np.sort(np.concatenate([rows, validation])), validation[:0]
-        _cross_fit(fit, rows)
-    method = fit.train(rows, validation)
+    with run.timed("training"):
+        if resolved.protocol == "crossfit":
+            rows, validation = np.sort(np.concatenate([rows, validation])), validation[:0]
+            _cross_fit(fit, rows)
+        method = fit.train(rows, validation)
     if len(validation):
-        write_evaluation(run, "val", prepared.catalog, validation, fit.outputs(method, validation).logits)
+        with run.timed("evaluating"):
+            write_evaluation(run, "val", prepared.catalog, validation, fit.outputs(method, validation).logits)
     # last, since a bundle is what makes a run finished
     _bundle(fit, method, len(rows)).save(run.bundle)
     listener.note(f"Saved {run.bundle}")

@@ -32,7 +32,7 @@ from PIL import Image, ImageCms, UnidentifiedImageError
 
 from fieldmark.errors import ImageError
 
-__all__ = ["FORMATS", "MAX_BYTES", "MAX_PIXELS", "VERSION", "Decoded", "decode", "read_bytes"]
+__all__ = ["FORMATS", "MAX_BYTES", "MAX_PIXELS", "VERSION", "Decoded", "decode", "measure", "read_bytes"]
 
 VERSION: Final = 1
 """Raised whenever the same file would give other pixels: cached pixels of another version are not used."""
@@ -121,6 +121,15 @@ def read_bytes(path: Path) -> bytes:
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path
         reason = getattr(error, "strerror", None) or error
         raise ImageError(f"{path} cannot be read: {reason}", "Check the permissions and the disk.") from error
+
+
+def measure(path: Path) -> tuple[int, int] | None:
+    """(width, height) of the file as it is stored, from its header; None where that cannot be read."""
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            return image.size
+    except Exception:  # as above: codecs meet damage with anything
+        return None
 
 
 def _too_large(name: str, amount: object, bound: int, unit: str) -> ImageError:

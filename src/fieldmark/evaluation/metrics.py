@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ConfusedPair", "Score", "confused_pairs", "scores"]
+__all__ = ["ConfusedPair", "Score", "confused_pairs", "scores", "wilson"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -154,6 +154,14 @@ def _wilson(share: Floats, count: int) -> tuple[Floats, Floats]:
     middle = share + _Z**2 / (2 * count)
     scale = 1 + _Z**2 / count
     return ((middle - spread) / scale).clip(0, 1), ((middle + spread) / scale).clip(0, 1)
+
+
+def wilson(right: int, total: int) -> Score:
+    """The share of `total` images that are right, with Wilson's score interval."""
+    assert 0 <= right <= total
+    assert total
+    low, high = _wilson(np.array([right / total]), total)
+    return Score(right / total, float(low[0]), float(high[0]))
 
 
 @dataclass(frozen=True)

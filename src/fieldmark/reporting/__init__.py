@@ -1,0 +1,13 @@
+"""The report of a run: one page with what the model answers, where it errs, and what it was made from.
+
+    gather(run, catalog)      what a run holds, as plain data (`material`)
+    compose(material)         the page (`composition`: the list of sections)
+
+A section is a function from the material to blocks (`blocks`); `answers` and `training` hold them. It needs no HTML:
+`pages/report.html` knows how each kind of block looks. `slices` is the statistics, `groupings` what to slice by.
+"""
+
+from fieldmark.reporting.composition import SECTIONS, compose
+from fieldmark.reporting.material import Answer, Material, Part, gather
+
+__all__ = ["SECTIONS", "Answer", "Material", "Part", "compose", "gather"]

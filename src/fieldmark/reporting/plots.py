@@ -1,0 +1,71 @@
+"""The report's plots."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from fieldmark.evaluation.metrics import wilson
+from fieldmark.pages import ACCENT, FAINT, INK, canvas, svg
+from fieldmark.reporting.material import Answer
+
+__all__ = ["learning_curves", "reliability"]
+
+
+def learning_curves(history: Sequence[Mapping[str, Any]]) -> list[Markup]:
+    """Loss and, where there is a validation part, accuracy on it, over the epochs; folds are drawn thin."""
+    plots = [_curve(history, "loss", "Training loss")]
+    if any("val_top1" in line for line in history):
+        plots.append(_curve(history, "val_top1", "Validation accuracy"))
+    return plots
+
+
+def _curve(history: Sequence[Mapping[str, Any]], key: str, title: str) -> Markup:
+    figure, axes = canvas()
+    fits = list(dict.fromkeys(line["fit"] for line in history))
+    for fit in fits:
+        points = [(line["epoch"], line[key]) for line in history if line["fit"] == fit and key in line]
+        main = fit == "model"
+        axes.plot(*zip(*points, strict=True), color=ACCENT if main else INK, linewidth=1.8 if main else 0.7, marker="o")
+        axes.lines[-1].set_markersize(3 if main else 0)
+        axes.lines[-1].set_label(fit if main else "folds" if fit == fits[0] else "")
+    if len(fits) > 1:
+        axes.legend()
+    axes.set(title=title, xlabel="epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if key == "val_top1":
+        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    else:
+        axes.set_ylim(bottom=0)
+    return svg(figure, title=f"{title} over the epochs")
+
+
+def reliability(answers: Sequence[Answer]) -> Markup:
+    """How often the top answer is right against how sure it was: bins of equally many images with Wilson intervals.
+
+    On the diagonal the probabilities mean what they say.
+    """
+    order = sorted(answers, key=lambda answer: answer.probability)
+    bins = np.array_split(np.arange(len(order)), int(np.clip(len(order) // 20, 3, 10)))
+    figure, axes = canvas(height=3.4)
+    axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1.2, linestyle="--")
+    for inside in bins:
+        if len(inside):
+            _draw_bin(axes, [order[at] for at in inside])
+    axes.set(title="Is it right as often as it is sure?", xlabel="probability of the answer", ylabel="share right")
+    axes.set(xlim=(0, 1.02), ylim=(0, 1.02))
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(PercentFormatter(1, decimals=0))
+    return svg(figure, title="Reliability diagram of the top answer")
+
+
+def _draw_bin(axes: Axes, answers: Sequence[Answer]) -> None:
+    score = wilson(sum(answer.right for answer in answers), len(answers))
+    at = float(np.mean([answer.probability for answer in answers]))
+    axes.plot([at, at], [score.low, score.high], color=ACCENT, linewidth=1.2)
+    axes.plot([at], [score.value], color=ACCENT, marker="o", markersize=4)

@@ -1,0 +1,268 @@
+"""`fieldmark report` and `fieldmark.show`: what is on the page, and what happens when something is missing."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import fieldmark
+from fieldmark.commands.evaluate import write_evaluation
+from fieldmark.data.catalog import Catalog
+from fieldmark.data.splits import DataWarning
+from fieldmark.errors import DataError, RunError
+from fieldmark.recipe import Recipe
+from fieldmark.run import Machine, Run
+
+Cli = Callable[..., Any]
+SHORT = ["backbone.name=test_resnet", "backbone.weights=none", "images.size=32", "train.epochs=2"]
+MACHINE = Machine("cpu", 1, 0, "fp32")
+
+
+class Page(HTMLParser):
+    """What a browser would see."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.html = path.read_text(encoding="utf-8")
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self._texts: list[str] = []
+        self.feed(self.html)
+        self.text = " ".join(" ".join(self._texts).split())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self._texts.append(data)
+
+    @property
+    def sections(self) -> list[str]:
+        return [attributes["id"] or "" for tag, attributes in self.tags if tag == "section"]
+
+    @property
+    def pictures(self) -> int:
+        return sum(tag == "img" for tag, _ in self.tags)
+
+
+def made_up(folder: Path, classes: list[str], *, each: int = 3, side: int = 40) -> Run:
+    """A run whose model knows nothing: its test part was answered by chance. All pictures are noise."""
+    root = folder / "data"
+    root.mkdir(parents=True)
+    noise = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(root / "noise.png")
+    paths = [f"{k}/{name.replace('/', '_')[:20]} {i}.png" for k, name in enumerate(classes) for i in range(each)]
+    for path in paths:
+        (root / path).parent.mkdir(exist_ok=True)
+        os.link(root / "noise.png", root / path)
+    labels = np.repeat(np.arange(len(classes)), each)
+    splits = np.tile(["train", *["test"] * (each - 1)], len(classes))
+    catalog = Catalog("made up", root, tuple(paths), labels, tuple(classes), splits, np.full(len(paths), ""))
+    run = Run.create(folder / "run", Recipe(), MACHINE)
+    run.write_data(root, catalog)
+    rows = catalog.rows("test")
+    logits = np.random.default_rng(1).normal(size=(len(rows), len(classes))).astype(np.float32)
+    write_evaluation(run, "test", catalog, rows, logits)
+    return run
+
+
+def test_the_page_of_a_run(trained: Run, cli: Cli) -> None:
+    fieldmark.evaluate(trained.folder)
+    answer = cli("report", trained.folder, columns=200)
+    assert answer.status == 0
+    path = trained.folder / "report" / "index.html"
+    assert f"Wrote {path}" in answer.err
+    page = Page(path)
+    right = fieldmark.evaluate(trained.folder, split="test").scores["top1"]
+    assert f"{100 * right.value:.1f} %" in page.text
+    assert "This page shows the test part, 6 images, which training has not touched." in page.text
+    for section in ("scores", "learning", "predictions", "mistakes", "classes", "data", "time", "model"):
+        assert section in page.sections
+    assert page.pictures >= 6 + 3  # the answers, and one of each class
+    assert sum(attributes.get("class") in ("is-right", "is-wrong") for _, attributes in page.tags) >= 6
+    assert sum(tag == "svg" for tag, _ in page.tags) == 3  # loss, validation accuracy, reliability
+    assert "The data came without parts and was cut class by class" in page.text
+    assert "training steps" in page.text
+    assert "test_resnet" in page.text
+
+
+def test_the_page_is_whole_and_repeats(trained: Run, tmp_path: Path) -> None:
+    first = fieldmark.report(trained.folder, out=tmp_path / "a.html").read_bytes()
+    assert fieldmark.report(trained.folder, out=tmp_path / "b.html").read_bytes() == first
+    page = Page(tmp_path / "a.html")
+    addresses = [a[key] or "" for _, a in page.tags for key in ("src", "href", "xlink:href") if key in a]
+    assert addresses
+    assert all(address.startswith(("data:image/", "#")) for address in addresses)
+    assert not re.search(r"@import|url\(\s*['\"]?(https?:|//)|<script", page.html)
+
+
+def test_which_part_is_shown(trained: Run, tmp_path: Path) -> None:
+    out = tmp_path / "page.html"
+    page = Page(fieldmark.report(trained.folder, out=out))
+    assert "This page shows the validation part, 6 images" in page.text
+    assert f"The test part is scored by: fieldmark evaluate {trained.folder}" in page.text
+    assert "train val" in page.text
+    assert "train val test" not in page.text  # of a test part that was not scored no label is known
+    fieldmark.evaluate(trained.folder)
+    page = Page(fieldmark.report(trained.folder, out=out))
+    assert "This page shows the test part" in page.text
+    assert "train val test" in page.text
+    page = Page(fieldmark.report(trained.bundle, out=out, split="val"))  # a bundle stands for the run around it
+    assert "This page shows the validation part" in page.text
+    with pytest.raises(RunError) as caught:
+        fieldmark.report(trained.folder, split="train")
+    assert str(caught.value) == (
+        f"{trained.folder} holds no predictions of the part 'train'. "
+        f"Run `fieldmark evaluate {trained.folder} --split train` first. There is: test, val."
+    )
+
+
+def test_out_of_fold_answers(pictures: Path, tmp_path: Path, tiny: Callable[..., list[str]], cli: Cli) -> None:
+    out = tmp_path / "run"
+    assert cli("train", pictures, *tiny(protocol="crossfit", folds="2"), "--out", out).status == 0
+    page = Page(fieldmark.report(out))
+    assert "out-of-fold answers, 36 images, each answered by a model that has not seen it" in page.text
+    assert sum(tag == "svg" for tag, _ in page.tags) == 2  # reliability and loss: nothing is kept for validation
+    assert "folds" in page.text
+
+
+def test_without_predictions(trained: Run, cli: Cli) -> None:
+    shutil.rmtree(trained.folder / "evaluation")
+    answer = cli("report", trained.folder, columns=400)
+    assert answer.status == 0
+    hint = f"fieldmark evaluate {trained.folder}"
+    assert f"has no predictions yet. The report will show more after: {hint}" in answer.err
+    page = Page(trained.folder / "report" / "index.html")
+    assert f"There are no predictions yet, so what they would show is missing. Run: {hint}" in page.text
+    assert page.sections == ["learning", "data", "time", "model"]
+    with pytest.raises(RunError, match=f"has no predictions to show. Run `{hint}` first"):
+        fieldmark.show(trained.folder)
+
+
+def test_a_run_that_has_just_begun(tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "run", Recipe(), MACHINE)
+    with pytest.warns(DataWarning, match="no predictions yet"):
+        page = Page(fieldmark.report(run.folder))
+    assert page.sections == ["learning", "model"]
+    assert "Training is not finished. To go on: fieldmark train … --out" in page.text
+
+
+def test_no_run(tmp_path: Path, trained: Run, cli: Cli) -> None:
+    assert "is not a run folder" in cli("report", tmp_path).complaint
+    (trained.evaluation("val") / "scores.json").write_text("{}")
+    assert "cannot be read (KeyError" in cli("report", trained.folder).complaint
+    assert "There is nothing at" in cli("report", trained.folder, tmp_path / "absent").complaint
+
+
+def test_pictures_that_were_moved(tmp_path: Path, cli: Cli) -> None:
+    run = made_up(tmp_path, ["kite", "buzzard"], each=4)
+    (tmp_path / "data" / "0" / "kite 1.png").unlink()
+    with pytest.warns(DataWarning, match="1 of 8 pictures cannot be read, such as 0/kite 1.png"):
+        page = Page(fieldmark.report(run.folder))
+    assert "1 of 8 pictures cannot be read any more" in page.text
+    assert "such as 0/kite 1.png" in page.text
+    before = page.pictures
+    (tmp_path / "data").rename(tmp_path / "moved")
+    answer = cli("report", run.folder, columns=400)
+    assert answer.status == 0
+    assert f"If the data was moved: fieldmark report {run.folder} DATA" in answer.err
+    page = Page(run.folder / "report" / "index.html")
+    assert page.pictures == 0
+    assert "picture not found" in page.text
+    assert "The data cannot be read as it was: There is nothing at" in page.text
+    assert cli("report", run.folder, tmp_path / "moved").status == 0
+    assert Page(run.folder / "report" / "index.html").pictures == before
+    with pytest.raises(DataError):
+        fieldmark.report(run.folder, tmp_path / "elsewhere")
+
+
+def test_markup_in_names_does_nothing(tmp_path: Path) -> None:
+    evil = ["<script>alert(1)</script>", "\"'><img src=x onerror=alert(2)>", "</style></svg>{{ 7 * 7 }} $x_1$"]
+    run = made_up(tmp_path, evil)
+    page = Page(fieldmark.report(run.folder))
+    assert "script" not in [tag for tag, _ in page.tags]
+    assert not [a for _, a in page.tags if any(name.startswith("on") for name in a)]
+    assert all((a["src"] or "").startswith("data:") for tag, a in page.tags if tag == "img")
+    for name in evil:
+        assert name in page.text
+    assert fieldmark.show(run.folder, 6)._repr_png_().startswith(b"\x89PNG")  # type: ignore[attr-defined]
+
+
+def test_a_thousand_classes(tmp_path: Path) -> None:
+    """Noise is what compresses least."""
+    run = made_up(tmp_path, [f"species number {k}" for k in range(1000)], side=160)
+    path = fieldmark.report(run.folder)
+    assert path.stat().st_size < 20e6
+    page = Page(path)
+    assert page.pictures < 1100
+    assert "All 1,000 classes" in page.text
+    assert sum(tag == "details" for tag, _ in page.tags) == 4
+    assert sum(tag == "tr" for tag, _ in page.tags) < 2100
+
+
+def test_slices_of_what_the_data_knows(trained: Run, pictures: Path, tmp_path: Path) -> None:
+    fieldmark.evaluate(trained.folder, split="all")
+    shutil.rmtree(trained.evaluation("val"))
+    catalog = fieldmark.read(pictures)
+    small = np.array(["small" if k % 2 else "large" for k in range(42)])
+    boxes = np.tile(np.array([2, 2, 20, 10], np.float32), (42, 1)) * (1 + np.arange(42)[:, None] / 40)
+    told = Catalog(
+        **{**vars(catalog), "attributes": {"feathers": small}, "boxes": boxes.astype(np.float32)},
+    )
+    page = Page(fieldmark.report(trained.folder, told, out=tmp_path / "page.html"))
+    assert "slices" in page.sections
+    for text in ("feathers", "small 21", "the box's share of the image", "up to "):
+        assert text in page.text
+
+
+def test_nine_predictions_for_a_notebook(trained: Run) -> None:
+    figure = fieldmark.show(trained.folder, 9)
+    titles = [axes.get_title() for axes in figure.axes]
+    assert len(titles) == 6  # the validation part has no more
+    for title in titles:
+        mark, predicted, actual = re.fullmatch(r"([✓✗]) predicted: (\w+)\nactual: (\w+)", title).groups()  # type: ignore[union-attr]
+        assert (mark == "✓") == (predicted == actual)
+    assert figure._repr_png_().startswith(b"\x89PNG")  # type: ignore[attr-defined]
+    assert [a.get_title() for a in fieldmark.show(trained.folder, 4, seed=1).axes] != titles[:4]
+
+
+def test_the_tutorial(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its lines run as they stand, but for the data and the length of the training."""
+    text = (Path(__file__).parents[2] / "docs" / "tutorial.md").read_text(encoding="utf-8")
+    first, second = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    train, read = fieldmark.train, fieldmark.read
+    monkeypatch.setattr(fieldmark, "read", lambda name, root: read(pictures), raising=False)
+    monkeypatch.setattr(
+        fieldmark,
+        "train",
+        lambda data, recipe, *, out, overrides=(): train(data, recipe, out=out, overrides=[*overrides, *SHORT]),
+        raising=False,
+    )
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(first, names)
+    assert names["run"].recipe().train.optimizer == "adam"
+    exec(second, names)
+    assert names["run"].recipe().train.optimizer == "adamw"
+    assert len(fieldmark.show("runs/finetune", 4).axes) == 4
+
+
+def test_times_add_up(trained: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = trained.times()
+    assert set(before) == {"reading", "training", "evaluating"}
+    fieldmark.evaluate(trained.folder)
+    assert trained.times()["evaluating"] > before["evaluating"]
+    with pytest.raises(ZeroDivisionError), trained.timed("reading"):
+        _ = 1 / 0
+    (trained.folder / "times.json").write_text("{")
+    with trained.timed("reading"):
+        pass
+    assert set(trained.times()) == {"reading"}
