@@ -1,9 +1,12 @@
-"""`Bundle`: a folder with everything needed to answer again anywhere: `model.safetensors` and `model.json`."""
+"""`Bundle`: a folder with everything needed to answer again anywhere.
+
+`model.safetensors` and `model.json`; where it is calibrated also `calibration.safetensors`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,8 +15,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
+from safetensors.numpy import load_file as load_arrays
 from safetensors.torch import load_file
-from scipy.special import softmax
+from scipy.special import log_softmax
 from torch import Tensor
 
 import fieldmark.losses
@@ -21,6 +25,11 @@ import fieldmark.methods  # both register what is in them
 from fieldmark.augment.image import evaluation_view
 from fieldmark.data.decode import decode
 from fieldmark.errors import RecipeError, RunError, nearest
+from fieldmark.evaluation.backoff import Taxonomy
+from fieldmark.evaluation.bursts import DEPENDENT, pool
+from fieldmark.evaluation.judge import Judge
+from fieldmark.evaluation.rules import Rules
+from fieldmark.evaluation.unknown import nearness
 from fieldmark.evaluation.verdict import Verdict, verdict
 from fieldmark.losses.loss import Task
 from fieldmark.model.backbone import Normalization, build_backbone
@@ -65,6 +74,8 @@ class Bundle:
     taxonomy: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     """Data, protocol, weights, licence, seed, versions; whether the probabilities are calibrated."""
+    judge: Judge | None = None
+    """What it knows of its own answers; none where no image was held out, and probabilities are plain softmax then."""
 
     def __repr__(self) -> str:
         size = self.images.size
@@ -77,8 +88,11 @@ class Bundle:
         return self.recipe.images
 
     def save(self, folder: Path) -> None:
-        """Write both files; the description last, so that a bundle with one is complete."""
+        """Write the files; the description last, so that a bundle with one is complete."""
         write_tensors(folder / "model.safetensors", self.method.state_dict(), {"format": str(_FORMAT)})
+        if self.judge:
+            arrays = {name: torch.from_numpy(values) for name, values in self.judge.arrays().items()}
+            write_tensors(folder / "calibration.safetensors", arrays)
         normalization = self.method.backbone.normalization
         # the weights' origin belongs to the provenance: what is loaded is the file beside this one
         backbone = self.recipe.backbone.model_copy(update={"mean": normalization.mean, "std": normalization.std})
@@ -91,6 +105,7 @@ class Bundle:
                 "interpolation": normalization.interpolation,
                 "backbone": backbone.model_dump(mode="json", exclude={"weights"}),
                 **self.recipe.model_dump(mode="json", include=set(_PIECES)),
+                "calibration": self.judge.values() if self.judge else None,
                 "provenance": self.provenance,
             },
         )
@@ -126,7 +141,8 @@ class Bundle:
             ) from error
         where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         method.to(where, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]  # torch's stub lacks it
-        return cls(method, classes, recipe, taxonomy, provenance)
+        judge = _judge(folder, description.get("calibration"))
+        return cls(method, classes, recipe, taxonomy, provenance, judge)
 
     @property
     def view(self) -> Callable[[NDArray[np.uint8]], Tensor]:
@@ -138,17 +154,107 @@ class Bundle:
         return infer(self.method, stacked((self.view(self._decode(image)) for image in images), batch_size))
 
     def predict(
-        self, images: Sequence[Path | str], *, among: Sequence[str] | None = None, candidates: int = 5
+        self,
+        images: Sequence[Path | str],
+        *,
+        among: Sequence[str] | None = None,
+        candidates: int = 5,
+        accuracy: float | None = None,
+        coverage: float | None = None,
+        bursts: bool = False,
     ) -> list[Verdict]:
-        """One verdict for each image. `among` restricts the answer to these classes."""
-        rows = None if among is None else self.class_rows(among)
-        answers = zip(images, self.outputs(images).logits, strict=True)
-        return [verdict(str(path), z, self.classes, among=rows, most=candidates) for path, z in answers]
+        """One verdict for each image and, with `bursts`, one more for each folder of images.
+
+        `among` restricts the answer to these classes. `accuracy` is that of the names that are given, `coverage` that
+        of the sets of classes that cannot be ruled out; see `rules`.
+        """
+        rows, rules = None if among is None else self.class_rows(among), self.rules(accuracy, coverage)
+        paths, outputs = [str(path) for path in images], self.outputs(images)
+        verdicts = self.verdicts(paths, outputs, rules, among=rows, most=candidates)
+        if not bursts:
+            return verdicts
+        pooled = self.pooled_verdicts(paths, outputs, rules, among=rows, most=candidates)
+        return [*(replace(single, frames=1) for single in verdicts), *pooled]
 
     def predict_proba(self, images: Sequence[Path | str]) -> NDArray[np.float64]:
-        """Probabilities (N, K), in the order of `classes`."""
-        probabilities: NDArray[np.float64] = softmax(self.outputs(images).logits.astype(np.float64), axis=1)
-        return probabilities
+        """Probabilities (N, K), in the order of `classes`; calibrated where the bundle is."""
+        outputs = self.outputs(images)
+        return np.exp(self.log_probabilities(outputs.logits))
+
+    def log_probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
+        """(N, K) calibrated where the bundle is, else those of softmax."""
+        plain: NDArray[np.float64] = log_softmax(logits.astype(np.float64), axis=1)
+        return self.judge.scaling(logits) if self.judge else plain
+
+    def rules(self, accuracy: float | None = None, coverage: float | None = None) -> Rules | None:
+        """What verdicts follow: 95 % accuracy and 90 % coverage unless given; none where nothing is calibrated.
+
+        Raises RunError for what was asked for and cannot be promised.
+        """
+        if self.judge:
+            return Rules.of(self.judge, self.levels, accuracy=accuracy, coverage=coverage)
+        if accuracy is not None or coverage is not None:
+            raise RunError(
+                "This bundle is not calibrated, so it can promise neither an accuracy nor a coverage",
+                "Train with protocol=holdout or protocol=crossfit, or leave both away for plain probabilities.",
+            )
+        return None
+
+    @property
+    def levels(self) -> Taxonomy:
+        """The levels that an answer can be of."""
+        return Taxonomy.of(self.classes, self.taxonomy)
+
+    def verdicts(
+        self,
+        paths: Sequence[str],
+        outputs: Outputs,
+        rules: Rules | None,
+        *,
+        among: NDArray[np.int64] | None = None,
+        most: int = 5,
+    ) -> list[Verdict]:
+        """One verdict for each of N outputs; without rules the plain ones."""
+        if not len(paths):
+            return []
+        near = nearness(outputs.embedding, rules.judge.means) if rules else np.zeros(len(paths))
+        return self._spoken(paths, self.log_probabilities(outputs.logits), near, rules, among, most)
+
+    def pooled_verdicts(
+        self,
+        paths: Sequence[str],
+        outputs: Outputs,
+        rules: Rules | None,
+        *,
+        among: NDArray[np.int64] | None = None,
+        most: int = 5,
+    ) -> list[Verdict]:
+        """One verdict for each folder of the N images, as photographs of one thing. Promises are for single images."""
+        if not len(paths):
+            return []
+        folders, groups = np.unique([Path(path).parent.as_posix() for path in paths], return_inverse=True)
+        frames = np.bincount(groups)
+        power = self.judge.power if self.judge else DEPENDENT
+        log_probabilities = pool(self.log_probabilities(outputs.logits), groups, power)
+        near = np.zeros(len(frames))
+        if rules:
+            near = np.bincount(groups, nearness(outputs.embedding, rules.judge.means)) / frames
+        verdicts = self._spoken(folders.tolist(), log_probabilities, near, rules, among, most)
+        return [replace(pooled, frames=int(number)) for pooled, number in zip(verdicts, frames, strict=True)]
+
+    def _spoken(
+        self,
+        paths: Sequence[str],
+        log_probabilities: NDArray[np.float64],
+        near: NDArray[np.float64],
+        rules: Rules | None,
+        among: NDArray[np.int64] | None,
+        most: int,
+    ) -> list[Verdict]:
+        if rules:
+            return rules.verdicts(paths, log_probabilities, near, among=among, most=most)
+        answers = zip(paths, log_probabilities, strict=True)
+        return [verdict(path, z, self.classes, among=among, most=most) for path, z in answers]
 
     def embed(self, images: Sequence[Path | str]) -> NDArray[np.float32]:
         """Embeddings (N, D) of unit length."""
@@ -185,6 +291,15 @@ def stacked(views: Iterable[Tensor], batch_size: int) -> Iterator[Tensor]:
             batch = []
     if batch:
         yield torch.stack(batch)
+
+
+def _judge(folder: Path, values: Mapping[str, Any] | None) -> Judge | None:
+    if values is None:
+        return None
+    try:
+        return Judge.restored(values, load_arrays(folder / "calibration.safetensors"))
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise RunError(f"The calibration in {folder} cannot be read ({error})", "Copy the bundle again.") from None
 
 
 def _description(folder: Path) -> dict[str, Any]:

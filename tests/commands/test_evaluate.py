@@ -41,13 +41,15 @@ def test_scores_and_predictions_are_written(trained: Run) -> None:
     result = evaluate(trained.folder)
     assert result.part == "test"
     scores = _scores(trained, "test")
-    assert [key for key, value in scores.items() if isinstance(value, dict)] == SCORES
+    assert [key for key, value in scores.items() if isinstance(value, dict)] == [*SCORES, "trust"]
     for name in SCORES:
         assert list(scores[name]) == ["value", "low", "high"]
         assert scores[name]["low"] <= scores[name]["value"] <= scores[name]["high"]
         assert scores[name] == result.scores[name].as_dict()
     rows = _predictions(trained, "test")
-    assert list(rows[0]) == ["path", "label", "predicted", "probability", "correct", "label_probability"]
+    assert list(rows[0]) == [
+        "path", "label", "predicted", "probability", "correct", "label_probability", "name", "level", "possible"
+    ]  # fmt: skip
     parts = trained.splits()
     assert sorted(row["path"] for row in rows) == sorted(path for path, part in parts.items() if part == "test")
     assert all(row["label"] == Path(row["path"]).parent.name for row in rows)

@@ -22,6 +22,7 @@ from fieldmark.evaluation.verdict import Verdict
 from fieldmark.run import Run
 
 Cli = Callable[..., Any]
+KEYS = ["path", "label", "probability", "candidates", "name", "level", "certainty", "possible", "reason"]
 
 
 @pytest.fixture
@@ -107,7 +108,7 @@ def test_bad_files_are_named_and_skipped(photographs: Path, trained: Run, cli: C
     for form in ("table", "csv", "json"):
         answer = cli("predict", trained.folder, *files, "--format", form)
         assert answer.status == 1
-        skipped = answer.err.splitlines()
+        skipped = [line for line in answer.err.splitlines() if not line.startswith("note: ")]
         assert [line.split()[:2] for line in skipped] == [
             ["skipped:", "new/absent.png"],
             ["skipped:", "new/broken.png"],
@@ -125,7 +126,7 @@ def test_a_checklist_restricts_the_answer(photographs: Path, trained: Run, tmp_p
     bundle = Bundle.load(trained.bundle)
     for line, row in zip(answer.out.splitlines(), bundle.predict_proba(list(expand(["new"]))), strict=True):
         values = json.loads(line)
-        assert list(values) == ["path", "label", "probability", "candidates", "outside"]
+        assert list(values) == [*KEYS, "outside"]
         whole = dict(zip(bundle.classes, row, strict=True))
         assert values["outside"] == pytest.approx(whole["amber"], abs=1e-5)
         assert {c["label"] for c in values["candidates"]} == {"jade", "plum"}
@@ -158,7 +159,7 @@ def test_json_lines(photographs: Path, trained: Run, cli: Cli) -> None:
     lines = [json.loads(line) for line in answer.out.splitlines()]
     assert [line["path"] for line in lines] == ["new/1.png", "new/2.png", "new/nested/3.png"]
     for line in lines:
-        assert list(line) == ["path", "label", "probability", "candidates"]
+        assert list(line) == KEYS
         assert len(line["candidates"]) == 2
         assert line["candidates"][0] == {"label": line["label"], "probability": line["probability"]}
 
@@ -167,7 +168,7 @@ def test_csv(photographs: Path, trained: Run, cli: Cli) -> None:
     shutil.copy(photographs / "1.png", photographs / 'a, "b".png')
     answer = cli("predict", trained.folder, "new", "--format", "csv")
     rows = list(csv.DictReader(io.StringIO(answer.out)))
-    assert list(rows[0]) == ["path", "label", "probability", "candidates"]
+    assert list(rows[0]) == KEYS
     assert [row["path"] for row in rows] == ["new/1.png", "new/2.png", 'new/a, "b".png', "new/nested/3.png"]
     first, *others = rows[0]["candidates"].split("; ")
     assert first == f"{rows[0]['label']} {float(rows[0]['probability']):.4f}"

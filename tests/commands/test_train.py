@@ -142,6 +142,7 @@ def test_durations(seconds: float, text: str) -> None:
 def test_what_is_written(pictures: Path, trained: Run) -> None:
     files = {str(path.relative_to(trained.folder)) for path in trained.folder.rglob("*") if path.is_file()}
     assert files == {
+        "bundle/calibration.safetensors",
         "bundle/model.json",
         "bundle/model.safetensors",
         "checkpoints/model.safetensors",

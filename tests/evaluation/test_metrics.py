@@ -156,7 +156,7 @@ class TestIntervals:
 
         for right in (0, 1, 17, 40):
             expected = scipy.stats.binomtest(right, 40).proportion_ci(method="wilson")
-            low, high = metrics._wilson(np.array([right / 40]), 40)
+            low, high = metrics.wilson_interval(np.array([right / 40]), 40)
             assert (float(low[0]), float(high[0])) == pytest.approx((expected.low, expected.high), abs=1e-6)
 
     def test_class_absent_and_single_image(self) -> None:

@@ -17,6 +17,8 @@ from fieldmark.errors import FieldmarkError
 __all__ = ["evaluate", "predict", "train"]
 
 _SOME_SKIPPED = 1
+_ACCURACY = "Of the names that are given, such as 0.95 (the default): else a coarser name, or none."
+_COVERAGE = "Share of images whose set of possible classes holds the right one; 0.9 if not given."
 
 
 @app.command()
@@ -67,11 +69,14 @@ def evaluate(
     run: Annotated[Path, typer.Argument(help="A run or a bundle.")],
     data: Annotated[Path | None, typer.Argument(help="Other data; the run's own if not given.")] = None,
     split: Annotated[str | None, typer.Option(help="train, val, test or all; test if not given.")] = None,
+    accuracy: Annotated[float | None, typer.Option(help=_ACCURACY)] = None,
+    coverage: Annotated[float | None, typer.Option(help=_COVERAGE)] = None,
 ) -> None:
-    """Score a classifier, each figure with its 95 % interval."""
+    """Score a classifier, each figure with its 95 % interval, and hold its verdicts to what they promise."""
     from fieldmark.commands.evaluate import evaluate as evaluate_run
 
-    print_evaluation(evaluate_run(run, data, split=split, listener=terminal()))
+    result = evaluate_run(run, data, split=split, accuracy=accuracy, coverage=coverage, listener=terminal())
+    print_evaluation(result)
 
 
 @app.command()
@@ -83,13 +88,25 @@ def predict(
     format: Annotated[Format, typer.Option(help="How answers are printed.")] = "table",
     among: Annotated[Path | None, typer.Option(help="Checklist: a file of class names, one a line.")] = None,
     candidates: Annotated[int, typer.Option(min=1, help="How many classes to list for each image.")] = 5,
+    accuracy: Annotated[float | None, typer.Option(help=_ACCURACY)] = None,
+    coverage: Annotated[float | None, typer.Option(help=_COVERAGE)] = None,
+    bursts: Annotated[
+        bool, typer.Option("--bursts", help="The photographs in one folder show one thing: one more answer for each.")
+    ] = False,
 ) -> None:
     """Answer for photographs. Exit status 1 says that some files were skipped."""
+    from fieldmark.bundle import Bundle
     from fieldmark.commands.predict import Skipped, read_checklist
     from fieldmark.commands.predict import predict as predict_paths
 
     names = read_checklist(among) if among else None
-    results = predict_paths(run, _asked_for(paths or []), among=names, candidates=candidates)
+    files, bundle = _asked_for(paths or []), Bundle.load(run)
+    rules = bundle.rules(accuracy, coverage)
+    for line in rules.notes if rules else ("Not calibrated: these are plain softmax probabilities",):
+        typer.echo(f"note: {line}.", err=True)
+    results = predict_paths(
+        bundle, files, among=names, candidates=candidates, accuracy=accuracy, coverage=coverage, bursts=bursts
+    )
     skipped = 0
     for result in printed(results, format):
         if isinstance(result, Skipped):

@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from fieldmark.commands.evaluate import Evaluation
     from fieldmark.commands.listener import Listener
     from fieldmark.commands.predict import Skipped
+    from fieldmark.evaluation.trust import Trust
     from fieldmark.evaluation.verdict import Verdict
 
 __all__ = ["Format", "print_evaluation", "print_validation", "printed"]
@@ -42,6 +45,8 @@ def _csv_printer() -> Callable[[Verdict], None]:
     def show(verdict: Verdict) -> None:
         values = verdict.as_dict()
         values["candidates"] = "; ".join(f"{c.label} {c.probability:.4f}" for c in verdict.candidates)
+        if "possible" in values:
+            values["possible"] = "; ".join(verdict.possible or ())
         if not header:
             header.extend(values)
             writer.writerow(header)
@@ -60,15 +65,36 @@ def _table_printer() -> Callable[[Verdict], None]:
 
     def show(verdict: Verdict) -> None:
         path = verdict.path if len(verdict.path) <= width else "…" + verdict.path[-width + 1 :]
-        line = f"{path:<{width}}  {_percent(verdict.probability):>7}  {verdict.label}"
+        sure, name = _said(verdict)
+        line = f"{path:<{width}}  {sure:>7}  {name}"
         outside = "" if verdict.outside is None else f"  [{_percent(verdict.outside)} outside the checklist]"
-        others = [f"{c.label} {_percent(c.probability)}" for c in verdict.candidates[1:3] if c.probability > 0.01]
+        others = _others(verdict)
         while others and len(line) + len(outside) + len(", ".join(others)) + 4 > console.width:
             others.pop()
         rest = f"  ({', '.join(others)})" if others else ""
         console.print(f"{escape(line)}[dim]{escape(rest)}{escape(outside)}[/dim]", soft_wrap=True)
 
     return show
+
+
+def _said(verdict: Verdict) -> tuple[str, str]:
+    """How sure, and of what."""
+    if verdict.level is None or verdict.name == verdict.label:
+        return _percent(verdict.probability), verdict.label
+    if verdict.certainty is None:
+        return "– %", "none"
+    return _percent(verdict.certainty), f"{verdict.name} [{verdict.level}]"
+
+
+def _others(verdict: Verdict) -> list[str]:
+    """Why there is no name, and what else it may be."""
+    reason = [verdict.reason] if verdict.level == "none" else []
+    rivals = [c for c in verdict.candidates if c.label != verdict.name]
+    if verdict.possible is None:
+        rivals = [c for c in rivals if c.probability > 0.01]
+    else:
+        rivals = [c for c in rivals if c.label in verdict.possible]
+    return reason + [f"{c.label} {_percent(c.probability)}" for c in rivals[:2]]
 
 
 def print_validation(folder: Path, listener: Listener) -> None:
@@ -96,6 +122,33 @@ _TITLES = {
 }
 
 
+def _trust_table(trust: Trust) -> Table:
+    """What the verdicts promise beside what was found."""
+    from rich.table import Table
+
+    table = Table("verdicts", "found", "to compare", title=f"Judged by {trust.num_judged:,} {trust.source} images")
+    before, after = trust.calibration_error
+    mean, most = trust.if_calibrated
+    table.add_row("calibration error, debiased", _percent(after), f"before {_percent(before)}")
+    table.add_row("", "", f"if perfect {_percent(mean)}, at most {_percent(most)}")
+    table.add_row("negative log-likelihood", f"{trust.nll[1]:.3f}", f"before {trust.nll[0]:.3f}")
+    if trust.covered is not None and trust.coverage_interval is not None:
+        low, high = (100 * share for share in trust.coverage_interval)
+        asked = f"{100 * trust.coverage:g} % asked: {low:.1f}–{high:.1f}"
+        table.add_row("coverage of the sets", _percent(trust.covered), asked)
+        table.add_row("mean size of a set", f"{trust.set_size:.2f}", "")
+    asked = f"{100 * trust.accuracy:g} % asked" if trust.promised else f"{100 * trust.accuracy:g} % cannot be promised"
+    if trust.right:
+        value, _, interval = str(trust.right).partition(" (")
+        table.add_row("given answers that are right", value, f"({interval}, {asked}")
+    titles = {"unsure": "not sure enough for a name", "unknown": "not like the known images"}
+    for name, share in trust.shares.items():
+        table.add_row(titles.get(name, f"answered with the {name}"), _percent(share), "")
+    own, softmax = trust.area
+    table.add_row("area under risk–coverage", f"{own:.3f}", f"maximum softmax {softmax:.3f}")
+    return table
+
+
 def print_evaluation(result: Evaluation) -> None:
     from rich.console import Console
     from rich.markup import escape
@@ -109,6 +162,8 @@ def print_evaluation(result: Evaluation) -> None:
         value, _, interval = text.partition(" (")
         table.add_row(_TITLES.get(name, name), value, interval.removesuffix(")"))
     console.print(table)
+    if result.trust:
+        console.print(_trust_table(result.trust))
     if result.confused:
         pairs = Table("most confused", "mistakes")
         for pair in result.confused[:5]:

@@ -21,13 +21,17 @@ from fieldmark.data.read import read
 from fieldmark.data.splits import counted, first_few
 from fieldmark.errors import DataError, ImageError, RunError, StorageError, nearest
 from fieldmark.evaluation.metrics import ConfusedPair, Score, confused_pairs, scores
-from fieldmark.model.inference import infer
+from fieldmark.evaluation.trust import Trust, measure_trust
+from fieldmark.evaluation.unknown import nearness
+from fieldmark.evaluation.verdict import Verdict
+from fieldmark.model.inference import Outputs, infer
 from fieldmark.run import Run, write_table
 from fieldmark.storage import cache_folder, make_folder, read_json, write_json
 
 __all__ = ["Evaluation", "evaluate", "opened_run", "write_evaluation"]
 
 EVERYTHING = "all"
+_COLUMNS = ("path", "label", "predicted", "probability", "correct", "label_probability")
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,8 @@ class Evaluation:
     looks: int | None = None
     """How often this very test part has been scored on this machine, by any model; none for other parts."""
     unreadable: tuple[str, ...] = ()
+    trust: Trust | None = None
+    """How far its verdicts can be trusted; none where it is not calibrated, or has learnt from these images."""
     folder: Path | None = field(default=None, compare=False)
 
     def as_dict(self) -> dict[str, Any]:
@@ -51,6 +57,7 @@ class Evaluation:
             "looks": self.looks,
             "unreadable": list(self.unreadable),
             "confused": [vars(pair) for pair in self.confused],
+            "trust": self.trust.as_dict() if self.trust else None,
         }
 
 
@@ -59,15 +66,19 @@ def evaluate(
     data: Path | str | Catalog | None = None,
     *,
     split: str | None = None,
+    accuracy: float | None = None,
+    coverage: float | None = None,
     listener: Listener | None = None,
 ) -> Evaluation:
     """Score a run on its own data or on other; the test part unless told otherwise.
 
-    Other data that is not split is scored whole, as "all". Raises RunError and DataError.
+    Other data that is not split is scored whole, as "all". A calibrated run is held to an accuracy of given answers and
+    a coverage of sets, 95 % and 90 % unless given. Raises RunError and DataError.
     """
     listener = listener or Listener()
     opened = opened_run(Path(run))
     bundle = Bundle.load(run)
+    rules = bundle.rules(accuracy, coverage)
     with relayed_warnings(listener):
         catalog = _catalog(opened, data, listener)
     part = split or _default_part(catalog)
@@ -77,12 +88,28 @@ def evaluate(
         raise DataError(f"{catalog.name} has no {part} part", f"Choose one with --split: {', '.join(found)}.")
     catalog = _with_classes_of(bundle, catalog, rows)
     with opened.timed("evaluating"):
-        logits, readable, unreadable = _answers(bundle, catalog, rows, listener)
+        outputs, readable, unreadable = _answers(bundle, catalog, rows, listener)
     if len(unreadable):
         names = first_few(unreadable)
         listener.warn(f"{len(unreadable):,} of {len(rows):,} images cannot be read and are left out: {names}")
     looks = _count_look(catalog.digest("test"), listener) if part == "test" else None
-    return write_evaluation(opened, part, catalog, readable, logits, looks=looks, unreadable=unreadable)
+    trust = None
+    if rules and (part == "test" or (catalog.splits == "").all()):  # what it has learnt from would flatter it
+        for note in rules.notes:
+            listener.note(note + ".")
+        near = nearness(outputs.embedding, rules.judge.means)
+        trust = measure_trust(rules, outputs.logits, near, catalog.labels[readable])
+    return write_evaluation(
+        opened,
+        part,
+        catalog,
+        readable,
+        bundle.log_probabilities(outputs.logits),
+        verdicts=bundle.verdicts([catalog.paths[row] for row in readable], outputs, rules) if rules else (),
+        trust=trust,
+        looks=looks,
+        unreadable=unreadable,
+    )
 
 
 def write_evaluation(
@@ -90,12 +117,14 @@ def write_evaluation(
     part: str,
     catalog: Catalog,
     rows: NDArray[np.int64],
-    logits: NDArray[np.float32],
+    logits: NDArray[np.floating],
     *,
+    verdicts: Sequence[Verdict] = (),
+    trust: Trust | None = None,
     looks: int | None = None,
     unreadable: Sequence[str] = (),
 ) -> Evaluation:
-    """Score logits (len(rows), K) and write scores.json and predictions.csv."""
+    """Score logits or log-probabilities (len(rows), K) and write scores.json and predictions.csv."""
     labels = catalog.labels[rows]
     folder = run.evaluation(part)
     result = Evaluation(
@@ -105,14 +134,18 @@ def write_evaluation(
         confused_pairs(logits, labels, catalog.classes),
         looks,
         tuple(unreadable),
+        trust,
         folder,
     )
     write_json(folder / "scores.json", result.as_dict())
     probabilities = softmax(logits.astype(np.float64), axis=1)
     best = probabilities.argmax(1)
+    spoken: list[tuple[str, ...]] = [()] * len(rows)
+    if verdicts:
+        spoken = [(v.name or "", v.level or "", "; ".join(v.possible or ())) for v in verdicts]
     write_table(
         folder / "predictions.csv",
-        ["path", "label", "predicted", "probability", "correct", "label_probability"],
+        [*_COLUMNS, *(("name", "level", "possible") if verdicts else ())],
         (
             (
                 catalog.paths[row],
@@ -121,8 +154,9 @@ def write_evaluation(
                 f"{p[guess]:.6f}",
                 int(label == guess),
                 f"{p[label]:.6f}",
+                *more,
             )
-            for row, label, guess, p in zip(rows, labels, best, probabilities, strict=True)
+            for row, label, guess, p, more in zip(rows, labels, best, probabilities, spoken, strict=True)
         ),
     )
     return result
@@ -175,8 +209,8 @@ def _with_classes_of(bundle: Bundle, catalog: Catalog, rows: NDArray[np.int64]) 
 
 def _answers(
     bundle: Bundle, catalog: Catalog, rows: NDArray[np.int64], listener: Listener
-) -> tuple[NDArray[np.float32], NDArray[np.int64], list[str]]:
-    """Logits of the rows that can be read, those rows, and the paths of the others."""
+) -> tuple[Outputs, NDArray[np.int64], list[str]]:
+    """Answers for the rows that can be read, those rows, and the paths of the others."""
     view, side = bundle.view, short_side(bundle.images)
     readable: list[int] = []
     unreadable: list[str] = []
@@ -196,7 +230,7 @@ def _answers(
     outputs = infer(bundle.method, stacked(views(), 32))
     if not readable:
         raise DataError(f"None of the {len(rows):,} images can be read", f"Check {catalog.file(int(rows[0]))}.")
-    return outputs.logits, np.array(readable), unreadable
+    return outputs, np.array(readable), unreadable
 
 
 def _count_look(digest: str, listener: Listener) -> int | None:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import glob
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 from torch import Tensor
 
 from fieldmark.bundle import Bundle, short_side, stacked
 from fieldmark.data.decode import decode
 from fieldmark.data.folder import is_image_name
 from fieldmark.errors import DataError, ImageError
-from fieldmark.evaluation.verdict import Verdict, verdict
-from fieldmark.model.inference import infer
+from fieldmark.evaluation.verdict import Verdict
+from fieldmark.model.inference import Outputs, infer
 
 __all__ = ["Skipped", "expand", "predict", "read_checklist"]
 
@@ -69,11 +70,20 @@ def predict(
     *,
     among: Sequence[str] | None = None,
     candidates: int = 5,
+    accuracy: float | None = None,
+    coverage: float | None = None,
+    bursts: bool = False,
     tick: Callable[[int], None] = lambda done: None,
 ) -> Iterator[Verdict | Skipped]:
-    """One verdict for each image, in order and as soon as its batch is answered; a bad file is `Skipped`."""
+    """One verdict for each image, in order and as soon as its batch is answered; a bad file is `Skipped`.
+
+    With `bursts`, one more for each folder follows at the end. See `Bundle.predict`.
+    """
     bundle = run if isinstance(run, Bundle) else Bundle.load(run)
     rows = None if among is None else bundle.class_rows(among)
+    rules = bundle.rules(accuracy, coverage)
+    answered: list[str] = []
+    kept: list[Outputs] = []
     done = 0
     files = expand(paths)
     while batch := list(itertools.islice(files, BATCH)):
@@ -85,8 +95,16 @@ def predict(
                 results.append(None)
             except ImageError as error:
                 results.append(Skipped(path, str(error)))
-        logits = iter(infer(bundle.method, stacked(views, BATCH)).logits)
-        for path, skipped in zip(batch, results, strict=True):
-            yield skipped or verdict(path, next(logits), bundle.classes, among=rows, most=candidates)
+        outputs = infer(bundle.method, stacked(views, BATCH))
+        readable = [path for path, skipped in zip(batch, results, strict=True) if not skipped]
+        verdicts = iter(bundle.verdicts(readable, outputs, rules, among=rows, most=candidates))
+        for skipped in results:
+            yield skipped or (replace(next(verdicts), frames=1) if bursts else next(verdicts))
+        if bursts and readable:
+            answered += readable
+            kept.append(outputs)
         done += len(batch)
         tick(done)
+    if kept:
+        together = Outputs(*(np.concatenate(arrays) for arrays in zip(*kept, strict=True)))
+        yield from bundle.pooled_verdicts(answered, together, rules, among=rows, most=candidates)

@@ -4,28 +4,27 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fieldmark.augment.mixing import KINDS
 from fieldmark.bundle import Bundle
+from fieldmark.commands.calibrate import cross_fit, fit_judge, hold_out, means_of
 from fieldmark.commands.evaluate import write_evaluation
 from fieldmark.commands.fit import Fit
 from fieldmark.commands.listener import Listener
 from fieldmark.commands.prepare import prepare
 from fieldmark.data.catalog import Catalog
-from fieldmark.data.splits import first_few, folds
+from fieldmark.data.splits import first_few
 from fieldmark.errors import RecipeError, RunError, nearest
+from fieldmark.evaluation.judge import Judge
 from fieldmark.losses.loss import LOSSES
 from fieldmark.model.backbone import check_backbone
 from fieldmark.model.head import CLASSIFIERS
-from fieldmark.model.inference import Outputs
 from fieldmark.model.method import METHODS, Method
 from fieldmark.model.neck import NECKS, NO_NECK
 from fieldmark.recipe import Choice, Recipe, load_recipe
@@ -123,16 +122,24 @@ def _learn(run: Run, data: Path | str | Catalog, listener: Listener) -> None:
     run.write_data(source, prepared.catalog)
     fit = Fit(run, resolved, run.machine(), prepared, listener)
     rows, validation = prepared.catalog.rows("train"), prepared.catalog.rows("val")
+    held, part = None, "val"
     with run.timed("training"):
         if resolved.protocol == "crossfit":
-            rows, validation = np.sort(np.concatenate([rows, validation])), validation[:0]
-            _cross_fit(fit, rows)
+            rows, validation, part = np.sort(np.concatenate([rows, validation])), validation[:0], "crossfit"
+            held = cross_fit(fit, rows)
         method = fit.train(rows, validation)
-    if len(validation):
+    judge = None
+    if held or len(validation):
         with run.timed("evaluating"):
-            write_evaluation(run, "val", prepared.catalog, validation, fit.outputs(method, validation).logits)
+            means = means_of(fit, method, rows)
+            held = held or hold_out(fit, method, means, validation)
+            judge = fit_judge(fit, held, means)
+            answers = judge.scaling(held.logits) if judge else held.logits
+            write_evaluation(run, part, prepared.catalog, rows if part == "crossfit" else validation, answers)
+    else:
+        listener.note("Not calibrated: no image was held out, so verdicts are plain softmax")
     # last, since a bundle is what makes a run finished
-    _bundle(fit, method, len(rows)).save(run.bundle)
+    _bundle(fit, method, judge, len(rows)).save(run.bundle)
     listener.note(f"Saved {run.bundle}")
 
 
@@ -156,24 +163,7 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _cross_fit(fit: Fit, rows: NDArray[np.int64]) -> None:
-    """Answer every training row by a model that has not seen it (out-of-fold predictions)."""
-    prepared, recipe = fit.data, fit.recipe
-    catalog = prepared.catalog
-    pooled = replace(catalog, splits=np.where(catalog.splits == "val", "train", catalog.splits))
-    fold_of = folds(pooled, k=recipe.folds, clusters=prepared.clusters, seed=recipe.seed)
-    logits = np.zeros((len(rows), len(catalog.classes)), np.float32)
-    for fold in range(recipe.folds):
-        held = fold_of[rows] == fold
-        logits[held] = _fold_outputs(replace(fit, name=f"fold {fold}"), rows[~held], rows[held]).logits
-    write_evaluation(fit.run, "crossfit", catalog, rows, logits)
-
-
-def _fold_outputs(fit: Fit, rows: NDArray[np.int64], held: NDArray[np.int64]) -> Outputs:
-    return fit.outputs(fit.train(rows, held[:0]), held)
-
-
-def _bundle(fit: Fit, method: Method, num_images: int) -> Bundle:
+def _bundle(fit: Fit, method: Method, judge: Judge | None, num_images: int) -> Bundle:
     recipe, catalog = fit.recipe, fit.data.catalog
     return Bundle(
         method,
@@ -189,6 +179,7 @@ def _bundle(fit: Fit, method: Method, num_images: int) -> Bundle:
             "seed": recipe.seed,
             "weights": recipe.backbone.weights,
             "license": method.backbone.license,
-            "calibrated": False,
+            "calibrated": judge is not None,
         },
+        judge,
     )

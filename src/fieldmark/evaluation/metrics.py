@@ -15,7 +15,16 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ConfusedPair", "Score", "confused_pairs", "scores", "wilson"]
+__all__ = [
+    "NUM_BINS",
+    "ConfusedPair",
+    "Score",
+    "confused_pairs",
+    "equal_mass_bins",
+    "scores",
+    "wilson",
+    "wilson_interval",
+]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -74,7 +83,7 @@ def scores(
     resampled = np.array([_measure(images, weights.astype(np.float64)) for weights in drawn])  # (R, 5)
     resampled[:, 4] -= resampled[:, 4].mean() - value[4]
     low, high = np.quantile(resampled.clip(0), [0.025, 0.975], axis=0)
-    wilson_low, wilson_high = _wilson(value[:3], count)
+    wilson_low, wilson_high = wilson_interval(value[:3], count)
     low[:3], high[:3] = np.minimum(low[:3], wilson_low), np.maximum(high[:3], wilson_high)
     low, high = np.minimum(low, value), np.maximum(high, value)
     return {
@@ -110,7 +119,7 @@ def _per_image(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> _Pe
         top5=(rank < 5).astype(np.float64),
         nll=np.log(total) + (top - own)[:, 0],
         overconfidence=confidence - right,
-        bin=_equal_mass_bins(confidence),
+        bin=equal_mass_bins(confidence),
     )
 
 
@@ -123,7 +132,7 @@ def _check(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> None:
     assert labels.max() < logits.shape[1]
 
 
-def _equal_mass_bins(confidence: Floats) -> Ints:
+def equal_mass_bins(confidence: Floats) -> Ints:
     """(N,) bins of equally many images by rising confidence; equal ones go to the bin of the first of them."""
     confidence = confidence.round(12)  # equal ones differ in the last digit where classes are summed in another order
     first = np.searchsorted(np.sort(confidence), confidence, side="left")
@@ -148,7 +157,7 @@ def _measure(images: _PerImage, weights: Floats) -> Floats:
     )
 
 
-def _wilson(share: Floats, count: int) -> tuple[Floats, Floats]:
+def wilson_interval(share: Floats, count: int) -> tuple[Floats, Floats]:
     """Wilson's score interval of a share of `count` images."""
     spread = _Z * np.sqrt(share * (1 - share) / count + (_Z / (2 * count)) ** 2)
     middle = share + _Z**2 / (2 * count)
@@ -160,7 +169,7 @@ def wilson(right: int, total: int) -> Score:
     """The share of `total` images that are right, with Wilson's score interval."""
     assert 0 <= right <= total
     assert total
-    low, high = _wilson(np.array([right / total]), total)
+    low, high = wilson_interval(np.array([right / total]), total)
     return Score(right / total, float(low[0]), float(high[0]))
 
 

@@ -1,0 +1,67 @@
+"""What a training holds out, and the judge that comes of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fieldmark.commands.fit import Fit
+from fieldmark.data.splits import folds
+from fieldmark.evaluation.backoff import Taxonomy
+from fieldmark.evaluation.judge import Held, Judge, Source
+from fieldmark.evaluation.unknown import class_means, nearness
+from fieldmark.model.method import Method
+
+__all__ = ["cross_fit", "fit_judge", "hold_out", "means_of"]
+
+Ints = NDArray[np.int64]
+
+
+def cross_fit(fit: Fit, rows: Ints) -> Held:
+    """Answer every training row by a model that has not seen it (out-of-fold predictions).
+
+    Each fold's model has an embedding space of its own, in which the class means of another model mean nothing. So
+    nearness is measured within the fold, to the means of the images that this fold's model learnt from, and no
+    embedding leaves it.
+    """
+    catalog = fit.data.catalog
+    pooled = replace(catalog, splits=np.where(catalog.splits == "val", "train", catalog.splits))
+    fold_of = folds(pooled, k=fit.recipe.folds, clusters=fit.data.clusters, seed=fit.recipe.seed)[rows]
+    logits, near = np.zeros((len(rows), len(catalog.classes)), np.float32), np.zeros(len(rows))
+    for fold in range(fit.recipe.folds):
+        held = fold_of == fold
+        logits[held], near[held], *_ = _fold(replace(fit, name=f"fold {fold}"), rows[~held], rows[held])
+    return Held(logits, near, catalog.labels[rows], fit.data.units[rows])
+
+
+def _fold(fit: Fit, learnt: Ints, held: Ints) -> Held:
+    method = fit.train(learnt, held[:0])
+    return hold_out(fit, method, means_of(fit, method, learnt), held)
+
+
+def hold_out(fit: Fit, method: Method, means: NDArray[np.float64], rows: Ints) -> Held:
+    """The method's answers for rows that it has not learnt from; `means` (K, D) are its own."""
+    outputs, catalog = fit.outputs(method, rows), fit.data.catalog
+    return Held(outputs.logits, nearness(outputs.embedding, means), catalog.labels[rows], fit.data.units[rows])
+
+
+def means_of(fit: Fit, method: Method, rows: Ints) -> NDArray[np.float64]:
+    """(K, D) class means, in the method's space, of the rows that it learnt from."""
+    catalog = fit.data.catalog
+    return class_means(fit.outputs(method, rows).embedding, catalog.labels[rows], len(catalog.classes))
+
+
+def fit_judge(fit: Fit, held: Held, means: NDArray[np.float64]) -> Judge | None:
+    """The judge that the protocol allows for; `means` are those of the model that is shipped."""
+    recipe, catalog = fit.recipe, fit.data.catalog
+    if recipe.protocol == "refit":
+        fit.listener.note("Not calibrated: the protocol refit is for comparing figures, so verdicts are plain softmax")
+        return None
+    source: Source = "validation" if recipe.protocol == "holdout" else "out-of-fold"
+    levels = Taxonomy.of(catalog.classes, catalog.taxonomy)
+    made = Judge.fit(held, means, levels, source=source, seed=recipe.seed)
+    images = f"{len(held.labels):,} {source} image{'' if len(held.labels) == 1 else 's'}"
+    fit.listener.note(f"Calibrated on {images}: {made.scaling.kind} {made.scaling.temperature:.2f}")
+    return made

@@ -1,0 +1,217 @@
+"""Backing off: the deepest name that meets the accuracy that was asked for, or none.
+
+The rule: name the class if its calibrated probability reaches a threshold; else the likeliest genus (whose probability
+is the sum of its classes'), and so on upwards; else abstain. An answer is right when it is true at its level.
+
+The threshold comes from a fixed-sequence test, as in Angelopoulos, Bates, Candès, Jordan & Lei, "Learn then test"
+(2021): thresholds on a grid that was fixed beforehand are tried from high to low, each by an exact binomial test
+(Clopper & Pearson 1934) of "the answers given are right less often than asked", and the last before the first failure
+is taken. So with 95 % confidence the promise holds, however many thresholds were tried. The sequence begins at the
+accuracy itself: of calibrated answers that all reach it, that share at least should be right. Risk and coverage:
+El-Yaniv & Wiener, "On the foundations of noise-free selective classification" (2010); the area under their curve
+after Geifman, Uziel & El-Yaniv (2019).
+
+Shapes: N images, K classes, G names of a level, L levels from the class upwards.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import beta, binom
+
+__all__ = [
+    "NONE",
+    "Promise",
+    "Taxonomy",
+    "area_gain",
+    "area_under_risk_coverage",
+    "promise",
+    "risk_coverage",
+]
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+DOUBT = 0.05
+"""Probability that the promise fails."""
+STEP = 0.005
+"""Of the grid of thresholds."""
+NONE = -1
+"""The level of no answer."""
+_MOST_IMAGES = 10_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class Taxonomy:
+    """The levels of answers, from the class upwards."""
+
+    levels: tuple[str, ...]
+    """(L) the first is the class itself."""
+    names: tuple[tuple[str, ...], ...]
+    """(L) the names of each level."""
+    parents: tuple[Ints, ...]
+    """(L) for each level the name of each class there: (K,) indices into `names`."""
+
+    @classmethod
+    def of(cls, classes: Sequence[str], above: Mapping[str, Sequence[str]]) -> Taxonomy:
+        """From the class names and, per level above them, the name of each class (finest level first)."""
+        levels, names, parents = (
+            ["species" if "genus" in above else "class"],
+            [tuple(classes)],
+            [np.arange(len(classes))],
+        )
+        for level, of_class in above.items():
+            found = tuple(dict.fromkeys(of_class))
+            index = {name: i for i, name in enumerate(found)}
+            levels.append(level)
+            names.append(found)
+            parents.append(np.array([index[name] for name in of_class]))
+        return cls(tuple(levels), tuple(names), tuple(parents))
+
+    def best(self, probabilities: Floats) -> tuple[Ints, Floats]:
+        """The likeliest name of each level and its probability, (N, L) each, for probabilities (N, K)."""
+        answers, confidences = [], []
+        for names, parent in zip(self.names, self.parents, strict=True):
+            member = (parent[:, None] == np.arange(len(names))).astype(np.float64)  # (K, G)
+            summed = probabilities @ member
+            answers.append(summed.argmax(axis=1))
+            confidences.append(summed.max(axis=1))
+        return np.stack(answers, axis=1), np.stack(confidences, axis=1).clip(0, 1)
+
+    def right(self, answers: Ints, labels: Ints) -> Bools:
+        """(N, L) whether the answer of each level is true, for classes (N,)."""
+        return answers == np.stack([parent[labels] for parent in self.parents], axis=1)
+
+
+@dataclass(frozen=True)
+class Promise:
+    """What can be promised of the answers that are given."""
+
+    accuracy: float
+    """What was asked for."""
+    threshold: float | None
+    """Probability that an answer must reach; none where nothing can be promised."""
+    num_images: int
+    """That the promise was tested on."""
+    num_answered: int
+    """Of these, at that threshold; where there is none, at the one where the test began."""
+    num_right: int
+    needed: int | None = None
+    """Images that it would take, going by the share of right answers seen; none where more would not help."""
+
+    @property
+    def lower_bound(self) -> float:
+        """The accuracy of given answers is higher than this with 95 % confidence (Clopper & Pearson)."""
+        wrong = self.num_answered - self.num_right
+        return float(beta.ppf(DOUBT, self.num_right, wrong + 1)) if self.num_right else 0.0
+
+    def levels(self, confidences: Floats) -> Ints:
+        """(N,) the deepest level whose confidence (N, L) reaches the threshold, NONE where none does."""
+        reached = confidences >= (math.inf if self.threshold is None else self.threshold)
+        return np.where(reached.any(axis=1), reached.argmax(axis=1), NONE)
+
+    @property
+    def problem(self) -> str:
+        """Why nothing can be promised, in words; "" where something is."""
+        if self.threshold is not None:
+            return ""
+        asked = f"{100 * self.accuracy:g} % right answers cannot be promised"
+        if self.needed is None:
+            share = 100 * self.num_right / self.num_answered
+            return f"{asked}: of the {self.num_answered:,} surest answers in validation {share:.1f} % are right"
+        return f"{asked} from {self.num_images:,} independent validation images; it would take about {self.needed:,}"
+
+
+def promise(confidences: Floats, right: Bools, accuracy: float) -> Promise:
+    """Find the threshold from validation images: confidences and right answers of each level, (N, L) each.
+
+    Images must be independent of each other (one of each burst).
+    """
+    assert 0 < accuracy < 1
+    found: Promise | None = None
+    threshold = accuracy
+    while threshold >= 0:
+        tried = _tried(confidences, right, accuracy, threshold)
+        if not _holds(tried.num_answered, tried.num_right, accuracy):
+            return found or _unkept(tried)
+        found = tried
+        threshold = round(threshold - STEP, 9)
+    assert found
+    return found
+
+
+def _tried(confidences: Floats, right: Bools, accuracy: float, threshold: float) -> Promise:
+    rule = Promise(accuracy, threshold, len(right), 0, 0)
+    level = rule.levels(confidences)
+    answered = level != NONE
+    correct = right[np.flatnonzero(answered), level[answered]]
+    return Promise(accuracy, threshold, len(right), int(answered.sum()), int(correct.sum()))
+
+
+def _holds(answered: int, right: int, accuracy: float) -> bool:
+    """Whether answers that are right less often than `accuracy` would hardly have been right so often."""
+    return answered > 0 and bool(binom.sf(right - 1, answered, accuracy) <= DOUBT)
+
+
+def _unkept(tried: Promise) -> Promise:
+    """A promise that cannot be given, with the number of images that it would take."""
+    answered, right, total = tried.num_answered, tried.num_right, tried.num_images
+    share = right / answered if answered else 1.0
+    needed = None
+    if share > tried.accuracy:
+        enough = _answers_needed(share, tried.accuracy)
+        needed = math.ceil(enough * (total / answered if answered else 1))
+    return Promise(tried.accuracy, None, total, answered, right, needed)
+
+
+def _answers_needed(share: float, accuracy: float) -> int:
+    """The least number of answers of which `share` are right that passes the test."""
+    low, high = 1, 1
+    while high < _MOST_IMAGES and not _holds(high, math.floor(share * high), accuracy):
+        low, high = high, 2 * high
+    while high - low > 1:  # all but monotone: rounding down moves it by a few images
+        middle = (low + high) // 2
+        if _holds(middle, math.floor(share * middle), accuracy):
+            high = middle
+        else:
+            low = middle
+    return high
+
+
+def risk_coverage(confidence: Floats, right: Bools) -> Floats:
+    """(N,) the share of wrong answers among the 1, 2, …, N surest ones; confidence and right are (N,).
+
+    Equally sure answers count as their mean, in whatever order they stand.
+    """
+    order = np.argsort(-confidence, kind="stable")
+    _, group = np.unique(-confidence, return_inverse=True)
+    wrong_share = np.bincount(group, ~right) / np.bincount(group)
+    risk: Floats = np.cumsum(wrong_share[group[order]]) / np.arange(1, len(right) + 1)
+    return risk
+
+
+def area_under_risk_coverage(confidence: Floats, right: Bools) -> float:
+    """Mean risk over all coverages; lower is better."""
+    return float(risk_coverage(confidence, right).mean())
+
+
+def area_gain(
+    confidence: Floats, right: Bools, other: Floats, other_right: Bools, *, replicates: int = 1000, seed: int = 0
+) -> tuple[float, float, float]:
+    """By how much the area of `other` is larger, with its 95 % interval over bootstrap replicates of the images."""
+
+    def gain(rows: Ints) -> float:
+        own = area_under_risk_coverage(confidence[rows], right[rows])
+        return area_under_risk_coverage(other[rows], other_right[rows]) - own
+
+    rng = np.random.default_rng(seed)
+    count = len(right)
+    drawn = [gain(rng.integers(count, size=count)) for _ in range(replicates)]
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return gain(np.arange(count)), float(low), float(high)

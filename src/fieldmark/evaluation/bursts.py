@@ -1,0 +1,60 @@
+"""Bursts: photographs of one thing give one answer.
+
+Frames of one event are no independent witnesses: they share the animal, the light and the mistake. Multiplying their
+probabilities counts one look many times; averaging them counts many looks once. The pooled evidence of n frames is
+n^power times the mean of their log-probabilities, with power 0 for the one and 1 for the other, fitted by likelihood on
+groups of validation images (a geometric opinion pool with one weight; Genest & Zidek, "Combining probability
+distributions", 1986).
+
+Shapes: N images, K classes, U groups.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
+
+from fieldmark.evaluation.calibration import nll
+
+__all__ = ["fit_power", "pool"]
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+DEPENDENT = 0.0
+"""The power where no group says otherwise: frames that all repeat one look."""
+ENOUGH = 20
+"""Groups of two or more frames that a fit takes."""
+
+
+def pool(log_probabilities: Floats, groups: Ints, power: float) -> Floats:
+    """(U, K) log-probabilities of each group 0 … U - 1, from those of its frames (N, K) and their groups (N,)."""
+    count = np.bincount(groups)
+    # −inf times zero is no number, and a class that one frame all but excludes must stay comparable
+    frames = np.maximum(log_probabilities, -1e4)
+    summed = np.stack([np.bincount(groups, column) for column in frames.T], axis=1)
+    mean = summed / count[:, None]
+    return log_softmax(mean * count[:, None].astype(np.float64) ** power, axis=1)
+
+
+def fit_power(log_probabilities: Floats, labels: Ints, groups: Ints) -> float:
+    """The power in [0, 1] that makes the labels (N,) of groups likeliest; 0 where too few groups have two frames.
+
+    Groups whose frames have different labels are left out: they are no photographs of one thing.
+    """
+    low = np.full(groups.max() + 1, labels.max())
+    high = np.zeros_like(low)
+    np.minimum.at(low, groups, labels)
+    np.maximum.at(high, groups, labels)
+    used = (low == high) & (np.bincount(groups) > 1)
+    if used.sum() < ENOUGH:
+        return DEPENDENT
+    rows = used[groups]
+    number = np.cumsum(used) - 1
+    frames, of_group, truth = log_probabilities[rows], number[groups[rows]], low[used]
+    found = minimize_scalar(
+        lambda power: float(nll(pool(frames, of_group, power), truth).mean()), bounds=(0, 1), method="bounded"
+    )
+    return float(found.x)

@@ -1,0 +1,127 @@
+"""Candidates that cannot be ruled out: sets of classes that hold the right one as often as was asked for.
+
+APS: Romano, Sesia & Candès, "Classification with valid and adaptive coverage" (2020). RAPS: Angelopoulos, Bates, Malik
+& Jordan, "Uncertainty sets for image classifiers using conformal prediction" (2021). A class stands in the set unless
+the likelier ones together are probable enough; RAPS makes classes far down the order dearer. One deviation: nothing
+is randomised (u = 0), so the same picture has the same set and no set is empty. The price is that where the first class
+alone is right more often than was asked for, the sets are that class, and right more often than was asked for.
+
+Class-conditional (Vovk 2012): a class with enough calibration images has its own threshold, so that it is covered
+whatever the others are; all other classes share one.
+
+The promise needs calibration images that are like new ones and independent of each other. It is of the average over
+calibration and new images; `coverage_interval` says how far the coverage of one calibration may be from it.
+
+Shapes: N images, K classes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import betabinom
+
+__all__ = ["ENOUGH", "Penalty", "coverage_interval", "images_needed", "score", "sets", "standing", "thresholds"]
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+ENOUGH = 100
+"""Calibration images of a class that has a threshold of its own: at 90 %, its coverage is then within six points."""
+
+
+@dataclass(frozen=True)
+class Penalty:
+    """What RAPS adds to the score of a class: `weight` for each place beyond the first `free` ones; APS: nothing."""
+
+    weight: float = 0.0
+    free: int = 1
+
+
+def standing(probabilities: Floats, labels: Ints) -> tuple[Floats, Ints]:
+    """Of the class labels (N,): the probability of all likelier classes together, and how many these are; (N,) each.
+
+    probabilities (N, K). Of equally likely classes the lower one counts as likelier, as argmax has it.
+    """
+    above, rank = _standings(probabilities)
+    rows = np.arange(len(labels))
+    return above[rows, labels], rank[rows, labels]
+
+
+def score(above: Floats, rank: Ints, penalty: Penalty) -> Floats:
+    """How strange the class would be: `above`, and what RAPS adds for its rank (0 is the likeliest)."""
+    return above + penalty.weight * np.maximum(0, rank + 1 - penalty.free)
+
+
+def thresholds(scores: Floats, labels: Ints, num_classes: int, coverage: float) -> Floats:
+    """(K,) the largest score at which a class is kept, from the scores (N,) of the right classes (N,).
+
+    Infinite where there are too few images for the coverage; see `images_needed`.
+    """
+    assert 0 < coverage < 1
+    own = np.bincount(labels, minlength=num_classes) >= ENOUGH
+    limits = np.full(num_classes, _quantile(scores[~own[labels]], coverage))
+    for label in np.flatnonzero(own):
+        limits[label] = _quantile(scores[labels == label], coverage)
+    return limits
+
+
+def sets(probabilities: Floats, limits: Floats, penalty: Penalty) -> NDArray[np.bool_]:
+    """(N, K) whether a class cannot be ruled out; probabilities (N, K), limits (K,)."""
+    inside = score(*_standings(probabilities), penalty) <= limits
+    inside[np.arange(len(inside)), probabilities.argmax(axis=1)] = True  # "none" is no set of candidates
+    return inside
+
+
+def images_needed(coverage: float) -> int:
+    """Calibration images without which only the set of all classes keeps the promise."""
+    return math.ceil(round(coverage / (1 - coverage), 9))
+
+
+def coverage_interval(
+    calibration: Sequence[int], tested: Sequence[int], coverage: float, *, level: float = 0.95
+) -> tuple[float, float]:
+    """Between which shares the coverage of the tested images lies with probability `level`, for one calibration.
+
+    One pair of numbers for each threshold. The number covered is beta-binomial (Vovk 2012; Angelopoulos & Bates
+    2021), and where several thresholds are at work a sum of such. It holds for scores without ties; with ties the
+    coverage can only be higher.
+    """
+    distribution = np.ones(1)
+    for num_calibration, num_tested in zip(calibration, tested, strict=True):
+        kept = _kept(num_calibration, coverage)
+        counts = np.arange(num_tested + 1)
+        if kept > num_calibration:
+            own = (counts == num_tested).astype(np.float64)
+        else:
+            own = betabinom.pmf(counts, num_tested, kept, num_calibration + 1 - kept)
+        distribution = np.convolve(distribution, own)
+    cumulative, total = np.cumsum(distribution), sum(tested)
+    assert total, "no tested images"
+    low = int(np.searchsorted(cumulative, (1 - level) / 2))
+    high = int(np.searchsorted(cumulative, (1 + level) / 2))
+    return low / total, min(high, total) / total
+
+
+def _kept(num_images: int, coverage: float) -> int:
+    """Of the sorted scores, the place of the threshold, counted from 1."""
+    return math.ceil(round((num_images + 1) * coverage, 9))
+
+
+def _quantile(scores: Floats, coverage: float) -> float:
+    place = _kept(len(scores), coverage)
+    return float(np.partition(scores, place - 1)[place - 1]) if place <= len(scores) else math.inf
+
+
+def _standings(probabilities: Floats) -> tuple[Floats, Ints]:
+    """(N, K) each: the probability of all likelier classes, and their number."""
+    order = np.argsort(-probabilities, axis=1, kind="stable")
+    ordered = np.take_along_axis(probabilities, order, axis=1)
+    above, rank = np.empty_like(ordered), np.empty_like(order)
+    np.put_along_axis(above, order, np.cumsum(ordered, axis=1) - ordered, axis=1)
+    np.put_along_axis(rank, order, np.broadcast_to(np.arange(order.shape[1]), order.shape), axis=1)
+    return above, rank

@@ -1,0 +1,173 @@
+"""`Judge`: what a bundle knows of its own answers, from images that were not learnt from.
+
+The promises (accuracy of given answers, coverage of sets) are made from images that are independent of each other: of
+photographs that belong together, one bears witness. What is fitted (temperature, bursts) uses all.
+
+Shapes: N images, K classes, D embedding, L levels from the class upwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fieldmark.evaluation.backoff import Taxonomy
+from fieldmark.evaluation.bursts import fit_power
+from fieldmark.evaluation.calibration import Scaling, choose_scaling
+from fieldmark.evaluation.conformal import Penalty, score, sets, standing, thresholds
+from fieldmark.evaluation.unknown import Familiarity, fit_familiarity
+
+__all__ = ["COVERAGE", "Held", "Judge", "Source"]
+
+Source = Literal["validation", "out-of-fold"]
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+COVERAGE = 0.9
+"""Of prediction sets, unless the user asks for another."""
+_FOR_TUNING = 0.2
+_ENOUGH_TO_TUNE = 500
+_PENALTIES = (Penalty(), *(Penalty(weight, free) for weight in (0.01, 0.05, 0.1, 0.2) for free in (1, 2, 3, 5)))
+
+
+class Held(NamedTuple):
+    """Answers for images that were not learnt from."""
+
+    logits: NDArray[np.float32]
+    """(N, K)."""
+    nearness: Floats
+    """(N,) to the nearest class mean, in the space of the model that gave the answer."""
+    labels: Ints
+    """(N,)."""
+    units: Ints
+    """(N,) what belongs together (a burst, near-duplicates) shares a number."""
+
+
+@dataclass(frozen=True, eq=False)
+class Judge:
+    """What a bundle knows of its own answers."""
+
+    source: Source
+    """Where the images come from: of a validation part, or of the folds of a cross-fit, whose models are not the one
+    that is shipped. Coverage from these is reported and never called guaranteed."""
+    num_images: int
+    scaling: Scaling
+    penalty: Penalty
+    power: float
+    """Of pooled frames; see `fieldmark.evaluation.bursts`."""
+    familiarity: Familiarity
+    means: Floats
+    """(K, D) class means of the model that is shipped, of unit length."""
+    labels: Ints
+    """(M,) of the independent images that set the sets' thresholds,"""
+    above: Floats
+    """the probability of the classes likelier than the right one,"""
+    rank: Ints
+    """and their number."""
+    confidences: Floats
+    """(N', L) of the best name of each level, for all independent images; 0 for one that does not pass as known."""
+    right: NDArray[np.bool_]
+    """(N', L) whether that name is true."""
+
+    @classmethod
+    def fit(cls, held: Held, means: Floats, taxonomy: Taxonomy, *, source: Source, seed: int = 0) -> Judge:
+        """Learn from held-out answers; `means` are those of the model that is shipped."""
+        scaling = choose_scaling(held.logits, held.labels, seed=seed)
+        log_probabilities = scaling(held.logits)
+        probabilities = np.exp(log_probabilities)
+        confidence = probabilities.max(axis=1)
+        familiarity = fit_familiarity(confidence, held.nearness)
+        groups = np.unique(held.units, return_inverse=True)[1]
+        alone = _one_of_each(groups, seed)
+        answers, confidences = taxonomy.best(probabilities)
+        confidences[~familiarity.accepts(familiarity.score(confidence, held.nearness))] = 0
+        penalty, witnesses = _penalty(probabilities, held.labels, alone)
+        above, rank = standing(probabilities[witnesses], held.labels[witnesses])
+        return cls(
+            source=source,
+            num_images=len(held.labels),
+            scaling=scaling,
+            penalty=penalty,
+            power=fit_power(log_probabilities, held.labels, groups),
+            familiarity=familiarity,
+            means=means,
+            labels=held.labels[witnesses],
+            above=above,
+            rank=rank,
+            confidences=confidences[alone],
+            right=taxonomy.right(answers, held.labels)[alone],
+        )
+
+    # ---- on disk
+
+    def values(self) -> dict[str, Any]:
+        """The small part, as it stands in model.json."""
+        return {
+            "source": self.source,
+            "images": self.num_images,
+            "independent_images": len(self.right),
+            "scaling": self.scaling.kind,
+            "temperature": round(self.scaling.temperature, 4),
+            "penalty": vars(self.penalty),
+            "power": round(self.power, 4),
+        }
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """The large part, by name."""
+        return {
+            "scale": self.scaling.scale,
+            "bias": self.scaling.bias,
+            "centre": self.familiarity.centre,
+            "spread": self.familiarity.spread,
+            "known": self.familiarity.known,
+            "means": self.means.astype(np.float32),
+            "labels": self.labels,
+            "above": self.above,
+            "rank": self.rank,
+            "confidences": self.confidences,
+            "right": self.right,
+        }
+
+    @classmethod
+    def restored(cls, values: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Judge:
+        """From what `values` and `arrays` gave. Raises KeyError, TypeError or ValueError where they are damaged."""
+        return cls(
+            source=values["source"],
+            num_images=int(values["images"]),
+            scaling=Scaling(values["scaling"], arrays["scale"], arrays["bias"]),
+            penalty=Penalty(**values["penalty"]),
+            power=float(values["power"]),
+            familiarity=Familiarity(arrays["centre"], arrays["spread"], arrays["known"]),
+            means=arrays["means"].astype(np.float64),
+            **{name: arrays[name] for name in ("labels", "above", "rank", "confidences", "right")},
+        )
+
+
+def _one_of_each(groups: Ints, seed: int) -> Ints:
+    """One row of each group (N,), drawn at random, in ascending order."""
+    order = np.random.default_rng(seed).permutation(len(groups))
+    _, first = np.unique(groups[order], return_index=True)
+    return np.sort(order[first])
+
+
+def _penalty(probabilities: Floats, labels: Ints, rows: Ints) -> tuple[Penalty, Ints]:
+    """The penalty with the smallest sets, and the rows left for calibration, which had no part in the choice.
+
+    Of a fifth of the rows, where there are enough; else APS and all rows.
+    """
+    if len(rows) < _ENOUGH_TO_TUNE:
+        return Penalty(), rows
+    tuning, rest = rows[:: round(1 / _FOR_TUNING)], np.delete(rows, slice(None, None, round(1 / _FOR_TUNING)))
+    own, truth = probabilities[tuning], labels[tuning]
+    above, rank = standing(own, truth)
+
+    def size(penalty: Penalty) -> float:
+        limits = thresholds(score(above, rank, penalty), truth, own.shape[1], COVERAGE)
+        return float(sets(own, limits, penalty).sum(axis=1).mean())
+
+    return min(_PENALTIES, key=size), rest

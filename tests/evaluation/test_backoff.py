@@ -1,0 +1,152 @@
+"""Names that can be vouched for: sums over the taxonomy, exact bounds, and the promise over many samples."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy.stats import binomtest
+
+from fieldmark.evaluation.backoff import (
+    NONE,
+    Promise,
+    Taxonomy,
+    area_gain,
+    area_under_risk_coverage,
+    promise,
+    risk_coverage,
+)
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+BIRDS = ("Herring Gull", "Common Gull", "Arctic Tern", "Little Tern", "Rook")
+ABOVE = {"genus": ("Larus", "Larus", "Sterna", "Sternula", "Corvus"), "family": ("Laridae",) * 4 + ("Corvidae",)}
+
+
+def test_levels_by_example() -> None:
+    tree = Taxonomy.of(BIRDS, ABOVE)
+    assert tree.levels == ("species", "genus", "family")
+    answers, confidences = tree.best(np.array([[0.3, 0.3, 0.2, 0.15, 0.05], [0.1, 0.1, 0.1, 0.3, 0.4]]))
+    names = [[tree.names[level][k] for level, k in enumerate(row)] for row in answers]
+    assert names == [["Herring Gull", "Larus", "Laridae"], ["Rook", "Corvus", "Laridae"]]
+    assert confidences == pytest.approx(np.array([[0.3, 0.6, 0.95], [0.4, 0.4, 0.6]]))
+    assert tree.right(answers, np.array([1, 4])).tolist() == [[False, True, True], [True, True, False]]
+    assert Taxonomy.of(("a", "b"), {}).levels == ("class",)
+
+
+@given(st.lists(st.lists(st.floats(0.001, 1), min_size=5, max_size=5), min_size=1, max_size=4))
+def test_parents_are_the_sums_of_their_children(rows: list[list[float]]) -> None:
+    probabilities = np.array(rows) / np.sum(rows, axis=1, keepdims=True)
+    tree = Taxonomy.of(BIRDS, ABOVE)
+    answers, confidences = tree.best(probabilities)
+    for row, p in enumerate(probabilities):
+        for level, of_class in enumerate((BIRDS, *ABOVE.values())):
+            sums: dict[str, float] = {}
+            for name, share in zip(of_class, p, strict=True):
+                sums[name] = sums.get(name, 0) + share
+            assert confidences[row, level] == pytest.approx(max(sums.values()))
+            assert sums[tree.names[level][answers[row, level]]] == pytest.approx(max(sums.values()))
+    assert (np.diff(confidences, axis=1) >= -1e-12).all()
+
+
+def sample(count: int, seed: int, power: float = 0.35) -> tuple[Floats, Bools]:
+    """Calibrated confidences of two levels and whether the answers are right."""
+    rng = np.random.default_rng(seed)
+    fine = rng.random(count) ** power
+    coarse = fine + (1 - fine) * rng.random(count)
+    draw = rng.random(count)
+    return np.stack([fine, coarse], axis=1), np.stack([draw < fine, draw < coarse], axis=1)
+
+
+@pytest.mark.parametrize("accuracy", [0.9, 0.95])
+def test_the_promise_is_kept_in_nineteen_of_twenty_samples(accuracy: float) -> None:
+    """On 50,000 further images, for each of 200 validation samples."""
+    confidences, right = sample(50_000, seed=99)
+    kept = given_names = 0
+    for seed in range(200):
+        found = promise(*sample(800, seed), accuracy)
+        level = found.levels(confidences)
+        answered = level != NONE
+        given_names += bool(answered.any())
+        kept += not answered.any() or right[answered, level[answered]].mean() >= accuracy - 0.001
+    assert kept >= 182  # the 1 % quantile of a binomial of 200 at 95 %
+    assert given_names > 120
+
+
+def test_the_last_threshold_before_the_first_failure() -> None:
+    confidences, right = sample(1500, seed=4)
+    found = promise(confidences, right, 0.9)
+    assert found.threshold is not None
+    for threshold, passes in ((found.threshold, True), (found.threshold - 0.005, False)):
+        level = Promise(0.9, threshold, 0, 0, 0).levels(confidences)
+        answered = level != NONE
+        hits = int(right[answered, level[answered]].sum())
+        test = binomtest(hits, int(answered.sum()), 0.9, alternative="greater")
+        assert (test.pvalue <= 0.05) == passes
+        if passes:
+            assert (found.num_answered, found.num_right) == (int(answered.sum()), hits)
+            assert found.lower_bound == pytest.approx(test.proportion_ci(0.95, method="exact").low)
+            assert found.lower_bound >= 0.9
+    assert found.problem == ""
+
+
+def test_all_answers_are_given_where_all_are_right_enough() -> None:
+    found = promise(np.full((500, 1), 0.4), np.ones((500, 1), bool), 0.95)
+    assert found.threshold is None  # no answer reaches 0.95, where the test begins
+    found = promise(np.full((500, 1), 0.97), np.ones((500, 1), bool), 0.95)
+    assert found.threshold == 0
+
+
+@pytest.mark.parametrize(("accuracy", "least"), [(0.9, 29), (0.95, 59), (0.99, 299)])
+def test_images_that_it_takes(accuracy: float, least: int) -> None:
+    """If all are right: the least n with accuracy^n ≤ 0.05, scaled by the share that is answered."""
+    assert accuracy**least <= 0.05 < accuracy ** (least - 1)
+    sure = np.full((least - 1, 1), 0.999)
+    lacking = promise(sure, np.ones_like(sure, bool), accuracy)
+    assert lacking.threshold is None
+    assert lacking.needed == least
+    assert lacking.problem == (
+        f"{100 * accuracy:g} % right answers cannot be promised from {least - 1} independent validation images; "
+        f"it would take about {least:,}"
+    )
+    half = np.concatenate([sure, np.zeros_like(sure)])
+    assert promise(half, np.ones_like(half, bool), accuracy).needed == 2 * least
+    enough = np.full((least, 1), 0.999)
+    assert promise(enough, np.ones_like(enough, bool), accuracy).threshold is not None
+
+
+def test_more_images_would_not_help() -> None:
+    confidences = np.full((1000, 1), 0.99)
+    found = promise(confidences, np.arange(1000)[:, None] < 800, 0.95)
+    assert (found.threshold, found.needed) == (None, None)
+    assert found.problem == (
+        "95 % right answers cannot be promised: of the 1,000 surest answers in validation 80.0 % are right"
+    )
+
+
+def test_risk_coverage_by_a_loop() -> None:
+    rng = np.random.default_rng(0)
+    confidence, right = rng.random(50), rng.random(50) < 0.7
+    order = sorted(range(50), key=lambda i: -confidence[i])
+    expected = [1 - np.mean([right[i] for i in order[: n + 1]]) for n in range(50)]
+    assert risk_coverage(confidence, right) == pytest.approx(np.array(expected))
+    assert area_under_risk_coverage(confidence, right) == pytest.approx(np.mean(expected))
+
+
+@given(st.permutations(range(12)))
+@settings(max_examples=30)
+def test_equal_confidences_stand_in_no_order(order: list[int]) -> None:
+    confidence, right = np.repeat([0.9, 0.5, 0.2], 4), np.arange(12) % 3 > 0
+    expected = area_under_risk_coverage(confidence, right)
+    assert area_under_risk_coverage(confidence[order], right[order]) == pytest.approx(expected)
+
+
+def test_the_better_order_has_the_smaller_area() -> None:
+    rng = np.random.default_rng(0)
+    confidence = rng.random(600)
+    right = rng.random(600) < confidence
+    gain, low, high = area_gain(confidence, right, rng.random(600), right, replicates=200)
+    assert 0 < low < gain < high
+    assert area_gain(confidence, right, confidence, right, replicates=10) == (0, 0, 0)
