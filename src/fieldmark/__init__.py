@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from fieldmark.commands.predict import Skipped, predict
     from fieldmark.commands.train import train
     from fieldmark.data.catalog import Catalog
-    from fieldmark.data.read import read
+    from fieldmark.datasets import read
     from fieldmark.errors import (
         DataError,
         FieldmarkError,
@@ -61,7 +61,7 @@ _HOMES = {
     "evaluate": "commands.evaluate",
     "load_recipe": "recipe",
     "predict": "commands.predict",
-    "read": "data.read",
+    "read": "datasets",
     "train": "commands.train",
 }
 

@@ -7,10 +7,11 @@ from typing import Annotated, Literal
 
 import typer
 
-from fieldmark.cli.app import app
+from fieldmark.cli.app import Root, app
+from fieldmark.cli.printing import print_datasets
 from fieldmark.cli.terminal import terminal
 
-__all__ = ["draw"]
+__all__ = ["datasets", "draw"]
 
 
 @app.command()
@@ -34,3 +35,12 @@ def draw(
             dest, species=species, images_per_species=images, size=size, seed=seed, habitat=habitat, progress=tick
         )
     listener.note(f"Drew {species} species into {folder}; its page is {folder / 'guide.png'}")
+
+
+@app.command()
+def datasets(
+    root: Root = None,
+    format: Annotated[Literal["table", "json"], typer.Option(help="How they are listed.")] = "table",
+) -> None:
+    """List the data sets that go by name, and where a copy of each is."""
+    print_datasets(root, format)
