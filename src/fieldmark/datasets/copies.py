@@ -43,12 +43,9 @@ def read(data: Path | str, root: Path | str | None = None, *, tell: Tell = _nobo
     if (found := _recognised(path)) is not None:
         folder, layout = found
         return checked(layout.read(layout.unpack(folder, tell)))
-    try:
-        return read_path(path)
-    except DataError:
-        if (half := _half_there(path)) is not None:
-            raise half from None
-        raise
+    if (half := _half_there(path)) is not None:  # before folders are taken for classes: cars_train and cars_test
+        raise half
+    return read_path(path)
 
 
 def find(data: Path | str, root: Path | str | None = None, *, tell: Tell = _nobody) -> Path:
@@ -108,9 +105,11 @@ def _candidates(dataset: Dataset, place: Path) -> list[Path]:
 
 
 def _stepped_into(folder: Path, dataset: Dataset) -> Path:
-    """The first of `folder` and the lone folders within it that is of a layout, else the innermost."""
+    """The first of `folder` and the lone folders within it that is of a layout, else begun as one, else the last."""
     chain = _chain(folder)
-    return next((step for step in chain if any(not layout.missing(step) for layout in dataset.layouts)), chain[-1])
+    whole = [step for step in chain if any(not layout.missing(step) for layout in dataset.layouts)]
+    begun = [step for step in chain if any(layout.is_begun(step) for layout in dataset.layouts)]
+    return [*whole, *begun, chain[-1]][0]
 
 
 def _chain(path: Path) -> list[Path]:
@@ -167,12 +166,12 @@ def _class_folders(folder: Path) -> _ClassFolders:
 # ---- what is said where there is no whole copy
 
 
-def _incomplete(dataset: Dataset, folder: Path, *, is_its_own: bool) -> DataError | None:
+def _incomplete(dataset: Dataset, folder: Path, *, is_its_own: bool = False) -> DataError | None:
     """The error where a folder holds a part of the data set: by its name, or by half of the files of a layout."""
+    if not is_its_own and not any(layout.is_begun(folder) for layout in dataset.layouts):
+        return None
     layout = min(dataset.layouts, key=lambda layout: len(layout.missing(folder)) / len(layout.files))
     missing = layout.missing(folder)
-    if not is_its_own and 2 * len(missing) > len(layout.files):
-        return None
     classes = _class_folders(folder).classes if len(missing) == len(layout.files) else set()
     if classes:
         lacks = f"it has {len(classes):,} class folders where {dataset.title} has {dataset.num_classes:,} classes"
@@ -187,10 +186,8 @@ def _incomplete(dataset: Dataset, folder: Path, *, is_its_own: bool) -> DataErro
 
 
 def _half_there(path: Path) -> DataError | None:
-    """The error where a path that cannot be read otherwise holds half of a data set's files."""
-    if not path.is_dir():
-        return None
-    errors = (_incomplete(dataset, path, is_its_own=is_named_after(path, dataset)) for dataset in DATASETS.values())
+    """The error where a path holds some of a data set's files, and would be taken for something else."""
+    errors = (_incomplete(dataset, step) for step in _chain(path) for dataset in DATASETS.values())
     return next((error for error in errors if error is not None), None)
 
 

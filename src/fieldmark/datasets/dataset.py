@@ -33,6 +33,12 @@ class Layout:
     shown: str = ""
     """`files` as people are told of them; themselves unless given."""
 
+    def is_begun(self, folder: Path) -> bool:
+        """Whether at least half of `files` are in `folder`, one of them no folder: it can be nothing else."""
+        missing = self.missing(folder)
+        some_file = any(not name.endswith("/") and name not in missing for name in self.files)
+        return some_file and 2 * len(missing) <= len(self.files)
+
     def __str__(self) -> str:
         return self.shown or ", ".join(self.files)
 

@@ -22,7 +22,7 @@ def _read(root: Path) -> Catalog:
     """
     listed = {part: json_file(root / "meta" / f"{part}.json") for part in ("train", "test")}
     for part, names in listed.items():
-        if not isinstance(names, dict):
+        if not isinstance(names, dict) or not all(isinstance(images, list) for images in names.values()):
             raise DataError(
                 f"{root / 'meta' / part}.json holds no classes", "Expected class → images. Unpack it again."
             )
