@@ -43,4 +43,7 @@ def datasets(
     format: Annotated[Literal["table", "json"], typer.Option(help="How they are listed.")] = "table",
 ) -> None:
     """List the data sets that go by name, and where a copy of each is."""
-    print_datasets(root, format)
+    from fieldmark.commands.listener import relayed_warnings
+
+    with relayed_warnings(terminal()):
+        print_datasets(root, format)
