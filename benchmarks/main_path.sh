@@ -7,18 +7,14 @@
 set -euo pipefail
 work=$1
 here=$(cd "$(dirname "$0")" && pwd)
-cub=$FIELDMARK_DATA/CUB_200_2011_first50
 weights=$FIELDMARK_WEIGHTS/mobilenetv2_100.imagenet1k.safetensors
 mkdir -p "$work"
 
 for name in "${@:2}"; do
-  data=$cub
-  if [[ $name == flowers-* ]]; then
-    data=$work/flowers.csv
-    [[ -f $data ]] || python "$here/flowers_table.py" "$FIELDMARK_DATA/flowers-102" "$data"
-  fi
+  data=cub
+  [[ $name == flowers-* ]] && data=flowers102
   recipe=$(cut -d- -f2 <<< "$name") seed=$(cut -d- -f3 <<< "$name-0")
-  fieldmark train "$data" --recipe "$recipe" --weights "$weights" --out "$work/$name" --resume \
+  fieldmark train "$data" --root "$FIELDMARK_DATA" --recipe "$recipe" --weights "$weights" --out "$work/$name" --resume \
     --set protocol=refit --set seed="$seed"
   [[ -f $work/$name/evaluation/test/scores.json ]] || fieldmark evaluate "$work/$name"
   python "$here/collect.py" "$work/$name"

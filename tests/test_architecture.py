@@ -16,6 +16,7 @@ STAGES = [
     "pages",
     "fieldguide",
     "data",
+    "datasets",
     "augment",
     "losses",
     "model",

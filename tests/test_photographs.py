@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.io import loadmat
+from torchvision.datasets import Flowers102
 
 from fieldmark.bundle import Bundle
 from fieldmark.commands.evaluate import evaluate
 from fieldmark.commands.predict import Skipped, predict
 from fieldmark.commands.train import train
-from fieldmark.data.catalog import Catalog
-from fieldmark.data.read import read
+from fieldmark.data.catalog import SPLITS, Catalog
+from fieldmark.datasets import read
 from fieldmark.evaluation.verdict import Verdict
 from fieldmark.run import Run
 
@@ -75,19 +77,51 @@ def test_single_files_are_answered(run: Run, birds: Catalog, tmp_path: Path) -> 
     assert (alone.label, alone.path) == (labels[0], files[0])
 
 
-def test_flowers_from_a_table(flowers: Path, imagenet_weights: Path, tmp_path: Path) -> None:
-    """The official parts of Flowers-102, written out as a table; five classes, two dozen test pictures of each."""
-    labels = loadmat(flowers / "imagelabels.mat")["labels"][0]
-    official = loadmat(flowers / "setid.mat")
-    lines = ["path,label,split"]
-    for part, key in (("train", "trnid"), ("val", "valid"), ("test", "tstid")):
-        for label in range(50, 55):
-            numbers = [n for n in official[key][0] if labels[n - 1] == label]
-            lines += [f"{flowers}/jpg/image_{n:05}.jpg,flower {label},{part}" for n in numbers[:24]]
-    table = tmp_path / "flowers.csv"
-    table.write_text("\n".join(lines))
-    run = train(table, "probe", out=tmp_path / "run", weights=str(imagenet_weights), overrides=["images.size=64"])
+@pytest.fixture
+def root() -> Path:
+    if not (root := os.environ.get("FIELDMARK_DATA")):
+        pytest.skip("FIELDMARK_DATA does not name a folder of real photographs")
+    return Path(root)
+
+
+@pytest.mark.parametrize(
+    ("name", "folder", "classes", "counts"),
+    [
+        ("flowers102", "flowers-102", 102, (1020, 1020, 6149)),
+        ("cub", "CUB_200_2011_first50", 50, (1500, 0, 1389)),
+        ("cifar10", "cifar10-jpeg", 10, (50000, 0, 10000)),
+    ],
+)
+def test_data_sets_by_name(name: str, folder: str, classes: int, counts: tuple[int, int, int], root: Path) -> None:
+    if not (root / folder).is_dir():
+        pytest.skip(f"{folder} is not in FIELDMARK_DATA")
+    catalog = read(name, root)
+    assert catalog.root == root / folder
+    assert len(catalog.classes) == classes
+    assert tuple(len(catalog.rows(part)) for part in SPLITS) == counts
+
+
+def test_flowers_have_their_official_labels(flowers: Path) -> None:
+    catalog = read("flowers102", flowers)
+    official = loadmat(flowers / "imagelabels.mat")["labels"][0]
+    numbers = [int(path[-9:-4]) for path in catalog.paths]
+    assert [label + 1 for label in catalog.labels] == [official[number - 1] for number in numbers]
+    assert [name.rstrip("?") for name in catalog.classes] == [name.rstrip("?") for name in Flowers102.classes]
+
+
+def test_flowers_are_told_apart(flowers: Path, imagenet_weights: Path, tmp_path: Path) -> None:
+    """Five classes of the official parts, two dozen test pictures of each."""
+    catalog = read("flowers102", flowers)
+    rows = [
+        row
+        for part in SPLITS
+        for label in range(50, 55)
+        for row in [row for row in catalog.rows(part) if catalog.labels[row] == label][:24]
+    ]
+    few = catalog.select(np.array(rows))
+    few = replace(few, classes=few.classes[50:55], labels=few.labels - 50)
+    run = train(few, "probe", out=tmp_path / "run", weights=str(imagenet_weights), overrides=["images.size=64"])
     assert run.data()["counts"] == {"train": 50, "val": 50, "test": 120}
-    evaluation = evaluate(run.folder)
+    evaluation = evaluate(run.folder, few)
     assert evaluation.num_images == 120
     assert evaluation.scores["top1"].value > 0.6  # a fifth by chance

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from fieldmark.commands.show import show
     from fieldmark.commands.train import train
     from fieldmark.data.catalog import Catalog
-    from fieldmark.data.read import read
+    from fieldmark.datasets import read
     from fieldmark.errors import (
         DataError,
         FieldmarkError,
@@ -63,7 +63,7 @@ _HOMES = {
     "evaluate": "commands.evaluate",
     "load_recipe": "recipe",
     "predict": "commands.predict",
-    "read": "data.read",
+    "read": "datasets",
     "report": "commands.report",
     "show": "commands.show",
     "train": "commands.train",

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,7 +17,16 @@ from fieldmark.errors import StorageError
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["append_line", "cache_folder", "make_folder", "read_json", "write_bytes", "write_json", "write_tensors"]
+__all__ = [
+    "append_line",
+    "cache_folder",
+    "make_folder",
+    "new_folder",
+    "read_json",
+    "write_bytes",
+    "write_json",
+    "write_tensors",
+]
 
 _REASONS = {
     errno.ENOSPC: ("the disk is full", "Free some space or choose another folder; what was saved before is intact."),
@@ -50,6 +60,23 @@ def make_folder(path: Path) -> Path:
     with _explained(path):
         path.mkdir(parents=True, exist_ok=True)
     return path
+
+
+@contextlib.contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A folder to fill, which becomes `path` in one step at the end; where something failed, nothing is left of it."""
+    make_folder(path.parent)
+    with _explained(path):
+        scratch = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part"))
+        try:
+            yield scratch
+            os.chmod(scratch, 0o755)
+            os.sync()  # thousands of files at once
+            with contextlib.suppress(FileExistsError):  # two at work on it: the first one's will do
+                if not path.exists():
+                    scratch.rename(path)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
-__all__ = ["app"]
+__all__ = ["Root", "app"]
 
 app = typer.Typer(
     name="fieldmark",
@@ -14,3 +17,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+Root = Annotated[
+    Path | None,
+    typer.Option(help="Where copies of named data sets lie, and downloads go; data/ or the cache if not given."),
+]
+"""Goes with every command that takes data."""

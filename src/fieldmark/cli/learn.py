@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from fieldmark.cli.app import app
+from fieldmark.cli.app import Root, app
 from fieldmark.cli.printing import Format, print_evaluation, print_validation, printed
 from fieldmark.cli.terminal import INTERRUPTED, terminal
 from fieldmark.errors import FieldmarkError
@@ -23,7 +23,9 @@ _COVERAGE = "Share of images whose set of possible classes holds the right one; 
 
 @app.command()
 def train(
-    data: Annotated[Path, typer.Argument(help="Class folders, a table (CSV, TSV, Parquet) or a CUB-200-2011 folder.")],
+    data: Annotated[
+        Path, typer.Argument(help="Class folders, a table (CSV, TSV, Parquet), or a data set's folder or name.")
+    ],
     recipe: Annotated[
         str | None,
         typer.Option(help="finetune (the default), probe (minutes), walkthrough (a tutorial's), or a TOML file."),
@@ -32,6 +34,7 @@ def train(
     weights: Annotated[
         str | None, typer.Option(help="hub (download), none (start from scratch) or a .safetensors file.")
     ] = None,
+    root: Root = None,
     out: Annotated[Path | None, typer.Option(help="Run folder; runs/<name of the data> if not given.")] = None,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe, such as train.epochs=3.")
@@ -42,14 +45,15 @@ def train(
     from fieldmark.commands.fit import Stopped
     from fieldmark.commands.train import train as train_run
 
-    place = data.resolve()
-    out = out or Path("runs") / (place.name if place.is_dir() else place.stem)
+    path = data.resolve()
+    out = out or Path("runs") / (path.name if path.is_dir() else path.stem)
     listener = terminal()
     try:
         run = train_run(
             data,
             recipe,
             out=out,
+            root=root,
             backbone=backbone,
             weights=weights,
             overrides=overrides or [],
@@ -57,7 +61,8 @@ def train(
             listener=listener,
         )
     except Stopped as stopped:
-        command = shlex.join(["fieldmark", "train", str(data), "--out", str(out), "--resume"])
+        place = [] if root is None else ["--root", str(root)]
+        command = shlex.join(["fieldmark", "train", str(data), *place, "--out", str(out), "--resume"])
         typer.echo(f"fieldmark: {stopped}. To go on: {command}", err=True)
         raise SystemExit(INTERRUPTED) from None
     print_validation(run.folder, listener)
@@ -68,6 +73,7 @@ def train(
 def evaluate(
     run: Annotated[Path, typer.Argument(help="A run or a bundle.")],
     data: Annotated[Path | None, typer.Argument(help="Other data; the run's own if not given.")] = None,
+    root: Root = None,
     split: Annotated[str | None, typer.Option(help="train, val, test or all; test if not given.")] = None,
     accuracy: Annotated[float | None, typer.Option(help=_ACCURACY)] = None,
     coverage: Annotated[float | None, typer.Option(help=_COVERAGE)] = None,
@@ -75,7 +81,7 @@ def evaluate(
     """Score a classifier, each figure with its 95 % interval, and hold its verdicts to what they promise."""
     from fieldmark.commands.evaluate import evaluate as evaluate_run
 
-    result = evaluate_run(run, data, split=split, accuracy=accuracy, coverage=coverage, listener=terminal())
+    result = evaluate_run(run, data, root=root, split=split, accuracy=accuracy, coverage=coverage, listener=terminal())
     print_evaluation(result)
 
 

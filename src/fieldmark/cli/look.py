@@ -7,10 +7,11 @@ from typing import Annotated, Literal
 
 import typer
 
-from fieldmark.cli.app import app
+from fieldmark.cli.app import Root, app
+from fieldmark.cli.printing import print_datasets
 from fieldmark.cli.terminal import terminal
 
-__all__ = ["draw", "report"]
+__all__ = ["datasets", "draw", "report"]
 
 
 @app.command()
@@ -50,3 +51,15 @@ def report(
 
     listener = terminal()
     listener.note(f"Wrote {write_report(run, data, out=out, split=split, listener=listener)}")
+
+
+@app.command()
+def datasets(
+    root: Root = None,
+    format: Annotated[Literal["table", "json"], typer.Option(help="How they are listed.")] = "table",
+) -> None:
+    """List the data sets that go by name, and where a copy of each is."""
+    from fieldmark.commands.listener import relayed_warnings
+
+    with relayed_warnings(terminal()):
+        print_datasets(root, format)

@@ -52,11 +52,12 @@ def _misuse(error: Exception) -> str:
         from fieldmark.recipe import Recipe
 
         key = option.lstrip("-").replace("-", "_")
+        unknown = message.partition(" (")[0]  # without options that are merely spelt like it
         for section, field in Recipe.model_fields.items():
             if key in getattr(field.annotation, "model_fields", ()):
-                return f"{message}. It is a key of the recipe: --set {section}.{key}=…"
+                return f"{unknown}. It is a key of the recipe: --set {section}.{key}=…"
             if key == section:
-                return f"{message}. It is a key of the recipe: --set {key}=…"
+                return f"{unknown}. It is a key of the recipe: --set {key}=…"
     return message and f"{message}{'' if message.endswith('?') else '.'} See {command} --help."
 
 

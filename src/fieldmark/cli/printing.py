@@ -15,10 +15,11 @@ if TYPE_CHECKING:
     from fieldmark.commands.evaluate import Evaluation
     from fieldmark.commands.listener import Listener
     from fieldmark.commands.predict import Skipped
+    from fieldmark.datasets import Dataset
     from fieldmark.evaluation.trust import Trust
     from fieldmark.evaluation.verdict import Verdict
 
-__all__ = ["Format", "print_evaluation", "print_validation", "printed"]
+__all__ = ["Format", "print_datasets", "print_evaluation", "print_validation", "printed"]
 
 Format = Literal["table", "csv", "json"]
 
@@ -174,3 +175,48 @@ def print_evaluation(result: Evaluation) -> None:
         times = "once" if result.looks == 1 else f"{result.looks} times"
         console.print(f"This test part has now been scored {times} on this machine.")
     console.print(f"Written to {result.folder}", soft_wrap=True)
+
+
+def print_datasets(root: Path | None, format: Literal["table", "json"]) -> None:
+    from fieldmark.datasets import DATASETS, copy_of
+    from fieldmark.errors import DataError
+
+    listed: list[tuple[Dataset, Path | None, str]] = []
+    for dataset in DATASETS.values():
+        try:
+            listed.append((dataset, copy_of(dataset, root), ""))
+        except DataError as error:
+            listed.append((dataset, None, str(error)))
+    if format == "json":
+        print(json.dumps([d.as_dict() | {"copy": c and str(c), "problem": p} for d, c, p in listed], indent=2))
+    else:
+        _print_table_of_datasets(listed)
+
+
+def _print_table_of_datasets(listed: list[tuple[Dataset, Path | None, str]]) -> None:
+    """What one types is never cut; the rest is folded beside it."""
+    from rich.box import SIMPLE
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("data set", box=SIMPLE, padding=(0, 1, 1, 0))
+    table.columns[0].no_wrap = True
+    for heading in ("images", "classes", "download"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("", overflow="fold")
+    for dataset, copy, problem in listed:
+        along = f"\ncomes with {dataset.annotations}" if dataset.annotations else ""
+        where = f"[green]copy: {escape(str(copy))}[/green]" if copy else f"copy: {'incomplete' if problem else 'none'}"
+        table.add_row(
+            f"[bold]{dataset.name}[/bold]",
+            f"{dataset.num_images:,}",
+            f"{dataset.num_classes:,}",
+            f"{dataset.download_gb:g} GB" if dataset.torchvision else f"{dataset.download_gb:g} GB*",
+            f"{dataset.title}{along}\nterms: {dataset.terms}\n{where}",
+        )
+    console = Console(highlight=False)
+    console.print(table)
+    console.print("* is not downloaded by Fieldmark. fieldmark train NAME --root FOLDER takes the copy in FOLDER.")
+    for problem in filter(None, (problem for _, _, problem in listed)):
+        console.print(escape(problem), soft_wrap=True)

@@ -17,8 +17,8 @@ from fieldmark.bundle import Bundle, short_side, stacked
 from fieldmark.commands.listener import Listener, relayed_warnings
 from fieldmark.data.catalog import SPLITS, Catalog
 from fieldmark.data.decode import decode
-from fieldmark.data.read import read
 from fieldmark.data.splits import counted, first_few
+from fieldmark.datasets import find, read
 from fieldmark.errors import DataError, ImageError, RunError, StorageError, nearest
 from fieldmark.evaluation.metrics import ConfusedPair, Score, confused_pairs, scores
 from fieldmark.evaluation.trust import Trust, measure_trust
@@ -65,6 +65,7 @@ def evaluate(
     run: Path | str,
     data: Path | str | Catalog | None = None,
     *,
+    root: Path | str | None = None,
     split: str | None = None,
     accuracy: float | None = None,
     coverage: float | None = None,
@@ -72,15 +73,16 @@ def evaluate(
 ) -> Evaluation:
     """Score a run on its own data or on other; the test part unless told otherwise.
 
-    Other data that is not split is scored whole, as "all". A calibrated run is held to an accuracy of given answers and
-    a coverage of sets, 95 % and 90 % unless given. Raises RunError and DataError.
+    `data` is what `fieldmark.train` takes. Other data that is not split is scored whole, as "all". A calibrated run is
+    held to an accuracy of given answers and a coverage of sets, 95 % and 90 % unless given. Raises RunError and
+    DataError.
     """
     listener = listener or Listener()
     opened = opened_run(Path(run))
     bundle = Bundle.load(run)
     rules = bundle.rules(accuracy, coverage)
     with relayed_warnings(listener):
-        catalog = _catalog(opened, data, listener)
+        catalog = _catalog(opened, data, root, listener)
     part = split or _default_part(catalog)
     rows = np.arange(len(catalog)) if part == EVERYTHING else catalog.rows(part)
     if not len(rows):
@@ -168,14 +170,16 @@ def opened_run(path: Path) -> Run:
     return Run(path.parent) if parent.exists and path.resolve() == parent.bundle else Run(path)
 
 
-def _catalog(run: Run, data: Path | str | Catalog | None, listener: Listener) -> Catalog:
+def _catalog(run: Run, data: Path | str | Catalog | None, root: Path | str | None, listener: Listener) -> Catalog:
     """The data to score. The run's own is split as it was in training; what came to it later belongs to no part."""
     known = run.data()
     if data is None:
         if not known:
             raise RunError(f"{run.folder} does not say what it was trained on", "Name the data: evaluate RUN DATA.")
         data = known["source"]
-    catalog = data if isinstance(data, Catalog) else read(data)
+    if not isinstance(data, Catalog):
+        data = find(data, root, tell=listener.note)
+    catalog = data if isinstance(data, Catalog) else read(data, tell=listener.note)
     if not known or str(catalog.root) != known["root"]:
         return catalog
     parts = run.splits()

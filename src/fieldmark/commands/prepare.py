@@ -13,8 +13,8 @@ from fieldmark.commands.listener import Listener, relayed_warnings
 from fieldmark.data.cache import PixelStore, build_store
 from fieldmark.data.catalog import SPLITS, Catalog
 from fieldmark.data.duplicates import clusters
-from fieldmark.data.read import read
 from fieldmark.data.splits import cut_validation, duplicate_conflicts, first_few, split, units
+from fieldmark.datasets import read
 from fieldmark.errors import DataError
 from fieldmark.recipe import Recipe
 
@@ -45,7 +45,7 @@ def prepare(data: Path | str | Catalog, recipe: Recipe, listener: Listener) -> P
     Raises DataError where there is nothing to learn from.
     """
     with relayed_warnings(listener):
-        catalog = data if isinstance(data, Catalog) else read(data)
+        catalog = data if isinstance(data, Catalog) else read(data, tell=listener.note)
         listener.note(f"Read {catalog!r}")
         with listener.progress("Decoding images") as tick:
             pixels = build_store(

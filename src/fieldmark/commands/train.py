@@ -16,10 +16,11 @@ from fieldmark.bundle import Bundle
 from fieldmark.commands.calibrate import cross_fit, fit_judge, hold_out, means_of
 from fieldmark.commands.evaluate import write_evaluation
 from fieldmark.commands.fit import Fit
-from fieldmark.commands.listener import Listener
+from fieldmark.commands.listener import Listener, relayed_warnings
 from fieldmark.commands.prepare import prepare
 from fieldmark.data.catalog import Catalog
 from fieldmark.data.splits import first_few
+from fieldmark.datasets import find
 from fieldmark.errors import RecipeError, RunError, nearest
 from fieldmark.evaluation.judge import Judge
 from fieldmark.losses.loss import LOSSES
@@ -74,6 +75,7 @@ def train(
     recipe: str | Recipe | None = None,
     *,
     out: Path | str,
+    root: Path | str | None = None,
     backbone: str | None = None,
     weights: str | None = None,
     overrides: Sequence[str] = (),
@@ -82,6 +84,7 @@ def train(
 ) -> Run:
     """Train a classifier on `data` and write it to `out`. The test part is not learnt from, selected on or scored.
 
+    `data` is a path, the name of a data set (whose copy lies in `root`; see `fieldmark.read`) or a catalogue.
     The recipe is "finetune" unless given. With `resume`, a run that was stopped goes on where it was, by its own
     recipe; where there is none yet, it begins, so that one command can be repeated until it is done. Raises
     FieldmarkError, and `Stopped` when the listener asks to stop.
@@ -99,7 +102,7 @@ def train(
         listener.note(f"{run.folder} is finished already")
         return run
     with contextlib.nullcontext() if takes_up else _discarded_on_failure(run):
-        _learn(run, data, listener)
+        _learn(run, data, root, listener)
     return run
 
 
@@ -113,13 +116,15 @@ def _discarded_on_failure(run: Run) -> Iterator[None]:
         raise
 
 
-def _learn(run: Run, data: Path | str | Catalog, listener: Listener) -> None:
+def _learn(run: Run, data: Path | str | Catalog, root: Path | str | None, listener: Listener) -> None:
     """From a run that has begun to one that is finished."""
     resolved = run.recipe()
     with run.timed("reading"):
+        if not isinstance(data, Catalog):
+            with relayed_warnings(listener):
+                data = find(data, root, tell=listener.note)
         prepared = prepare(data, resolved, listener)
-    source = data.root if isinstance(data, Catalog) else data
-    run.write_data(source, prepared.catalog)
+    run.write_data(data.root if isinstance(data, Catalog) else data, prepared.catalog)
     fit = Fit(run, resolved, run.machine(), prepared, listener)
     rows, validation = prepared.catalog.rows("train"), prepared.catalog.rows("val")
     held, part = None, "val"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +18,7 @@ from fieldmark.data.splits import SPLIT_NAMES, DataWarning, counted, first_few
 from fieldmark.data.table import TABLE_SUFFIXES, column_names, read_table
 from fieldmark.errors import DataError, nearest
 
-__all__ = ["LAYOUTS", "DataWarning", "Layout", "read"]
+__all__ = ["LAYOUTS", "DataWarning", "Layout", "checked", "innermost", "no_such_path", "read", "visible"]
 
 
 class Layout(NamedTuple):
@@ -83,29 +83,30 @@ def read(path: Path | str) -> Catalog:
     """
     path = Path(os.path.abspath(Path(path).expanduser()))
     if not path.exists():
-        raise _no_such_path(path)
-    path = _innermost(path)
+        raise no_such_path(path)
+    path = innermost(path)
     for layout in LAYOUTS:
         if (found := layout.find(path)) is not None:
-            return _checked(layout.read(found))
+            return checked(layout.read(found))
     looked_for = "; ".join(layout.description for layout in LAYOUTS)
     raise DataError(f"No data found at {path}, which {_contents(path)}", f"Looked for: {looked_for}.")
 
 
-def _innermost(path: Path) -> Path:
+def innermost(path: Path) -> Path:
     """Step into a folder as long as it holds one folder, no image and no table, and that folder is no class."""
     while path.is_dir() and _cub(path) is None:
-        entries = _visible(path)
+        entries = visible(path)
         folders = [entry for entry in entries if entry.is_dir()]
         if len(folders) != 1 or folders[0].name.lower() in SPLIT_NAMES or _tables(path):
             break
-        if any(is_image_name(entry.name) for entry in entries + _visible(folders[0])):
+        if any(is_image_name(entry.name) for entry in entries + visible(folders[0])):
             break
         path = folders[0]
     return path
 
 
-def _visible(folder: Path) -> list[Path]:
+def visible(folder: Path) -> list[Path]:
+    """What lies in a folder, sorted, without hidden files."""
     try:
         names = sorted(os.listdir(folder))
     except OSError as error:
@@ -114,7 +115,7 @@ def _visible(folder: Path) -> list[Path]:
 
 
 def _tables(folder: Path) -> list[Path]:
-    return [path for path in _visible(folder) if _table(path)] if folder.is_dir() else []
+    return [path for path in visible(folder) if _table(path)] if folder.is_dir() else []
 
 
 def _names_images(file: Path) -> bool:
@@ -129,17 +130,25 @@ def _image_folders(path: Path) -> list[str]:
     return ["/".join(parts) for parts in scan(path).images if parts and parts[-1].lower() not in SPLIT_NAMES]
 
 
-def _no_such_path(path: Path) -> DataError:
-    siblings = [entry.name for entry in _visible(path.parent)] if path.parent.is_dir() else []
-    hint = nearest(path.name, siblings) if siblings else f"The folder {path.parent} does not exist or is empty."
-    return DataError(f"There is nothing at {path}", hint if len(hint) < 200 else "Check the path.")
+def no_such_path(path: Path, names: Iterable[str] = ()) -> DataError:
+    """The error where `path` does not exist; it names what is called nearly so, there or among `names` of data sets."""
+    siblings = [entry.name for entry in visible(path.parent)] if path.parent.is_dir() else []
+    known = [*siblings, *names]
+    hint = nearest(path.name, known) if known else f"The folder {path.parent} does not exist or is empty."
+    if not names:
+        return DataError(f"There is nothing at {path}", hint if len(hint) < 200 else "Check the path.")
+    if part_of := next((name for name in names if path.name.lower() in name), None):  # "cars", not "scarf"
+        hint = f"Did you mean {part_of!r}?"
+    elif not hint.startswith("Did"):
+        hint = "Check the path; `fieldmark datasets` lists the data sets that go by name."
+    return DataError(f"There is nothing at {path}, and no data set is called {path.name!r}", hint)
 
 
 def _contents(path: Path) -> str:
     """What a path holds, in words: "holds 3 files (.mat, .txt) and 1 folder (jpg)"."""
     if path.is_file():
         return f"is a file ending in {path.suffix!r} (unpack an archive first)" if path.suffix else "is a file"
-    entries = _visible(path)
+    entries = visible(path)
     folders = [entry.name for entry in entries if entry.is_dir()]
     suffixes = Counter(entry.suffix or entry.name for entry in entries if not entry.is_dir())
     if not entries:
@@ -152,7 +161,7 @@ def _contents(path: Path) -> str:
     return f"holds {' and '.join(held)}"
 
 
-def _checked(catalog: Catalog) -> Catalog:
+def checked(catalog: Catalog) -> Catalog:
     """The catalogue, after what every layout has to fulfil."""
     if len(catalog.classes) < 2:
         raise DataError(
