@@ -22,8 +22,10 @@ def draw(
     seed: Annotated[int, typer.Option(help="Another seed draws other species.")] = 0,
     kind: Annotated[
         Literal["species", "stages", "individuals", "attributes", "impostors", "mirror"],
-        typer.Option(help="What is to be told apart: species by their marks, stages of a moult, individuals seen in "
-                     "bursts, marks that vary freely, impostors with one altered mark, mirror images."),
+        typer.Option(
+            help="What is to be told apart: species by their marks, stages of a moult, individuals seen in "
+            "bursts, marks that vary freely, impostors with one altered mark, mirror images."
+        ),
     ] = "species",
     habitat: Annotated[
         Literal["free", "tied"],

@@ -18,7 +18,7 @@ from fieldmark.fieldguide.habitat import HABITATS
 from fieldmark.fieldguide.plumage import PARTS
 from fieldmark.fieldguide.render import Drawing, marks_worn, render, render_scene
 from fieldmark.fieldguide.scene import BURST, NUM_INDIVIDUALS, NUM_STAGES, PORTRAIT, STAGE_FEATHERS, Scene, make_scene
-from fieldmark.fieldguide.sheet import on_paper, pointer, portrait_of
+from fieldmark.fieldguide.sheet import on_paper, pointer, portrait_of, telling_marks
 from fieldmark.fieldguide.truth import Sighting, classes, label_of, sightings, wrong_label
 from fieldmark.pages import picture
 from fieldmark.pages import render as fill
@@ -78,6 +78,7 @@ def gallery(guide: Guide) -> str:
         shown=len(shown),
         what=_WHAT[guide.options.kind],
         command=command_of(guide),
+        banner=_banner(guide, pictures),
         genera=genera,
         num_classes=len(classes(guide)),
         counts={part: sum(one.part == part for one in pictures) for part in ("train", "val", "test")},
@@ -117,6 +118,16 @@ def command_of(guide: Guide) -> str:
     return " ".join(["fieldmark draw birds", *words])
 
 
+def _banner(guide: Guide, pictures: Sequence[Sighting]) -> list[tuple[Markup, str]]:
+    """Eight pictures from all over the guide."""
+    found = []
+    for i in range(8):
+        one = pictures[(len(pictures) * i // 8 + 3 * i) % len(pictures)]
+        drawing = render(guide, one.species, one.index)
+        found.append((picture(drawing.pixels, side=_SNAP, quality=85), guide.find(one.species).name))
+    return found
+
+
 # ---- plates
 
 
@@ -131,10 +142,11 @@ def _snap(guide: Guide, one: Species, index: int) -> tuple[Markup, str]:
 
 
 def _note(guide: Guide, one: Species) -> str:
-    if guide.options.kind != "impostors" or one.index % 2 == 0:
+    """Of genuine species and impostors, what they share."""
+    if guide.options.kind != "impostors":
         return ""
-    (mark,) = guide.differing_marks(one.index - 1, one.index)
-    return f"altered: {mark}, {one.marks[mark]} instead of {guide.find(one.index - 1).marks[mark]}"
+    shared = [f"{colour} {mark}" for mark, colour in one.marks.items() if mark not in telling_marks(guide, one)]
+    return f"Like {'the impostor' if one.index % 2 == 0 else 'the genuine one'}: {', '.join(shared)}"
 
 
 def _portraits(guide: Guide, one: Species) -> Iterator[Portrait]:
@@ -162,8 +174,7 @@ def _portraits(guide: Guide, one: Species) -> Iterator[Portrait]:
                     render_scene(one.genus, worn, scene, _SIDE), one.name, caption=f"from its {scene.side}"
                 )  # fmt: skip
         case _:
-            texts = {mark: f"{colour} {mark}" for mark, colour in one.marks.items()}
-            yield _portrait(portrait_of(one, _SIDE), one.name, texts)
+            yield _portrait(portrait_of(one, _SIDE), one.name, telling_marks(guide, one))
 
 
 def _unlike(guide: Guide, one: Species) -> list[int]:
@@ -193,7 +204,8 @@ def _portrait(drawing: Drawing, title: str, texts: dict[str, str] | None = None,
 def _varieties(guide: Guide) -> list[tuple[str, list[tuple[Markup, str]]]]:
     """One bird in every habitat, light and pose."""
     one, side = guide.species[0], min(guide.options.size, _PICTURE)
-    scene = replace(make_scene(guide, 0, 0), crowd=0, stoop=0.0, pitch=0.0, new_feathers=0)
+    scene = replace(make_scene(guide, 0, 0), crowd=0, stoop=0.0, pitch=0.0, new_feathers=0, mirrored=False,
+                    brightness=1.05, warmth=0.03, hardness=0.7, azimuth=-0.6, noise=2.0)  # fmt: skip
 
     def shown(changed: Scene) -> Markup:
         worn = marks_worn(guide, one, changed, 0)
@@ -210,7 +222,7 @@ def _varieties(guide: Guide) -> list[tuple[str, list[tuple[Markup, str]]]]:
         ("Light", [(shown(replace(lit, habitat="meadow")), name) for name, lit in sorted(lights.items())]),
         ("Pose", [(shown(replace(scene, stoop=turn, habitat="lake")), name) for name, turn in poses.items()]),
         ("Sex", [(shown(replace(scene, sex=sex, habitat="garden")), sex) for sex in ("female", "male")]),
-        ("What is in front", [(shown(replace(scene, crowd=crowd, habitat="reed")), text)
+        ("What is in front", [(shown(replace(scene, crowd=crowd, habitat="forest")), text)
                               for crowd, text in ((0, "nothing"), (2, "some"), (5, "much"))]),
     ]  # fmt: skip
 

@@ -14,7 +14,7 @@ from fieldmark.fieldguide.marks import mark_id
 from fieldmark.fieldguide.render import Drawing, render, render_scene
 from fieldmark.fieldguide.scene import PORTRAIT
 
-__all__ = ["Pointer", "contact_sheet", "on_paper", "pointer", "portrait_of"]
+__all__ = ["Pointer", "contact_sheet", "on_paper", "pointer", "portrait_of", "telling_marks"]
 
 _PAPER, _INK, _FAINT, _RED = (246, 241, 228), (52, 44, 38), (132, 120, 106), (176, 58, 46)
 _PORTRAIT, _SNAP, _GAP, _MARGIN = 340, 104, 9, 48
@@ -49,8 +49,8 @@ def _row(guide: Guide, genus: Genus, kinds: list[Species], columns: int) -> Imag
         middle = _MARGIN + column * _CELL_WIDTH + _CELL_WIDTH // 2
         corner = (middle - _PORTRAIT // 2, _HEADING + _LABEL)
         row.paste(Image.fromarray(on_paper(portrait)[top : top + height]), corner)
-        for mark, colour in kind.marks.items():
-            _point_out(row, portrait, mark, f"{colour} {mark}", (corner[0], corner[1] - top), (corner[1], height))
+        for mark, text in telling_marks(guide, kind).items():
+            _point_out(row, portrait, mark, text, (corner[0], corner[1] - top), (corner[1], height))
         _captions(row, guide, kind, middle, corner[1] + height + _LABEL)
     return row
 
@@ -88,6 +88,14 @@ def _captions(row: Image.Image, guide: Guide, kind: Species, middle: int, y: int
 def portrait_of(kind: Species, side: int) -> Drawing:
     """The species as a field guide shows it: from the side that has its marks."""
     return render_scene(kind.genus, kind.marks, replace(PORTRAIT, mirrored=kind.side == "left"), side)
+
+
+def telling_marks(guide: Guide, kind: Species) -> dict[str, str]:
+    """The marks to point at, and what they are called; of a species and its impostor the one that differs."""
+    marks = kind.marks
+    if guide.options.kind == "impostors":
+        marks = {mark: marks[mark] for mark in guide.differing_marks(kind.index, kind.index ^ 1)}
+    return {mark: f"{colour} {mark}" for mark, colour in marks.items()}
 
 
 def on_paper(portrait: Drawing) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
