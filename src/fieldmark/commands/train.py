@@ -17,6 +17,7 @@ from fieldmark.augment.mixing import KINDS
 from fieldmark.bundle import Bundle
 from fieldmark.commands.evaluate import write_evaluation
 from fieldmark.commands.fit import Fit
+from fieldmark.commands.flips import decide_flip
 from fieldmark.commands.listener import Listener
 from fieldmark.commands.prepare import prepare
 from fieldmark.data.catalog import Catalog
@@ -110,7 +111,8 @@ def _learn(run: Run, data: Path | str | Catalog, listener: Listener) -> None:
     prepared = prepare(data, resolved, listener)
     source = data.root if isinstance(data, Catalog) else data
     run.write_data(source, prepared.catalog)
-    fit = Fit(run, resolved, run.machine(), prepared, listener)
+    flip = decide_flip(run, resolved, prepared, listener)
+    fit = Fit(run, resolved, run.machine(), prepared, listener, flip)
     rows, validation = prepared.catalog.rows("train"), prepared.catalog.rows("val")
     if resolved.protocol == "crossfit":
         rows, validation = np.sort(np.concatenate([rows, validation])), validation[:0]

@@ -64,7 +64,7 @@ def _siblings(rng: np.random.Generator, colours: Mapping[str, Colour], build: Bu
         first = _colour(rng, chosen[0], colours, ())
         second = _colour(rng, chosen[0], colours, (first,))
         pair = [{chosen[0]: first}, {chosen[0]: second}]
-        return pair + [{mark: _colour(rng, mark, colours, ())} for mark in chosen[2:]]
+        return [*pair, *({mark: _colour(rng, mark, colours, ())} for mark in chosen[2:])][:count]
     return [{mark: _colour(rng, mark, colours, ())} for mark in chosen]
 
 

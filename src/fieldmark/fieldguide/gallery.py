@@ -108,13 +108,11 @@ _WHAT = {
 def command_of(guide: Guide) -> str:
     """The command that draws this guide."""
     options, default = guide.options, type(guide.options)()
-    names = {"images_per_species": "images"}
-    words = [
-        f"--{names.get(name, name).replace('_', '-')} {value:g}" if isinstance(value, float) else
-        f"--{names.get(name, name)} {value}"
-        for name, value in vars(options).items()
-        if value != getattr(default, name)
-    ]  # fmt: skip
+    words = []
+    for name, value in vars(options).items():
+        if value != getattr(default, name):
+            flag = {"images_per_species": "images"}.get(name, name).replace("_", "-")
+            words.append(f"--{flag} {value:g}" if isinstance(value, float) else f"--{flag} {value}")
     return " ".join(["fieldmark draw birds", *words])
 
 
@@ -211,7 +209,7 @@ def _varieties(guide: Guide) -> list[tuple[str, list[tuple[Markup, str]]]]:
         worn = marks_worn(guide, one, changed, 0)
         return picture(render_scene(one.genus, worn, changed, side).pixels, side=_SNAP, quality=85)
 
-    lights = {}
+    lights: dict[str, Scene] = {}
     for index in range(60):
         drawn = make_scene(guide, 0, index)
         lights.setdefault(drawn.light, replace(scene, brightness=drawn.brightness, warmth=drawn.warmth,

@@ -120,7 +120,7 @@ def pointer(portrait: Drawing, mark: str) -> Pointer:
     column = int(np.median(columns))
     own = rows[columns == column]
     over, under = portrait.numbers[: own.min(), column], portrait.numbers[own.max() + 1 :, column]
-    above = np.count_nonzero(over) <= np.count_nonzero(under)
+    above = bool(np.count_nonzero(over) <= np.count_nonzero(under))
     return Pointer(column, int(own.min() + 2 if above else own.max() - 2), above)
 
 
