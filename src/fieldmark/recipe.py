@@ -85,7 +85,8 @@ class Augment(_Section):
     """Random resized crops; without, training sees the evaluation view."""
     min_scale: float = Field(default=0.35, gt=0.0, le=1.0)
     flip: bool | Literal["auto"] = "auto"
-    """Mirror half of the images. "auto": unless class names differ by left and right only."""
+    """Mirror half of the images. "auto": unless class names differ by left and right only, or mirror images of
+    one class look like another class; see `fieldmark.training.mirror`."""
     color: float = Field(default=0.0, ge=0.0, le=1.0)
     trivial: bool = False
     erasing: float = Field(default=0.0, ge=0.0, le=1.0)

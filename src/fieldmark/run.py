@@ -166,6 +166,16 @@ class Run:
         """What was decided when the run began."""
         return Machine(**read_json(self.folder / "environment.json")["machine"])
 
+    def decided(self, name: str) -> Any:
+        """What was measured of the data and decided when the run began; None where it was not."""
+        return read_json(self.folder / "environment.json").get("decided", {}).get(name)
+
+    def decide(self, name: str, found: Any) -> None:
+        """Keep what was measured, so that a resume need not, and cannot, find otherwise."""
+        path = self.folder / "environment.json"
+        known = read_json(path)
+        write_json(path, known | {"decided": known.get("decided", {}) | {name: found}})
+
     def data(self) -> dict[str, Any]:
         """What is known of the data; {} before it was read."""
         path = self.folder / "data.json"

@@ -17,7 +17,7 @@ def test_draw_train_evaluate_predict(tmp_path: Path, cli: Cli, tiny: Callable[..
     birds, run = tmp_path / "birds", tmp_path / "run"
     answer = cli("draw", birds, *SMALL)
     assert answer.status == 0
-    assert answer.err == f"Drew 3 species into {birds}; its page is {birds}/guide.png\n"
+    assert answer.err == f"Drew 3 species into {birds}; its page is {birds}/guide.html\n"
     assert (birds / "guide.png").is_file()
     catalog = fieldmark.read(birds)
     assert (len(catalog), len(catalog.classes)) == (24, 3)

@@ -13,11 +13,7 @@ from numpy.typing import NDArray
 from scipy.special import log_softmax
 from torch import Tensor
 
-from fieldmark.augment.image import (
-    ImageAugment,
-    flip_keeps_meaning,
-    mirror_permutation,
-)
+from fieldmark.augment.image import ImageAugment, mirror_permutation
 from fieldmark.augment.views import PlainViews, RandomViews
 from fieldmark.bundle import build_method, evaluation_square
 from fieldmark.commands.listener import Listener
@@ -58,6 +54,8 @@ class Fit:
     machine: Machine
     data: Prepared
     listener: Listener
+    flip: bool = True
+    """Whether training images are mirrored; see `commands.flips`."""
     name: str = "model"
     """"model", or "fold 0" … of a cross-fit."""
 
@@ -124,7 +122,7 @@ class Fit:
         recipe, train = self.recipe, self.recipe.train
         size = method.backbone.fixed_size or recipe.images.train_size
         interpolation = method.backbone.normalization.interpolation
-        augmentation = _augmentation(recipe, self.data, size, interpolation)
+        augmentation = _augmentation(recipe, self.data, self.flip, size, interpolation)
         samples = Samples(self.data.catalog, self.data.pixels, augmentation, recipe.seed)
         schedule = Schedule(rows, train.batch_size, train.epochs, recipe.seed)
         path = self.run.checkpoint(self.name)
@@ -201,11 +199,10 @@ def _duration(seconds: float) -> str:
     return f"{hours} h {minutes:02} min" if hours else f"{minutes} min"
 
 
-def _augmentation(recipe: Recipe, data: Prepared, size: int, interpolation: str) -> Augmentation:
+def _augmentation(recipe: Recipe, data: Prepared, flip: bool, size: int, interpolation: str) -> Augmentation:
     """What training images go through."""
     names = data.catalog.keypoint_names
     chosen = recipe.augment
-    flip = flip_keeps_meaning(data.catalog.classes) if chosen.flip == "auto" else chosen.flip
     options = ImageAugment(
         min_scale=chosen.min_scale, flip=flip, color=chosen.color, trivial=chosen.trivial, erasing=chosen.erasing
     )

@@ -16,6 +16,7 @@ from fieldmark.bundle import Bundle
 from fieldmark.commands.calibrate import cross_fit, fit_judge, hold_out, means_of
 from fieldmark.commands.evaluate import write_evaluation
 from fieldmark.commands.fit import Fit
+from fieldmark.commands.flips import decide_flip
 from fieldmark.commands.listener import Listener, relayed_warnings
 from fieldmark.commands.prepare import prepare
 from fieldmark.data.catalog import Catalog
@@ -125,7 +126,8 @@ def _learn(run: Run, data: Path | str | Catalog, root: Path | str | None, listen
                 data = find(data, root, tell=listener.note)
         prepared = prepare(data, resolved, listener)
     run.write_data(data.root if isinstance(data, Catalog) else data, prepared.catalog)
-    fit = Fit(run, resolved, run.machine(), prepared, listener)
+    flip = decide_flip(run, resolved, prepared, listener)
+    fit = Fit(run, resolved, run.machine(), prepared, listener, flip)
     rows, validation = prepared.catalog.rows("train"), prepared.catalog.rows("val")
     held, part = None, "val"
     with run.timed("training"):

@@ -8,16 +8,15 @@ Families differ in build, genera in plumage and beak, and species of a genus in 
 """
 
 from fieldmark.fieldguide.anatomy import KEYPOINTS
-from fieldmark.fieldguide.guide import Genus, Guide, HabitatRule, Options, Species, make_guide
-from fieldmark.fieldguide.marks import MARKS, mark_id
-from fieldmark.fieldguide.plumage import FIRST_MARK, PARTS
+from fieldmark.fieldguide.guide import Genus, Guide, HabitatRule, Kind, Options, Species, make_guide
+from fieldmark.fieldguide.marks import FIRST_MARK, MARKS, mark_id
+from fieldmark.fieldguide.plumage import PARTS
 from fieldmark.fieldguide.render import Drawing, render
 from fieldmark.fieldguide.scene import Scene, make_scene, split_of
 from fieldmark.fieldguide.sheet import contact_sheet
-from fieldmark.fieldguide.writing import COLUMNS, draw, read_guide
+from fieldmark.fieldguide.writing import draw, read_guide
 
 __all__ = [
-    "COLUMNS",
     "FIRST_MARK",
     "KEYPOINTS",
     "MARKS",
@@ -26,6 +25,7 @@ __all__ = [
     "Genus",
     "Guide",
     "HabitatRule",
+    "Kind",
     "Options",
     "Scene",
     "Species",

@@ -3,50 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 
 from fieldmark.errors import RecipeError
-from fieldmark.fieldguide.colours import Colour, contrast, dull, scaled, turn
-from fieldmark.fieldguide.marks import MARK_COLOURS, MARKS
+from fieldmark.fieldguide.choosing import choose_marks, choose_variants, open_places
+from fieldmark.fieldguide.colours import Colour, scaled, turn
+from fieldmark.fieldguide.marks import MARKS
 from fieldmark.fieldguide.names import NUM_GENUS_NAMES, genus_name, latin_genus, latin_species, species_name
+from fieldmark.fieldguide.options import HabitatRule, Kind, Options
 from fieldmark.fieldguide.stock import BEAKS, FAMILIES, PALETTES, Beak, Build
 
-__all__ = ["Genus", "Guide", "HabitatRule", "Options", "Species", "make_guide"]
+__all__ = ["Genus", "Guide", "HabitatRule", "Kind", "Options", "Species", "make_guide"]
 
-HabitatRule = Literal["free", "tied"]
 _SPECIES_PER_GENUS, _GENERA_PER_FAMILY = 3, 2
-_CLEAR = 0.3
-"""A mark's least contrast with what lies beneath it and with its rivals."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """What decides every pixel of a guide."""
-
-    species: int = 12
-    images_per_species: int = 60
-    size: int = 160
-    """Side of the square pictures in pixels."""
-    seed: int = 0
-    habitat: HabitatRule = "free"
-    """"tied": in train and val each species keeps to one habitat; in test it is found anywhere."""
-
-    def __post_init__(self) -> None:
-        limits = {
-            "species": (self.species, 2, 300),
-            "images_per_species": (self.images_per_species, 6, 9999),
-            "size": (self.size, 64, 1024),
-            "seed": (self.seed, 0, 2**63 - 1),
-        }
-        for name, (value, least, most) in limits.items():
-            if not least <= value <= most:
-                raise RecipeError(f"A field guide cannot have {name}={value}", f"Choose {least} to {most}.")
-        if self.habitat not in get_args(HabitatRule):
-            raise RecipeError(f"A field guide cannot have habitat={self.habitat!r}", "Choose 'free' or 'tied'.")
+_NUM_ATTRIBUTES = 5
 
 
 @dataclass(frozen=True)
@@ -77,6 +51,10 @@ class Species:
     genus: Genus
     marks: Mapping[str, str]
     """Mark → colour name; a mark that is not listed has the colour of the plumage around it."""
+    side: Literal["", "left", "right"] = ""
+    """The side of the bird that has the marks; "" for both."""
+    variants: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Mark → the colours that one bird of the species has it in and the next may lack; for `attributes`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,18 +63,28 @@ class Guide:
 
     options: Options
     species: tuple[Species, ...]
+    unknown: tuple[Species, ...] = ()
+    """Species that training does not see; their numbers follow those of `species`."""
 
     @cached_property
     def genera(self) -> tuple[Genus, ...]:
         """In order of appearance."""
         return tuple({one.genus.name: one.genus for one in self.species}.values())
 
+    def find(self, number: int) -> Species:
+        """The species of this number, known or unknown; raises RecipeError where there is none."""
+        every = self.species + self.unknown
+        if not 0 <= number < len(every):
+            raise RecipeError(f"There is no species {number}", f"This guide has 0 to {len(every) - 1}.")
+        return every[number]
+
     def differing_marks(self, a: int, b: int) -> tuple[str, ...]:
         """The marks that species `a` and `b` do not share, in the order of `MARKS`.
 
         Species of different genera differ in build, plumage or beak besides, and may share all marks.
         """
-        ours, theirs = self.species[a].marks, self.species[b].marks
+        one, other = self.find(a), self.find(b)
+        ours, theirs = ({mark: (colour, kind.side) for mark, colour in kind.marks.items()} for kind in (one, other))
         return tuple(mark for mark in MARKS if ours.get(mark) != theirs.get(mark))
 
 
@@ -107,11 +95,42 @@ def make_guide(
     size: int = 160,
     seed: int = 0,
     habitat: HabitatRule = "free",
+    kind: Kind = "species",
+    noise: float = 0.0,
+    duplicates: float = 0.0,
+    unknown: int = 0,
+    long_tail: float = 1.0,
 ) -> Guide:
-    """The guide of these options; raises RecipeError where they make no sense."""
-    options = Options(species, images_per_species, size, seed, habitat)
+    """The guide of these options; raises RecipeError where they make no sense.
+
+    A species is the same whatever follows it: the unknown ones come last.
+    """
+    options = Options(
+        species, images_per_species, size, seed, habitat, kind, noise, duplicates, unknown, long_tail
+    )  # fmt: skip
+    known_counts = _counts(species, kind)
+    siblings = min((unknown + 1) // 2, 2 * len(known_counts)) if kind == "species" else 0
+    counts = [*known_counts, *_counts(unknown - siblings, kind)]
+    if len(counts) > NUM_GENUS_NAMES:
+        raise RecipeError(
+            f"A field guide of {kind} cannot have species={species}, unknown={unknown}: that is {len(counts)} genera",
+            f"Choose fewer: there are names for {NUM_GENUS_NAMES}.",
+        )
+    every = _make_species(options, counts)
+    known, strangers = every[:species], every[species:]
+    near = _make_siblings(options, known, siblings)
+    others = [replace(one, index=species + i) for i, one in enumerate([*near, *strangers])]
+    return Guide(options, tuple(known), tuple(others))
+
+
+def _counts(species: int, kind: Kind) -> list[int]:
+    """How many species each genus has."""
+    most = {"attributes": 1, "impostors": 2, "mirror": 2}.get(kind, _SPECIES_PER_GENUS)
+    return [len(part) for part in np.array_split(np.arange(species), max(-(-species // most), 1)) if len(part)]
+
+
+def _make_species(options: Options, counts: Sequence[int]) -> list[Species]:
     rng = np.random.default_rng([0, options.seed])
-    counts = [len(part) for part in np.array_split(np.arange(species), -(-species // _SPECIES_PER_GENUS))]
     nouns = [genus_name(int(number)) for number in rng.permutation(NUM_GENUS_NAMES)[: len(counts)]]
     builds, beaks, palettes = (rng.permutation(len(stock)) for stock in (FAMILIES, BEAKS, PALETTES))
     found: list[Species] = []
@@ -121,52 +140,69 @@ def make_guide(
             build = FAMILIES[builds[number // _GENERA_PER_FAMILY % len(builds)]].varied(rng)
             family = latin_genus(noun).removesuffix("us") + "idae"
         beak = BEAKS[beaks[number % len(beaks)]].varied(rng)
-        genus, marks = _make_genus(rng, noun, family, build, beak, palettes[number % len(palettes)], count)
-        found += [
-            Species(len(found) + i, species_name(noun, own), latin_species(noun, own), genus, own)
-            for i, own in enumerate(marks)
-        ]
-    return Guide(options, tuple(found))
+        genus, marks = _make_genus(rng, options, noun, family, build, beak, palettes[number % len(palettes)], count)
+        found += [_make_one(options, len(found) + i, genus, own, i) for i, own in enumerate(marks)]
+    return found
 
 
 def _make_genus(
-    rng: np.random.Generator, noun: str, family: str, build: Build, beak: Beak, palette: int, count: int
+    rng: np.random.Generator,
+    options: Options,
+    noun: str,
+    family: str,
+    build: Build,
+    beak: Beak,
+    palette: int,
+    count: int,
 ) -> tuple[Genus, list[dict[str, str]]]:
     hue, value = rng.uniform(-0.03, 0.03), rng.uniform(0.9, 1.08)
     colours = {part: scaled(turn(colour, hue), value) for part, colour in PALETTES[palette].items()}
     texture = str(rng.choice(["plain", "streaks", "spots", "bars"]))
     crest = float(rng.choice([0.0, 0.0, rng.uniform(0.5, 0.9)]))
-    marks = _choose_marks(rng, colours, build, count)
+    marks = choose_marks(rng, options.kind, colours, build, count)
     places = tuple(mark for mark in MARKS if any(mark in own for own in marks))
+    if options.kind == "attributes":
+        places = _shared_places(options)
+    if options.kind == "individuals":
+        texture = "plain"  # the breast is for the personal pattern
     return Genus(noun, family, build, beak, colours, texture, crest, places), marks
 
 
-def _choose_marks(
-    rng: np.random.Generator, colours: Mapping[str, Colour], build: Build, count: int
-) -> list[dict[str, str]]:
-    """Marks for `count` species, any two of which differ in one or two."""
-    open_marks = [mark for mark in MARKS if mark not in build.lacks]
-    order = [open_marks[i] for i in rng.permutation(len(open_marks))]
-    zones = {MARKS[mark].zone: mark for mark in reversed(order)}  # the first mark of each zone
-    chosen = [mark for mark in order if zones[MARKS[mark].zone] == mark][:count]
-    plan = rng.choice(["each its own", "one plain", "one mark, two colours"])
-    if plan == "one plain":
-        return [{}, *({mark: _colour(rng, mark, colours, ())} for mark in chosen[1:])]
-    if plan == "one mark, two colours":
-        first = _colour(rng, chosen[0], colours, ())
-        second = _colour(rng, chosen[0], colours, (first,))
-        pair = [{chosen[0]: first}, {chosen[0]: second}]
-        return pair + [{mark: _colour(rng, mark, colours, ())} for mark in chosen[2:]]
-    return [{mark: _colour(rng, mark, colours, ())} for mark in chosen]
+def _shared_places(options: Options) -> tuple[str, ...]:
+    """The marks that every bird of a guide of attributes may have."""
+    short_legged = FAMILIES[0]  # lacks what any build may lack
+    chosen = open_places(np.random.default_rng([3, options.seed]), short_legged, _NUM_ATTRIBUTES)
+    return tuple(mark for mark in MARKS if mark in chosen)
 
 
-def _colour(rng: np.random.Generator, mark: str, colours: Mapping[str, Colour], rivals: Sequence[str]) -> str:
-    """A colour that stands out from the plumage beneath, of male and female, lit or in the shade, and from rivals."""
-    beneath = colours[MARKS[mark].over]
-    shades = [beneath, dull(beneath, 0.5), scaled(beneath, 0.75), scaled(beneath, 1.25)]
-    if MARKS[mark].ring:
-        rivals = [*rivals, "black"]  # it would pass for a large eye
-    others = shades + [MARK_COLOURS[name][0] for name in rivals]
-    least = {name: min(contrast(colour, other) for other in others) for name, (colour, _) in MARK_COLOURS.items()}
-    clear = [name for name, value in least.items() if value >= _CLEAR] or [max(least, key=lambda name: least[name])]
-    return clear[int(rng.integers(len(clear)))]
+def _make_one(options: Options, index: int, genus: Genus, marks: Mapping[str, str], within: int) -> Species:
+    """The species `within` its genus of this number."""
+    noun, latin = genus.name, latin_genus(genus.name)
+    if options.kind == "mirror":
+        side: Literal["left", "right"] = "right" if within else "left"
+        name = f"{'Dextral' if within else 'Sinistral'} {species_name(noun, marks)}"
+        return Species(index, name, f"{latin_species(noun, marks)} {'dexter' if within else 'sinister'}", genus, marks,
+                       side)  # fmt: skip
+    if options.kind == "impostors":
+        names = (f"False {noun}", f"{latin} falsus") if within else (f"True {noun}", f"{latin} verus")
+        return Species(index, *names, genus, marks)
+    if options.kind == "attributes":
+        rng = np.random.default_rng([4, options.seed, index])
+        variants = choose_variants(rng, genus.colours, genus.places)
+        return Species(index, f"Varied {noun}", f"{latin} varius", genus, marks, variants=variants)
+    return Species(index, species_name(noun, marks), latin_species(noun, marks), genus, marks)
+
+
+def _make_siblings(options: Options, known: Sequence[Species], count: int) -> list[Species]:
+    """Unknown species of known genera, each with a mark that no known species of its genus has."""
+    genera = tuple({one.genus.name: one.genus for one in known}.values())
+    found: list[Species] = []
+    for i in range(count):
+        genus = genera[i % len(genera)]
+        rng = np.random.default_rng([5, options.seed, i])
+        taken = [*genus.places, *(mark for one in found if one.genus.name == genus.name for mark in one.marks)]
+        places = open_places(rng, genus.build, 1, taken)
+        marks = {mark: colours[0] for mark, colours in choose_variants(rng, genus.colours, places).items()}
+        own = replace(genus, places=tuple(mark for mark in MARKS if mark in (*genus.places, *places)))
+        found.append(_make_one(options, 0, own, marks, 0))
+    return found

@@ -11,10 +11,12 @@ from types import MappingProxyType
 
 from fieldmark.fieldguide.colours import Colour
 
-__all__ = ["EYE", "EYE_RADIUS", "MARKS", "MARK_COLOURS", "Mark", "mark_id"]
+__all__ = ["EXTRAS", "EYE", "EYE_RADIUS", "FIRST_MARK", "MARKS", "MARK_COLOURS", "ONE_SIDED", "Mark", "mark_id"]
 
 EYE, EYE_RADIUS = (0.32, -0.14), 0.19
 """The eye, in head coordinates."""
+FIRST_MARK = 15
+"""Added to a mark's number (`mark_id`) on the canvas and in mask files."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,13 @@ MARKS: MappingProxyType[str, Mark] = MappingProxyType(
     }
 )  # fmt: skip
 
+ONE_SIDED = ("eyebrow", "cheek patch", "moustache", "wing bar", "shoulder patch", "wing tip")
+"""Marks that one side of a bird can have without the other, large enough to be missed where they lack."""
+EXTRAS: MappingProxyType[str, str] = MappingProxyType(
+    {"moult on body": "body", "moult on wing": "wing", "personal pattern": "body"}
+)
+"""What else is drawn upon a bird, and the part it lies on; in masks its numbers follow those of the marks."""
+
 MARK_COLOURS: MappingProxyType[str, tuple[Colour, str]] = MappingProxyType(
     {
         "white": ((248, 248, 244), "albi"),
@@ -115,4 +124,4 @@ MARK_COLOURS: MappingProxyType[str, tuple[Colour, str]] = MappingProxyType(
 
 def mark_id(name: str) -> int:
     """The value of this mark's pixels in a mark mask; 0 means that there is no mark."""
-    return 1 + list(MARKS).index(name)
+    return 1 + [*MARKS, *EXTRAS].index(name)

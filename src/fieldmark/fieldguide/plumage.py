@@ -11,17 +11,16 @@ from PIL import Image, ImageDraw, ImageFilter
 from fieldmark.fieldguide.anatomy import Anatomy
 from fieldmark.fieldguide.canvas import FINER, Canvas, ink
 from fieldmark.fieldguide.colours import Colour, dull, mix, scaled, turn
+from fieldmark.fieldguide.feathers import paint_moult, paint_pattern
 from fieldmark.fieldguide.guide import Genus
-from fieldmark.fieldguide.marks import EYE, EYE_RADIUS, MARK_COLOURS, MARKS, mark_id
+from fieldmark.fieldguide.marks import EYE, EYE_RADIUS, FIRST_MARK, MARK_COLOURS, MARKS, mark_id
 from fieldmark.fieldguide.scene import Scene
 from fieldmark.fieldguide.shapes import Points, Strip, spline
 
-__all__ = ["FIRST_MARK", "PARTS", "paint_bird"]
+__all__ = ["PARTS", "paint_bird"]
 
 PARTS = ("", "tail", "legs", "body", "head", "beak", "wing", "eye")
 """A part's number is its place in this list."""
-FIRST_MARK = 15
-"""Added to a mark's number (`mark_id`) on the canvas and in mask files."""
 
 _DARK, _LIGHT = (20.0, 16.0, 14.0), (255.0, 252.0, 244.0)
 
@@ -50,10 +49,13 @@ def paint_bird(canvas: Canvas, bird: Anatomy, genus: Genus, marks: Mapping[str, 
     _tail(painter)
     _legs(painter)
     _trunk(painter)
+    paint_pattern(canvas, bird, colours, scene)
+    paint_moult(canvas, bird, colours, scene, "body")
     _marks(painter, "body")
     _beak(painter)
     _marks(painter, "head")
     _wing(painter)
+    paint_moult(canvas, bird, colours, scene, "wing")
     _marks(painter, "wing")
     _eye(painter)
 

@@ -19,12 +19,12 @@ from fieldmark.fieldguide.colours import Colour, mix, scaled
 from fieldmark.fieldguide.guide import Genus, Guide, Species
 from fieldmark.fieldguide.habitat import HABITATS, PAPER, Habitat, background, colour_of, cover
 from fieldmark.fieldguide.light import expose, relief
-from fieldmark.fieldguide.marks import MARKS
-from fieldmark.fieldguide.plumage import FIRST_MARK, PARTS, paint_bird
+from fieldmark.fieldguide.marks import EXTRAS, FIRST_MARK, MARKS, mark_id
+from fieldmark.fieldguide.plumage import PARTS, paint_bird
 from fieldmark.fieldguide.scene import Scene, make_scene
-from fieldmark.fieldguide.shapes import Points, points, spline
+from fieldmark.fieldguide.shapes import Points, box_of, points, spline
 
-__all__ = ["Drawing", "render", "render_scene"]
+__all__ = ["Drawing", "marks_worn", "render", "render_scene"]
 
 _CROWD = {"blades": 2, "leaves": 3, "twigs": 1, "flakes": 5}
 _HIDDEN = 0.3
@@ -51,13 +51,13 @@ class Drawing:
     def parts(self) -> NDArray[np.uint8]:
         """(S, S) the part's place in `PARTS`, beneath marks too; 0 is not the bird."""
         table = np.arange(256, dtype=np.uint8)
-        for number, mark in enumerate(MARKS.values(), start=FIRST_MARK + 1):
-            table[number] = PARTS.index(mark.part)
+        for name, part in _PART_OF.items():
+            table[FIRST_MARK + mark_id(name)] = PARTS.index(part)
         return table[self.numbers]
 
     @property
     def marks(self) -> NDArray[np.uint8]:
-        """(S, S) `mark_id` where a mark of this genus has its place, whether this species shows it or not; else 0."""
+        """(S, S) `mark_id` where a mark of this genus has its place, whether this bird shows it or not; else 0."""
         return np.where(self.numbers > FIRST_MARK, self.numbers - FIRST_MARK, 0).astype(np.uint8)
 
 
@@ -67,8 +67,13 @@ def render(guide: Guide, species: int, index: int, *, marks_of: int | None = Non
     Only pixels at the marks that differ change. Raises RecipeError where the guide has no such species, or where
     `marks_of` is of another genus (build and plumage would differ too).
     """
-    bird = _species(guide, species)
-    donor = bird if marks_of is None else _species(guide, marks_of)
+    bird = guide.find(species)
+    donor = bird if marks_of is None else guide.find(marks_of)
+    if donor.genus != bird.genus and donor.genus.name == bird.genus.name:
+        raise RecipeError(
+            f"A {bird.name} cannot be drawn with the marks of a {donor.name}: one of them is unknown to the guide",
+            "Choose two species of the guide, or two unknown ones.",
+        )
     if donor.genus != bird.genus:
         raise RecipeError(
             f"A {bird.name} cannot be drawn with the marks of a {donor.name}: {bird.genus.name} and {donor.genus.name} "
@@ -76,13 +81,17 @@ def render(guide: Guide, species: int, index: int, *, marks_of: int | None = Non
             f"Choose a {bird.genus.name}.",
         )
     scene = make_scene(guide, species, index)
-    return render_scene(bird.genus, donor.marks, scene, guide.options.size)
+    return render_scene(bird.genus, marks_worn(guide, donor, scene, index), scene, guide.options.size)
 
 
-def _species(guide: Guide, number: int) -> Species:
-    if not 0 <= number < len(guide.species):
-        raise RecipeError(f"There is no species {number}", f"This guide has 0 to {len(guide.species) - 1}.")
-    return guide.species[number]
+def marks_worn(guide: Guide, species: Species, scene: Scene, index: int) -> Mapping[str, str]:
+    """Mark → colour on the bird of picture `index`, as far as the side that is seen has them."""
+    if species.side not in ("", scene.side):
+        return {}
+    if not species.variants:
+        return species.marks
+    rng = np.random.default_rng([8, guide.options.seed, species.index, index])
+    return {mark: colours[int(rng.integers(2))] for mark, colours in species.variants.items() if rng.random() < 0.5}
 
 
 def render_scene(genus: Genus, marks: Mapping[str, str], scene: Scene, side: int) -> Drawing:
@@ -103,11 +112,11 @@ def render_scene(genus: Genus, marks: Mapping[str, str], scene: Scene, side: int
     seen = np.where(hidden[..., 0] > 0.5, 0, numbers).astype(np.uint8)
     keypoints = _keypoints(bird, canvas, hidden[..., 0])
     occlusion = 1 - np.count_nonzero(seen) / np.count_nonzero(numbers)
-    return Drawing(expose(picture, scene), _box(seen), keypoints, seen, occlusion, scene)
+    return Drawing(expose(picture, scene), box_of(seen), keypoints, seen, occlusion, scene)
 
 
-_WING = [PARTS.index("wing"), *(number for number, mark in enumerate(MARKS.values(), FIRST_MARK + 1)
-                                if mark.part == "wing")]  # fmt: skip
+_PART_OF = {name: mark.part for name, mark in MARKS.items()} | EXTRAS
+_WING = [PARTS.index("wing"), *(FIRST_MARK + mark_id(name) for name, part in _PART_OF.items() if part == "wing")]
 
 
 def _framed(bird: Anatomy, scene: Scene, side: int) -> Canvas:
@@ -201,9 +210,3 @@ def _keypoints(bird: Anatomy, canvas: Canvas, hidden: NDArray[np.float32]) -> ND
     where: Points = canvas.place(bird.keypoints) / FINER
     column, row = np.clip(where, 0, canvas.side - 1).astype(int).T
     return np.column_stack([where, hidden[row, column] <= 0.5]).astype(np.float32)
-
-
-def _box(seen: NDArray[np.uint8]) -> tuple[int, int, int, int]:
-    rows, columns = (np.flatnonzero(seen.any(axis=axis)) for axis in (1, 0))
-    top, left = int(rows[0]), int(columns[0])
-    return left, top, int(columns[-1]) + 1 - left, int(rows[-1]) + 1 - top

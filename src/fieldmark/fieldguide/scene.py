@@ -1,16 +1,27 @@
-"""`Scene`: all that varies from one picture of a species to the next, drawn from that picture's own random stream."""
+"""`Scene`: all that varies from one picture of a species to the next, drawn from that picture's own random stream.
+
+Of individuals, `BURST` pictures are one burst: the same bird at the same place and hour. Bursts go round the
+`NUM_INDIVIDUALS` birds of a species, and each bird's bursts round the parts.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
 from fieldmark.fieldguide.guide import Guide
 from fieldmark.fieldguide.habitat import HABITATS
+from fieldmark.fieldguide.options import split_of
 
-__all__ = ["PORTRAIT", "Scene", "make_scene", "split_of"]
+__all__ = ["BURST", "NUM_INDIVIDUALS", "NUM_STAGES", "PORTRAIT", "Scene", "make_scene", "part_of", "split_of"]
+
+NUM_STAGES, NUM_INDIVIDUALS, BURST = 5, 4, 3
+STAGE_FEATHERS = ((0, 0), (2, 5), (8, 12), (16, 22), (28, 38))
+"""Stage of the moult → the fewest and the most new feathers."""
+_VISITS = ("train", "test", "val", "train", "train")
+"""The parts that a bird's bursts go to."""
 
 _LIGHTS = {  # name: brightness, warmth, how hard the light is
     "soft": ((0.92, 1.06), (-0.03, 0.05), (0.35, 0.55)),
@@ -19,7 +30,6 @@ _LIGHTS = {  # name: brightness, warmth, how hard the light is
     "shade": ((0.78, 0.90), (-0.09, -0.02), (0.25, 0.5)),
 }
 _LIGHT_SHARES = (0.35, 0.3, 0.15, 0.2)
-_VAL, _TEST = (5, 12, 18), (2, 8, 15)
 
 
 @dataclass(frozen=True)
@@ -55,11 +65,24 @@ class Scene:
     noise: float
     seeds: tuple[int, int, int, int]
     """For background, foreground, feathers and grain."""
+    stage: int | None = None
+    """Of the moult, 0 … `NUM_STAGES` - 1."""
+    new_feathers: int = 0
+    individual: int | None = None
+    """Which bird of its species, 0 … `NUM_INDIVIDUALS` - 1."""
+    burst: int | None = None
+    pattern: int | None = None
+    """What the individual's personal pattern is drawn from."""
 
     @property
     def pose(self) -> str:
         """level, upright or stooping."""
         return "upright" if self.stoop > 0.12 else "stooping" if self.stoop < -0.12 else "level"
+
+    @property
+    def side(self) -> Literal["left", "right"]:
+        """The side of the bird that is seen."""
+        return "left" if self.mirrored else "right"
 
 
 PORTRAIT = Scene(
@@ -69,16 +92,67 @@ PORTRAIT = Scene(
 """The pose and light in which a field guide shows every species."""
 
 
-def split_of(index: int) -> str:
-    """train, val or test: 70, 15 and 15 of each hundred, interleaved."""
-    return "val" if index % 20 in _VAL else "test" if index % 20 in _TEST else "train"
+def part_of(guide: Guide, index: int) -> str:
+    """The part of picture `index`: `split_of`, but that bursts stay whole."""
+    if guide.options.kind == "individuals":
+        return _VISITS[index // (BURST * NUM_INDIVIDUALS) % len(_VISITS)]
+    return split_of(index)
 
 
 def make_scene(guide: Guide, species: int, index: int) -> Scene:
-    """The scene of picture `index` of `species`: a pure function of the seed and these two."""
+    """The scene of picture `index` of `species`: a pure function of the seed, the kind and these two."""
+    scene = _make_scene(guide, species, index)
+    match guide.options.kind:
+        case "stages":
+            return _moulting(guide, scene, species, index)
+        case "individuals":
+            return _sighted(guide, scene, species, index)
+        case "mirror":
+            return replace(scene, careless=False)  # a mark that may be hidden or absent says nothing
+    return scene
+
+
+def _moulting(guide: Guide, scene: Scene, species: int, index: int) -> Scene:
+    rng = np.random.default_rng([6, guide.options.seed, species, index])
+    stage = int(rng.integers(NUM_STAGES))
+    fewest, most = STAGE_FEATHERS[stage]
+    place = home_habitat(guide, stage) if _is_tied(guide, index) else scene.habitat
+    return replace(scene, stage=stage, new_feathers=int(rng.integers(fewest, most + 1)), habitat=place)
+
+
+def _sighted(guide: Guide, scene: Scene, species: int, index: int) -> Scene:
+    """The scene of one frame of a burst: the first frame's, but for what changes within a second."""
+    burst = index // BURST
+    individual = burst % NUM_INDIVIDUALS
+    rng = np.random.default_rng([7, guide.options.seed, species, individual])
+    sex: Literal["male", "female"] = "male" if rng.random() < 0.5 else "female"
+    plumage = (float(rng.normal(0, 0.012)), float(rng.uniform(0, 0.15)), float(rng.uniform(0.9, 1.1)))
+    first = _make_scene(guide, species, burst * BURST)
+    crossed = (first.place[0] * 0.8 + scene.place[0] * 0.2, first.place[1] * 0.9 + scene.place[1] * 0.1)
+    return replace(
+        first,
+        sex=sex,
+        plumage=plumage,
+        mirrored=scene.mirrored if index % BURST == BURST - 1 else first.mirrored,  # the last frame may face about
+        stoop=first.stoop + 0.25 * scene.stoop,
+        pitch=float(np.clip(first.pitch + 0.5 * scene.pitch, -0.45, 0.35)),
+        place=crossed,
+        careless=False,
+        seeds=(first.seeds[0], first.seeds[1], scene.seeds[2], scene.seeds[3]),
+        individual=individual,
+        burst=burst,
+        pattern=int(rng.integers(2**31)),
+    )
+
+
+def _is_tied(guide: Guide, index: int) -> bool:
+    return guide.options.habitat == "tied" and part_of(guide, index) != "test"
+
+
+def _make_scene(guide: Guide, species: int, index: int) -> Scene:
     rng = np.random.default_rng([1, guide.options.seed, species, index])
     anywhere = list(HABITATS)[int(rng.integers(len(HABITATS)))]
-    tied = guide.options.habitat == "tied" and split_of(index) != "test"
+    tied = _is_tied(guide, index)
     light = str(rng.choice(list(_LIGHTS), p=_LIGHT_SHARES))
     brightness, warmth, hardness = (float(rng.uniform(*limits)) for limits in _LIGHTS[light])
     return Scene(
@@ -104,6 +178,6 @@ def make_scene(guide: Guide, species: int, index: int) -> Scene:
 
 
 def home_habitat(guide: Guide, species: int) -> str:
-    """Where a species of a tied guide lives in train and val."""
+    """Where a species (or a stage) of a tied guide lives in train and val."""
     order = np.random.default_rng([2, guide.options.seed]).permutation(len(HABITATS))
     return list(HABITATS)[order[species % len(HABITATS)]]

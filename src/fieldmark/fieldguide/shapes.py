@@ -13,7 +13,7 @@ from functools import cache, cached_property
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Disc", "Points", "Strip", "points", "spline", "turned"]
+__all__ = ["Disc", "Points", "Strip", "box_of", "points", "spline", "turned"]
 
 Points = NDArray[np.float64]
 
@@ -21,6 +21,13 @@ Points = NDArray[np.float64]
 def points(values: ArrayLike) -> Points:
     """An (N, 2) array."""
     return np.asarray(values, dtype=np.float64).reshape(-1, 2)
+
+
+def box_of(numbers: NDArray[np.uint8]) -> tuple[int, int, int, int]:
+    """x, y, width, height of what is not 0 in (H, W), which must be something."""
+    rows, columns = (np.flatnonzero(numbers.any(axis=axis)) for axis in (1, 0))
+    top, left = int(rows[0]), int(columns[0])
+    return left, top, int(columns[-1]) + 1 - left, int(rows[-1]) + 1 - top
 
 
 @cache

@@ -19,7 +19,7 @@ from sklearn.preprocessing import StandardScaler
 
 from fieldmark.errors import TrainingError
 
-__all__ = ["LinearHead", "fit_linear_head"]
+__all__ = ["LinearHead", "fit_linear_head", "held_out_folds"]
 
 STRENGTHS = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 
@@ -57,7 +57,7 @@ def fit_linear_head(
     scaler = StandardScaler().fit(features)
     mean, scale = scaler.mean_, scaler.scale_
     inputs = scaler.transform(features)
-    splits = _splits(labels, groups, folds, seed)
+    splits = held_out_folds(labels, groups, folds, seed)
     held_out = {c: _cross_validated(inputs, labels, splits, c) for c in strengths}
     strength = min(held_out, key=lambda c: (-held_out[c][1], held_out[c][0]))
     model = _regression(inputs, labels, strength)
@@ -80,10 +80,13 @@ def _regression(inputs: NDArray[np.float32], labels: NDArray[np.int64], strength
         return LogisticRegression(C=strength, max_iter=300).fit(inputs, labels)
 
 
-def _splits(
+def held_out_folds(
     labels: NDArray[np.int64], groups: NDArray[np.int64], folds: int, seed: int
 ) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """(train, held out) rows of each fold; fewer folds where no class has so many groups, none where it has one."""
+    """(train, held out) rows of each fold, groups whole.
+
+    There are fewer folds where no class has so many groups, and none where no class has two.
+    """
     folds = min(folds, max(len(np.unique(groups[labels == k])) for k in np.unique(labels)))
     if folds < 2:
         return []
