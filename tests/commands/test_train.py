@@ -153,6 +153,7 @@ def test_what_is_written(pictures: Path, trained: Run) -> None:
         "log.jsonl",
         "recipe.toml",
         "splits.csv",
+        "times.json",
     }
     assert trained.data()["source"] == str(pictures)
     assert trained.data()["classes"] == ["amber", "jade", "plum"]
