@@ -13,7 +13,7 @@ import numpy as np
 
 from fieldmark.augment.mixing import KINDS
 from fieldmark.bundle import Bundle
-from fieldmark.commands.calibrate import cross_fit, fit_judge, hold_out, means_of
+from fieldmark.commands.calibrate import cross_fit, fit_judge, hold_out, means_of, settled
 from fieldmark.commands.evaluate import write_evaluation
 from fieldmark.commands.fit import Fit
 from fieldmark.commands.listener import Listener
@@ -114,7 +114,7 @@ def _learn(run: Run, data: Path | str | Catalog, listener: Listener) -> None:
     held, part = None, "val"
     if resolved.protocol == "crossfit":
         rows, validation, part = np.sort(np.concatenate([rows, validation])), validation[:0], "crossfit"
-        held = cross_fit(fit, rows)
+        held, fit = cross_fit(fit, rows), settled(fit)
     method = fit.train(rows, validation)
     judge = None
     if held or len(validation):
