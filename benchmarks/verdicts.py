@@ -136,9 +136,7 @@ def figures(run, file):
         paired(nll(before, labels) - nll(after, labels)),
     )
     low, high = trust.coverage_interval
-    print(
-        f"90 % sets of the run: covered {trust.covered:.4f}, expected {low:.4f} to {high:.4f}, size {trust.set_size:.2f}"
-    )
+    print(f"sets of the run: covered {trust.covered:.4f}, expected {low:.4f} to {high:.4f}, size {trust.set_size:.2f}")
     covered, hits, size, interval = halvings(probabilities, labels, judge.penalty)
     print(f"100 halvings, {judge.penalty}: covered {covered:.4f}, {hits} in {interval}, size {size:.2f}")
     print(f"answers at 95 %: threshold {rules.promise.threshold}, right {trust.right}, {trust.shares}")
