@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ from safetensors.torch import load_file, save_file
 
 from fieldmark.bundle import Bundle, build_method, short_side, stacked
 from fieldmark.errors import ImageError, RecipeError, RunError
+from fieldmark.evaluation.judge import Held, Judge
+from fieldmark.evaluation.unknown import class_means
 from fieldmark.losses.loss import Task
 from fieldmark.recipe import Backbone, Choice, Images, Recipe
 
@@ -123,6 +127,73 @@ def test_what_the_network_sees(tmp_path: Path) -> None:
     assert central.float().mean() < 5
     assert squeezed.float().mean() == pytest.approx(127.5, abs=5)
     assert short_side(Images(size=33)) == 50
+
+
+# What it knows of its own answers -------------------------------------------------------------------------------------
+
+
+def judged(num_images: int = 300, frames: int = 1) -> Bundle:
+    """A bundle with a judge; random answers are seldom right, which a judge can tell as well as any."""
+    bundle, rng = fresh(), np.random.default_rng(0)
+    labels = rng.integers(4, size=num_images)
+    logits = (rng.normal(size=(num_images, 4)) + 3 * np.eye(4)[labels]).astype(np.float32)
+    means = class_means(rng.random((8, bundle.method.backbone.width)), np.arange(8) % 4, 4)
+    held = Held(logits, rng.random(num_images), labels, np.arange(num_images) // frames)
+    bundle.judge = Judge.fit(held, means, bundle.levels, source="validation")
+    return bundle
+
+
+def test_a_judge_travels_with_the_bundle(tmp_path: Path, files: list[Path]) -> None:
+    bundle = judged()
+    bundle.save(tmp_path)
+    assert json.loads((tmp_path / "model.json").read_text())["calibration"]["images"] == 300
+    loaded = Bundle.load(tmp_path)
+    for options in ({}, {"coverage": 0.7}, {"accuracy": 0.6, "candidates": 2}, {"among": ["plum", "rose"]}):
+        ours, theirs = bundle.predict(files, **options), loaded.predict(files, **options)
+        assert [v.as_dict() | {"probability": 0, "candidates": 0, "certainty": 0} for v in ours] == [
+            v.as_dict() | {"probability": 0, "candidates": 0, "certainty": 0} for v in theirs
+        ]
+    scaled = bundle.judge.scaling(bundle.outputs(files).logits) if bundle.judge else None
+    np.testing.assert_allclose(np.log(loaded.predict_proba(files)), scaled, atol=1e-4)
+    (tmp_path / "calibration.safetensors").write_bytes(b"cut short")
+    with pytest.raises(RunError, match=r"The calibration in .* cannot be read .*\. Copy the bundle again\."):
+        Bundle.load(tmp_path)
+    (tmp_path / "calibration.safetensors").unlink()
+    with pytest.raises(RunError, match=r"The calibration in .* cannot be read"):
+        Bundle.load(tmp_path)
+
+
+def test_without_a_judge_nothing_is_promised(tmp_path: Path, files: list[Path]) -> None:
+    fresh().save(tmp_path)
+    description = json.loads((tmp_path / "model.json").read_text())
+    del description["calibration"]  # as bundles were written before there were judges
+    (tmp_path / "model.json").write_text(json.dumps(description))
+    bundle = Bundle.load(tmp_path)
+    assert bundle.rules() is None
+    assert {(v.level, v.name, v.possible) for v in bundle.predict(files)} == {(None, None, None)}
+    for asked in ({"accuracy": 0.9}, {"coverage": 0.9}):
+        with pytest.raises(RunError) as refused:
+            bundle.predict(files, **asked)
+        assert str(refused.value) == (
+            "This bundle is not calibrated, so it can promise neither an accuracy nor a coverage. "
+            "Train with protocol=holdout or protocol=crossfit, or leave both away for plain probabilities."
+        )
+
+
+@pytest.mark.parametrize("make", [fresh, judged])
+def test_photographs_of_one_folder_give_one_answer(make: Callable[[], Bundle], pictures: Path) -> None:
+    bundle = make()
+    paths = sorted(str(path) for path in pictures.rglob("*.png"))[::4]
+    *single, amber, jade, plum = bundle.predict(paths, bursts=True)
+    assert [replace(v, frames=None) for v in single] == bundle.predict(paths)
+    assert {v.frames for v in single} == {1}
+    assert [v.path for v in (amber, jade, plum)] == [(pictures / name).as_posix() for name in ("amber", "jade", "plum")]
+    log_probabilities = np.log(bundle.predict_proba(paths))
+    for pooled in (amber, jade, plum):
+        rows = [i for i, path in enumerate(paths) if path.startswith(pooled.path)]
+        assert pooled.frames == len(rows) > 2
+        mean = log_probabilities[rows].mean(axis=0)  # no bursts in validation: frames count as one look
+        assert pooled.probability == pytest.approx(np.exp(mean.max()) / np.exp(mean).sum(), rel=1e-4)
 
 
 def test_a_picture_that_cannot_be_read(tmp_path: Path, files: list[Path]) -> None:

@@ -79,7 +79,7 @@ def test_the_last_threshold_before_the_first_failure() -> None:
     confidences, right = sample(1500, seed=4)
     found = promise(confidences, right, 0.9)
     assert found.threshold is not None
-    for threshold, passes in ((found.threshold, True), (found.threshold - 0.005, False)):
+    for threshold, passes in ((found.threshold, True), (round(found.threshold - 0.005, 9), False)):
         level = Promise(0.9, threshold, 0, 0, 0).levels(confidences)
         answered = level != NONE
         hits = int(right[answered, level[answered]].sum())

@@ -69,9 +69,11 @@ def _table_printer() -> Callable[[Verdict], None]:
         sure, name = _said(verdict)
         line = f"{path:<{width}}  {sure:>7}  {name}"
         outside = "" if verdict.outside is None else f"  [{_percent(verdict.outside)} outside the checklist]"
-        others = _others(verdict)
-        while others and len(line) + len(outside) + len(", ".join(others)) + 4 > console.width:
-            others.pop()
+        others, room = _others(verdict), console.width - len(line) - len(outside) - 4
+        while others and len(", ".join(others)) > room:
+            last = others.pop()
+            if not others and verdict.level == "none" and room > 8:
+                others = [last[: room - 1] + "…"]
         rest = f"  ({', '.join(others)})" if others else ""
         console.print(f"{escape(line)}[dim]{escape(rest)}{escape(outside)}[/dim]", soft_wrap=True)
 

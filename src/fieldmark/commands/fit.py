@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 import numpy as np
@@ -29,7 +29,7 @@ from fieldmark.run import Machine, Run
 from fieldmark.training.batchnorm import adopt_statistics, refresh_statistics
 from fieldmark.training.loop import Progress, train_steps
 from fieldmark.training.optimizer import build_optimizer
-from fieldmark.training.probe import fit_linear_head
+from fieldmark.training.probe import STRENGTHS, fit_linear_head
 from fieldmark.training.state import TrainingState
 
 __all__ = ["Fit", "Stopped"]
@@ -58,6 +58,10 @@ class Fit:
     """Whether training images are mirrored; see `commands.flips`."""
     name: str = "model"
     """"model", or "fold 0" … of a cross-fit."""
+    strengths: Sequence[float] = STRENGTHS
+    """Among which a probe chooses its C."""
+    chosen: list[float] = field(default_factory=list)
+    """What the probes chose, one for each fit; the fits of a cross-fit share the list."""
 
     def train(self, rows: NDArray[np.int64], validation: NDArray[np.int64]) -> Method:
         """Learn from `rows`; `validation` is looked at after each epoch and decides nothing."""
@@ -111,8 +115,14 @@ class Fit:
         features = self.outputs(method, rows).embedding
         catalog = self.data.catalog
         fitted = fit_linear_head(
-            features, catalog.labels[rows], self.data.units[rows], len(catalog.classes), seed=self.recipe.seed
+            features,
+            catalog.labels[rows],
+            self.data.units[rows],
+            len(catalog.classes),
+            strengths=self.strengths,
+            seed=self.recipe.seed,
         )
+        self.chosen.append(fitted.strength)
         self.listener.note(f"C = {fitted.strength:g} (cross-validated accuracy {100 * fitted.accuracy:.1f} %)")
         with torch.no_grad():
             classifier.linear.weight.copy_(torch.from_numpy(fitted.weight))

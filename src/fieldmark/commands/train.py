@@ -13,7 +13,7 @@ import numpy as np
 
 from fieldmark.augment.mixing import KINDS
 from fieldmark.bundle import Bundle
-from fieldmark.commands.calibrate import cross_fit, fit_judge, hold_out, means_of
+from fieldmark.commands.calibrate import cross_fit, fit_judge, hold_out, means_of, settled
 from fieldmark.commands.evaluate import write_evaluation
 from fieldmark.commands.fit import Fit
 from fieldmark.commands.flips import decide_flip
@@ -133,7 +133,7 @@ def _learn(run: Run, data: Path | str | Catalog, root: Path | str | None, listen
     with run.timed("training"):
         if resolved.protocol == "crossfit":
             rows, validation, part = np.sort(np.concatenate([rows, validation])), validation[:0], "crossfit"
-            held = cross_fit(fit, rows)
+            held, fit = cross_fit(fit, rows), settled(fit)
         method = fit.train(rows, validation)
     judge = None
     if held or len(validation):

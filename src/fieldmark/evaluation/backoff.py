@@ -7,7 +7,7 @@ The threshold comes from a fixed-sequence test, as in Angelopoulos, Bates, CandÃ
 (2021): thresholds on a grid that was fixed beforehand are tried from high to low, each by an exact binomial test
 (Clopper & Pearson 1934) of "the answers given are right less often than asked", and the last before the first failure
 is taken. So with 95 % confidence the promise holds, however many thresholds were tried. The sequence begins at the
-accuracy itself: of calibrated answers that all reach it, that share at least should be right. Risk and coverage:
+accuracy itself (rounded down to the grid): of calibrated answers that reach it, that share should be right. Risk and coverage:
 El-Yaniv & Wiener, "On the foundations of noise-free selective classification" (2010); the area under their curve
 after Geifman, Uziel & El-Yaniv (2019).
 
@@ -135,7 +135,7 @@ def promise(confidences: Floats, right: Bools, accuracy: float) -> Promise:
     """
     assert 0 < accuracy < 1
     found: Promise | None = None
-    threshold = accuracy
+    threshold = math.floor(round(accuracy / STEP, 6)) * STEP  # one grid for all accuracies, so that thresholds compare
     while threshold >= 0:
         tried = _tried(confidences, right, accuracy, threshold)
         if not _holds(tried.num_answered, tried.num_right, accuracy):

@@ -70,7 +70,7 @@ class Judge:
     rank: Ints
     """and their number."""
     confidences: Floats
-    """(N', L) of the best name of each level, for all independent images; 0 for one that does not pass as known."""
+    """(N', L) of the best name of each level, for all independent images; −1 for one that does not pass as known."""
     right: NDArray[np.bool_]
     """(N', L) whether that name is true."""
 
@@ -85,7 +85,7 @@ class Judge:
         groups = np.unique(held.units, return_inverse=True)[1]
         alone = _one_of_each(groups, seed)
         answers, confidences = taxonomy.best(probabilities)
-        confidences[~familiarity.accepts(familiarity.score(confidence, held.nearness))] = 0
+        confidences[~familiarity.accepts(familiarity.score(confidence, held.nearness))] = -1  # below every threshold
         penalty, witnesses = _penalty(probabilities, held.labels, alone)
         above, rank = standing(probabilities[witnesses], held.labels[witnesses])
         return cls(

@@ -125,12 +125,11 @@ class Rules:
         if level == 0:
             return ""
         if level == NONE and share <= 1 - ACCEPTED:
-            return f"it looks less familiar than {100 * (1 - share):.0f} % of the known images"
-        limit = (
-            f"from {100 * (self.promise.threshold or 0):.0f} % on, answers are {100 * self.promise.accuracy:g} % right"
-        )
+            return f"less familiar than {100 * (1 - share):.0f} % of the known images"
         tried = range(len(confidences) if level == NONE else level)
-        return f"{', '.join(f'{self.taxonomy.levels[k]} {100 * confidences[k]:.0f} %' for k in tried)}; {limit}"
+        found = ", ".join(f"{self.taxonomy.levels[k]} {100 * confidences[k]:.0f} %" for k in tried)
+        needed = 100 * (self.promise.threshold or 0)
+        return f"{found}; {100 * self.promise.accuracy:g} % right takes {needed:.0f} %"
 
 
 def _within(log_probabilities: Floats, among: Ints) -> Floats:

@@ -19,7 +19,7 @@ from sklearn.preprocessing import StandardScaler
 
 from fieldmark.errors import TrainingError
 
-__all__ = ["LinearHead", "fit_linear_head", "held_out_folds"]
+__all__ = ["STRENGTHS", "LinearHead", "fit_linear_head", "held_out_folds"]
 
 STRENGTHS = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 

@@ -1,0 +1,204 @@
+"""What verdicts are worth, from the answers of one finished run.
+
+usage: verdicts.py answers RUN OUT.npz [PART=PATH …]
+           answer the run's test part and, beside it, data that it does not know. PATH is a folder of images, or
+           backgrounds:DATA for crops beside the boxes of a data set's test part, or unknown:DATA for its test images
+           of classes that the run does not know.
+       verdicts.py figures RUN OUT.npz
+           the figures, without a look at any image.
+       verdicts.py hold-out CUB_FOLDER TABLE.csv
+           the table without the last species of each of the first ten genera with two or more, to train another run on.
+"""
+
+import csv
+import sys
+from pathlib import Path
+
+import numpy as np
+from scipy.special import log_softmax
+from scipy.stats import binom
+from sklearn.metrics import roc_auc_score
+
+from fieldmark import Bundle, evaluate, read
+from fieldmark.bundle import short_side, stacked
+from fieldmark.data.decode import decode
+from fieldmark.evaluation.calibration import nll
+from fieldmark.evaluation.conformal import coverage_interval, score, sets, standing, thresholds
+from fieldmark.evaluation.trust import measure_trust
+from fieldmark.evaluation.unknown import nearness
+from fieldmark.model.inference import infer
+from fieldmark.storage import read_json
+
+SMALLEST = 64
+"""Side of a background crop, in pixels of the photograph."""
+
+
+def answered(bundle, pictures):
+    """Logits and nearness of decoded pictures."""
+    outputs = infer(bundle.method, stacked(map(bundle.view, pictures), 32))
+    return outputs.logits, nearness(outputs.embedding, bundle.judge.means)
+
+
+def beside(pixels, box):
+    """The largest square beside the box; none where that is too small."""
+    height, width = pixels.shape[:2]
+    x, y, w, h = box
+    strips = [(0, 0, x, height), (x + w, 0, width, height), (0, 0, width, y), (0, y + h, width, height)]
+    left, top, right, bottom = (int(v) for v in max(strips, key=lambda s: min(s[2] - s[0], s[3] - s[1])))
+    side = min(right - left, bottom - top)
+    if side < SMALLEST:
+        return None
+    left, top = (left + right - side) // 2, (top + bottom - side) // 2
+    return np.ascontiguousarray(pixels[top : top + side, left : left + side])
+
+
+def pictures(bundle, place):
+    """Decoded pictures of a folder, of backgrounds or of unknown classes."""
+    side = short_side(bundle.images)
+    kind, _, path = place.rpartition(":")
+    if not kind:
+        return (decode(file, short_side=side).pixels for file in sorted(Path(path).rglob("*.jpg")))
+    catalog = read(path)
+    rows = catalog.rows("test")
+    if kind == "unknown":
+        strange = [row for row in rows if catalog.classes[catalog.labels[row]] not in bundle.classes]
+        return (decode(catalog.file(row), short_side=side).pixels for row in strange)
+    crops = (beside(decode(catalog.file(row)).pixels, catalog.boxes[row]) for row in rows)
+    return (crop for crop in crops if crop is not None)
+
+
+def test_answers(run, bundle):
+    """The test part, counted as a look, in the order of the catalogue."""
+    looks = evaluate(run).looks
+    known = read_json(Path(run) / "data.json")
+    catalog = read(known["source"])
+    rows = catalog.rows("test")
+    index = {name: k for k, name in enumerate(bundle.classes)}
+    logits, near = answered(
+        bundle, (decode(catalog.file(r), short_side=short_side(bundle.images)).pixels for r in rows)
+    )
+    return logits, near, np.array([index[catalog.classes[catalog.labels[row]]] for row in rows]), looks
+
+
+def paired(gain):
+    """Mean of a paired gain and its 95 % interval."""
+    half = 1.96 * gain.std(ddof=1) / np.sqrt(len(gain))
+    return f"{gain.mean():.4f} ({gain.mean() - half:.4f} to {gain.mean() + half:.4f})"
+
+
+def auroc_gain(known, other, base_known, base_other, replicates=1000):
+    """AUROC of a score and of the baseline, and the bootstrap interval of the difference."""
+
+    def auroc(a, b):
+        return roc_auc_score(np.repeat([1, 0], [len(a), len(b)]), np.concatenate([a, b]))
+
+    rng, gains = np.random.default_rng(0), []
+    for _ in range(replicates):
+        i, j = rng.integers(len(known), size=len(known)), rng.integers(len(other), size=len(other))
+        gains.append(auroc(known[i], other[j]) - auroc(base_known[i], base_other[j]))
+    low, high = np.quantile(gains, [0.025, 0.975])
+    return auroc(known, other), auroc(base_known, base_other), low, high
+
+
+def halvings(probabilities, labels, penalty, times=100):
+    """Coverage, interval hits and size of 90 % sets, calibrated on one random half and tested on the other."""
+    scores = score(*standing(probabilities, labels), penalty)
+    covered, size, hits = [], [], 0
+    for seed in range(times):
+        order = np.random.default_rng(seed).permutation(len(labels))
+        first, second = np.array_split(order, 2)
+        limits = thresholds(scores[first], labels[first], probabilities.shape[1], 0.9)
+        inside = sets(probabilities[second], limits, penalty)
+        low, high = coverage_interval([len(first)], [len(second)], 0.9)
+        covered.append(inside[np.arange(len(second)), labels[second]].mean())
+        size.append(inside.sum(axis=1).mean())
+        hits += low <= covered[-1] <= high
+    return np.mean(covered), hits, np.mean(size), (low, high)
+
+
+def figures(run, file):
+    """Print everything that the answers can tell."""
+    bundle, saved = Bundle.load(run), np.load(file)
+    judge, rules = bundle.judge, bundle.rules()
+    logits, near, labels = saved["logits"], saved["near"], saved["labels"]
+    trust = measure_trust(rules, logits, near, labels)
+    before, after = log_softmax(logits.astype(np.float64), axis=1), judge.scaling(logits)
+    probabilities = np.exp(after)
+    print(f"{len(labels):,} test images, look {saved['looks']}; judged by {trust.num_judged:,} {trust.source} images")
+    print(
+        f"top-1 {np.mean(probabilities.argmax(1) == labels):.4f}; {judge.scaling.kind} {judge.scaling.temperature:.3f}"
+    )
+    print("calibration error before, after: {:.4f}, {:.4f}".format(*trust.calibration_error))
+    print("if perfectly calibrated, mean and 95th percentile: {:.4f}, {:.4f}".format(*trust.if_calibrated))
+    print(
+        "nll before, after: {:.4f}, {:.4f}".format(*trust.nll),
+        "; gain",
+        paired(nll(before, labels) - nll(after, labels)),
+    )
+    low, high = trust.coverage_interval
+    print(f"sets of the run: covered {trust.covered:.4f}, expected {low:.4f} to {high:.4f}, size {trust.set_size:.2f}")
+    covered, hits, size, interval = halvings(probabilities, labels, judge.penalty)
+    print(f"100 halvings, {judge.penalty}: covered {covered:.4f}, {hits} in {interval}, size {size:.2f}")
+    print(f"answers at 95 %: threshold {rules.promise.threshold}, right {trust.right}, {trust.shares}")
+    print(f"answers of the class by maximum softmax, chosen on the test part: {softmax_share(before, labels):.4f}")
+    print("area under risk-coverage {:.4f}, maximum softmax {:.4f}".format(*trust.area), "; gain", trust.area_gain)
+    unknowns(bundle, saved, rules, probabilities)
+
+
+def softmax_share(before, labels):
+    """The most answers by maximum softmax that pass the same test, chosen on the test part itself: it flatters it."""
+    order = np.argsort(-before.max(axis=1))
+    right = np.cumsum((before.argmax(axis=1) == labels)[order])
+    number = np.arange(1, len(labels) + 1)
+    passed = np.flatnonzero(binom.sf(right - 1, number, 0.95) <= 0.05)
+    return (passed[-1] + 1) / len(labels) if len(passed) else 0.0
+
+
+def unknowns(bundle, saved, rules, probabilities):
+    """Known against each kind of unknown picture."""
+    familiarity = bundle.judge.familiarity
+    known = familiarity.score(probabilities.max(axis=1), saved["near"])
+    print(f"known test images accepted: {familiarity.accepts(known).mean():.4f} (95 % asked)")
+    base = np.exp(log_softmax(saved["logits"].astype(np.float64), axis=1).max(axis=1))
+    for part in (name.removeprefix("logits_") for name in saved.files if name.startswith("logits_")):
+        logits, near = saved[f"logits_{part}"], saved[f"near_{part}"]
+        other = familiarity.score(np.exp(bundle.judge.scaling(logits).max(axis=1)), near)
+        other_base = np.exp(log_softmax(logits.astype(np.float64), axis=1).max(axis=1))
+        own, softmax, low, high = auroc_gain(known, other, base, other_base)
+        at95 = [(o >= np.quantile(k, 0.05)).mean() for k, o in ((known, other), (base, other_base))]
+        print(f"{part}: {len(other):,} pictures, AUROC {own:.4f}, softmax {softmax:.4f}, gain {low:.4f} to {high:.4f}")
+        print(f"  false positives at 95 % true positives: {at95[0]:.4f}, maximum softmax {at95[1]:.4f}")
+        print(f"  passed as known by the bundle: {familiarity.accepts(other).mean():.4f}")
+
+
+def hold_out(folder, table):
+    """Write the table without ten species whose genera stay known."""
+    catalog = read(folder)
+    genera = catalog.taxonomy["genus"]
+    pairs = [genus for genus in dict.fromkeys(genera) if genera.count(genus) > 1][:10]
+    held = {len(genera) - 1 - genera[::-1].index(genus) for genus in pairs}
+    with Path(table).open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "label", "split", "level.genus"])
+        for row in range(len(catalog)):
+            if (label := catalog.labels[row]) not in held:
+                part = catalog.splits[row]
+                writer.writerow([catalog.file(row), catalog.classes[label], part, genera[label]])
+    print("held out:", ", ".join(catalog.classes[k] for k in sorted(held)))
+
+
+if __name__ == "__main__":
+    command, *arguments = sys.argv[1:]
+    if command == "hold-out":
+        hold_out(*arguments)
+    elif command == "figures":
+        figures(*arguments)
+    else:
+        run, out, *others = arguments
+        bundle = Bundle.load(run)
+        logits, near, labels, looks = test_answers(run, bundle)
+        arrays = {"logits": logits, "near": near, "labels": labels, "looks": np.array(looks)}
+        for other in others:
+            name, _, place = other.partition("=")
+            arrays[f"logits_{name}"], arrays[f"near_{name}"] = answered(bundle, pictures(bundle, place))
+        np.savez(out, **arrays)

@@ -1,0 +1,200 @@
+"""From held-out answers to verdicts: what is promised, what is said, and what the data cannot carry."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy.special import log_softmax
+
+from fieldmark.errors import RunError
+from fieldmark.evaluation.backoff import Taxonomy
+from fieldmark.evaluation.judge import Held, Judge
+from fieldmark.evaluation.rules import Rules
+from fieldmark.evaluation.trust import measure_trust
+
+CLASSES = ("a1", "a2", "b1", "b2", "c1")
+LEVELS = Taxonomy.of(CLASSES, {"genus": ("A", "A", "B", "B", "C")})
+Floats = NDArray[np.float64]
+
+
+def held(count: int, seed: int = 0, frames: int = 1) -> Held:
+    """Overconfident answers, doubtful within a genus, for images that look alike by `frames`."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(5, size=count)
+    twin = np.array([1, 0, 3, 2, 4])[labels]
+    logits = 1.2 * rng.normal(size=(count, 5)) + 5 * np.eye(5)[labels] + 3.5 * np.eye(5)[twin]
+    units = np.arange(count) // frames
+    return Held((2 * logits).astype(np.float32), rng.normal(0.7, 0.05, count), labels, units)
+
+
+def judge(count: int, **options: int) -> Judge:
+    return Judge.fit(held(count, **options), np.eye(5), LEVELS, source="validation")
+
+
+@pytest.fixture(scope="module")
+def rules() -> Rules:
+    return Rules.of(judge(3000), LEVELS)
+
+
+def spoken(rules: Rules, count: int = 2000, seed: int = 7) -> tuple[Held, list]:
+    new = held(count, seed)
+    paths = [f"{i}.jpg" for i in range(count)]
+    return new, rules.verdicts(paths, rules.judge.scaling(new.logits), new.nearness, most=5)
+
+
+def test_promises_are_kept_on_new_images(rules: Rules) -> None:
+    new, verdicts = spoken(rules, 8000)
+    named = [(v, CLASSES[k]) for v, k in zip(verdicts, new.labels, strict=True) if v.name]
+    right = [v.name == label or (v.level == "genus" and v.name == label[0].upper()) for v, label in named]
+    assert 0.95 <= np.mean(right) < 0.97
+    covered = [CLASSES[k] in (v.possible or ()) for v, k in zip(verdicts, new.labels, strict=True)]
+    assert np.mean(covered) >= 0.885
+    assert np.mean([v.reason.startswith("less familiar") for v in verdicts]) == pytest.approx(0.05, abs=0.015)
+    levels = {v.level for v in verdicts}
+    assert {"species", "genus", "none"} == levels
+
+
+def test_what_a_verdict_says(rules: Rules) -> None:
+    """Every field agrees with the plain probabilities beside it."""
+    _, verdicts = spoken(rules)
+    threshold = rules.promise.threshold
+    assert threshold is not None
+    for v in verdicts:
+        whole = {c.label: c.probability for c in v.candidates}
+        genera: dict[str, float] = {}
+        for label, p in whole.items():
+            genera[label[0].upper()] = genera.get(label[0].upper(), 0) + p
+        assert sum(whole.values()) == pytest.approx(1)
+        assert v.possible is not None
+        assert v.possible == tuple(c.label for c in v.candidates[: len(v.possible)])
+        assert v.label in v.possible
+        if v.level == "species":
+            assert (v.name, v.certainty, v.reason) == (v.label, pytest.approx(v.probability), "")
+            assert v.probability >= threshold
+        elif v.level == "genus":
+            assert v.certainty == pytest.approx(genera[v.name or ""])
+            assert v.certainty == pytest.approx(max(genera.values()))
+            assert v.probability < threshold <= max(genera.values())
+            assert v.reason == f"species {100 * v.probability:.0f} %; 95 % right takes {100 * threshold:.0f} %"
+        else:
+            assert (v.level, v.name, v.certainty) == ("none", None, None)
+            assert v.reason.startswith("less familiar than ") or max(genera.values()) < threshold
+
+
+@given(st.floats(0.55, 0.97), st.floats(0.55, 0.97))
+@settings(max_examples=15, deadline=None)
+def test_asking_for_more_gives_fewer_names_and_larger_sets(one: float, other: float) -> None:
+    known = judge(900)
+    low, high = (Rules.of(known, LEVELS, accuracy=a, coverage=a) for a in sorted((one, other)))
+    assert (high.promise.threshold or 0) >= (low.promise.threshold or 0)
+    _, few = spoken(high, 100)
+    _, many = spoken(low, 100)
+    for strict, lax in zip(few, many, strict=True):
+        assert set(lax.possible or ()) <= set(strict.possible or ())
+        assert lax.name is not None or strict.name is None
+
+
+def test_an_unfamiliar_picture_has_no_name(rules: Rules) -> None:
+    sure = np.log(np.array([[0.96, 0.01, 0.01, 0.01, 0.01]]))
+    (known,) = rules.verdicts(["x.jpg"], sure, np.array([0.7]))
+    assert known.name == "a1"
+    (strange,) = rules.verdicts(["x.jpg"], sure, np.array([0.2]))
+    assert (strange.name, strange.level, strange.label) == (None, "none", "a1")
+    assert strange.reason == "less familiar than 100 % of the known images"
+    assert repr(strange) == "Verdict(x.jpg: none; a1 96 %; then a2 1 %, b1 1 %)"
+
+
+def test_backing_off_by_example(rules: Rules) -> None:
+    torn = np.log(np.array([[0.55, 0.43, 0.01, 0.005, 0.005]]))
+    (v,) = rules.verdicts(["x.jpg"], torn, np.array([0.7]))
+    assert (v.name, v.level, v.certainty) == ("A", "genus", pytest.approx(0.98))
+    assert repr(v) == "Verdict(x.jpg: A (genus) 98.0 %; a1 55 %; then a2 43 %, b1 1 %)"
+    assert list(v.as_dict())[:4] == ["path", "label", "probability", "candidates"]
+    (listed,) = rules.verdicts(["x.jpg"], torn, np.array([0.7]), among=np.array([0, 2, 4]))
+    assert (listed.name, listed.level) == ("a1", "species")  # a2 does not live here
+    assert listed.possible == ("a1",)
+    assert listed.outside == pytest.approx(0.435)
+
+
+def test_without_a_taxonomy_it_abstains() -> None:
+    flat = Taxonomy.of(CLASSES, {})
+    known = Judge.fit(held(3000), np.eye(5), flat, source="validation")
+    (v,) = Rules.of(known, flat).verdicts(["x.jpg"], np.log([[0.55, 0.43, 0.01, 0.005, 0.005]]), np.array([0.7]))
+    assert (v.level, v.name) == ("none", None)
+    assert v.reason.startswith("class 55 %; 95 % right takes ")
+
+
+def test_too_few_images_promise_nothing() -> None:
+    known = judge(20)
+    rules = Rules.of(known, LEVELS)
+    (note,) = rules.notes
+    assert note.startswith("95 % right answers cannot be promised from 20 independent validation images; it would take")
+    assert note.endswith(", so every answer is given")
+    _, verdicts = spoken(rules, 50)
+    assert all(v.level == "species" or v.reason.startswith("less familiar") for v in verdicts)
+    with pytest.raises(RunError, match=r"95 % right answers cannot be promised from 20 .* Ask for less"):
+        Rules.of(known, LEVELS, accuracy=0.95)
+    with pytest.raises(RunError) as refused:
+        Rules.of(known, LEVELS, coverage=0.99)
+    assert str(refused.value) == (
+        "A coverage of 99 % cannot be promised from 20 independent validation images; it takes 99. "
+        "Ask for less, or leave the coverage away."
+    )
+    few = Rules.of(judge(6), LEVELS)
+    assert len(few.notes) == 2
+    assert spoken(few, 5)[1][0].possible is None
+    for wrong in (0.0, 1.0, 95.0):
+        with pytest.raises(RunError, match=r"Expected a share between 0 and 1, such as 0\.95"):
+            Rules.of(known, LEVELS, accuracy=wrong)
+
+
+def test_frames_of_a_burst_bear_witness_once() -> None:
+    alone, copies = judge(400), held(400)
+    repeated = Held(*(np.repeat(values, 5, axis=0) for values in copies))
+    burst = Judge.fit(repeated, np.eye(5), LEVELS, source="validation")
+    assert len(burst.right) == len(alone.right) == 400
+    assert burst.num_images == 2000
+    assert burst.power < 0.1  # they are copies
+    assert burst.confidences.mean(axis=0) == pytest.approx(alone.confidences.mean(axis=0), abs=0.01)
+
+
+def test_restored_it_says_the_same() -> None:
+    known = judge(700)
+    again = Judge.restored(known.values() | {"power": known.power}, known.arrays())
+    first, second = (spoken(Rules.of(j, LEVELS), 60)[1] for j in (known, again))
+    assert first == second
+    with pytest.raises(KeyError):
+        Judge.restored({}, {})
+
+
+def test_the_penalty_is_chosen_on_images_that_do_not_calibrate() -> None:
+    known = judge(1000)
+    assert len(known.labels) == 800
+    assert len(judge(400).labels) == 400
+
+
+def test_trust_counts_what_the_verdicts_say(rules: Rules) -> None:
+    new, verdicts = spoken(rules, 1500)
+    trust = measure_trust(rules, new.logits, new.nearness, new.labels)
+    for level in ("species", "genus"):
+        assert trust.shares[level] == pytest.approx(np.mean([v.level == level for v in verdicts]))
+    assert sum(trust.shares.values()) == pytest.approx(1)
+    assert trust.shares["unknown"] == pytest.approx(np.mean([v.reason.startswith("less") for v in verdicts]))
+    assert trust.covered == pytest.approx(
+        np.mean([CLASSES[k] in (v.possible or ()) for v, k in zip(verdicts, new.labels, strict=True)])
+    )
+    assert trust.set_size == pytest.approx(np.mean([len(v.possible or ()) for v in verdicts]))
+    plain = log_softmax(new.logits.astype(float), axis=1)
+    assert trust.nll[0] == pytest.approx(-plain[np.arange(1500), new.labels].mean())
+    assert trust.nll[1] < trust.nll[0]
+    assert trust.calibration_error[1] < trust.calibration_error[0]
+    assert trust.coverage_interval is not None
+    assert trust.coverage_interval[0] < trust.covered < trust.coverage_interval[1]
+    assert len(trust.risk) == 101
+    assert trust.risk[-1] == pytest.approx(1 - np.mean(rules.judge.scaling(new.logits).argmax(1) == new.labels))
+    assert replace(trust).as_dict()["right"]["value"] == trust.right.value  # type: ignore[union-attr]
