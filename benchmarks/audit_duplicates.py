@@ -50,7 +50,9 @@ def planted(file, kind, generator):
     if KINDS[kind] is None:
         return file.read_bytes()
     data = io.BytesIO()
-    KINDS[kind](Image.open(file).convert("RGB"), generator).save(data, "JPEG", quality=60 if kind == "re-encoded" else 90)
+    KINDS[kind](Image.open(file).convert("RGB"), generator).save(
+        data, "JPEG", quality=60 if kind == "re-encoded" else 90
+    )
     return data.getvalue()
 
 
@@ -62,7 +64,9 @@ def show(files, pairs, place):
         x, y = number % ACROSS * (2 * CELL + 10), number // ACROSS * (CELL + 24)
         for side, row in enumerate((pair.first, pair.second)):
             sheet.paste(ImageOps.pad(Image.open(files[row]).convert("RGB"), (CELL, CELL)), (x + side * CELL, y))
-        draw.text((x, y + CELL + 4), f"{pair.how}: {files[pair.first].stem[-22:]} {files[pair.second].stem[-22:]}", "black")
+        draw.text(
+            (x, y + CELL + 4), f"{pair.how}: {files[pair.first].stem[-22:]} {files[pair.second].stem[-22:]}", "black"
+        )
     sheet.save(place)
 
 

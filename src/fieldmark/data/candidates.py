@@ -45,7 +45,8 @@ _FREQUENCIES, _COLOURS = 8, 3
 _KEPT = np.zeros((3, _FREQUENCIES, _FREQUENCIES), bool)
 _KEPT[0], _KEPT[1:, :_COLOURS, :_COLOURS] = True, True
 _KEPT[:, 0, 0] = False  # the mean colour is taken apart
-_OPPONENT = np.array([[1, 1, 1], [1, 0, -1], [1, -2, 1]], np.float32) / np.sqrt(np.float32([[3], [2], [6]]))
+_OPPONENT = np.array([[1, 1, 1], [1, 0, -1], [1, -2, 1]], np.float32)
+_OPPONENT /= np.linalg.norm(_OPPONENT, axis=1, keepdims=True)
 _NOISE, _COLOUR, _PRIOR = 4.0, 60.0, 50  # as in duplicates.py
 _SAMPLE, _CROPS = 1500, 8
 """Pictures and crops of each that the discriminant is fitted to."""
@@ -91,7 +92,7 @@ def candidates(thumbnails: NDArray[np.uint8]) -> Candidates:
     number = min(_NEAREST, len(thumbnails))
     found = []
     for view, whole in enumerate(seen):
-        near = tree.query(whole @ directions, k=number, eps=_SLACK, distance_upper_bound=_REACH)
+        near = tree.query(whole @ directions, k=number, eps=_SLACK, distance_upper_bound=_REACH, workers=-1)
         first, nth = np.nonzero(np.isfinite(near[0]))
         second = near[1][first, nth]
         found.append(np.stack([first, second, np.full(len(first), view)], axis=1)[first != second])
