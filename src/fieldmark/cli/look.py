@@ -8,9 +8,30 @@ from typing import Annotated, Literal
 import typer
 
 from fieldmark.cli.app import app
+from fieldmark.cli.printing import print_audit
 from fieldmark.cli.terminal import terminal
 
-__all__ = ["draw"]
+__all__ = ["audit", "draw"]
+
+_SPOILT = 1
+
+
+@app.command()
+def audit(
+    data: Annotated[Path, typer.Argument(help="Class folders, a table (CSV, TSV, Parquet) or a CUB-200-2011 folder.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Where the page and audit.json go; audits/<name of the data> if not given.")
+    ] = None,
+) -> None:
+    """Look for what is wrong with data. Exit status 1 says that it would spoil a measurement."""
+    from fieldmark.commands.audit import audit as audit_data
+
+    place = data.resolve()
+    out = out or Path("audits") / (place.name if place.is_dir() else place.stem)
+    found = audit_data(data, out=out, listener=terminal())
+    print_audit(found, out)
+    if found.spoils:
+        raise SystemExit(_SPOILT)
 
 
 @app.command()
