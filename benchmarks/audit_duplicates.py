@@ -5,7 +5,8 @@ usage: audit_duplicates.py WORK_FOLDER [PER_KIND]     (FIELDMARK_DATA holds CUB_
 For each kind copies are made of 200 photographs: the same file, re-encoded (JPEG quality 60), resized (to half),
 cropped (each of the four edges moved inwards by 0 to 10 % of the side, uniformly), mirrored, both, turned by a quarter.
 All are read as one unsplit data set. Recall is the share of copies found to show the picture that they were made
-from. Pairs found among the photographs themselves were not planted: WORK_FOLDER/others.png shows them all, to be judged by eye.
+from. Pairs found among the photographs themselves were not planted: WORK_FOLDER/others.png shows them all, to be
+judged by eye.
 Results go to results/audit-duplicates.json.
 """
 

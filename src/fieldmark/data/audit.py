@@ -25,7 +25,7 @@ from fieldmark.data.catalog import SPLITS, Catalog
 from fieldmark.data.class_counts import class_findings
 from fieldmark.data.copies import Copy, copies, joined
 from fieldmark.data.findings import Audit, Case, Finding
-from fieldmark.data.splits import counted, duplicate_conflicts, first_few, units
+from fieldmark.data.splits import counted, duplicate_conflicts, units
 
 __all__ = ["SIDE", "examine"]
 
@@ -160,12 +160,12 @@ def _members(clusters: NDArray[np.int64]) -> list[tuple[int, ...]]:
 
 def _leaked(catalog: Catalog, clusters: NDArray[np.int64]) -> str:
     """How much of the measured parts is also learnt from."""
-    known, told = clusters[catalog.rows("train")], ""
-    for part in ("val", "test"):
-        leaked = np.isin(clusters[catalog.rows(part)], known)
+    told = ""
+    for part, other in (("val", "train"), ("test", "train"), ("test", "val")):
+        leaked = np.isin(clusters[catalog.rows(part)], clusters[catalog.rows(other)])
         if leaked.any():
             share = f"{leaked.sum():,} of {len(leaked):,} {part} images ({100 * leaked.mean():.1f} %)"
-            told += f"{share} have a copy in train. "
+            told += f"{share} show a picture that is in {other} too. "
     return told
 
 
@@ -202,8 +202,9 @@ def _annotations(catalog: Catalog, store: PixelStore, turned: NDArray[np.int64])
             "spoils",
             f"{counted(len(rows), 'image')} with boxes or key points for the picture before it was turned",
             f"They lie outside the upright picture but inside the one that the file holds before its EXIF orientation "
-            f"is applied. Most likely this is so for all {sideways:,} annotated images that lie on their side: give "
-            "coordinates of the upright picture, or remove the orientation flag and turn the pixels.",
+            f"is applied; {counted(sideways, 'annotated image')} in all "
+            f"{'has' if sideways == 1 else 'have'} such a flag, and others may be wrong unseen. Give coordinates "
+            "of the upright picture, or turn the pixels and remove the flag.",
             tuple(Case((int(row),)) for row in rows),
         )
     rows = np.flatnonzero(outside & ~unturned)
@@ -297,7 +298,7 @@ def _reading(warnings: Sequence[str]) -> Iterable[Finding]:
         yield Finding(
             "reading",
             "notice",
-            f"{counted(len(warnings), 'remark')} on reading: {first_few(warnings, 1)}",
+            f"{counted(len(warnings), 'remark')} on reading",
             "What was noticed while the data was read.",
             tuple(Case((), text) for text in warnings),
         )
