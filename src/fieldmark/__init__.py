@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fieldmark.bundle import Bundle
     from fieldmark.classifier import Classifier
+    from fieldmark.commands.audit import audit
     from fieldmark.commands.evaluate import Evaluation, evaluate
     from fieldmark.commands.listener import Listener
     from fieldmark.commands.predict import Skipped, predict
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from fieldmark.commands.show import show
     from fieldmark.commands.train import train
     from fieldmark.data.catalog import Catalog
+    from fieldmark.data.findings import Audit, Finding
     from fieldmark.datasets import read
     from fieldmark.errors import (
         DataError,
@@ -42,12 +44,14 @@ if TYPE_CHECKING:
     from fieldmark.run import Run
 
 _HOMES = {
+    "Audit": "data.findings",
     "Bundle": "bundle",
     "Catalog": "data.catalog",
     "Classifier": "classifier",
     "DataError": "errors",
     "Evaluation": "commands.evaluate",
     "FieldmarkError": "errors",
+    "Finding": "data.findings",
     "ImageError": "errors",
     "Listener": "commands.listener",
     "Recipe": "recipe",
@@ -59,6 +63,7 @@ _HOMES = {
     "TrainingError": "errors",
     "Verdict": "evaluation.verdict",
     "WeightsError": "errors",
+    "audit": "commands.audit",
     "draw": "fieldguide",
     "evaluate": "commands.evaluate",
     "load_recipe": "recipe",
@@ -70,12 +75,14 @@ _HOMES = {
 }
 
 __all__ = [
+    "Audit",
     "Bundle",
     "Catalog",
     "Classifier",
     "DataError",
     "Evaluation",
     "FieldmarkError",
+    "Finding",
     "ImageError",
     "Listener",
     "Recipe",
@@ -87,6 +94,7 @@ __all__ = [
     "TrainingError",
     "Verdict",
     "WeightsError",
+    "audit",
     "draw",
     "evaluate",
     "load_recipe",

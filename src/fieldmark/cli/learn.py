@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from fieldmark.cli.app import Root, app
+from fieldmark.cli.app import DATA, Root, app
 from fieldmark.cli.printing import Format, print_evaluation, print_validation, printed
 from fieldmark.cli.terminal import INTERRUPTED, terminal
 from fieldmark.errors import FieldmarkError
@@ -23,9 +23,7 @@ _COVERAGE = "Share of images whose set of possible classes holds the right one; 
 
 @app.command()
 def train(
-    data: Annotated[
-        Path, typer.Argument(help="Class folders, a table (CSV, TSV, Parquet), or a data set's folder or name.")
-    ],
+    data: Annotated[Path, typer.Argument(help=DATA)],
     recipe: Annotated[
         str | None,
         typer.Option(help="finetune (the default), probe (minutes), walkthrough (a tutorial's), or a TOML file."),

@@ -7,11 +7,32 @@ from typing import Annotated, Literal
 
 import typer
 
-from fieldmark.cli.app import Root, app
-from fieldmark.cli.printing import print_datasets
+from fieldmark.cli.app import DATA, Root, app
+from fieldmark.cli.printing import print_audit, print_datasets
 from fieldmark.cli.terminal import terminal
 
-__all__ = ["datasets", "draw", "report"]
+__all__ = ["audit", "datasets", "draw", "report"]
+
+_SPOILT = 1
+
+
+@app.command()
+def audit(
+    data: Annotated[Path, typer.Argument(help=DATA)],
+    root: Root = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Where the page and audit.json go; audits/<name of the data> if not given.")
+    ] = None,
+) -> None:
+    """Look for what is wrong with data. Exit status 1 says that it would spoil a measurement."""
+    from fieldmark.commands.audit import audit as audit_data
+
+    place = data.resolve()
+    out = out or Path("audits") / (place.name if place.is_dir() else place.stem)
+    found = audit_data(data, root=root, out=out, listener=terminal())
+    print_audit(found, out)
+    if found.spoils:
+        raise SystemExit(_SPOILT)
 
 
 @app.command()

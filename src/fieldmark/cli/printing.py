@@ -15,11 +15,13 @@ if TYPE_CHECKING:
     from fieldmark.commands.evaluate import Evaluation
     from fieldmark.commands.listener import Listener
     from fieldmark.commands.predict import Skipped
+    from fieldmark.data.catalog import Catalog
+    from fieldmark.data.findings import Audit, Finding
     from fieldmark.datasets import Dataset
     from fieldmark.evaluation.trust import Trust
     from fieldmark.evaluation.verdict import Verdict
 
-__all__ = ["Format", "print_datasets", "print_evaluation", "print_validation", "printed"]
+__all__ = ["Format", "print_audit", "print_datasets", "print_evaluation", "print_validation", "printed"]
 
 Format = Literal["table", "csv", "json"]
 
@@ -222,3 +224,37 @@ def _print_table_of_datasets(listed: list[tuple[Dataset, Path | None, str]]) -> 
     console.print("* is not downloaded by Fieldmark. fieldmark train NAME --root FOLDER takes the copy in FOLDER.")
     for problem in filter(None, (problem for _, _, problem in listed)):
         console.print(escape(problem), soft_wrap=True)
+
+
+def print_audit(found: Audit, folder: Path) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    width = max(24, console.width // 2 - 8)
+    if found.findings:
+        table = Table("", "found", "such as")
+        for finding in found:
+            spoils = finding.severity == "spoils"
+            title = escape(finding.title)
+            mark, title = ("[red]✗[/red]", f"[bold]{title}[/bold]") if spoils else ("", title)
+            table.add_row(mark, title, escape(_example(found.catalog, finding, width)))
+        console.print(table)
+    if found.spoils:
+        console.print("✗ A measurement on this data would be wrong; the page says why and what to do.")
+    else:
+        console.print("Nothing here would spoil a measurement.")
+    console.print(f"Written to {folder / 'index.html'}", markup=False, soft_wrap=True)
+
+
+def _example(catalog: Catalog, finding: Finding, width: int) -> str:
+    """The first case: its first images, cut at the left, and its note if that is short."""
+    case = finding.cases[0]
+    paths = [catalog.paths[row] for row in case.rows[:2]]
+    lines = [path if len(path) <= width else "…" + path[-width + 1 :] for path in paths]
+    if len(case.rows) > 2:
+        lines[-1] += " …"
+    if case.note and finding.kind != "reading" and not any(path in case.note for path in paths):
+        lines.append(case.note)
+    return "\n".join(lines)

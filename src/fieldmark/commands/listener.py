@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from fieldmark.data.splits import DataWarning
 
-__all__ = ["Listener", "Tick", "relayed_warnings"]
+__all__ = ["Listener", "Tick", "kept_warnings", "relayed_warnings"]
 
 Tick = Callable[..., None]
 """(done, total, note="") → None."""
@@ -38,14 +38,27 @@ class Listener:
 @contextmanager
 def relayed_warnings(listener: Listener) -> Iterator[None]:
     """Turn DataWarnings into `listener.warn`; others go their usual way."""
+    kept: list[str] = []
+    try:
+        with kept_warnings() as kept:
+            yield
+    finally:  # before an error, too: they may explain it
+        for text in kept:
+            listener.warn(text)
+
+
+@contextmanager
+def kept_warnings() -> Iterator[list[str]]:
+    """The texts of DataWarnings, once this is over; others go their usual way."""
+    kept: list[str] = []
     caught: list[warnings.WarningMessage] = []
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", DataWarning)
-            yield
-    finally:  # before an error, too: they may explain it
+            yield kept
+    finally:
         for warning in caught:
             if issubclass(warning.category, DataWarning):
-                listener.warn(str(warning.message))
+                kept.append(str(warning.message))
             else:
                 warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)

@@ -32,7 +32,7 @@ from PIL import Image, ImageCms, UnidentifiedImageError
 
 from fieldmark.errors import ImageError
 
-__all__ = ["FORMATS", "MAX_BYTES", "MAX_PIXELS", "VERSION", "Decoded", "decode", "measure", "read_bytes"]
+__all__ = ["FORMATS", "MAX_BYTES", "MAX_PIXELS", "VERSION", "Decoded", "decode", "measure", "orientation", "read_bytes"]
 
 VERSION: Final = 1
 """Raised whenever the same file would give other pixels: cached pixels of another version are not used."""
@@ -110,6 +110,20 @@ def decode(source: Path | bytes, *, short_side: int | None = None, name: str = "
         raise ImageError(f"{name} is damaged: {reason}", "Copy or download it again, or remove it.") from error
 
 
+def orientation(path: Path) -> int:
+    """EXIF orientation, 1 to 8, that `decode` applies; 1 where there is none, or the file cannot be read."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(2**16)
+            if head.startswith(b"\xff\xd8") and b"Exif" not in head:  # most photographs in data sets, and soon known
+                return 1
+            file.seek(0)
+            with Image.open(file, formats=FORMATS) as image:
+                return _orientation(image)
+    except Exception:  # as `decode` meets damage
+        return 1
+
+
 def read_bytes(path: Path) -> bytes:
     """The bytes of an image file; ImageError where it is missing, no regular file, unreadable or too large."""
     try:
@@ -162,7 +176,7 @@ def _decode(name: str, data: bytes, short_side: int | None) -> Decoded:
 
 
 def _orientation(image: Image.Image) -> int:
-    """EXIF orientation 1 to 8, of a loaded image (Pillow turns a TIFF while loading it and then drops the tag)."""
+    """EXIF orientation 1 to 8, still to be applied (Pillow turns a TIFF while loading it and then drops the tag)."""
     try:
         value = image.getexif().get(0x0112, 1)
     except Exception:  # the parser raises anything; damaged metadata beside whole pixels only means: not turned
