@@ -154,6 +154,53 @@ def test_a_checklist_of_unknown_names(photographs: Path, trained: Run, tmp_path:
 # Forms ----------------------------------------------------------------------------------------------------------------
 
 
+def test_what_cannot_be_promised(photographs: Path, trained: Run, cli: Cli) -> None:
+    """Six validation images: a note with the numbers needed, and a refusal where it was asked for."""
+    answer = cli("predict", trained.folder, "new")
+    notes = [line for line in answer.err.splitlines() if line.startswith("note: ")]
+    assert notes[0].startswith("note: 95 % right answers cannot be promised")
+    assert notes[-1] == (
+        "note: A coverage of 90 % cannot be promised from 6 independent validation images; it takes 9."
+    )
+    refused = cli("predict", trained.folder, "new", "--accuracy", "0.95").complaint
+    assert refused.startswith("95 % right answers cannot be promised")
+    refused = cli("predict", trained.folder, "new", "--coverage", "0.95").complaint
+    assert refused.startswith(
+        "A coverage of 95 % cannot be promised from 6 independent validation images; it takes 19."
+    )
+    assert cli("predict", trained.folder, "new", "--coverage", "90").complaint == (
+        "coverage = 90. Expected a share between 0 and 1, such as 0.95."
+    )
+    assert cli("evaluate", trained.folder, "--coverage", "0.95").complaint.startswith("A coverage of 95 % cannot")
+    given = cli("predict", trained.folder, "new", "--coverage", "0.8", "--format", "json")
+    assert all(json.loads(line)["possible"] for line in given.out.splitlines())
+
+
+def test_an_uncalibrated_bundle_says_so(photographs: Path, pictures: Path, tmp_path: Path, cli: Cli, tiny: Any) -> None:
+    run = tmp_path / "refit"
+    trained = cli("train", pictures, *tiny(protocol="refit"), "--out", run)
+    assert "Not calibrated: " in trained.err
+    answer = cli("predict", run, "new", "--format", "json")
+    assert answer.err == "note: Not calibrated: these are plain softmax probabilities.\n"
+    assert list(json.loads(answer.out.splitlines()[0])) == ["path", "label", "probability", "candidates"]
+    for option in ("--accuracy", "--coverage"):
+        assert cli("predict", run, "new", option, "0.9").complaint.startswith(
+            "This bundle is not calibrated, so it can "
+        )
+
+
+def test_bursts(photographs: Path, trained: Run, cli: Cli) -> None:
+    (photographs / "broken.png").write_bytes(b"not an image")
+    answer = cli("predict", trained.folder, "new", "--bursts", "--format", "json")
+    lines = [json.loads(line) for line in answer.out.splitlines()]
+    assert [(line["path"], line["frames"]) for line in lines] == [
+        ("new/1.png", 1), ("new/2.png", 1), ("new/nested/3.png", 1), ("new", 2), ("new/nested", 1)
+    ]  # fmt: skip
+    assert lines[4] | {"path": "", "frames": 0} == lines[2] | {"path": "", "frames": 0}
+    table = csv.DictReader(io.StringIO(cli("predict", trained.folder, "new", "--bursts", "--format", "csv").out))
+    assert [row["frames"] for row in table] == ["1", "1", "1", "2", "1"]
+
+
 def test_json_lines(photographs: Path, trained: Run, cli: Cli) -> None:
     answer = cli("predict", trained.folder, "new", "--format", "json", "--candidates", 2)
     lines = [json.loads(line) for line in answer.out.splitlines()]

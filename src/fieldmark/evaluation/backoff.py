@@ -7,9 +7,10 @@ The threshold comes from a fixed-sequence test, as in Angelopoulos, Bates, Cand√
 (2021): thresholds on a grid that was fixed beforehand are tried from high to low, each by an exact binomial test
 (Clopper & Pearson 1934) of "the answers given are right less often than asked", and the last before the first failure
 is taken. So with 95 % confidence the promise holds, however many thresholds were tried. The sequence begins at the
-accuracy itself (rounded down to the grid): of calibrated answers that reach it, that share should be right. Risk and
-coverage: El-Yaniv & Wiener, "On the foundations of noise-free selective classification" (2010); the area under their
-curve after Geifman, Uziel & El-Yaniv (2019).
+accuracy itself (rounded down to the grid): of calibrated answers that reach it, that share at least should be right.
+
+Risk and coverage: El-Yaniv & Wiener, "On the foundations of noise-free selective classification" (2010); the area under
+their curve after Geifman, Uziel & El-Yaniv (2019).
 
 Shapes: N images, K classes, G names of a level, L levels from the class upwards.
 """
