@@ -52,3 +52,21 @@ def test_a_file_in_the_way(tmp_path: Path, cli: Cli) -> None:
     (tmp_path / "file").write_text("")
     complaint = cli("draw", tmp_path / "file", *SMALL).complaint
     assert str(tmp_path / "file") in complaint
+
+
+def test_a_guide_for_another_trade(tmp_path: Path, cli: Cli) -> None:
+    birds = tmp_path / "birds"
+    options = ("--kind", "mirror", "--species", 4, "--images", 8, "--size", 64)
+    answer = cli("draw", birds, *options, "--unknown", 2, "--noise", 0.2, "--duplicates", 0.5, "--long-tail", 3)
+    assert answer.status == 0
+    assert "Draw it, learn it" in (birds / "guide.html").read_text(encoding="utf-8")
+    assert len(fieldmark.read(birds).classes) == 4
+    assert len(fieldmark.read(birds / "unknown").classes) == 2
+
+
+def test_options_that_do_not_go_together(tmp_path: Path, cli: Cli) -> None:
+    birds = tmp_path / "birds"
+    assert "Choose an even number" in cli("draw", birds, "--kind", "mirror", "--species", 5).complaint
+    assert "its classes are not species" in cli("draw", birds, "--kind", "stages", "--long-tail", 5).complaint
+    assert "'mirror'" in cli("draw", birds, "--kind", "miror").complaint
+    assert not birds.exists()

@@ -189,6 +189,15 @@ def test_unknown_species_are_siblings_and_strangers() -> None:
         render(guide, 11, 0)
 
 
+def test_unknown_species_are_found_anywhere_and_stages_have_homes() -> None:
+    guide = make_guide(species=4, unknown=2, habitat="tied")
+    assert len({make_scene(guide, 0, i).habitat for i in range(60) if part_of(guide, i) == "train"}) == 1
+    assert len({make_scene(guide, 4, i).habitat for i in range(60) if part_of(guide, i) == "train"}) > 5
+    stages = make_guide(kind="stages", species=4, habitat="tied")
+    scenes = [make_scene(stages, k, i) for k in range(4) for i in range(60) if part_of(stages, i) != "test"]
+    assert len({(scene.stage, scene.habitat) for scene in scenes}) == NUM_STAGES
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     seed=st.integers(0, 1000),

@@ -120,7 +120,7 @@ def _banner(guide: Guide, pictures: Sequence[Sighting]) -> list[tuple[Markup, st
     """Eight pictures from all over the guide."""
     found = []
     for i in range(8):
-        one = pictures[(len(pictures) * i // 8 + 3 * i) % len(pictures)]
+        one = pictures[len(pictures) * i // 8 + 3 * i % max(len(pictures) // 8, 1)]
         drawing = render(guide, one.species, one.index)
         found.append((picture(drawing.pixels, side=_SNAP, quality=85), guide.find(one.species).name))
     return found

@@ -116,7 +116,7 @@ def _moulting(guide: Guide, scene: Scene, species: int, index: int) -> Scene:
     rng = np.random.default_rng([6, guide.options.seed, species, index])
     stage = int(rng.integers(NUM_STAGES))
     fewest, most = STAGE_FEATHERS[stage]
-    place = home_habitat(guide, stage) if _is_tied(guide, index) else scene.habitat
+    place = home_habitat(guide, stage) if _is_tied(guide, species, index) else scene.habitat
     return replace(scene, stage=stage, new_feathers=int(rng.integers(fewest, most + 1)), habitat=place)
 
 
@@ -145,14 +145,16 @@ def _sighted(guide: Guide, scene: Scene, species: int, index: int) -> Scene:
     )
 
 
-def _is_tied(guide: Guide, index: int) -> bool:
-    return guide.options.habitat == "tied" and part_of(guide, index) != "test"
+def _is_tied(guide: Guide, species: int, index: int) -> bool:
+    """Test pictures, and so all of unknown species, are taken anywhere."""
+    known = species < guide.options.species
+    return guide.options.habitat == "tied" and known and part_of(guide, index) != "test"
 
 
 def _make_scene(guide: Guide, species: int, index: int) -> Scene:
     rng = np.random.default_rng([1, guide.options.seed, species, index])
     anywhere = list(HABITATS)[int(rng.integers(len(HABITATS)))]
-    tied = _is_tied(guide, index)
+    tied = _is_tied(guide, species, index)
     light = str(rng.choice(list(_LIGHTS), p=_LIGHT_SHARES))
     brightness, warmth, hardness = (float(rng.uniform(*limits)) for limits in _LIGHTS[light])
     return Scene(
