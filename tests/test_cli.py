@@ -46,7 +46,7 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
     assert HEAVY & {name.partition(".")[0] for name in done.stdout.split()} == set()
 
 
-@pytest.mark.parametrize("command", [[], ["draw"], ["train"], ["evaluate"], ["predict"]], ids=" ".join)
+@pytest.mark.parametrize("command", [[], ["audit"], ["draw"], ["train"], ["evaluate"], ["predict"]], ids=" ".join)
 def test_help_fits_eighty_columns(
     command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -54,7 +54,7 @@ def test_help_fits_eighty_columns(
     assert (status, err) == (0, "")
     assert max(map(len, out.splitlines())) <= 80
     assert "…" not in out
-    for word in ("--help", *(["draw", "train", "evaluate", "predict"] if not command else [])):
+    for word in ("--help", *(["audit", "draw", "train", "evaluate", "predict"] if not command else [])):
         assert word in out
 
 

@@ -5,8 +5,9 @@ know of crops too. One picture of each cluster of duplicates takes part; `candid
 decide:
 
 - the edges by which one lies within the other are found by Gauss-Newton steps on 32 × 32 pixels, blurred at first;
-- both are compared on 64 × 64 pixels, a little blurred, since two ways of sampling fine texture differ: of the 8 × 8 blocks the difference in the fourth worst, relative to the picture's contrast, is at most 0.25. A date in
-  a corner may differ; a bird that moved may not.
+- both are compared on 64 × 64 pixels, the difference a little blurred, since two ways of sampling fine texture differ.
+  Of 8 × 8 blocks the difference in the fourth worst, relative to the picture's contrast, is at most 0.25: a date in a
+  corner may differ, a bird that moved may not.
 
 Of pairs in CUB-200, Flowers-102 and CIFAR-10 with less than that every one looked at was one photograph, or one
 subject a moment later; above lie the same species or kind of car before the same background (benchmarks/README.md).
