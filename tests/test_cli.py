@@ -15,6 +15,7 @@ from rich.console import Console
 from fieldmark.cli import main
 from fieldmark.cli.terminal import bar, interrupt_flag
 
+COMMANDS = ["audit", "draw", "report", "datasets", "train", "evaluate", "predict"]
 HEAVY = {"torch", "torchvision", "timm", "sklearn", "scipy", "numpy", "PIL", "pyarrow"}
 
 
@@ -46,7 +47,7 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
     assert HEAVY & {name.partition(".")[0] for name in done.stdout.split()} == set()
 
 
-@pytest.mark.parametrize("command", [[], ["draw"], ["datasets"], ["train"], ["evaluate"], ["predict"]], ids=" ".join)
+@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)], ids=" ".join)
 def test_help_fits_eighty_columns(
     command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -54,7 +55,7 @@ def test_help_fits_eighty_columns(
     assert (status, err) == (0, "")
     assert max(map(len, out.splitlines())) <= 80
     assert "…" not in out
-    for word in ("--help", *(["draw", "datasets", "train", "evaluate", "predict"] if not command else [])):
+    for word in ("--help", *(COMMANDS if not command else [])):
         assert word in out
 
 

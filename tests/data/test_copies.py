@@ -28,7 +28,10 @@ def scene(seed: int, contrast: float = 50, base: float | NDArray[np.float64] = 1
 
 def found(images: list[Pixels]) -> list[Copy]:
     prints = [fingerprint(pixels.tobytes(), pixels) for pixels in images]
-    whole = Fingerprints(np.array([digest for digest, _ in prints]), np.array([thumb for _, thumb in prints]))
+    whole = Fingerprints(
+        np.array([digest for digest, _ in prints], np.uint64),
+        np.array([thumb for _, thumb in prints], np.uint8).reshape(-1, SIDE, SIDE, 3),
+    )
     return copies(whole, images.__getitem__)
 
 

@@ -165,7 +165,7 @@ def _leaked(catalog: Catalog, clusters: NDArray[np.int64]) -> str:
         leaked = np.isin(clusters[catalog.rows(part)], clusters[catalog.rows(other)])
         if leaked.any():
             share = f"{leaked.sum():,} of {len(leaked):,} {part} images ({100 * leaked.mean():.1f} %)"
-            told += f"{share} show a picture that is in {other} too. "
+            told += f"{share} {'shows' if leaked.sum() == 1 else 'show'} a picture that is in {other} too. "
     return told
 
 
