@@ -315,17 +315,18 @@ def test_a_folder_that_is_taken(pictures: Path, trained: Run, cli: Cli, tiny: Ti
 
 
 def test_a_run_of_another_version(pictures: Path, trained: Run, cli: Cli) -> None:
-    for file, command in (
-        (trained.folder / "environment.json", ("train", pictures, "--out", trained.folder, "--resume")),
-        (trained.bundle / "model.json", ("evaluate", trained.folder)),
-        (trained.bundle / "model.json", ("predict", trained.folder, pictures)),
+    for file, reads, command in (
+        (trained.folder / "environment.json", 1, ("train", pictures, "--out", trained.folder, "--resume")),
+        (trained.bundle / "model.json", 2, ("evaluate", trained.folder)),
+        (trained.bundle / "model.json", 2, ("predict", trained.folder, pictures)),
     ):
         file.write_text(json.dumps(json.loads(file.read_text()) | {"format": 99}))
         before = _files(trained.folder)
         complaint = cli(*command).complaint
         assert "is a run of format 99; " in complaint or "is of format 99; " in complaint
         assert str(trained.folder) in complaint
-        assert complaint.endswith("this version of Fieldmark reads 1. Use the version that wrote it, or train again.")
+        advice = f"this version of Fieldmark reads {reads}. Use the version that wrote it, or train again."
+        assert complaint.endswith(advice)
         assert _files(trained.folder) == before
 
 
