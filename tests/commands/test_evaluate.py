@@ -68,6 +68,20 @@ def test_validation_scores_are_those_of_the_training(trained: Run) -> None:
     assert [after[name]["value"] for name in SCORES] == pytest.approx([before[name]["value"] for name in SCORES])
 
 
+def test_promises_are_held_to_on_images_that_were_not_learnt_from(trained: Run, parted: Path) -> None:
+    """The test part and other data; never what the judge or the model has seen."""
+    result = evaluate(trained.folder, coverage=0.8)
+    assert result.trust is not None
+    assert (result.trust.source, result.trust.coverage, result.trust.accuracy) == ("validation", 0.8, 0.95)
+    assert _scores(trained, "test")["trust"]["shares"] == result.trust.shares
+    rows = _predictions(trained, "test")
+    assert result.trust.set_size == pytest.approx(np.mean([len(row["possible"].split("; ")) for row in rows]))
+    assert result.trust.covered == pytest.approx(np.mean([row["label"] in row["possible"].split("; ") for row in rows]))
+    assert evaluate(trained.folder, split="val").trust is None
+    assert evaluate(trained.folder, split="all").trust is None
+    assert evaluate(trained.folder, parted).trust is not None
+
+
 def test_looks_at_the_test_part_are_counted_for_all_runs(
     trained: Run, pictures: Path, tmp_path: Path, own_cache: Path
 ) -> None:
@@ -199,6 +213,8 @@ def test_what_is_printed_fits_the_terminal(trained: Run, own_cache: Path, cli: C
     top1 = "{value:.1f} %".format(value=100 * scores["top1"]["value"])
     assert f"│ top-1                   │ {top1:<7} │" in out
     assert "This test part has now been scored once on this machine." in out
+    assert "Judged by 6 validation images" in out
+    assert "maximum softmax" in " ".join(out.split())
     words = " ".join(out.split())
     for pair in scores["confused"]:
         images = pair["num_first"] + pair["num_second"]

@@ -135,11 +135,13 @@ def _trust_table(trust: Trust) -> Table:
     before, after = trust.calibration_error
     mean, most = trust.if_calibrated
     table.add_row("calibration error, debiased", _percent(after), f"before {_percent(before)}")
-    table.add_row("", "", f"if perfect {_percent(mean)}, at most {_percent(most)}")
+    table.add_row("", "", f"if perfect {_percent(mean)}, up to {_percent(most)}")
     table.add_row("negative log-likelihood", f"{trust.nll[1]:.3f}", f"before {trust.nll[0]:.3f}")
     if trust.covered is not None and trust.coverage_interval is not None:
         low, high = (100 * share for share in trust.coverage_interval)
-        asked = f"{100 * trust.coverage:g} % asked: {low:.1f}–{high:.1f}"
+        # the folds' models, which learnt from fewer images, are not the one that answers
+        caveat = ", not guaranteed" if trust.source == "out-of-fold" else ""
+        asked = f"{100 * trust.coverage:g} % asked: {low:.1f}–{high:.1f}{caveat}"
         table.add_row("coverage of the sets", _percent(trust.covered), asked)
         table.add_row("mean size of a set", f"{trust.set_size:.2f}", "")
     asked = f"{100 * trust.accuracy:g} % asked" if trust.promised else f"{100 * trust.accuracy:g} % cannot be promised"
