@@ -75,6 +75,21 @@ def test_single_files_are_answered(run: Run, birds: Catalog, tmp_path: Path) -> 
     assert (alone.label, alone.path) == (labels[0], files[0])
 
 
+def test_flowers_are_no_birds(run: Run, birds: Catalog, flowers: Path) -> None:
+    """Two dozen validation images tell what a bird looks like, and cannot promise an accuracy."""
+    bundle = Bundle.load(run.folder)
+    rows = birds.rows("test")[::4]
+    known = bundle.predict([birds.file(row) for row in rows], coverage=0.9)
+    strange = bundle.predict(sorted((flowers / "jpg").glob("*.jpg"))[::200], coverage=0.9)
+    assert np.mean([v.level == "none" for v in known]) < 0.25
+    assert np.mean([v.level == "none" for v in strange]) > 0.8
+    named = zip(known, (birds.classes[birds.labels[row]] for row in rows), strict=True)
+    assert np.mean([label in (v.possible or ()) for v, label in named]) > 0.75
+    rules = bundle.rules()
+    assert rules is not None
+    assert any("it would take about" in note or "surest answers" in note for note in rules.notes)
+
+
 def test_flowers_from_a_table(flowers: Path, imagenet_weights: Path, tmp_path: Path) -> None:
     """The official parts of Flowers-102, written out as a table; five classes, two dozen test pictures of each."""
     labels = loadmat(flowers / "imagelabels.mat")["labels"][0]
