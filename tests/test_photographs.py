@@ -109,6 +109,21 @@ def test_flowers_have_their_official_labels(flowers: Path) -> None:
     assert sum(ours != theirs for ours, theirs in zip(catalog.classes, Flowers102.classes, strict=True)) < 5  # spelling
 
 
+def test_flowers_are_no_birds(run: Run, birds: Catalog, flowers: Path) -> None:
+    """Two dozen validation images tell what a bird looks like, and cannot promise an accuracy."""
+    bundle = Bundle.load(run.folder)
+    rows = birds.rows("test")[::4]
+    known = bundle.predict([birds.file(row) for row in rows], coverage=0.9)
+    strange = bundle.predict(sorted((flowers / "jpg").glob("*.jpg"))[::200], coverage=0.9)
+    assert np.mean([v.level == "none" for v in known]) < 0.25
+    assert np.mean([v.level == "none" for v in strange]) > 0.8
+    named = zip(known, (birds.classes[birds.labels[row]] for row in rows), strict=True)
+    assert np.mean([label in (v.possible or ()) for v, label in named]) > 0.75
+    rules = bundle.rules()
+    assert rules is not None
+    assert any("it would take about" in note or "surest answers" in note for note in rules.notes)
+
+
 def test_flowers_are_told_apart(flowers: Path, imagenet_weights: Path, tmp_path: Path) -> None:
     """Five classes of the official parts, two dozen test pictures of each."""
     catalog = read("flowers102", flowers)
