@@ -20,7 +20,7 @@ awk -F, -v folder="$out/birds/" '$3 == "test" && n++ % 9 == 0 { print folder $1 
 
 say "Where things are"
 cat <<END
-  $out/birds/guide.png      the page of the field guide: open it
+  $out/birds/guide.html     the page of the field guide: open it (guide.png: every species on one picture)
   $out/birds/catalog.csv    the pictures as a table, with boxes, key points and taxonomy
   $out/run/recipe.toml      every option that decided the result
   $out/run/bundle/          the model: what one ships
