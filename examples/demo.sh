@@ -23,7 +23,7 @@ say "5. Write a page about all of it"
 
 say "Where things are"
 cat <<END
-  $out/birds/guide.html     the page of the field guide: open it
+  $out/birds/guide.html     the page of the field guide: open it (guide.png: every species on one picture)
   $out/birds/catalog.csv    the pictures as a table, with boxes, key points and taxonomy
   $out/run/report/          index.html: scores, look-alikes, mistakes; open it in a browser
   $out/run/recipe.toml      every option that decided the result

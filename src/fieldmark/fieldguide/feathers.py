@@ -19,7 +19,7 @@ __all__ = ["paint_moult", "paint_pattern"]
 _DARK, _PALE = (58.0, 42.0, 36.0), (250.0, 240.0, 214.0)
 _FEATHER = np.array([(0.6, -0.5), (-0.2, -1.0), (-1.0, 0.0), (-0.2, 1.0), (0.6, 0.5), (1.0, 0.0)])
 _SPOT = np.array([(1.0, 0.0), (0.7, 0.7), (0.0, 1.0), (-0.7, 0.7), (-1.0, 0.0), (-0.7, -0.7), (0.0, -1.0), (0.7, -0.7)])
-_NUM_SPOTS = 7
+_NUM_SPOTS = 6
 
 
 def _grid(along: tuple[float, float, int], across: tuple[float, float, int]) -> Points:
@@ -58,7 +58,7 @@ def paint_pattern(canvas: Canvas, bird: Anatomy, colours: Mapping[str, Colour], 
     for site in sites:
         size = rng.uniform(0.75, 1.35)
         centre = _BREAST[site] + rng.normal(0, 1, 2) * (0.012, 0.03)
-        outline = spline(centre + _SPOT * np.array([0.03, 0.105]) * size, samples=3)
+        outline = spline(centre + _SPOT * np.array([0.042, 0.145]) * size, samples=3)
         canvas.stamp(bird.body.place(outline), _against(colours["belly"]), FIRST_MARK + mark_id("personal pattern"))
 
 
