@@ -118,5 +118,5 @@ def compare(file):
 
 
 if __name__ == "__main__":
-    warnings.simplefilter("ignore")
+    warnings.simplefilter("ignore")  # a probe that has all but converged says so for every fold and C
     {"features": features, "compare": compare}[sys.argv[1]](*sys.argv[2:])

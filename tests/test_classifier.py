@@ -20,7 +20,7 @@ SHORT = [*SETTINGS, "train.epochs=2", "train.head_epochs=0"]
 
 def tiny(**options: object) -> Classifier:
     chosen = {"recipe": "finetune", "backbone": "test_resnet", "weights": "none", "overrides": SHORT} | options
-    return Classifier(**chosen)  # type: ignore[arg-type]
+    return Classifier(**chosen)
 
 
 @pytest.fixture(scope="module")

@@ -249,7 +249,7 @@ class Run:
             if self.exists:
                 times = self.times()
                 times[stage] = round(times.get(stage, 0.0) + time.monotonic() - start, 2)
-                with contextlib.suppress(StorageError):
+                with contextlib.suppress(StorageError):  # a time that is not kept is no reason to lose the run
                     write_json(self.folder / "times.json", times)
 
 

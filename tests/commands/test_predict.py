@@ -246,7 +246,7 @@ def test_names_that_the_terminal_cannot_show(photographs: Path, trained: Run, ca
             main()
         assert not ended.value.code
         sys.stdout.flush()
-        written = sys.stdout.buffer.getvalue()  # type: ignore[attr-defined]
+        written = sys.stdout.buffer.getvalue()
     assert json.loads(written)["path"] == name
 
 
@@ -266,4 +266,4 @@ def test_a_pipe_that_is_closed(photographs: Path, trained: Run) -> None:
             with pytest.raises(SystemExit) as ended:
                 main()
             assert ended.value.code == 1
-            assert "Traceback" not in sys.stderr.getvalue()  # type: ignore[attr-defined]
+            assert "Traceback" not in sys.stderr.getvalue()

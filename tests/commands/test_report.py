@@ -193,7 +193,7 @@ def test_markup_in_names_does_nothing(tmp_path: Path) -> None:
     assert all((a["src"] or "").startswith("data:") for tag, a in page.tags if tag == "img")
     for name in evil:
         assert name in page.text
-    assert fieldmark.show(run.folder, 6)._repr_png_().startswith(b"\x89PNG")  # type: ignore[attr-defined]
+    assert fieldmark.show(run.folder, 6)._repr_png_().startswith(b"\x89PNG")
 
 
 def test_a_thousand_classes(tmp_path: Path) -> None:
@@ -228,9 +228,9 @@ def test_nine_predictions_for_a_notebook(trained: Run) -> None:
     titles = [axes.get_title() for axes in figure.axes]
     assert len(titles) == 6  # the validation part has no more
     for title in titles:
-        mark, predicted, actual = re.fullmatch(r"([✓✗]) predicted: (\w+)\nactual: (\w+)", title).groups()  # type: ignore[union-attr]
+        mark, predicted, actual = re.fullmatch(r"([✓✗]) predicted: (\w+)\nactual: (\w+)", title).groups()
         assert (mark == "✓") == (predicted == actual)
-    assert figure._repr_png_().startswith(b"\x89PNG")  # type: ignore[attr-defined]
+    assert figure._repr_png_().startswith(b"\x89PNG")
     assert [a.get_title() for a in fieldmark.show(trained.folder, 4, seed=1).axes] != titles[:4]
 
 

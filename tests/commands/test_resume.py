@@ -68,7 +68,7 @@ def test_stop_and_resume_at_every_step(
     decided = Machine.decide
 
     def decide(recipe: object) -> Machine:
-        return replace(decided(recipe), workers=workers)  # type: ignore[arg-type]
+        return replace(decided(recipe), workers=workers)
 
     monkeypatch.setattr(Machine, "decide", decide)
     settings = [*SMALL, f"train.optimizer={optimizer}", f"train.ema={ema}"]

@@ -37,7 +37,7 @@ def table(labels: list[int], groups: list[str] | None = None, splits: list[str] 
     )
 
 
-def quietly(function, *args, **options):  # type: ignore[no-untyped-def]
+def quietly(function, *args, **options):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DataWarning)
         return function(*args, **options)

@@ -197,4 +197,4 @@ def test_trust_counts_what_the_verdicts_say(rules: Rules) -> None:
     assert trust.coverage_interval[0] < trust.covered < trust.coverage_interval[1]
     assert len(trust.risk) == 101
     assert trust.risk[-1] == pytest.approx(1 - np.mean(rules.judge.scaling(new.logits).argmax(1) == new.labels))
-    assert replace(trust).as_dict()["right"]["value"] == trust.right.value  # type: ignore[union-attr]
+    assert replace(trust).as_dict()["right"]["value"] == trust.right.value

@@ -78,7 +78,7 @@ def test_contrast_is_zero_for_the_same_and_one_for_black_and_white() -> None:
 )
 def test_senseless_options_are_refused(options: dict[str, int], message: str) -> None:
     with pytest.raises(RecipeError, match=message):
-        make_guide(**options)  # type: ignore[arg-type]
+        make_guide(**options)
 
 
 def test_splits_are_70_15_15_and_interleaved() -> None:

@@ -23,9 +23,9 @@ from fieldmark.fieldguide.truth import classes, label_of
 
 @pytest.mark.parametrize("kind", ["stages", "individuals", "attributes", "impostors", "mirror"])
 def test_a_picture_is_the_same_however_many_there_are_and_whatever_follows(kind: str) -> None:
-    few = make_guide(kind=kind, species=4, images_per_species=36, size=64)  # type: ignore[arg-type]
+    few = make_guide(kind=kind, species=4, images_per_species=36, size=64)
     more = make_guide(
-        kind=kind,  # type: ignore[arg-type]
+        kind=kind,
         species=4,
         images_per_species=60,
         size=64,
@@ -49,7 +49,7 @@ def test_stages_follow_from_the_number_of_new_feathers() -> None:
             scene = make_scene(guide, species, index)
             feathers[scene.stage].append(scene.new_feathers)
             assert label_of(guide, species, scene) == f"stage {scene.stage}"
-    assert sorted(feathers) == list(range(NUM_STAGES))  # type: ignore[type-var]
+    assert sorted(feathers) == list(range(NUM_STAGES))
     assert all(max(feathers[low]) < min(feathers[high]) for low, high in pairwise(range(NUM_STAGES)))
     assert all(len(values) > 18 for values in feathers.values())
 
@@ -160,7 +160,7 @@ def test_the_mirror_image_of_a_species_is_the_other_one() -> None:
 
 @pytest.mark.parametrize("kind", ["impostors", "mirror", "stages", "individuals"])
 def test_another_species_marks_change_only_the_marks(kind: str) -> None:
-    guide = make_guide(kind=kind, species=4)  # type: ignore[arg-type]
+    guide = make_guide(kind=kind, species=4)
     for index in range(3):
         own, swapped = render(guide, 0, index), render(guide, 0, index, marks_of=1)
         assert np.array_equal(own.numbers, swapped.numbers)
@@ -206,7 +206,7 @@ def test_unknown_species_are_found_anywhere_and_stages_have_homes() -> None:
     unknown=st.integers(0, 15),
 )
 def test_every_name_is_there_once(seed: int, kind: str, half: int, unknown: int) -> None:
-    guide = make_guide(seed=seed, kind=kind, species=2 * half, unknown=2 * unknown)  # type: ignore[arg-type]
+    guide = make_guide(seed=seed, kind=kind, species=2 * half, unknown=2 * unknown)
     every = (*guide.species, *guide.unknown)
     assert [one.index for one in every] == list(range(2 * half + 2 * unknown))
     for names in ([one.name for one in every], [one.latin for one in every]):
@@ -235,4 +235,4 @@ def test_every_name_is_there_once(seed: int, kind: str, half: int, unknown: int)
 )
 def test_what_makes_no_sense_is_refused(options: dict[str, object], message: str) -> None:
     with pytest.raises(RecipeError, match=message):
-        make_guide(**options)  # type: ignore[arg-type]
+        make_guide(**options)

@@ -30,7 +30,7 @@ OPTIONS = {
 
 @pytest.fixture(scope="module")
 def spoilt(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return draw(tmp_path_factory.mktemp("guide") / "birds", **OPTIONS, workers=1)  # type: ignore[arg-type]
+    return draw(tmp_path_factory.mktemp("guide") / "birds", **OPTIONS, workers=1)
 
 
 def rows_of(folder: Path) -> list[dict[str, str]]:
@@ -155,7 +155,7 @@ def test_individuals_have_a_taxonomy_and_groups(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["species", "stages", "individuals", "attributes", "impostors", "mirror"])
 def test_the_page_is_whole(kind: str) -> None:
     guide = make_guide(
-        kind=kind,  # type: ignore[arg-type]
+        kind=kind,
         species=4,
         images_per_species=36,
         size=64,

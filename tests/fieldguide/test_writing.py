@@ -19,7 +19,7 @@ OPTIONS = {"species": 12, "images_per_species": 6, "size": 64, "seed": 3}
 
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return draw(tmp_path_factory.mktemp("guide") / "birds", **OPTIONS, workers=1)  # type: ignore[arg-type]
+    return draw(tmp_path_factory.mktemp("guide") / "birds", **OPTIONS, workers=1)
 
 
 def rows_of(folder: Path) -> list[dict[str, str]]:
@@ -74,7 +74,7 @@ def test_guide_json_knows_every_pair(drawn: Path) -> None:
 
 def test_two_processes_draw_the_same_bytes(drawn: Path, tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
-    draw(tmp_path / "again", **OPTIONS, workers=2, progress=lambda *at: told.append(at))  # type: ignore[arg-type]
+    draw(tmp_path / "again", **OPTIONS, workers=2, progress=lambda *at: told.append(at))
     assert digests(tmp_path / "again") == digests(drawn)
     assert told == [(done, 72) for done in range(1, 73)]
 
@@ -89,13 +89,13 @@ def test_more_pictures_leave_the_first_as_they_are(tmp_path: Path) -> None:
 
 def test_drawing_again_changes_nothing_and_mends_what_is_missing(tmp_path: Path) -> None:
     options = {"species": 2, "images_per_species": 6, "size": 64}
-    folder = draw(tmp_path / "birds", **options)  # type: ignore[arg-type]
+    folder = draw(tmp_path / "birds", **options)
     before = digests(folder)
     table = (folder / "catalog.csv").stat().st_mtime_ns
-    draw(folder, **options)  # type: ignore[arg-type]
+    draw(folder, **options)
     assert (folder / "catalog.csv").stat().st_mtime_ns == table
     next(folder.rglob("*.jpg")).unlink()
-    draw(folder, **options)  # type: ignore[arg-type]
+    draw(folder, **options)
     assert digests(folder) == before
 
 

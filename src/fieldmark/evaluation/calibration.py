@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import log_softmax
 
-from fieldmark.evaluation.metrics import NUM_BINS, equal_mass_bins, wilson_interval
+from fieldmark.evaluation.metrics import NUM_BINS, Z, equal_mass_bins, wilson_interval
 
 __all__ = [
     "Bin",
@@ -39,7 +39,6 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 _FOLDS = 5
-_Z = 1.959964
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +110,7 @@ def choose_scaling(logits: NDArray[np.floating], labels: Ints, *, seed: int = 0)
             nll(fit(logits[~held], labels[~held])(logits[held]), labels[held]) for fit in (fit_temperature, fit_vector)
         ]
         gain[held] = losses[0] - losses[1]
-    certain = gain.mean() > _Z * gain.std(ddof=1) / np.sqrt(len(gain))
+    certain = gain.mean() > Z * gain.std(ddof=1) / np.sqrt(len(gain))
     return (fit_vector if certain else fit_temperature)(logits, labels)
 
 
@@ -150,9 +149,9 @@ class Bin:
     """Wilson's 95 % interval of that share."""
 
 
-def reliability(confidence: Floats, right: NDArray[np.bool_]) -> list[Bin]:
+def reliability(confidence: Floats, right: NDArray[np.bool_], num_bins: int = NUM_BINS) -> list[Bin]:
     """The reliability diagram, from least to most confident; bins of equally many images, empty ones left out."""
-    bins = equal_mass_bins(confidence)
+    bins = equal_mass_bins(confidence, num_bins)
     diagram = []
     for inside in (bins == k for k in np.unique(bins)):
         count, share = int(inside.sum()), float(right[inside].mean())

@@ -19,6 +19,7 @@ __all__ = [
     "NUM_BINS",
     "ConfusedPair",
     "Score",
+    "Z",
     "confused_pairs",
     "equal_mass_bins",
     "scores",
@@ -30,7 +31,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 NUM_BINS = 15
-_Z = 1.959964
+Z = 1.959964
 """Of a 95 % interval."""
 
 
@@ -132,11 +133,11 @@ def _check(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> None:
     assert labels.max() < logits.shape[1]
 
 
-def equal_mass_bins(confidence: Floats) -> Ints:
+def equal_mass_bins(confidence: Floats, num_bins: int = NUM_BINS) -> Ints:
     """(N,) bins of equally many images by rising confidence; equal ones go to the bin of the first of them."""
     confidence = confidence.round(12)  # equal ones differ in the last digit where classes are summed in another order
     first = np.searchsorted(np.sort(confidence), confidence, side="left")
-    return (first * NUM_BINS // len(confidence)).astype(np.int64)
+    return (first * num_bins // len(confidence)).astype(np.int64)
 
 
 def _measure(images: _PerImage, weights: Floats) -> Floats:
@@ -159,9 +160,9 @@ def _measure(images: _PerImage, weights: Floats) -> Floats:
 
 def wilson_interval(share: Floats, count: int) -> tuple[Floats, Floats]:
     """Wilson's score interval of a share of `count` images."""
-    spread = _Z * np.sqrt(share * (1 - share) / count + (_Z / (2 * count)) ** 2)
-    middle = share + _Z**2 / (2 * count)
-    scale = 1 + _Z**2 / count
+    spread = Z * np.sqrt(share * (1 - share) / count + (Z / (2 * count)) ** 2)
+    middle = share + Z**2 / (2 * count)
+    scale = 1 + Z**2 / count
     return ((middle - spread) / scale).clip(0, 1), ((middle + spread) / scale).clip(0, 1)
 
 

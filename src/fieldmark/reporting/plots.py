@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 from markupsafe import Markup
-from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from fieldmark.evaluation.metrics import wilson
+from fieldmark.evaluation import calibration
 from fieldmark.pages import ACCENT, FAINT, INK, canvas, svg
 from fieldmark.reporting.material import Answer
 
@@ -50,22 +49,15 @@ def reliability(answers: Sequence[Answer]) -> Markup:
 
     On the diagonal the probabilities mean what they say.
     """
-    order = sorted(answers, key=lambda answer: answer.probability)
-    bins = np.array_split(np.arange(len(order)), int(np.clip(len(order) // 20, 3, 10)))
+    confidence = np.array([answer.probability for answer in answers])
+    right = np.array([answer.right for answer in answers])
     figure, axes = canvas(height=3.4)
     axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1.2, linestyle="--")
-    for inside in bins:
-        if len(inside):
-            _draw_bin(axes, [order[at] for at in inside])
+    for point in calibration.reliability(confidence, right, int(np.clip(len(answers) // 20, 3, 10))):
+        axes.plot([point.confidence] * 2, [point.low, point.high], color=ACCENT, linewidth=1.2)
+        axes.plot([point.confidence], [point.accuracy], color=ACCENT, marker="o", markersize=4)
     axes.set(title="Is it right as often as it is sure?", xlabel="probability of the answer", ylabel="share right")
     axes.set(xlim=(0, 1.02), ylim=(0, 1.02))
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(PercentFormatter(1, decimals=0))
     return svg(figure, title="Reliability diagram of the top answer")
-
-
-def _draw_bin(axes: Axes, answers: Sequence[Answer]) -> None:
-    score = wilson(sum(answer.right for answer in answers), len(answers))
-    at = float(np.mean([answer.probability for answer in answers]))
-    axes.plot([at, at], [score.low, score.high], color=ACCENT, linewidth=1.2)
-    axes.plot([at], [score.value], color=ACCENT, marker="o", markersize=4)
