@@ -75,6 +75,8 @@ class StorageError(FieldmarkError):
 def nearest(name: str, known: Iterable[str]) -> str:
     """A hint for a misspelt name: the nearest right one, or some that there are."""
     names = sorted(known)
+    if not names:
+        return "There is none to choose from."
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     rest = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
     return f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(names[:_LISTED])}{rest}."

@@ -10,8 +10,10 @@ import torch
 
 import fieldmark.methods
 from fieldmark.bundle import Bundle, build_method
-from fieldmark.losses.loss import Task
+from fieldmark.losses.loss import LOSSES, Task
+from fieldmark.model.head import CLASSIFIERS
 from fieldmark.model.method import METHODS, Batch, Method, Prediction
+from fieldmark.model.neck import NECKS, NO_NECK
 from fieldmark.recipe import Backbone, Choice, Images, Recipe
 
 BACKBONES = {
@@ -22,13 +24,16 @@ BACKBONES = {
 CLASSES = 3
 
 
-def recipe_of(method: str, backbone: str, size: int, *, neck: str = "none", head: str = "linear") -> Recipe:
+def recipe_of(
+    method: str, backbone: str, size: int, *, neck: str = NO_NECK, head: str = "linear", loss: str = "cross_entropy"
+) -> Recipe:
     return Recipe(
         images=Images(size=size),
         backbone=Backbone(name=backbone, weights="none", options=BACKBONES[backbone]),
         neck=Choice(name=neck),
         method=Choice(name=method),
         head=Choice(name=head),
+        loss=Choice(name=loss),
     )
 
 
@@ -76,6 +81,16 @@ def test_every_parameter_gets_a_gradient(name: str, backbone: str) -> None:
     for step in range(method.steps_per_batch):
         total(method, batch_of(64), step).backward()
     assert [key for key, p in method.named_parameters() if p.grad is None or not torch.isfinite(p.grad).all()] == []
+
+
+@pytest.mark.parametrize("neck", [NO_NECK, *NECKS])
+@pytest.mark.parametrize("head", list(CLASSIFIERS))
+@pytest.mark.parametrize("loss", list(LOSSES))
+def test_pieces_combine(neck: str, head: str, loss: str, backbone: str) -> None:
+    method = make("transfer", backbone, 64, neck=neck, head=head, loss=loss).train()
+    total(method, batch_of(64)).backward()
+    assert [key for key, p in method.named_parameters() if p.grad is None or not torch.isfinite(p.grad).all()] == []
+    assert method(batch_of(64).images).embedding.shape == (6, method.backbone.width)
 
 
 def test_overfits_one_batch(name: str, backbone: str) -> None:
