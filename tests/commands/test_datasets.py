@@ -49,6 +49,11 @@ def test_a_run_on_a_named_set_is_evaluated_without_naming_anything(
     assert "The test part, 12 images" in cli("evaluate", run.folder).out
     named = cli("evaluate", run.folder, "food101", "--root", food, "--split", "val")
     assert f"The val part, {run.data()['counts']['val']} images" in named.out  # cut by the run, so the run's own data
+    for again in ((), ("food101", "--root", food)):  # the page knows the catalogue: it is no folder of class folders
+        written = cli("report", run.folder, *again)
+        assert written.status == 0, written.err
+        assert "warning" not in written.err
+        assert "amber_pie" in (run.folder / "report" / "index.html").read_text()
     path = cli("evaluate", run.folder, food / "food-101", "--split", "val")
     assert path.out.splitlines()[:8] == named.out.splitlines()[:8]
 

@@ -86,6 +86,7 @@ def draw(
 def report(
     run: Annotated[Path, typer.Argument(help="A run, or the bundle in it.")],
     data: Annotated[Path | None, typer.Argument(help="Where its images are now, if they were moved.")] = None,
+    root: Root = None,
     out: Annotated[Path | None, typer.Option(help="The page; RUN/report/index.html if not given.")] = None,
     split: Annotated[
         str | None, typer.Option(help="The part to show; test if it was evaluated, else what training kept back.")
@@ -95,7 +96,7 @@ def report(
     from fieldmark.commands.report import report as write_report
 
     listener = terminal()
-    listener.note(f"Wrote {write_report(run, data, out=out, split=split, listener=listener)}")
+    listener.note(f"Wrote {write_report(run, data, root=root, out=out, split=split, listener=listener)}")
 
 
 @app.command()

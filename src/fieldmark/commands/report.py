@@ -8,7 +8,8 @@ from pathlib import Path
 from fieldmark.commands.evaluate import opened_run
 from fieldmark.commands.listener import Listener
 from fieldmark.data.catalog import Catalog
-from fieldmark.data.read import DataWarning, read
+from fieldmark.data.splits import DataWarning
+from fieldmark.datasets import read
 from fieldmark.errors import DataError
 from fieldmark.reporting import Material, compose, gather
 from fieldmark.run import Run
@@ -21,6 +22,7 @@ def report(
     run: Path | str,
     data: Path | str | Catalog | None = None,
     *,
+    root: Path | str | None = None,
     out: Path | str | None = None,
     split: str | None = None,
     listener: Listener | None = None,
@@ -28,11 +30,12 @@ def report(
     """Write RUN/report/index.html, or `out`, and return it.
 
     The page shows `split`; unless told otherwise the test part if it was evaluated, else what training kept back.
-    `data` says where the images are now if they were moved. What is missing (predictions, pictures) the page says
-    itself, and the listener is warned. Raises RunError where there is no run or `split` was not evaluated.
+    `data` (and `root`, as in `fieldmark.train`) says where the images are now if they were moved. What is missing
+    (predictions, pictures) the page says itself, and the listener is warned. Raises RunError where there is no run or
+    `split` was not evaluated.
     """
     listener = listener or Listener()
-    material = gathered(Path(run), data, split=split)
+    material = gathered(Path(run), data, root=root, split=split)
     if material.shown is None:
         listener.warn(f"{run} has no predictions yet. The report will show more after: fieldmark evaluate {run}")
     page = compose(material)
@@ -45,7 +48,9 @@ def report(
     return path
 
 
-def gathered(run: Path, data: Path | str | Catalog | None, *, split: str | None = None) -> Material:
+def gathered(
+    run: Path, data: Path | str | Catalog | None, *, root: Path | str | None = None, split: str | None = None
+) -> Material:
     """A run with the catalogue of its data, if that can still be read."""
     opened = Run.open(opened_run(run).folder)
     catalog, lost = None, ""
@@ -55,7 +60,7 @@ def gathered(run: Path, data: Path | str | Catalog | None, *, split: str | None 
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", DataWarning)  # training has said it
-                catalog = read(source)
+                catalog = read(source, root)
         except DataError as error:
             if data is not None:
                 raise

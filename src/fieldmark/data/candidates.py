@@ -25,7 +25,7 @@ from scipy.fft import dct
 from scipy.linalg import eigh
 from scipy.spatial import cKDTree
 
-from fieldmark.data.duplicates import SIDE
+from fieldmark.data.duplicates import COLOUR, NOISE, PRIOR, SIDE
 
 __all__ = ["VIEWS", "Candidates", "candidates"]
 
@@ -47,7 +47,6 @@ _KEPT[0], _KEPT[1:, :_COLOURS, :_COLOURS] = True, True
 _KEPT[:, 0, 0] = False  # the mean colour is taken apart
 _OPPONENT = np.array([[1, 1, 1], [1, 0, -1], [1, -2, 1]], np.float32)
 _OPPONENT /= np.linalg.norm(_OPPONENT, axis=1, keepdims=True)
-_NOISE, _COLOUR, _PRIOR = 4.0, 60.0, 50  # as in duplicates.py
 _SAMPLE, _CROPS = 1500, 8
 """Pictures and crops of each that the discriminant is fitted to."""
 _DIRECTIONS = 12
@@ -83,7 +82,7 @@ def candidates(thumbnails: NDArray[np.uint8]) -> Candidates:
     if len(thumbnails) < 2:
         none = np.empty(0, np.int64)
         return Candidates(none, none, none, np.empty((0, 4), np.float32))
-    template = thumbnails.sum(0, dtype=np.float64) / (len(thumbnails) + _PRIOR)
+    template = thumbnails.sum(0, dtype=np.float64) / (len(thumbnails) + PRIOR)
     shared = _cosines(_planes(template[None].astype(np.float32)), (0.0, 0.0, 0.0, 0.0))
     seen = [_features(view(thumbnails), shared, (0.0,) * 4) for view in VIEWS.values()]
     central = _features(thumbnails, shared, (_MIDDLE,) * 4)
@@ -184,8 +183,8 @@ def _features_of(thumbnails: NDArray[np.uint8], shared: Floats, edges: tuple[flo
     cosines = _cosines(_planes(thumbnails.astype(np.float32)), edges)
     means = cosines[:, :, 0, 0] / SIDE
     rest = (cosines - shared)[:, _KEPT]
-    rest /= np.linalg.norm(rest, axis=1, keepdims=True) + np.float32(_NOISE * np.sqrt(3) * SIDE)
-    return np.concatenate([rest, means / np.float32(_COLOUR)], axis=1)
+    rest /= np.linalg.norm(rest, axis=1, keepdims=True) + np.float32(NOISE * np.sqrt(3) * SIDE)
+    return np.concatenate([rest, means / np.float32(COLOUR)], axis=1)
 
 
 def _planes(pictures: Floats) -> Floats:

@@ -28,7 +28,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from fieldmark.data.candidates import VIEWS, Candidates, candidates
-from fieldmark.data.duplicates import Fingerprints, near_duplicates
+from fieldmark.data.duplicates import NOISE, Fingerprints, near_duplicates
 
 __all__ = ["Copy", "copies", "joined"]
 
@@ -43,7 +43,6 @@ _ALLOWED = 0.25
 """Of true copies 99 % are within 0.14."""
 _SMOOTH = 1.6
 """Blur of the difference in pixels."""
-_NOISE = 4.0
 _FARTHEST = 0.13
 """Edges beyond the 10 % that are searched for, since a fit overshoots a little."""
 _STEPS = ((1.5, 3), (0.7, 3), (0.0, 3))
@@ -186,4 +185,4 @@ def _difference(target: Floats, source: Floats, edges: Floats) -> Floats:
     sums, counts = square.reshape(shape).sum((2, 4)), known.reshape(shape).sum((2, 4))
     blocks = np.where(counts >= size * size / 4, sums / np.maximum(counts, 1), 0).reshape(len(edges), -1)
     contrast = (target - target.mean((1, 2), keepdims=True)).std(axis=(1, 2, 3))
-    return np.sqrt(np.partition(blocks, -_WORST, axis=1)[:, -_WORST]) / (contrast + _NOISE)
+    return np.sqrt(np.partition(blocks, -_WORST, axis=1)[:, -_WORST]) / (contrast + NOISE)

@@ -36,7 +36,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
-__all__ = ["SIDE", "VERSION", "Fingerprints", "clusters", "fingerprint", "near_duplicates"]
+__all__ = ["COLOUR", "NOISE", "PRIOR", "SIDE", "VERSION", "Fingerprints", "clusters", "fingerprint", "near_duplicates"]
 
 VERSION: Final = 1
 """Raised whenever the same picture would get another fingerprint."""
@@ -44,12 +44,13 @@ VERSION: Final = 1
 SIDE: Final = 16
 """Side of a thumbnail."""
 
-_NOISE = 4.0
-_COLOUR = 60.0
+NOISE = 4.0
+COLOUR = 60.0
+"""Of v, above: grey levels of noise, and the levels of mean colour that weigh as much as all contrast."""
 _RADIUS = 0.22
 _NEAREST = 32
 """Neighbours looked at per image: enough to join what belongs together."""
-_PRIOR = 50
+PRIOR = 50
 """The mean thumbnail counts this many blank ones, or two images alone would share all there is in them."""
 _LEADERS = 256
 _CROWD = 8
@@ -95,7 +96,7 @@ def near_duplicates(fingerprints: Fingerprints, *, mirrored: bool = False) -> ND
     thumbnails = fingerprints.thumbnails
     whole = np.ascontiguousarray(thumbnails.reshape(len(thumbnails), -1)).view(f"V{thumbnails[0].nbytes}")[:, 0]
     _, distinct = np.unique(whole, return_index=True)  # a tree of equal points would be searched one by one
-    template = thumbnails.sum(0, dtype=np.float64) / (len(thumbnails) + _PRIOR)
+    template = thumbnails.sum(0, dtype=np.float64) / (len(thumbnails) + PRIOR)
     found = [_equal(fingerprints.digests), _equal(whole)]
     found += [distinct[pairs] for pairs in _alike(thumbnails[distinct], template, mirrored)]
     pairs = np.sort(np.concatenate(found), axis=1)
@@ -177,8 +178,8 @@ def _vectors(thumbnails: NDArray[np.uint8], template: NDArray[np.float64]) -> ND
     rest = pictures - template.astype(np.float32)
     rest -= rest.mean((1, 2), keepdims=True)
     contrast = np.sqrt(np.square(rest).mean((1, 2, 3), keepdims=True))
-    rest /= (contrast + _NOISE) * np.sqrt(np.float32(SIDE * SIDE * 3))
-    return np.concatenate([rest.reshape(-1, SIDE * SIDE * 3), means / _COLOUR], axis=1)
+    rest /= (contrast + NOISE) * np.sqrt(np.float32(SIDE * SIDE * 3))
+    return np.concatenate([rest.reshape(-1, SIDE * SIDE * 3), means / COLOUR], axis=1)
 
 
 def _low(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
