@@ -218,3 +218,25 @@ def test_a_file_of_ones_own(tmp_path: Path) -> None:
 def test_a_key_that_lacks_its_section_is_found_there() -> None:
     with pytest.raises(RecipeError, match=r"Did you mean 'train\.epochs'"):
         Recipe().with_overrides(["epochs=3"])
+
+
+def test_a_recipe_builds_on_another(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('base = "finetune"\n[train]\nepochs = 7\n[loss]\nname = "other"\n')
+    mine, base = load_recipe(str(path)), load_recipe("finetune")
+    assert mine.train == base.train.model_copy(update={"epochs": 7})
+    assert mine.images == base.images
+    assert mine.loss.pair == ("other", {})
+
+
+def test_a_recipe_builds_on_shipped_ones_only(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('base = "fintune"\n')
+    with pytest.raises(RecipeError, match="finetune"):
+        load_recipe(str(path))
+
+
+def test_another_piece_keeps_no_options_of_the_one_before() -> None:
+    recipe = set_to("method.dropout=0.1").with_overrides(["method.width=3", "method.name=other"])
+    assert recipe.method.pair == ("other", {"width": 3})
+    assert set_to("method.dropout=0.1").with_overrides(["method.name=transfer"]).method.options == {"dropout": 0.1}

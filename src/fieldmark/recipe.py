@@ -6,7 +6,7 @@ Whether the *names* in it exist (methods, optimizers, mixes) is checked against 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -161,9 +161,12 @@ class Recipe(_Section):
             raise _explained(error, cls, source) from None
 
     def with_overrides(self, overrides: Iterable[str], *, source: str = "--set") -> Self:
-        """Apply `key=value` overrides such as `train.epochs=3`; values are TOML, bare words are strings."""
+        """Apply `key=value` overrides such as `train.epochs=3`; values are TOML, bare words are strings.
+
+        Another name for a piece (`method.name=…`) drops the options of the one that was there.
+        """
         values = self.model_dump(exclude_none=True)
-        for text in overrides:
+        for text in sorted(overrides, key=lambda text: not text.partition("=")[0].strip().endswith(".name")):
             key, equals, value = text.partition("=")
             if not equals or not key.strip():
                 raise RecipeError(f"{source} {text!r} is not of the form key=value", "Such as: --set train.epochs=3")
@@ -175,12 +178,18 @@ class Recipe(_Section):
                     raise RecipeError(f"{source} {text!r}: {section!r} is a value, not a section")
             if isinstance(place.get(last), dict):
                 raise RecipeError(f"{source} {text!r}: {last!r} is a section", f"Set one of: {', '.join(place[last])}.")
-            place[last] = _toml_value(value.strip())
+            change: dict[str, Any] = {last: _toml_value(value.strip())}
+            for section in reversed(sections):
+                change = {section: change}
+            values = _merged(values, change)
         return type(self).parse(values, source=source)
 
     def to_toml(self) -> str:
         """Every default written out: running it again repeats the run."""
         return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
+
+
+_PIECES = [name for name, info in Recipe.model_fields.items() if info.annotation is Choice]
 
 
 def recipe_names() -> list[str]:
@@ -190,7 +199,10 @@ def recipe_names() -> list[str]:
 
 
 def load_recipe(name_or_file: str) -> Recipe:
-    """A shipped recipe by name, or one from a TOML file."""
+    """A shipped recipe by name, or one from a TOML file.
+
+    With `base = "finetune"` a file says only what it does otherwise than that recipe.
+    """
     path = Path(name_or_file)
     if name_or_file in recipe_names():
         text = (resources.files("fieldmark") / "recipes" / f"{name_or_file}.toml").read_text(encoding="utf-8")
@@ -202,9 +214,33 @@ def load_recipe(name_or_file: str) -> Recipe:
     else:
         raise RecipeError(f"There is no recipe {name_or_file!r}", nearest(name_or_file, recipe_names()))
     try:
-        return Recipe.parse(tomllib.loads(text), source=name_or_file)
+        values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise RecipeError(f"{name_or_file} is not valid TOML: {error}") from None
+    base = values.pop("base", None)
+    recipe = Recipe.parse(values, source=name_or_file)  # mistakes are told of this file, not of what it builds on
+    if base is None:
+        return recipe
+    if base not in recipe_names():
+        raise RecipeError(
+            f"{name_or_file}: base = {base!r}", f"Expected a shipped recipe. {nearest(base, recipe_names())}"
+        )
+    return Recipe.parse(_merged(load_recipe(base).model_dump(exclude_none=True), values), source=name_or_file)
+
+
+def _merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`values` with `changes`, section by section; a section that gets another name is another piece, which keeps none
+    of the options of the one before."""
+    merged = dict(values)
+    for key, change in changes.items():
+        old = merged.get(key)
+        if not (isinstance(change, Mapping) and isinstance(old, Mapping)):
+            merged[key] = change
+        elif key in _PIECES and change.get("name", old.get("name")) != old.get("name"):
+            merged[key] = dict(change)
+        else:
+            merged[key] = _merged(old, change)
+    return merged
 
 
 def _toml_value(text: str) -> Any:
