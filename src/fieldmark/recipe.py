@@ -101,12 +101,13 @@ class Train(_Section):
     solver: Literal["gradient", "logistic"] = "gradient"
     """"logistic": the backbone stays as it is and a logistic regression on its embedding is the head."""
     epochs: int = Field(default=20, ge=1)
-    head_start: Literal["random", "logistic"] = "random"
+    head_start: Literal["random", "logistic", "auto"] = "random"
     """What a linear head starts from. "logistic": the head of a probe, so that the first steps do not spoil features
     that a random head would send into the wrong direction (Kumar et al., "Fine-tuning can distort pretrained features
-    and underperform out-of-distribution", 2022)."""
+    and underperform out-of-distribution", 2022). "auto": that, where a linear head on pretrained
+    weights is all that is new."""
     head_epochs: int = Field(default=0, ge=0)
-    """Of these, so many train the head only."""
+    """Of these, so many train only what is new; none where "auto" has found a head to start from."""
     freeze_stages: int = Field(default=0, ge=0)
     """The backbone's first so many stages stay as they are; see `fieldmark.training.optimizer.early_stages`."""
     batch_size: int = Field(default=32, ge=2)

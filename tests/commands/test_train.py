@@ -305,3 +305,20 @@ def test_listener_of_the_library_is_silent(pictures: Path, tmp_path: Path, capsy
     assert repr(run) == f"Run({str(tmp_path / 'run')!r}, finished)"
     with pytest.raises(TrainingError):
         train(pictures, "walkthrough", out=tmp_path / "nan", overrides=[*overrides, "train.lr=1e30"])
+
+
+# What a head starts from ----------------------------------------------------------------------------------------------
+
+
+def test_auto_starts_a_linear_head_from_a_probe(pictures: Path, tmp_path: Path) -> None:
+    common = ["backbone.name=test_resnet", "backbone.weights=fieldguide", "images.size=32", "train.epochs=2"]
+    auto = train(
+        pictures, "finetune", out=tmp_path / "auto", overrides=[*common, "train.head_epochs=1", "train.head_start=auto"]
+    )
+    logistic = [*common, "train.head_start=logistic", "train.head_epochs=0"]
+    assert identical(weights(auto), weights(train(pictures, "finetune", out=tmp_path / "same", overrides=logistic)))
+    # without weights there are no features that a probe could be worth something on
+    blank = [*common, "backbone.weights=none", "train.head_epochs=1"]
+    auto = train(pictures, "finetune", out=tmp_path / "blank", overrides=[*blank, "train.head_start=auto"])
+    random = [*blank, "train.head_start=random"]
+    assert identical(weights(auto), weights(train(pictures, "finetune", out=tmp_path / "random", overrides=random)))

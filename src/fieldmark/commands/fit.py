@@ -100,7 +100,7 @@ class Fit:
 
     def _fit_head(self, method: Method, rows: NDArray[np.int64]) -> None:
         """Give the method the head of a probe: a logistic regression on the features as they are."""
-        classifier = getattr(getattr(method, "head", None), "classifier", None)
+        classifier = _classifier(method)
         if not isinstance(classifier, LinearClassifier):
             raise RecipeError(
                 f"A logistic regression fits a linear head, and the method {self.recipe.method.name!r} with the head "
@@ -136,10 +136,15 @@ class Fit:
         samples = Samples(self.data.catalog, self.data.pixels, augmentation, recipe.seed)
         schedule = Schedule(rows, train.batch_size, train.epochs, recipe.seed)
         path = self.run.checkpoint(self.name)
+        starts_from_probe = (
+            train.head_start == "auto" and recipe.backbone.weights != "none" and _only_head_is_new(method)
+        )
+        if starts_from_probe:
+            recipe = recipe.model_copy(update={"train": train.model_copy(update={"head_epochs": 0})})
         if not path.is_file():
             if train.batchnorm == "frozen":
                 adopt_statistics(method, _some(samples, schedule))
-            if train.head_start == "logistic":
+            if train.head_start == "logistic" or starts_from_probe:
                 self._fit_head(method, rows)
         optimizer = build_optimizer(method, train)
         state = TrainingState.begin(method, optimizer, ema=train.ema, num_steps=schedule.num_steps)
@@ -198,6 +203,20 @@ class Fit:
         if left := progress.num_steps - progress.step:
             text += f"  {_duration(left * self.recipe.train.batch_size / speed)} left"
         self.listener.note(text)
+
+
+def _classifier(method: Method) -> object:
+    """That of the method's head, if it has one."""
+    return getattr(getattr(method, "head", None), "classifier", None)
+
+
+def _only_head_is_new(method: Method) -> bool:
+    """Whether a linear head is all that has not been trained before."""
+    classifier = _classifier(method)
+    if not isinstance(classifier, LinearClassifier):
+        return False
+    known = {id(param) for part in (method.backbone.model, classifier) for param in part.parameters()}
+    return all(id(param) in known for param in method.parameters())
 
 
 def _duration(seconds: float) -> str:
