@@ -19,6 +19,7 @@ STAGES = [
     "datasets",
     "augment",
     "losses",
+    "necks",
     "model",
     "methods",
     "training",

@@ -28,7 +28,7 @@ from fieldmark.losses.loss import LOSSES
 from fieldmark.model.backbone import check_backbone
 from fieldmark.model.head import CLASSIFIERS
 from fieldmark.model.method import METHODS, Method
-from fieldmark.model.neck import NECKS, NO_NECK
+from fieldmark.necks.neck import NECKS, NO_NECK
 from fieldmark.recipe import Choice, Recipe, load_recipe
 from fieldmark.registry import Registry
 from fieldmark.run import Machine, Run

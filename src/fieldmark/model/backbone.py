@@ -21,7 +21,7 @@ from timm.data.config import resolve_model_data_config
 from torch import Tensor, nn
 
 from fieldmark.errors import RecipeError, WeightsError, nearest
-from fieldmark.model.neck import NECKS, NO_NECK, Neck
+from fieldmark.necks.neck import NECKS, NO_NECK, Neck
 from fieldmark.recipe import Backbone as BackboneChoice
 from fieldmark.recipe import Choice
 
