@@ -20,6 +20,7 @@ STAGES = [
     "augment",
     "losses",
     "necks",
+    "heads",
     "model",
     "methods",
     "training",

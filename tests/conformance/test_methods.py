@@ -10,8 +10,8 @@ import torch
 
 import fieldmark.methods
 from fieldmark.bundle import Bundle, build_method
+from fieldmark.heads.classifier import CLASSIFIERS
 from fieldmark.losses.loss import LOSSES, Task
-from fieldmark.model.head import CLASSIFIERS
 from fieldmark.model.method import METHODS, Batch, Method, Prediction
 from fieldmark.necks.neck import NECKS, NO_NECK
 from fieldmark.recipe import Backbone, Choice, Images, Recipe

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fieldmark.errors import RecipeError
@@ -20,6 +20,7 @@ def pooling(channels: int, hidden: int, seed: int) -> AttentionPooling:
     return neck
 
 
+@settings(max_examples=30, deadline=None)
 @given(st.integers(1, 3), st.integers(2, 6), st.integers(1, 4), st.integers(1, 4), st.integers(0, 2**31))
 def test_it_is_the_sum_of_the_definition(count: int, channels: int, height: int, width: int, seed: int) -> None:
     neck = pooling(channels, 3, seed)

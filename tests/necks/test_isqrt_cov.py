@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fieldmark.errors import RecipeError
 from fieldmark.necks.isqrt_cov import CovariancePooling, covariance, matrix_sqrt
 
 
+@settings(max_examples=30, deadline=None)
 @given(st.integers(1, 3), st.integers(1, 6), st.integers(2, 12), st.integers(0, 2**31))
 def test_the_covariance_is_numpys(count: int, channels: int, cells: int, seed: int) -> None:
     values = np.random.default_rng(seed).normal(3, 2, (count, channels, cells))
@@ -19,6 +20,7 @@ def test_the_covariance_is_numpys(count: int, channels: int, cells: int, seed: i
     np.testing.assert_allclose(covariance(torch.from_numpy(values)), expected, atol=1e-9)
 
 
+@settings(max_examples=30, deadline=None)
 @given(st.integers(1, 8), st.floats(1e-3, 1e3), st.integers(0, 2**31))
 def test_many_iterations_reach_the_square_root(size: int, scale: float, seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -28,6 +30,7 @@ def test_many_iterations_reach_the_square_root(size: int, scale: float, seed: in
     np.testing.assert_allclose(root, basis * np.sqrt(eigenvalues) @ basis.T, atol=1e-6 * np.sqrt(scale))
 
 
+@settings(max_examples=30, deadline=None)
 @given(st.integers(2, 6), st.integers(1, 9), st.integers(0, 2**31))
 def test_few_iterations_are_those_of_each_eigenvalue(size: int, iterations: int, seed: int) -> None:
     """Y and Z are polynomials of A, so that each eigenvalue goes its own way. Here the last one is zero."""

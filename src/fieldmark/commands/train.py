@@ -14,6 +14,7 @@ import numpy as np
 from fieldmark.augment.mixing import KINDS
 from fieldmark.bundle import Bundle
 from fieldmark.commands.calibrate import cross_fit, fit_judge, hold_out, means_of, settled
+from fieldmark.commands.combinations import check_combination
 from fieldmark.commands.evaluate import write_evaluation
 from fieldmark.commands.fit import Fit
 from fieldmark.commands.flips import decide_flip
@@ -24,9 +25,9 @@ from fieldmark.data.splits import first_few
 from fieldmark.datasets import find
 from fieldmark.errors import RecipeError, RunError, nearest
 from fieldmark.evaluation.judge import Judge
+from fieldmark.heads.classifier import CLASSIFIERS
 from fieldmark.losses.loss import LOSSES
 from fieldmark.model.backbone import check_backbone
-from fieldmark.model.head import CLASSIFIERS
 from fieldmark.model.method import METHODS, Method
 from fieldmark.necks.neck import NECKS, NO_NECK
 from fieldmark.recipe import Choice, Recipe, load_recipe
@@ -68,6 +69,7 @@ def resolve_recipe(
             f"train.head_epochs = {plan.head_epochs} leaves nothing of train.epochs = {plan.epochs}",
             "Give more epochs or fewer head epochs.",
         )
+    check_combination(resolved)
     return resolved.model_copy(update=pieces)
 
 

@@ -5,53 +5,17 @@ Shapes: B images, T targets per image, K classes, D features.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import final
 
 from torch import Tensor, nn
 
+from fieldmark.heads.classifier import CLASSIFIERS, Classifier
 from fieldmark.losses.loss import LOSSES, Loss, Task
 from fieldmark.model.method import Batch
 from fieldmark.recipe import Choice
-from fieldmark.registry import Registry
 
-__all__ = ["CLASSIFIERS", "Classifier", "Head", "Heads", "LinearClassifier"]
-
-
-class Classifier(nn.Module, ABC):
-    """Features → logits. A subclass is final, takes (width, num_classes) and its options as keyword-only arguments,
-    and registers itself in CLASSIFIERS.
-    """
-
-    @abstractmethod
-    def forward(self, features: Tensor) -> Tensor:
-        """(B, D) → logits (B, K)."""
-
-    def towards(self, features: Tensor, labels: Tensor) -> Tensor:
-        """The logits that are learnt from, one set for each target: features (B, D), labels (B, T) → (B, T, K).
-
-        Where a margin makes the label harder to reach they depend on the label.
-        """
-        return self(features).unsqueeze(1).expand(-1, labels.shape[1], -1)
-
-
-CLASSIFIERS: Registry[type[Classifier]] = Registry("head")
-
-
-@CLASSIFIERS.register("linear")
-@final
-class LinearClassifier(Classifier):
-    """logits = W · features + b."""
-
-    def __init__(self, width: int, num_classes: int) -> None:
-        super().__init__()
-        self.linear = nn.Linear(width, num_classes)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """(B, D) → logits (B, K)."""
-        logits: Tensor = self.linear(features)
-        return logits
+__all__ = ["Head", "Heads"]
 
 
 @final

@@ -1,0 +1,25 @@
+"""Combinations of pieces that make no sense, each told before any data is read."""
+
+from __future__ import annotations
+
+from fieldmark.errors import RecipeError
+from fieldmark.recipe import Recipe
+
+__all__ = ["check_combination", "no_linear_head"]
+
+
+def check_combination(recipe: Recipe) -> None:
+    """Raise RecipeError for pieces that exist but do not go together."""
+    train = recipe.train
+    if "logistic" in (train.solver, train.head_start) and recipe.head.name != "linear":
+        raise no_linear_head(recipe)
+
+
+def no_linear_head(recipe: Recipe) -> RecipeError:
+    """What to say where there is nothing for a logistic regression to fit."""
+    return RecipeError(
+        f"A logistic regression fits a linear head, and the method {recipe.method.name!r} with the head "
+        f"{recipe.head.name!r} has none",
+        "Use method.name = 'transfer' with head.name = 'linear', or train.solver = 'gradient' and "
+        "train.head_start = 'random'.",
+    )
