@@ -21,6 +21,7 @@ STAGES = [
     "losses",
     "necks",
     "heads",
+    "auxiliaries",
     "model",
     "methods",
     "training",

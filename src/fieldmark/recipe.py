@@ -17,8 +17,10 @@ from pydantic import BaseModel, ConfigDict, Field, Strict
 
 from fieldmark.errors import RecipeError, nearest
 
-__all__ = ["Choice", "Recipe", "load_recipe", "recipe_names"]
+__all__ = ["NONE", "Choice", "Recipe", "load_recipe", "recipe_names"]
 
+NONE = "none"
+"""The name of a piece that a recipe does without."""
 
 _Triple = Annotated[tuple[float, float, float], Strict(False)]  # TOML and JSON know lists only
 
@@ -144,11 +146,13 @@ class Recipe(_Section):
     seed: int = Field(default=0, ge=0)
     images: Images = Images()
     backbone: Backbone = Backbone()
-    neck: Choice = Choice(name="none")
+    neck: Choice = Choice(name=NONE)
     """From the feature map to the embedding; "none": the backbone's own pooling."""
     method: Choice = Choice(name="transfer")
     head: Choice = Choice(name="linear")
     loss: Choice = Choice(name="cross_entropy")
+    auxiliary: Choice = Choice(name=NONE)
+    """A further loss that compares the images of a batch with each other; "none": none."""
     augment: Augment = Augment()
     train: Train = Train()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fieldmark.errors import RecipeError
-from fieldmark.recipe import Recipe
+from fieldmark.recipe import NONE, Recipe
 
 __all__ = ["check_combination", "no_linear_head"]
 
@@ -13,6 +13,19 @@ def check_combination(recipe: Recipe) -> None:
     train = recipe.train
     if "logistic" in (train.solver, train.head_start) and recipe.head.name != "linear":
         raise no_linear_head(recipe)
+    pieces = {"neck": recipe.neck.name, "auxiliary": recipe.auxiliary.name}
+    for section, name in pieces.items():
+        if train.solver == "logistic" and name != NONE:
+            raise RecipeError(
+                f"train.solver = 'logistic' trains a head only, and the {section} {name!r} would learn nothing",
+                f"Set {section}.name = 'none', or train.solver = 'gradient'.",
+            )
+    if recipe.auxiliary.name != NONE and recipe.augment.mix != NONE:
+        raise RecipeError(
+            f"The auxiliary {recipe.auxiliary.name!r} compares images of one class with those of others, and "
+            f"augment.mix = {recipe.augment.mix!r} makes images of two classes",
+            "Set augment.mix = 'none' or auxiliary.name = 'none'.",
+        )
 
 
 def no_linear_head(recipe: Recipe) -> RecipeError:

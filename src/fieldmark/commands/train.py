@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from fieldmark.augment.mixing import KINDS
+from fieldmark.auxiliaries.auxiliary import AUXILIARIES
 from fieldmark.bundle import Bundle
 from fieldmark.commands.calibrate import cross_fit, fit_judge, hold_out, means_of, settled
 from fieldmark.commands.combinations import check_combination
@@ -29,15 +30,22 @@ from fieldmark.heads.classifier import CLASSIFIERS
 from fieldmark.losses.loss import LOSSES
 from fieldmark.model.backbone import check_backbone
 from fieldmark.model.method import METHODS, Method
-from fieldmark.necks.neck import NECKS, NO_NECK
-from fieldmark.recipe import Choice, Recipe, load_recipe
+from fieldmark.necks.neck import NECKS
+from fieldmark.recipe import NONE, Choice, Recipe, load_recipe
 from fieldmark.registry import Registry
 from fieldmark.run import Machine, Run
 from fieldmark.training.optimizer import OPTIMIZERS
 
 __all__ = ["resolve_recipe", "train"]
 
-_REGISTRIES: dict[str, Registry[Any]] = {"neck": NECKS, "method": METHODS, "head": CLASSIFIERS, "loss": LOSSES}
+_REGISTRIES: dict[str, Registry[Any]] = {
+    "neck": NECKS,
+    "method": METHODS,
+    "head": CLASSIFIERS,
+    "loss": LOSSES,
+    "auxiliary": AUXILIARIES,
+}
+_OPTIONAL = {"neck", "auxiliary"}
 
 
 def resolve_recipe(
@@ -57,7 +65,7 @@ def resolve_recipe(
     pieces = {
         section: Choice(name=choice.name, **registry.complete(*choice.pair))
         for section, registry in _REGISTRIES.items()
-        if (choice := getattr(resolved, section)).name != NO_NECK
+        if (choice := getattr(resolved, section)).pair != (NONE, {}) or section not in _OPTIONAL
     }
     OPTIMIZERS.get(resolved.train.optimizer)
     if resolved.augment.mix not in KINDS:
