@@ -112,6 +112,11 @@ class Train(_Section):
     freeze_stages: int = Field(default=0, ge=0)
     """The backbone's first so many stages stay as they are; see `fieldmark.training.optimizer.early_stages`."""
     batch_size: int = Field(default=32, ge=2)
+    sampling: Literal["shuffled", "balanced", "class_batches"] = "shuffled"
+    """"shuffled": each image once an epoch. "balanced": each class equally often, the images of rare classes again and
+    again, under other augmentation. "class_batches": likewise, and a batch has `images_per_class` images of each of its
+    classes, for losses that compare images."""
+    images_per_class: int = Field(default=4, ge=2)
     optimizer: str = "adamw"
     lr: float = Field(default=1e-3, gt=0)
     """Peak learning rate of the backbone's last layer."""

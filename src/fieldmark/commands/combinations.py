@@ -26,6 +26,19 @@ def check_combination(recipe: Recipe) -> None:
             f"augment.mix = {recipe.augment.mix!r} makes images of two classes",
             "Set augment.mix = 'none' or auxiliary.name = 'none'.",
         )
+    if train.sampling == "class_batches" and (
+        train.batch_size % train.images_per_class or train.batch_size < 2 * train.images_per_class
+    ):
+        raise RecipeError(
+            f"A batch of train.batch_size = {train.batch_size} images cannot be of at least two classes with "
+            f"train.images_per_class = {train.images_per_class} images each",
+            f"Expected a multiple, such as {8 * train.images_per_class}.",
+        )
+    if train.sampling != "shuffled" and recipe.loss.options.get("logit_adjustment"):
+        raise RecipeError(
+            f"train.sampling = {train.sampling!r} and loss.logit_adjustment make up for rare classes twice",
+            "Set train.sampling = 'shuffled' or loss.logit_adjustment = 0.",
+        )
 
 
 def no_linear_head(recipe: Recipe) -> RecipeError:

@@ -130,7 +130,7 @@ class Fit:
         interpolation = method.backbone.normalization.interpolation
         augmentation = _augmentation(recipe, self.data, self.flip, size, interpolation)
         samples = Samples(self.data.catalog, self.data.pixels, augmentation, recipe.seed)
-        schedule = Schedule(rows, train.batch_size, train.epochs, recipe.seed)
+        schedule = _schedule(recipe, rows, self.data.catalog.labels[rows])
         path = self.run.checkpoint(self.name)
         if not path.is_file():
             if train.batchnorm == "frozen":
@@ -203,6 +203,19 @@ def _duration(seconds: float) -> str:
     if seconds < 90:
         return f"{round(seconds)} s"
     return f"{hours} h {minutes:02} min" if hours else f"{minutes} min"
+
+
+def _schedule(recipe: Recipe, rows: NDArray[np.int64], labels: NDArray[np.int64]) -> Schedule:
+    """Which of the rows (N,), of classes (N,), are learnt from when."""
+    train = recipe.train
+    return Schedule(
+        rows,
+        train.batch_size,
+        train.epochs,
+        recipe.seed,
+        labels=None if train.sampling == "shuffled" else labels,
+        images_per_class=train.images_per_class if train.sampling == "class_batches" else 1,
+    )
 
 
 def _augmentation(recipe: Recipe, data: Prepared, flip: bool, size: int, interpolation: str) -> Augmentation:

@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from fieldmark.data.catalog import Catalog
 from fieldmark.data.decode import Decoded
+from fieldmark.data.sampling import class_order, recurrences
 
 __all__ = ["Pixels", "Sampled", "Samples", "Schedule", "derive_seed", "evaluation_batches", "training_batches"]
 
@@ -74,6 +75,10 @@ class Schedule:
     batch_size: int
     epochs: int
     seed: int
+    labels: NDArray[np.int64] | None = None
+    """(N,) of the rows: each class comes equally often. None: each row comes once an epoch, shuffled."""
+    images_per_class: int = 1
+    """With labels, a batch has so many images of each of its classes."""
 
     @property
     def steps_per_epoch(self) -> int:
@@ -86,10 +91,32 @@ class Schedule:
 
     def batch(self, step: int) -> list[tuple[int, int]]:
         """The (epoch, row) pairs of one step."""
-        epoch, index = divmod(step, self.steps_per_epoch)
-        order = np.random.Generator(np.random.PCG64(derive_seed(self.seed, epoch))).permutation(self.rows)
-        chosen = order[index * self.batch_size : (index + 1) * self.batch_size]
-        return [(epoch, int(row)) for row in chosen]
+        return next(self.batches(step))
+
+    def batches(self, first_step: int) -> Iterator[list[tuple[int, int]]]:
+        """The (epoch, row) pairs of steps `first_step`, `first_step` + 1, … to the end.
+
+        A row that comes again within an epoch is paired with an epoch that the training never reaches, so that its
+        augmentation is another one.
+        """
+        begun, index = divmod(first_step, self.steps_per_epoch)
+        for epoch in range(begun, self.epochs):
+            for rows, before in list(zip(*self._epoch(epoch), strict=True))[index:]:
+                yield list(zip((epoch + before * self.epochs).tolist(), rows.tolist(), strict=True))
+            index = 0
+
+    def _epoch(self, epoch: int) -> tuple[list[NDArray[np.int64]], list[NDArray[np.int64]]]:
+        """Of each step of an epoch the rows, and how often each came before."""
+        rng = np.random.Generator(np.random.PCG64(derive_seed(self.seed, epoch)))
+        steps = self.steps_per_epoch
+        size = min(self.batch_size, len(self.rows))
+        if self.labels is None:
+            rows = rng.permutation(self.rows)[: steps * size]
+            return np.split(rows, steps), np.split(np.zeros_like(rows), steps)
+        classes = max(1, size // self.images_per_class)
+        order = class_order(self.labels, batches=steps, classes=classes, images=self.images_per_class, rng=rng)
+        rows = self.rows[order.ravel()]
+        return np.split(rows, steps), np.split(recurrences(rows), steps)
 
 
 class Samples(Dataset[tuple[Tensor, int, int, Tensor | None, Tensor | None]]):
@@ -128,8 +155,7 @@ def training_batches(
     samples: Samples, schedule: Schedule, *, first_step: int = 0, workers: int = 0
 ) -> Iterator[Sampled]:
     """The batches of steps `first_step`, `first_step` + 1, … to the end of the schedule."""
-    steps = (schedule.batch(step) for step in range(first_step, schedule.num_steps))
-    return _batches(samples, steps, workers)
+    return _batches(samples, schedule.batches(first_step), workers)
 
 
 def evaluation_batches(
