@@ -29,6 +29,7 @@ from fieldmark.evaluation.judge import Judge
 from fieldmark.heads.classifier import CLASSIFIERS
 from fieldmark.losses.loss import LOSSES
 from fieldmark.model.backbone import check_backbone
+from fieldmark.model.license import UNKNOWN, is_noncommercial, weights_license
 from fieldmark.model.method import METHODS, Method
 from fieldmark.necks.neck import NECKS
 from fieldmark.recipe import NONE, Choice, Recipe, load_recipe
@@ -130,6 +131,7 @@ def _discarded_on_failure(run: Run) -> Iterator[None]:
 def _learn(run: Run, data: Path | str | Catalog, root: Path | str | None, listener: Listener) -> None:
     """From a run that has begun to one that is finished."""
     resolved = run.recipe()
+    _tell_license(resolved, listener)
     with run.timed("reading"):
         if not isinstance(data, Catalog):
             with relayed_warnings(listener):
@@ -158,6 +160,20 @@ def _learn(run: Run, data: Path | str | Catalog, root: Path | str | None, listen
     # last, since a bundle is what makes a run finished
     _bundle(fit, method, judge, len(rows)).save(run.bundle)
     listener.note(f"Saved {run.bundle}")
+
+
+def _tell_license(recipe: Recipe, listener: Listener) -> None:
+    """Before anything is learnt from weights, whose licence binds what comes of it."""
+    name, license = recipe.backbone.name, weights_license(recipe.backbone)
+    if is_noncommercial(license):
+        listener.warn(
+            f"The weights of {name} are for non-commercial use only (licence {license}), and so is what is trained "
+            "from them; choose others for anything else"
+        )
+    elif license == UNKNOWN:
+        listener.note(f"Weights of {name}: licence not known; read their terms before you pass the model on")
+    elif license != NONE:
+        listener.note(f"Weights of {name}: licence {license}")
 
 
 def _check_same(begun: Recipe, asked: Recipe, run: Run) -> None:
@@ -195,7 +211,7 @@ def _bundle(fit: Fit, method: Method, judge: Judge | None, num_images: int) -> B
             "protocol": recipe.protocol,
             "seed": recipe.seed,
             "weights": recipe.backbone.weights,
-            "license": method.backbone.license,
+            "license": weights_license(recipe.backbone),
             "calibrated": judge is not None,
         },
         judge,

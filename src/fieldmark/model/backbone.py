@@ -74,8 +74,6 @@ class Backbone(nn.Module):
         self.neck = None if neck is None or neck.name == NONE else _neck(neck, self.channels)
         own: int = getattr(model, "head_hidden_size", None) or model.num_features
         self.width = own if self.neck is None else self.neck.width
-        cfg = getattr(model, "pretrained_cfg", None) or {}
-        self.license: str = cfg.get("license") or "unknown"
         self.fixed_size: int | None = _fixed_size(model)
 
     def forward(self, images: Tensor, levels: tuple[int, ...] = ()) -> Features:
