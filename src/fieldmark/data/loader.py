@@ -101,22 +101,21 @@ class Schedule:
         """
         begun, index = divmod(first_step, self.steps_per_epoch)
         for epoch in range(begun, self.epochs):
-            for rows, before in list(zip(*self._epoch(epoch), strict=True))[index:]:
-                yield list(zip((epoch + before * self.epochs).tolist(), rows.tolist(), strict=True))
+            for batch in self._epoch(epoch)[index:].tolist():
+                yield [(view, row) for view, row in batch]
             index = 0
 
-    def _epoch(self, epoch: int) -> tuple[list[NDArray[np.int64]], list[NDArray[np.int64]]]:
-        """Of each step of an epoch the rows, and how often each came before."""
+    def _epoch(self, epoch: int) -> NDArray[np.int64]:
+        """(steps, B, 2) the (epoch, row) pairs of one epoch."""
         rng = np.random.Generator(np.random.PCG64(derive_seed(self.seed, epoch)))
-        steps = self.steps_per_epoch
-        size = min(self.batch_size, len(self.rows))
+        steps, size = self.steps_per_epoch, min(self.batch_size, len(self.rows))
         if self.labels is None:
             rows = rng.permutation(self.rows)[: steps * size]
-            return np.split(rows, steps), np.split(np.zeros_like(rows), steps)
-        classes = max(1, size // self.images_per_class)
-        order = class_order(self.labels, batches=steps, classes=classes, images=self.images_per_class, rng=rng)
-        rows = self.rows[order.ravel()]
-        return np.split(rows, steps), np.split(recurrences(rows), steps)
+        else:
+            images = self.images_per_class
+            classes = max(1, size // images)
+            rows = self.rows[class_order(self.labels, batches=steps, classes=classes, images=images, rng=rng).ravel()]
+        return np.stack([epoch + self.epochs * recurrences(rows), rows], axis=1).reshape(steps, -1, 2)
 
 
 class Samples(Dataset[tuple[Tensor, int, int, Tensor | None, Tensor | None]]):
