@@ -1,11 +1,12 @@
 """Cosines instead of products.
 
-Gidaris & Komodakis, "Dynamic few-shot visual learning without forgetting" (2018), equation 6: the logit of a class is
+Gidaris & Komodakis, "Dynamic few-shot visual learning without forgetting" (2018): the logit of a class is
 s · cos(f, wₖ), so that neither the length of the features nor that of the weights says anything, and features of a
 class are drawn together. The scale s is learnt and starts at 10.
 
-Deviation: the logarithm of s is learnt, since a step of Adam, whatever the gradient, is as long as its rate: s itself
-would come from 10 to 11 in a thousand steps. Shapes: B images, K classes, D features.
+Deviations: the logarithm of s is learnt, since a step of Adam, whatever the gradient, is as long as its rate: s itself
+would come from 10 to 11 in a thousand steps. And where a backbone ends in a ReLU it stays; the paper, which trains its
+own, leaves the last one out. Shapes: B images, K classes, D features.
 """
 
 from __future__ import annotations
