@@ -240,3 +240,20 @@ def test_another_piece_keeps_no_options_of_the_one_before() -> None:
     recipe = set_to("method.dropout=0.1").with_overrides(["method.width=3", "method.name=other"])
     assert recipe.method.pair == ("other", {"width": 3})
     assert set_to("method.dropout=0.1").with_overrides(["method.name=transfer"]).method.options == {"dropout": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["train.head_start=logistic", "head.name=arcface"], "fits a linear head, and the method 'transfer' with the "),
+        (
+            ["train.solver=logistic", "head.name=cosine"],
+            "with the head 'cosine' has none. Use method.name = 'transfer' ",
+        ),
+    ],
+)
+def test_pieces_that_do_not_go_together(overrides: list[str], message: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        resolve_recipe(Recipe(), weights="none", overrides=overrides)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)

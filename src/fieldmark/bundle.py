@@ -23,6 +23,7 @@ from torch import Tensor
 import fieldmark.losses
 import fieldmark.methods  # both register what is in them
 from fieldmark.augment.image import evaluation_view
+from fieldmark.auxiliaries.auxiliary import Auxiliary
 from fieldmark.data.decode import decode
 from fieldmark.errors import RecipeError, RunError, nearest
 from fieldmark.evaluation.backoff import Taxonomy
@@ -54,7 +55,7 @@ def short_side(images: Images) -> int:
 def build_method(recipe: Recipe, task: Task, *, load_weights: bool = True) -> Method:
     """The method that a recipe names, on its backbone and neck, with its head and loss."""
     backbone = build_backbone(recipe.backbone, size=recipe.images.size, neck=recipe.neck, load_weights=load_weights)
-    heads = Heads(task, recipe.head, recipe.loss)
+    heads = Heads(task, recipe.head, recipe.loss, recipe.auxiliary)
     options = METHODS.complete(*recipe.method.pair)
     return METHODS.get(recipe.method.name)(backbone, heads, **options)  # type: ignore[call-arg]  # the contract
 
@@ -89,7 +90,7 @@ class Bundle:
 
     def save(self, folder: Path) -> None:
         """Write the files; the description last, so that a bundle with one is complete."""
-        write_tensors(folder / "model.safetensors", self.method.state_dict(), {"format": str(_FORMAT)})
+        write_tensors(folder / "model.safetensors", _answering(self.method), {"format": str(_FORMAT)})
         if self.judge:
             arrays = {name: torch.from_numpy(values) for name, values in self.judge.arrays().items()}
             write_tensors(folder / "calibration.safetensors", arrays)
@@ -274,6 +275,12 @@ class Bundle:
     def _decode(self, image: Path | str | bytes) -> NDArray[np.uint8]:
         source = Path(image) if isinstance(image, str) else image
         return decode(source, short_side=short_side(self.images)).pixels
+
+
+def _answering(method: Method) -> dict[str, Tensor]:
+    """The weights without those of auxiliaries, which are there in training only."""
+    training = tuple(f"{name}." for name, module in method.named_modules() if isinstance(module, Auxiliary))
+    return {key: value for key, value in method.state_dict().items() if not key.startswith(training)}
 
 
 def evaluation_square(images: Images, interpolation: str) -> Callable[[NDArray[np.uint8]], Tensor]:

@@ -17,8 +17,10 @@ from pydantic import BaseModel, ConfigDict, Field, Strict
 
 from fieldmark.errors import RecipeError, nearest
 
-__all__ = ["Choice", "Recipe", "load_recipe", "recipe_names"]
+__all__ = ["NONE", "Choice", "Recipe", "load_recipe", "recipe_names"]
 
+NONE = "none"
+"""The name of a piece that a recipe does without."""
 
 _Triple = Annotated[tuple[float, float, float], Strict(False)]  # TOML and JSON know lists only
 
@@ -111,6 +113,11 @@ class Train(_Section):
     freeze_stages: int = Field(default=0, ge=0)
     """The backbone's first so many stages stay as they are; see `fieldmark.training.optimizer.early_stages`."""
     batch_size: int = Field(default=32, ge=2)
+    sampling: Literal["shuffled", "balanced", "class_batches"] = "shuffled"
+    """"shuffled": each image once an epoch. "balanced": each class equally often, the images of rare classes again and
+    again, under other augmentation. "class_batches": likewise, and a batch has `images_per_class` images of each of its
+    classes, for losses that compare images."""
+    images_per_class: int = Field(default=4, ge=2)
     optimizer: str = "adamw"
     lr: float = Field(default=1e-3, gt=0)
     """Peak learning rate of the backbone's last layer."""
@@ -145,11 +152,13 @@ class Recipe(_Section):
     seed: int = Field(default=0, ge=0)
     images: Images = Images()
     backbone: Backbone = Backbone()
-    neck: Choice = Choice(name="none")
+    neck: Choice = Choice(name=NONE)
     """From the feature map to the embedding; "none": the backbone's own pooling."""
     method: Choice = Choice(name="transfer")
     head: Choice = Choice(name="linear")
     loss: Choice = Choice(name="cross_entropy")
+    auxiliary: Choice = Choice(name=NONE)
+    """A further loss that compares the images of a batch with each other; "none": none."""
     augment: Augment = Augment()
     train: Train = Train()
 

@@ -80,6 +80,20 @@ def test_a_class_with_one_image(copied: Path, tmp_path: Path, cli: Cli, tiny: Ti
     assert "plum" in answer.err
 
 
+def test_a_class_with_one_image_for_batches_of_several(copied: Path, tmp_path: Path, cli: Cli, tiny: Tiny) -> None:
+    for file in sorted((copied / "plum").iterdir())[1:]:
+        file.unlink()
+    metric = {"auxiliary__name": "supcon", "train__sampling": "class_batches", "protocol": "refit"}
+    answer = cli("train", copied, *tiny(**metric), "--out", tmp_path / "run")
+    assert answer.status == 0
+    assert "warning: 1 of 3 classes have fewer than train.images_per_class = 4 training images" in answer.err
+    assert "under other augmentation: plum (1)" in answer.err
+    (line,) = Run(tmp_path / "run").history()
+    assert line["loss"] > 0
+    kept = load_file(tmp_path / "run" / "bundle" / "model.safetensors")
+    assert not any("auxiliaries" in key for key in kept)
+
+
 def test_a_class_without_a_training_image(parted: Path, tmp_path: Path, cli: Cli, tiny: Tiny) -> None:
     shutil.rmtree(parted / "train" / "plum")
     answer = cli("train", parted, *tiny(), "--out", tmp_path / "run")

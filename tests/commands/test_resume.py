@@ -59,6 +59,23 @@ def assert_identical(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> 
     assert [key for key in a if not torch.equal(a[key], b[key])] == []
 
 
+def test_batches_by_class_and_an_auxiliary_resume(pictures: Path, tmp_path: Path) -> None:
+    settings = [*SMALL, "augment.mix=none", "auxiliary.name=supcon", "head.name=arcface", "neck.name=isqrt_cov"]
+    settings += [
+        "backbone.name=test_resnet",
+        "images.size=64",
+        "train.batch_size=6",
+        "train.sampling=class_batches",
+        "train.images_per_class=2",
+    ]
+    settings += ["train.epochs=2"]
+    whole = train(pictures, out=tmp_path / "whole", overrides=settings)
+    with pytest.raises(Stopped):
+        train(pictures, out=tmp_path / "parts", overrides=settings, listener=StopsAfter(8))
+    parts = train(pictures, out=tmp_path / "parts", resume=True)
+    assert_identical(weights(whole), weights(parts))
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("ema", ["true", "false"])
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import timm
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
@@ -322,3 +323,26 @@ def test_auto_starts_a_linear_head_from_a_probe(pictures: Path, tmp_path: Path) 
     auto = train(pictures, "finetune", out=tmp_path / "blank", overrides=[*blank, "train.head_start=auto"])
     random = [*blank, "train.head_start=random"]
     assert identical(weights(auto), weights(train(pictures, "finetune", out=tmp_path / "random", overrides=random)))
+
+
+# Under which licence --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("license", "says"),
+    [
+        ("mit", "Weights of test_resnet: licence mit"),
+        ("cc-by-nc-4.0", "warning: The weights of test_resnet are for non-commercial use only (licence cc-by-nc-4.0)"),
+        (None, "Weights of test_resnet: licence not known"),
+    ],
+)
+def test_the_licence_of_the_weights_is_told_and_kept(
+    pictures: Path, tmp_path: Path, cli: Cli, tiny: Tiny, license: str | None, says: str
+) -> None:
+    file = tmp_path / "w.safetensors"
+    save_file(timm.create_model("test_resnet").state_dict(), file, {"license": license} if license else None)
+    recipe = ("--set=backbone.name=test_resnet", "--set=images.size=32")
+    answer = cli("train", pictures, "--recipe", "probe", *recipe, "--weights", file, "--out", tmp_path / "run")
+    assert answer.status == 0
+    assert says in " ".join(answer.err.split())
+    assert fieldmark.Bundle.load(tmp_path / "run").provenance["license"] == (license or "unknown")

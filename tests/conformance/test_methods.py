@@ -7,14 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import fieldmark.methods
+from fieldmark.auxiliaries.auxiliary import AUXILIARIES, Auxiliary
 from fieldmark.bundle import Bundle, build_method
+from fieldmark.heads.classifier import CLASSIFIERS
 from fieldmark.losses.loss import LOSSES, Task
-from fieldmark.model.head import CLASSIFIERS
 from fieldmark.model.method import METHODS, Batch, Method, Prediction
-from fieldmark.model.neck import NECKS, NO_NECK
-from fieldmark.recipe import Backbone, Choice, Images, Recipe
+from fieldmark.necks.neck import NECKS
+from fieldmark.recipe import NONE, Backbone, Choice, Images, Recipe
 
 BACKBONES = {
     "mobilenetv3_small_050": {},
@@ -25,7 +27,14 @@ CLASSES = 3
 
 
 def recipe_of(
-    method: str, backbone: str, size: int, *, neck: str = NO_NECK, head: str = "linear", loss: str = "cross_entropy"
+    method: str,
+    backbone: str,
+    size: int,
+    *,
+    neck: str = NONE,
+    head: str = "linear",
+    loss: str = "cross_entropy",
+    auxiliary: str = NONE,
 ) -> Recipe:
     return Recipe(
         images=Images(size=size),
@@ -34,6 +43,7 @@ def recipe_of(
         method=Choice(name=method),
         head=Choice(name=head),
         loss=Choice(name=loss),
+        auxiliary=Choice(name=auxiliary),
     )
 
 
@@ -52,6 +62,17 @@ def batch_of(size: int, count: int = 6) -> Batch:
 
 def total(method: Method, batch: Batch, step: int = 0) -> torch.Tensor:
     return torch.stack(list(method.losses(batch, step).values())).sum()
+
+
+def left_out(method: Method) -> list[str]:
+    """Parameters that the last losses gave no gradient; those of a pooling that a neck replaces may lack one."""
+    model = method.backbone.model
+    named = {f"backbone.model.{key}": p for key, p in model.named_parameters()} if method.backbone.neck else {}
+    output = model.forward_features(batch_of(64).images).sum()
+    reached = torch.autograd.grad(output, list(named.values()), allow_unused=True) if named else ()
+    replaced = {key for key, grad in zip(named, reached, strict=True) if grad is None}
+    grads = {key: p.grad for key, p in method.named_parameters() if key not in replaced}
+    return [key for key, grad in grads.items() if grad is None or not torch.isfinite(grad).all()]
 
 
 @pytest.fixture(params=sorted(METHODS))
@@ -83,14 +104,29 @@ def test_every_parameter_gets_a_gradient(name: str, backbone: str) -> None:
     assert [key for key, p in method.named_parameters() if p.grad is None or not torch.isfinite(p.grad).all()] == []
 
 
-@pytest.mark.parametrize("neck", [NO_NECK, *NECKS])
+@pytest.mark.parametrize("neck", [NONE, *NECKS])
 @pytest.mark.parametrize("head", list(CLASSIFIERS))
 @pytest.mark.parametrize("loss", list(LOSSES))
 def test_pieces_combine(neck: str, head: str, loss: str, backbone: str) -> None:
     method = make("transfer", backbone, 64, neck=neck, head=head, loss=loss).train()
     total(method, batch_of(64)).backward()
-    assert [key for key, p in method.named_parameters() if p.grad is None or not torch.isfinite(p.grad).all()] == []
+    assert left_out(method) == []
     assert method(batch_of(64).images).embedding.shape == (6, method.backbone.width)
+
+
+@pytest.mark.parametrize("auxiliary", list(AUXILIARIES))
+def test_an_auxiliary_joins_any_method_in_training(name: str, auxiliary: str, tmp_path: Path) -> None:
+    method = make(name, "resnet10t", 64, auxiliary=auxiliary).train()
+    found = [method.losses(batch_of(64), step) for step in range(method.steps_per_batch)]
+    assert any(auxiliary in key for losses in found for key in losses)
+    torch.stack([value for losses in found for value in losses.values()]).sum().backward()
+    (own, *_) = (module for module in method.modules() if isinstance(module, Auxiliary))
+    assert all(p.grad is not None and p.grad.any() for p in own.parameters())
+    Bundle(method.eval(), ("a", "b", "c"), recipe_of(name, "resnet10t", 64, auxiliary=auxiliary)).save(tmp_path)
+    answering = Bundle.load(tmp_path).method
+    assert not any(isinstance(module, Auxiliary) for module in answering.modules())
+    with torch.no_grad():
+        np.testing.assert_allclose(answering(batch_of(64).images).logits, method(batch_of(64).images).logits, atol=1e-5)
 
 
 def test_overfits_one_batch(name: str, backbone: str) -> None:
@@ -116,6 +152,9 @@ def test_saves_loads_and_answers_the_same(name: str, backbone: str, tmp_path: Pa
     np.testing.assert_allclose(before.logits, after.logits, atol=1e-5)
     np.testing.assert_allclose(before.embedding, after.embedding, atol=1e-5)
     assert loaded.classes == ("a", "b", "c")
+    Image.effect_noise((64, 64), 64).convert("RGB").save(tmp_path / "a.png")
+    (embedding,) = loaded.embed([tmp_path / "a.png"])
+    np.testing.assert_allclose(np.linalg.norm(embedding), 1.0, atol=1e-5)
 
 
 def test_every_method_module_is_imported() -> None:

@@ -17,8 +17,10 @@ from fieldmark.bundle import Bundle, build_method
 from fieldmark.errors import FieldmarkError, RecipeError, WeightsError
 from fieldmark.losses.loss import Task
 from fieldmark.model.backbone import Backbone, Normalization, build_backbone, check_backbone
+from fieldmark.model.feature_map import FeatureMap
 from fieldmark.recipe import Backbone as Choice
 from fieldmark.recipe import Images, Recipe
+from fieldmark.training.optimizer import early_stages, set_learning
 
 VIT = {"depth": 2, "embed_dim": 48, "num_heads": 3}
 SWIN = {"embed_dim": 24, "depths": (1, 1), "num_heads": (2, 2)}
@@ -296,3 +298,32 @@ def test_real_weights(imagenet_weights: Path) -> None:
     weights = load_file(imagenet_weights)
     assert torch.equal(backbone.model.conv_stem.weight, weights["conv_stem.weight"].float())
     assert backbone(torch.zeros(1, 3, 64, 64)).pooled.shape == (1, 1280)
+
+
+# The families ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "size"),
+    [
+        ("resnet18", {}, 64),
+        ("efficientnet_b0", {}, 64),
+        ("convnext_atto", {}, 64),
+        ("vit_small_patch14_dinov2", {"depth": 3, "embed_dim": 48, "num_heads": 3}, 56),
+    ],
+)
+def test_each_family_has_maps_and_stages_that_freeze(name: str, options: dict[str, Any], size: int) -> None:
+    recipe = Recipe(images=Images(size=size), backbone=Choice(name=name, weights="none", options=options))
+    method = build_method(recipe, Task(3))
+    to_map = FeatureMap(method.backbone, stride=16)
+    features = method.backbone(torch.randn(2, 3, size, size), to_map.levels)
+    assert to_map(features).shape == (2, to_map.channels, 4, 4)
+    assert features.pooled.shape == (2, method.backbone.width)
+    early = early_stages(method, 2)
+    set_learning(method, early=early, head_only=False)
+    method(torch.randn(2, 3, size, size)).logits.sum().backward()
+    with_gradient = {key for key, p in method.backbone.model.named_parameters() if p.grad is not None}
+    kept = {key for key, p in method.backbone.model.named_parameters() if any(p is one for one in early)}
+    assert kept
+    assert not with_gradient & kept
+    assert with_gradient | kept == {key for key, _ in method.backbone.model.named_parameters()}

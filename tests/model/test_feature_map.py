@@ -11,7 +11,7 @@ from torch import Tensor
 from fieldmark.errors import RecipeError
 from fieldmark.model.backbone import Backbone, build_backbone
 from fieldmark.model.feature_map import FeatureMap
-from fieldmark.model.neck import NECKS, Neck
+from fieldmark.necks.neck import NECKS, Neck
 from fieldmark.recipe import Backbone as Choice
 from fieldmark.recipe import Choice as Piece
 

@@ -16,6 +16,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from fieldmark.errors import RecipeError
 from fieldmark.model.method import Method
+from fieldmark.necks.attention import AttentionPooling
 from fieldmark.recipe import Train
 from fieldmark.training.optimizer import build_optimizer, early_stages, rate, set_learning, set_rates
 
@@ -129,7 +130,7 @@ def test_learning_the_head_only(make: Make) -> None:
     set_learning(method, early=[], head_only=True)
     assert not any(p.requires_grad for p in method.backbone.parameters())
     assert all(p.requires_grad for p in method.head.parameters())
-    assert not any(module.training for module in method.backbone.modules())
+    assert not any(module.training for module in method.backbone.model.modules())
     assert method.training
     set_learning(method, early=[], head_only=False)
     assert all(p.requires_grad for p in method.parameters())
@@ -165,3 +166,15 @@ def test_no_early_stage_unless_asked(make: Make) -> None:
 def test_freezing_everything_is_refused(make: Make) -> None:
     with pytest.raises(RecipeError, match="freeze_stages = 5 leaves nothing"):
         early_stages(make(), 5)
+
+
+def test_a_neck_learns_with_the_head(make: Make) -> None:
+    method = make()
+    method.backbone.neck = neck = AttentionPooling(method.backbone.channels)
+    grouped = {id(p): group["part"] for group in build_optimizer(method, Train()).param_groups for p in group["params"]}
+    assert grouped.keys() == {id(p) for p in method.parameters()}
+    assert {grouped[id(p)] for p in neck.parameters()} == {"head"}
+    set_learning(method, early=[], head_only=True)
+    still = {name for name, p in method.named_parameters() if not p.requires_grad}
+    assert still == {f"backbone.model.{name}" for name, _ in method.backbone.model.named_parameters()}
+    assert neck.training

@@ -16,12 +16,13 @@ from torch import Tensor
 from fieldmark.augment.image import ImageAugment, mirror_permutation
 from fieldmark.augment.views import PlainViews, RandomViews
 from fieldmark.bundle import build_method, evaluation_square
+from fieldmark.commands.combinations import no_linear_head
 from fieldmark.commands.listener import Listener
 from fieldmark.commands.prepare import Prepared
 from fieldmark.data.loader import Augmentation, Samples, Schedule, derive_seed, evaluation_batches, training_batches
-from fieldmark.errors import RecipeError, TrainingError
+from fieldmark.errors import TrainingError
+from fieldmark.heads.linear import LinearClassifier
 from fieldmark.losses.loss import Task
-from fieldmark.model.head import LinearClassifier
 from fieldmark.model.inference import Outputs, infer
 from fieldmark.model.method import Method
 from fieldmark.recipe import Recipe
@@ -102,12 +103,7 @@ class Fit:
         """Give the method the head of a probe: a logistic regression on the features as they are."""
         classifier = _classifier(method)
         if not isinstance(classifier, LinearClassifier):
-            raise RecipeError(
-                f"A logistic regression fits a linear head, and the method {self.recipe.method.name!r} with the head "
-                f"{self.recipe.head.name!r} has none",
-                "Use method.name = 'transfer' with head.name = 'linear', or train.solver = 'gradient' and "
-                "train.head_start = 'random'.",
-            )
+            raise no_linear_head(self.recipe)
         if self.recipe.train.batchnorm == "refreshed":
             view = evaluation_square(self.recipe.images, method.backbone.normalization.interpolation)
             refresh_statistics(method, evaluation_batches(self.data.pixels, rows, view), precision="fp32")
@@ -134,7 +130,7 @@ class Fit:
         interpolation = method.backbone.normalization.interpolation
         augmentation = _augmentation(recipe, self.data, self.flip, size, interpolation)
         samples = Samples(self.data.catalog, self.data.pixels, augmentation, recipe.seed)
-        schedule = Schedule(rows, train.batch_size, train.epochs, recipe.seed)
+        schedule = _schedule(recipe, rows, self.data.catalog.labels[rows])
         path = self.run.checkpoint(self.name)
         starts_from_probe = (
             train.head_start == "auto" and recipe.backbone.weights != "none" and _only_head_is_new(method)
@@ -226,6 +222,19 @@ def _duration(seconds: float) -> str:
     if seconds < 90:
         return f"{round(seconds)} s"
     return f"{hours} h {minutes:02} min" if hours else f"{minutes} min"
+
+
+def _schedule(recipe: Recipe, rows: NDArray[np.int64], labels: NDArray[np.int64]) -> Schedule:
+    """Which of the rows (N,), of classes (N,), are learnt from when."""
+    train = recipe.train
+    return Schedule(
+        rows,
+        train.batch_size,
+        train.epochs,
+        recipe.seed,
+        labels=None if train.sampling == "shuffled" else labels,
+        images_per_class=train.images_per_class if train.sampling == "class_batches" else 1,
+    )
 
 
 def _augmentation(recipe: Recipe, data: Prepared, flip: bool, size: int, interpolation: str) -> Augmentation:

@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 
 from fieldmark.augment.mixing import KINDS
+from fieldmark.auxiliaries.auxiliary import AUXILIARIES
 from fieldmark.bundle import Bundle
 from fieldmark.commands.calibrate import cross_fit, fit_judge, hold_out, means_of, settled
+from fieldmark.commands.combinations import check_combination
 from fieldmark.commands.evaluate import write_evaluation
 from fieldmark.commands.fit import Fit
 from fieldmark.commands.flips import decide_flip
@@ -24,19 +26,27 @@ from fieldmark.data.splits import first_few
 from fieldmark.datasets import find
 from fieldmark.errors import RecipeError, RunError, nearest
 from fieldmark.evaluation.judge import Judge
+from fieldmark.heads.classifier import CLASSIFIERS
 from fieldmark.losses.loss import LOSSES
 from fieldmark.model.backbone import check_backbone
-from fieldmark.model.head import CLASSIFIERS
+from fieldmark.model.license import UNKNOWN, is_noncommercial, weights_license
 from fieldmark.model.method import METHODS, Method
-from fieldmark.model.neck import NECKS, NO_NECK
-from fieldmark.recipe import Choice, Recipe, load_recipe
+from fieldmark.necks.neck import NECKS
+from fieldmark.recipe import NONE, Choice, Recipe, load_recipe
 from fieldmark.registry import Registry
 from fieldmark.run import Machine, Run
 from fieldmark.training.optimizer import OPTIMIZERS
 
 __all__ = ["resolve_recipe", "train"]
 
-_REGISTRIES: dict[str, Registry[Any]] = {"neck": NECKS, "method": METHODS, "head": CLASSIFIERS, "loss": LOSSES}
+_REGISTRIES: dict[str, Registry[Any]] = {
+    "neck": NECKS,
+    "method": METHODS,
+    "head": CLASSIFIERS,
+    "loss": LOSSES,
+    "auxiliary": AUXILIARIES,
+}
+_OPTIONAL = {"neck", "auxiliary"}
 
 
 def resolve_recipe(
@@ -56,7 +66,7 @@ def resolve_recipe(
     pieces = {
         section: Choice(name=choice.name, **registry.complete(*choice.pair))
         for section, registry in _REGISTRIES.items()
-        if (choice := getattr(resolved, section)).name != NO_NECK
+        if (choice := getattr(resolved, section)).pair != (NONE, {}) or section not in _OPTIONAL
     }
     OPTIMIZERS.get(resolved.train.optimizer)
     if resolved.augment.mix not in KINDS:
@@ -68,6 +78,7 @@ def resolve_recipe(
             f"train.head_epochs = {plan.head_epochs} leaves nothing of train.epochs = {plan.epochs}",
             "Give more epochs or fewer head epochs.",
         )
+    check_combination(resolved)
     return resolved.model_copy(update=pieces)
 
 
@@ -120,6 +131,7 @@ def _discarded_on_failure(run: Run) -> Iterator[None]:
 def _learn(run: Run, data: Path | str | Catalog, root: Path | str | None, listener: Listener) -> None:
     """From a run that has begun to one that is finished."""
     resolved = run.recipe()
+    _tell_license(resolved, listener)
     with run.timed("reading"):
         if not isinstance(data, Catalog):
             with relayed_warnings(listener):
@@ -148,6 +160,20 @@ def _learn(run: Run, data: Path | str | Catalog, root: Path | str | None, listen
     # last, since a bundle is what makes a run finished
     _bundle(fit, method, judge, len(rows)).save(run.bundle)
     listener.note(f"Saved {run.bundle}")
+
+
+def _tell_license(recipe: Recipe, listener: Listener) -> None:
+    """Before anything is learnt from weights, whose licence binds what comes of it."""
+    name, license = recipe.backbone.name, weights_license(recipe.backbone)
+    if is_noncommercial(license):
+        listener.warn(
+            f"The weights of {name} are for non-commercial use only (licence {license}), and so is what is trained "
+            "from them; choose others for anything else"
+        )
+    elif license == UNKNOWN:
+        listener.note(f"Weights of {name}: licence not known; read their terms before you pass the model on")
+    elif license != NONE:
+        listener.note(f"Weights of {name}: licence {license}")
 
 
 def _check_same(begun: Recipe, asked: Recipe, run: Run) -> None:
@@ -185,7 +211,7 @@ def _bundle(fit: Fit, method: Method, judge: Judge | None, num_images: int) -> B
             "protocol": recipe.protocol,
             "seed": recipe.seed,
             "weights": recipe.backbone.weights,
-            "license": method.backbone.license,
+            "license": weights_license(recipe.backbone),
             "calibrated": judge is not None,
         },
         judge,

@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from fieldmark.data.catalog import Catalog
 from fieldmark.data.decode import Decoded
+from fieldmark.data.sampling import class_order, recurrences
 
 __all__ = ["Pixels", "Sampled", "Samples", "Schedule", "derive_seed", "evaluation_batches", "training_batches"]
 
@@ -74,6 +75,10 @@ class Schedule:
     batch_size: int
     epochs: int
     seed: int
+    labels: NDArray[np.int64] | None = None
+    """(N,) of the rows: each class comes equally often. None: each row comes once an epoch, shuffled."""
+    images_per_class: int = 1
+    """With labels, a batch has so many images of each of its classes."""
 
     @property
     def steps_per_epoch(self) -> int:
@@ -86,10 +91,31 @@ class Schedule:
 
     def batch(self, step: int) -> list[tuple[int, int]]:
         """The (epoch, row) pairs of one step."""
-        epoch, index = divmod(step, self.steps_per_epoch)
-        order = np.random.Generator(np.random.PCG64(derive_seed(self.seed, epoch))).permutation(self.rows)
-        chosen = order[index * self.batch_size : (index + 1) * self.batch_size]
-        return [(epoch, int(row)) for row in chosen]
+        return next(self.batches(step))
+
+    def batches(self, first_step: int) -> Iterator[list[tuple[int, int]]]:
+        """The (epoch, row) pairs of steps `first_step`, `first_step` + 1, … to the end.
+
+        A row that comes again within an epoch is paired with an epoch that the training never reaches, so that its
+        augmentation is another one.
+        """
+        begun, index = divmod(first_step, self.steps_per_epoch)
+        for epoch in range(begun, self.epochs):
+            for batch in self._epoch(epoch)[index:].tolist():
+                yield [(view, row) for view, row in batch]
+            index = 0
+
+    def _epoch(self, epoch: int) -> NDArray[np.int64]:
+        """(steps, B, 2) the (epoch, row) pairs of one epoch."""
+        rng = np.random.Generator(np.random.PCG64(derive_seed(self.seed, epoch)))
+        steps, size = self.steps_per_epoch, min(self.batch_size, len(self.rows))
+        if self.labels is None:
+            rows = rng.permutation(self.rows)[: steps * size]
+        else:
+            images = self.images_per_class
+            classes = max(1, size // images)
+            rows = self.rows[class_order(self.labels, batches=steps, classes=classes, images=images, rng=rng).ravel()]
+        return np.stack([epoch + self.epochs * recurrences(rows), rows], axis=1).reshape(steps, -1, 2)
 
 
 class Samples(Dataset[tuple[Tensor, int, int, Tensor | None, Tensor | None]]):
@@ -128,8 +154,7 @@ def training_batches(
     samples: Samples, schedule: Schedule, *, first_step: int = 0, workers: int = 0
 ) -> Iterator[Sampled]:
     """The batches of steps `first_step`, `first_step` + 1, … to the end of the schedule."""
-    steps = (schedule.batch(step) for step in range(first_step, schedule.num_steps))
-    return _batches(samples, steps, workers)
+    return _batches(samples, schedule.batches(first_step), workers)
 
 
 def evaluation_batches(

@@ -21,9 +21,9 @@ from timm.data.config import resolve_model_data_config
 from torch import Tensor, nn
 
 from fieldmark.errors import RecipeError, WeightsError, nearest
-from fieldmark.model.neck import NECKS, NO_NECK, Neck
+from fieldmark.necks.neck import NECKS, Neck
+from fieldmark.recipe import NONE, Choice
 from fieldmark.recipe import Backbone as BackboneChoice
-from fieldmark.recipe import Choice
 
 __all__ = ["Backbone", "Features", "Level", "Normalization", "build_backbone", "check_backbone"]
 
@@ -71,11 +71,9 @@ class Backbone(nn.Module):
         self.normalization = normalization
         self.channels: int = model.num_features
         """C of the last feature map."""
-        self.neck = None if neck is None or neck.name == NO_NECK else _neck(neck, self.channels)
+        self.neck = None if neck is None or neck.name == NONE else _neck(neck, self.channels)
         own: int = getattr(model, "head_hidden_size", None) or model.num_features
         self.width = own if self.neck is None else self.neck.width
-        cfg = getattr(model, "pretrained_cfg", None) or {}
-        self.license: str = cfg.get("license") or "unknown"
         self.fixed_size: int | None = _fixed_size(model)
 
     def forward(self, images: Tensor, levels: tuple[int, ...] = ()) -> Features:

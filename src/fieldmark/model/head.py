@@ -5,63 +5,30 @@ Shapes: B images, T targets per image, K classes, D features.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import final
 
 from torch import Tensor, nn
 
+from fieldmark.auxiliaries.auxiliary import AUXILIARIES, Auxiliary
+from fieldmark.heads.classifier import CLASSIFIERS, Classifier
 from fieldmark.losses.loss import LOSSES, Loss, Task
 from fieldmark.model.method import Batch
-from fieldmark.recipe import Choice
-from fieldmark.registry import Registry
+from fieldmark.recipe import NONE, Choice
 
-__all__ = ["CLASSIFIERS", "Classifier", "Head", "Heads", "LinearClassifier"]
-
-
-class Classifier(nn.Module, ABC):
-    """Features → logits. A subclass is final, takes (width, num_classes) and its options as keyword-only arguments,
-    and registers itself in CLASSIFIERS.
-    """
-
-    @abstractmethod
-    def forward(self, features: Tensor) -> Tensor:
-        """(B, D) → logits (B, K)."""
-
-    def towards(self, features: Tensor, labels: Tensor) -> Tensor:
-        """The logits that are learnt from, one set for each target: features (B, D), labels (B, T) → (B, T, K).
-
-        Where a margin makes the label harder to reach they depend on the label.
-        """
-        return self(features).unsqueeze(1).expand(-1, labels.shape[1], -1)
-
-
-CLASSIFIERS: Registry[type[Classifier]] = Registry("head")
-
-
-@CLASSIFIERS.register("linear")
-@final
-class LinearClassifier(Classifier):
-    """logits = W · features + b."""
-
-    def __init__(self, width: int, num_classes: int) -> None:
-        super().__init__()
-        self.linear = nn.Linear(width, num_classes)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """(B, D) → logits (B, K)."""
-        logits: Tensor = self.linear(features)
-        return logits
+__all__ = ["Head", "Heads"]
 
 
 @final
 class Head(nn.Module):
-    """A classifier and the loss that it learns by."""
+    """A classifier, the loss that it learns by, and auxiliaries by name."""
 
-    def __init__(self, classifier: Classifier, loss: Loss) -> None:
+    def __init__(self, classifier: Classifier, loss: Loss, auxiliaries: Mapping[str, Auxiliary]) -> None:
         super().__init__()
         self.classifier = classifier
         self.loss = loss
+        self.auxiliaries = nn.ModuleDict(auxiliaries)
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, D) → logits (B, K)."""
@@ -71,7 +38,11 @@ class Head(nn.Module):
     def losses(self, features: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Named scalar losses of features (B, D)."""
         logits = self.classifier.towards(features, batch.labels)
-        return {"classification": self.loss(logits, batch.labels, batch.weights)}
+        losses = {"classification": self.loss(logits, batch.labels, batch.weights)}
+        for name, auxiliary in self.auxiliaries.items():
+            assert batch.labels.shape[1] == 1, "a recipe that mixes images has no auxiliary"
+            losses[name] = auxiliary(features, batch.labels[:, 0])
+        return losses
 
 
 @dataclass(frozen=True)
@@ -81,11 +52,16 @@ class Heads:
     task: Task
     classifier: Choice
     loss: Choice
+    auxiliary: Choice
 
     def __call__(self, width: int) -> Head:
         """A head for features (B, width). Raises RecipeError for a name or an option that there is not."""
         classifier, loss = CLASSIFIERS.get(self.classifier.name), LOSSES.get(self.loss.name)
+        auxiliaries = {}
+        if (name := self.auxiliary.name) != NONE:
+            auxiliaries[name] = AUXILIARIES.get(name)(width, **AUXILIARIES.complete(*self.auxiliary.pair))
         return Head(
             classifier(width, self.task.num_classes, **CLASSIFIERS.complete(*self.classifier.pair)),
             loss(self.task, **LOSSES.complete(*self.loss.pair)),
+            auxiliaries,
         )

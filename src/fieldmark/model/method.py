@@ -45,7 +45,7 @@ class Prediction(NamedTuple):
     logits: Tensor
     """(B, K)."""
     embedding: Tensor
-    """(B, D)."""
+    """(B, D), as it comes; what a user gets of it, `Bundle.embed`, has unit length."""
     parts: Tensor | None = None
     """(B, M, h, w) part maps."""
 

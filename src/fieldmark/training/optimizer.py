@@ -41,7 +41,7 @@ def _sgd(groups: list[dict[str, Any]], train: Train) -> Optimizer:
 
 
 def build_optimizer(method: Method, train: Train) -> Optimizer:
-    """Backbone groups with layer-wise rates, then everything else at `head_lr`.
+    """Backbone groups with layer-wise rates, then everything else, the neck too, at `head_lr`.
 
     Biases, norms and other vectors are not decayed. Each group carries its own peak rate as `peak`.
     """
@@ -53,7 +53,7 @@ def build_optimizer(method: Method, train: Train) -> Optimizer:
     for group in groups:
         group["peak"] = train.lr * group.pop("lr_scale")
         group["part"] = "backbone"
-    rest = [p for name, p in method.named_parameters() if not name.startswith("backbone.")]
+    rest = [p for name, p in method.named_parameters() if not name.startswith("backbone.model.")]
     for decay, params in (
         (train.weight_decay, [p for p in rest if p.ndim > 1]),
         (0.0, [p for p in rest if p.ndim <= 1]),
@@ -105,10 +105,14 @@ def early_stages(method: Method, count: int) -> list[nn.Parameter]:
 
 
 def set_learning(method: Method, *, early: list[nn.Parameter], head_only: bool) -> None:
-    """Put the method in training mode, but for what stays as it is: no gradient, BatchNorm's statistics kept."""
+    """Put the method in training mode, but for what stays as it is: no gradient, BatchNorm's statistics kept.
+
+    A neck is as new as the head, and learns with it.
+    """
+    backbone: Any = method.backbone.model
     method.train()
-    method.backbone.requires_grad_(not head_only)
-    method.backbone.train(not head_only)
+    backbone.requires_grad_(not head_only)
+    backbone.train(not head_only)
     for param in early:
         param.requires_grad_(False)
     for layer in fixed_layers(method):

@@ -11,9 +11,7 @@ from torch import Tensor, nn
 
 from fieldmark.registry import Registry
 
-__all__ = ["NECKS", "NO_NECK", "Neck"]
-
-NO_NECK = "none"
+__all__ = ["NECKS", "Neck"]
 
 
 class Neck(nn.Module, ABC):

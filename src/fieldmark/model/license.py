@@ -1,0 +1,48 @@
+"""The licence of pretrained weights, which binds what is trained from them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import timm
+from safetensors import SafetensorError, safe_open
+
+from fieldmark.recipe import Backbone
+from fieldmark.storage import read_json
+
+__all__ = ["UNKNOWN", "is_noncommercial", "weights_license"]
+
+UNKNOWN = "unknown"
+_RESEARCH_ONLY = {"apple-amlr", "seer-license"}
+"""Licences that allow research only and do not say so in their name."""
+
+
+def weights_license(choice: Backbone) -> str:
+    """An SPDX identifier or the name that timm has for it; "none" without weights, "unknown" where nothing tells.
+
+    Of a bundle's weights it is that of the weights which the bundle was trained from; other files may name theirs as
+    `license` in their metadata.
+    """
+    match choice.weights:
+        case "none":
+            return "none"
+        case "fieldguide":
+            return "apache-2.0"
+        case "hub":
+            return getattr(timm.get_pretrained_cfg(choice.name), "license", None) or UNKNOWN
+    path = Path(choice.weights)
+    try:
+        return str(read_json(path.with_name("model.json"))["provenance"]["license"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # no bundle
+    try:
+        with safe_open(path, framework="pt") as file:
+            return (file.metadata() or {}).get("license") or UNKNOWN
+    except (OSError, SafetensorError):
+        return UNKNOWN  # loading it will say what is wrong
+
+
+def is_noncommercial(license: str) -> bool:
+    """Whether it forbids commercial use."""
+    return license in _RESEARCH_ONLY or bool(re.search(r"(^|-)nc(-|$)|non-?commercial", license.lower()))
