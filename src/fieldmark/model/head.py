@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import final
 
+import torch
 from torch import Tensor, nn
 
 from fieldmark.losses.loss import LOSSES, Loss, Task
@@ -72,6 +73,17 @@ class Head(nn.Module):
         """Named scalar losses of features (B, D)."""
         logits = self.classifier.towards(features, batch.labels)
         return {"classification": self.loss(logits, batch.labels, batch.weights)}
+
+    def directions(self, features: Tensor, labels: Tensor) -> Tensor:
+        """(B, D) for labels (B,): where each label's logit rises fastest from features (B, D), its gradient.
+
+        The class's weights where the head is linear.
+        """
+        with torch.enable_grad():
+            features = features.detach().requires_grad_()
+            logits = self.classifier(features).gather(1, labels.unsqueeze(1))
+            (gradient,) = torch.autograd.grad(logits.sum(), features)
+        return gradient
 
 
 @dataclass(frozen=True)
