@@ -8,8 +8,8 @@ With features x (C, h, w) and M attention maps a = ReLU(BN(conv₁ₓ₁ x)), on
 
 - pooling: f_mc = (1/hw) Σᵢ a_mi · x_ci; signed square root; the whole matrix to unit length; times 100 as in the
   authors' code, so that the softmax can become sure;
-- centres: L_centre = (1/B) Σ ‖f − c_y / ‖c_y‖‖²; c_y ← c_y + β · (f − c_y) after each batch, so that a map is of the same
-  part in every image of a class;
+- centres: L_centre = (1/B) Σ ‖f − c_y / ‖c_y‖‖²; c_y ← c_y + β · (f − c_y) after each batch, so that a map is of the
+  same part in every image of a class;
 - crop and drop: of maps drawn with chances ∝ √Σᵢ a_mi, one says what to look at closer (the box around all attention
   above a threshold in 0.4–0.6 of its maximum), one what to hide (all above 0.2–0.5);
 - counterfactual: the effect of attention, logits(f(a, x)) − logits(f(ã, x)) with ã uniform in [0, 2), should name the
