@@ -16,7 +16,8 @@ __all__ = ["attended", "closer", "hidden", "regions"]
 
 def attended(maps: Tensor, size: tuple[int, int]) -> Tensor:
     """Attention (B, h, w) at each pixel (B, H, W), from 0 (least) to 1 (most) within an image; 0 if it is even."""
-    maps = F.interpolate(maps.float().unsqueeze(1), size=size, mode="bilinear", align_corners=False).squeeze(1)
+    maps = maps.float() - maps.float().amin((1, 2), keepdim=True)  # first, so that an even map is exactly that
+    maps = F.interpolate(maps.unsqueeze(1), size=size, mode="bilinear", align_corners=False).squeeze(1)
     low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
     return (maps - low) / (high - low).clamp_min(1e-12)
 

@@ -167,7 +167,8 @@ def _box(height: int, width: int, side: float, generator: Generator) -> tuple[El
 
 def _visible(maps: Tensor, height: int, width: int) -> Tensor:
     """Class maps (B, h, w) → each pixel's share (B, H, W): from the least on, of sum 1; even where a map is."""
-    maps = F.interpolate(maps.float().unsqueeze(1), size=(height, width), mode="bilinear").squeeze(1)
+    maps = maps.float() - maps.float().amin((1, 2), keepdim=True)  # first, so that an even map is exactly that
+    maps = F.interpolate(maps.unsqueeze(1), size=(height, width), mode="bilinear").squeeze(1)
     maps = maps - maps.amin((1, 2), keepdim=True)
     total = maps.sum((1, 2), keepdim=True)
     return torch.where(total > 0, maps / total, 1 / (height * width))
