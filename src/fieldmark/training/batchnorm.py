@@ -46,8 +46,9 @@ def adopt_statistics(method: Method, batches: Iterable[Tensor]) -> None:
     pretrained weights are worth: measured in benchmarks/README.md. A layer that came with the method has no function to
     keep, and is there to normalise: it gets the statistics alone.
     """
-    layers = [m for m in _layers(method) if m in set(method.backbone.model.modules())]
-    new = [layer for layer in _layers(method) if layer not in layers]
+    pretrained = set(method.backbone.model.modules())
+    layers = [layer for layer in _layers(method) if layer in pretrained]
+    new = [layer for layer in _layers(method) if layer not in pretrained]
     sums = {layer: [torch.zeros(layer.num_features, dtype=torch.float64) for _ in range(3)] for layer in layers}
 
     def observe(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
