@@ -68,8 +68,13 @@ class _Seen(NamedTuple):
 
 def bilinear_attention_pooling(cells: Tensor, maps: Tensor) -> Tensor:
     """cells (B, C, h, w) pooled by each of the maps (B, M, h, w) → fp32 (B, M · C) of unit length."""
-    matrix = torch.einsum("bmhw,bchw->bmc", maps.float(), cells.float()).flatten(1) / cells[0, 0].numel()
-    return F.normalize(matrix.sign() * (matrix.abs() + _TINY).sqrt(), dim=1)
+    averages = _averages(cells, maps)
+    return F.normalize(averages.sign() * (averages.abs() + _TINY).sqrt(), dim=1)
+
+
+def _averages(cells: Tensor, maps: Tensor) -> Tensor:
+    """Cells (B, C, h, w) averaged by each map (B, M, h, w) → fp32 (B, M · C): bf16 has too few digits to add cells."""
+    return torch.einsum("bmhw,bchw->bmc", maps.float(), cells.float()).flatten(1) / cells[0, 0].numel()
 
 
 @METHODS.register("bilinear_attention")
@@ -151,10 +156,10 @@ class BilinearAttention(Method):
         """
         with torch.no_grad():
             seen = self._see(images)
-            roots = torch.einsum("bmhw,bchw->bmc", seen.maps.float(), seen.cells.float()).flatten(1)
-            roots = (roots / seen.cells[0, 0].numel()).abs().add(_TINY).sqrt()
-            length = roots.norm(dim=1, keepdim=True)
-            pull = self.head.directions(self.scale * seen.matrix, labels) * self.scale / (length * roots)
+            averages = _averages(seen.cells, seen.maps)
+            roots = (averages.abs() + _TINY).sqrt()
+            length = (averages.sign() * roots).norm(dim=1, keepdim=True).clamp_min(1e-12)
+            pull = self.scale * self.head.directions(self.scale * seen.matrix, labels) / (length * roots)
             pull = pull.unflatten(1, (seen.maps.shape[1], -1)) / seen.cells[0, 0].numel()
             return torch.einsum("bmc,bmhw,bchw->bhw", pull, seen.maps.float(), seen.cells.float())
 
