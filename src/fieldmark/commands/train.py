@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from fieldmark.augment.mixing import KINDS, WEIGHED
-from fieldmark.bundle import Bundle, build_method
+from fieldmark.augment.mixing import KINDS
+from fieldmark.bundle import Bundle
 from fieldmark.commands.calibrate import cross_fit, fit_judge, hold_out, means_of, settled
+from fieldmark.commands.combinations import check_combination
 from fieldmark.commands.evaluate import write_evaluation
 from fieldmark.commands.fit import Fit
 from fieldmark.commands.flips import decide_flip
@@ -25,7 +25,7 @@ from fieldmark.data.splits import first_few
 from fieldmark.datasets import find
 from fieldmark.errors import RecipeError, RunError, nearest
 from fieldmark.evaluation.judge import Judge
-from fieldmark.losses.loss import LOSSES, Task
+from fieldmark.losses.loss import LOSSES
 from fieldmark.model.backbone import check_backbone
 from fieldmark.model.head import CLASSIFIERS
 from fieldmark.model.method import METHODS, Method
@@ -70,48 +70,8 @@ def resolve_recipe(
             "Give more epochs or fewer head epochs.",
         )
     resolved = resolved.model_copy(update=pieces)
-    _check_combination(resolved)
+    check_combination(resolved)
     return resolved
-
-
-def _check_combination(recipe: Recipe) -> None:
-    """Raise RecipeError for pieces that exist and do not go together."""
-    name, plan = recipe.method.name, recipe.train
-    if METHODS.get(name).pools:
-        if recipe.neck.name != NO_NECK:
-            raise RecipeError(
-                f"The method {name!r} pools the feature map itself, so the neck {recipe.neck.name!r} would do nothing",
-                "Leave the neck away, or use it with method.name = 'transfer'.",
-            )
-        if plan.solver == "logistic" or plan.head_start == "logistic":
-            key = "solver" if plan.solver == "logistic" else "head_start"
-            raise RecipeError(
-                f"train.{key} = 'logistic' leaves what the method {name!r} pools by as it was drawn",
-                f"Use method.name = 'transfer', or train.{key} = '{'gradient' if key == 'solver' else 'random'}'.",
-            )
-    if recipe.augment.mix in WEIGHED:
-        _check_class_maps(recipe)
-
-
-def _check_class_maps(recipe: Recipe) -> None:
-    """Try it on noise, without weights: method, neck, head and backbone all have a say in it."""
-    plain = recipe.model_copy(update={"loss": Choice(name="cross_entropy")})  # others need to know the data
-    method = build_method(plain, Task(2), load_weights=False).eval()
-    size = method.backbone.fixed_size or recipe.images.train_size
-    maps = method.class_maps(torch.rand(1, 3, size, size), torch.zeros(1, dtype=torch.int64))
-    mix = f"augment.mix = {recipe.augment.mix!r} weighs labels by class maps, and"
-    if maps is None:
-        offers = [name for name in METHODS if METHODS.get(name).class_maps is not Method.class_maps]
-        raise RecipeError(
-            f"{mix} the method {recipe.method.name!r} has none",
-            f"Use augment.mix = 'cutmix', or one of the methods that have them: {', '.join(offers)}.",
-        )
-    if not maps.any():
-        raise RecipeError(
-            f"{mix} the backbone {recipe.backbone.name!r} answers by a class token, not by the cells of its map",
-            "Use augment.mix = 'cutmix', or let it average: backbone.options.global_pool = 'avg', "
-            "backbone.options.fc_norm = false.",
-        )
 
 
 def train(
