@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from fieldmark.augment import mixing
-from fieldmark.augment.mixing import KINDS, MIXES, Mixed, cutmix, mix, mixup
+from fieldmark.augment.mixing import KINDS, MIXES, WEIGHED, Mixed, cutmix, mix, mixup, snapmix
 from fieldmark.errors import RecipeError
 
 
@@ -20,6 +20,12 @@ def batch(size: int, targets: int = 1, height: int = 24, width: int = 20) -> tup
     images = index.double().view(-1, 1, 1, 1).expand(size, 3, height, width).contiguous()
     labels = index[:, None] + 100 * torch.arange(targets)
     return images, labels, torch.rand(size, targets, dtype=torch.float64, generator=generator(size)) + 0.1
+
+
+def class_maps(images: Tensor, labels: Tensor) -> Tensor:
+    """Coarse maps that depend on image and label, of any sign."""
+    cells = torch.nn.functional.adaptive_avg_pool2d(images.double(), (3, 4)).mean(1)
+    return torch.sin(cells + labels.view(-1, 1, 1) + torch.arange(12).view(3, 4))
 
 
 SIZES = st.integers(1, 9)
@@ -67,7 +73,7 @@ def test_cutmix_pastes_one_rectangle_in_place(seed: int) -> None:
 
 
 @settings(max_examples=40, deadline=None)
-@given(size=SIZES, targets=st.integers(1, 2), seed=SEEDS, kind=st.sampled_from(sorted(KINDS)))
+@given(size=SIZES, targets=st.integers(1, 2), seed=SEEDS, kind=st.sampled_from(sorted(KINDS.keys() - WEIGHED)))
 def test_weights_sum_to_what_they_did(size: int, targets: int, seed: int, kind: str) -> None:
     images, labels, weights = batch(size, targets)
     mixed = mix(images, labels, weights, kind=kind, generator=generator(seed))
@@ -95,11 +101,13 @@ def test_rectangle_is_the_authors() -> None:
         assert (start, end) == (max(0, centre - cut // 2), min(length, centre + cut // 2))
 
 
-@pytest.mark.parametrize("kind", ["mixup", "cutmix", "both"])
+@pytest.mark.parametrize("kind", ["mixup", "cutmix", "snapmix", "both"])
 def test_a_function_of_the_generator(kind: str) -> None:
     images, labels, weights = batch(6)
     state = torch.get_rng_state()
-    first, again, other = (mix(images, labels, weights, kind=kind, generator=generator(seed)) for seed in (5, 5, 6))
+    first, again, other = (
+        mix(images, labels, weights, kind=kind, generator=generator(seed), class_maps=class_maps) for seed in (5, 5, 6)
+    )
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
     assert not torch.equal(first.images, other.images)
     assert torch.equal(state, torch.get_rng_state())
@@ -116,7 +124,7 @@ def test_inputs_are_left_alone() -> None:
     given_batch = batch(5)
     copies = [tensor.clone() for tensor in given_batch]
     for kind in MIXES:
-        mix(*given_batch, kind=kind, generator=generator(1))
+        mix(*given_batch, kind=kind, generator=generator(1), class_maps=class_maps)
     assert all(torch.equal(a, b) for a, b in zip(given_batch, copies, strict=True))
 
 
@@ -139,6 +147,84 @@ def test_uint8_can_be_cut() -> None:
     mixed = cutmix(images, torch.arange(3)[:, None], torch.ones(3, 1), alpha=1.0, generator=generator(0))
     assert isinstance(mixed, Mixed)
     assert mixed.images.dtype == torch.uint8
+
+
+def pixels_of(maps: Tensor, height: int, width: int) -> Tensor:
+    """Class maps (B, h, w) at each pixel, from their least on, of sum 1."""
+    large = torch.nn.functional.interpolate(maps[:, None].float(), size=(height, width), mode="bilinear")[:, 0]
+    large = large - large.flatten(1).min(1).values.view(-1, 1, 1)
+    return large / large.flatten(1).sum(1).view(-1, 1, 1)
+
+
+@settings(max_examples=60, deadline=None)
+@given(size=SIZES, targets=st.integers(1, 2), seed=SEEDS, alpha=st.sampled_from([0.3, 1.0, 5.0]))
+def test_snapmix_weighs_by_what_is_seen(size: int, targets: int, seed: int, alpha: float) -> None:
+    images, labels, weights = batch(size, targets)
+    images += torch.rand(images.shape, generator=generator(2)).double() / 2
+    draw = generator(seed)
+    mixed = snapmix(images, labels, weights, alpha=alpha, generator=draw, class_maps=class_maps)
+    draw = generator(seed)  # the same numbers in the same order
+    sides = [(1 - mixing._beta(alpha, draw)) ** 0.5 for _ in range(2)]
+    partner = torch.randperm(size, generator=draw)
+    (t, b), (le, r), (t2, b2), (l2, r2) = (mixing._span(n, side, draw) for side in sides for n in (24, 20))
+    if (b - t) * (r - le) * (b2 - t2) * (r2 - l2) == 0:
+        assert torch.equal(mixed.images, images)
+        assert torch.equal(mixed.weights[:, :targets], weights)
+        assert (mixed.weights[:, targets:] == 0).all()
+        return
+    for i in range(size):
+        j = int(partner[i])
+        outside = torch.ones(24, 20, dtype=torch.bool)
+        outside[t:b, le:r] = False
+        assert torch.equal(mixed.images[i][:, outside], images[i][:, outside])
+        patch = torch.nn.functional.interpolate(
+            images[j : j + 1, :, t2:b2, l2:r2], size=(b - t, r - le), mode="bilinear", align_corners=True
+        )
+        assert torch.allclose(mixed.images[i : i + 1, :, t:b, le:r], patch)
+        for k in range(targets):
+            own, other = (pixels_of(class_maps(images[n : n + 1], labels[n : n + 1, k]), 24, 20)[0] for n in (i, j))
+            kept = sum(float(own[y, x]) for y in range(24) for x in range(20) if not (t <= y < b and le <= x < r))
+            seen = sum(float(other[y, x]) for y in range(t2, b2) for x in range(l2, r2))
+            assert float(mixed.weights[i, k]) == pytest.approx(kept * float(weights[i, k]), abs=1e-5)
+            assert float(mixed.weights[i, targets + k]) == pytest.approx(seen * float(weights[j, k]), abs=1e-5)
+
+
+@settings(max_examples=50, deadline=None)
+@given(size=SIZES, targets=st.integers(1, 2), seed=SEEDS)
+def test_snapmix_gives_no_more_than_there_was(size: int, targets: int, seed: int) -> None:
+    images, labels, weights = batch(size, targets)
+    mixed = snapmix(images, labels, weights, alpha=1.0, generator=generator(seed), class_maps=class_maps)
+    partner = mixed.labels[:, targets] % 100
+    assert torch.equal(mixed.labels, torch.cat([labels, labels[partner]], dim=1))
+    assert (mixed.weights >= -1e-6).all()
+    assert (mixed.weights <= torch.cat([weights, weights[partner]], dim=1) + 1e-6).all()
+
+
+def test_snapmix_without_a_preference_goes_by_area() -> None:
+    images, labels, _ = batch(4)
+    even = lambda images, labels: torch.full((len(images), 2, 2), 3.0)  # noqa: E731
+    for seed in range(20):
+        mixed = snapmix(
+            images, labels, torch.ones(4, 1).double(), alpha=1.0, generator=generator(seed), class_maps=even
+        )
+        for image, weight, (own, other) in zip(mixed.images, mixed.weights, mixed.labels.tolist(), strict=True):
+            if own != other and weight[1] > 0:
+                assert float((image[0] == own).double().mean()) == pytest.approx(float(weight[0]), abs=1e-5)
+
+
+def test_snapmix_asks_for_each_label_and_only_when_it_mixes() -> None:
+    asked = []
+
+    def maps(images: Tensor, labels: Tensor) -> Tensor:
+        asked.append(labels.tolist())
+        return class_maps(images, labels)
+
+    given_batch = batch(3, 2)
+    mix(*given_batch, kind="snapmix", probability=0.0, generator=generator(0), class_maps=maps)
+    mix(*given_batch, kind="both", generator=generator(0), class_maps=maps)
+    assert asked == []
+    mix(*given_batch, kind="snapmix", alphas=5.0, generator=generator(0), class_maps=maps)
+    assert asked == [[0, 1, 2], [100, 101, 102]]
 
 
 def test_half_precision_stays_half() -> None:

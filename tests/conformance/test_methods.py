@@ -157,6 +157,19 @@ def test_saves_loads_and_answers_the_same(name: str, backbone: str, tmp_path: Pa
     np.testing.assert_allclose(np.linalg.norm(embedding), 1.0, atol=1e-5)
 
 
+def test_class_maps_are_as_they_answer(name: str, backbone: str) -> None:
+    method = make(name, backbone, 64).eval()
+    batch = batch_of(64)
+    maps = method.class_maps(batch.images, batch.labels[:, 0])
+    if maps is None:
+        return
+    assert maps.ndim == 3
+    assert len(maps) == 6
+    assert torch.isfinite(maps).all()
+    assert not maps.requires_grad
+    assert all(p.grad is None for p in method.parameters())
+
+
 def test_every_method_module_is_imported() -> None:
     files = {path.stem for path in Path(fieldmark.methods.__file__).parent.glob("*.py")} - {"__init__"}
     assert files == {METHODS.get(name).__module__.rsplit(".", 1)[1] for name in METHODS}

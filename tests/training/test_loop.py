@@ -164,6 +164,32 @@ def test_mixed_batches(make: Make, samples: Samples, kind: str) -> None:
     assert len(shares) == 8  # each batch its own
 
 
+def test_snapmix_asks_the_method_as_it_answers(make: Make, samples: Samples) -> None:
+    chosen = recipe(augment={"mix": "snapmix", "mix_alpha": 5.0}, train={"epochs": 1, "lr": 1e-9, "head_lr": 1e-9})
+    method = Witness(make().backbone)
+    asked: list[tuple[bool, Tensor, Tensor]] = []
+
+    def class_maps(images: Tensor, labels: Tensor) -> Tensor:
+        asked.append((method.training or method.backbone.training, images, labels))
+        return method.backbone.shares(images, lambda pooled: pooled.sum(1))
+
+    method.class_maps = class_maps
+    before = copy.deepcopy(method.backbone.state_dict())
+    running = _steps(begin(method, chosen), samples, chosen)
+    next(running)
+    assert method.training
+    assert method.backbone.training
+    (training, images, labels), (_, batch) = asked[0], method.seen[0]
+    assert not training
+    assert torch.equal(labels, batch.labels[:, 0])
+    assert images.shape == batch.images.shape
+    assert not torch.equal(images, batch.images)  # they are asked before they are mixed
+    counted = {key: value for key, value in method.backbone.state_dict().items() if key.endswith("num_batches_tracked")}
+    assert counted
+    assert all(int(value) == int(before[key]) + 2 for key, value in counted.items())  # the two steps, not the maps
+    assert not torch.allclose(batch.weights.sum(1), torch.ones(BATCH))
+
+
 def test_some_batches_are_mixed(make: Make, samples: Samples) -> None:
     chosen = recipe(augment={"mix": "mixup", "mix_probability": 0.5})
     method = Witness(make().backbone)

@@ -9,16 +9,21 @@ Shapes: B images of H × W pixels, T targets per image, 2T once mixed.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Mapping
+from types import EllipsisType
+from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from scipy.special import betaincinv
 from torch import Generator, Tensor
 
 from fieldmark.errors import RecipeError, nearest
 
-__all__ = ["KINDS", "MIXES", "Mixed", "cutmix", "mix", "mixup"]
+__all__ = ["KINDS", "MIXES", "WEIGHED", "ClassMaps", "Mixed", "cutmix", "mix", "mixup", "snapmix"]
+
+ClassMaps = Callable[[Tensor, Tensor], Tensor]
+"""images (B, 3, H, W), labels (B,) → (B, h, w): what each cell adds to the label's logit, of any scale."""
 
 
 class Mixed(NamedTuple):
@@ -29,15 +34,7 @@ class Mixed(NamedTuple):
     labels: Tensor
     """(B, 2T) int64: own, then the partner's; (B, T) if not mixed."""
     weights: Tensor
-    """Like labels; over the batch they sum to what they did before."""
-
-
-class Mix(Protocol):
-    """A way to mix a batch."""
-
-    def __call__(
-        self, images: Tensor, labels: Tensor, weights: Tensor, *, alpha: float, generator: Generator
-    ) -> Mixed: ...
+    """Like labels; over the batch they sum to what they did before, unless they are weighed by what is seen."""
 
 
 def mixup(images: Tensor, labels: Tensor, weights: Tensor, *, alpha: float, generator: Generator) -> Mixed:
@@ -60,16 +57,48 @@ def cutmix(images: Tensor, labels: Tensor, weights: Tensor, *, alpha: float, gen
     height, width = images.shape[-2:]
     side = math.sqrt(1 - _beta(alpha, generator))
     partner = _partners(images, generator)
-    top, bottom = _span(height, side, generator)
-    left, right = _span(width, side, generator)
+    box = _box(height, width, side, generator)
     mixed = images.clone()
-    mixed[..., top:bottom, left:right] = images[partner][..., top:bottom, left:right]
-    share = 1 - (bottom - top) * (right - left) / (height * width)
+    mixed[box] = images[partner][box]
+    share = 1 - mixed[box][0, 0].numel() / (height * width)
     return Mixed(mixed, *_targets(labels, weights, partner, share))
 
 
-MIXES: dict[str, Mix] = {"mixup": mixup, "cutmix": cutmix}
+def snapmix(
+    images: Tensor, labels: Tensor, weights: Tensor, *, alpha: float, generator: Generator, class_maps: ClassMaps
+) -> Mixed:
+    """Paste a box of a partner, resized, into another box of each image, and weigh targets by what is seen of them
+    (Huang et al., "SnapMix: semantically proportional mixing for augmenting fine-grained data", 2021).
+
+    images (B, 3, H, W) floating point, labels (B, T), weights (B, T). Two shares λ ~ Beta(alpha, alpha), two boxes of
+    1 − λ of the area. With s a class activation map from its minimum, of sum 1: an image's own target keeps
+    1 − Σ s over the box that is covered, the partner's gets Σ of its s over the box that is taken; they need not sum to
+    one. Deviation: where both are of one class its weights add up once; the authors' code counts that sum twice.
+    RecipeError unless alpha > 0.
+    """
+    assert images.is_floating_point()
+    height, width = images.shape[-2:]
+    shares = _beta(alpha, generator), _beta(alpha, generator)
+    partner = _partners(images, generator)
+    into, taken = (_box(height, width, math.sqrt(1 - share), generator) for share in shares)
+    mixed, patch = images.clone(), images[partner][taken]
+    if not (mixed[into].numel() and patch.numel()):
+        return Mixed(images, *_targets(labels, weights, partner, 1.0))
+    mixed[into] = F.interpolate(patch, size=mixed[into].shape[-2:], mode="bilinear", align_corners=True)
+    maps = torch.stack([_visible(class_maps(images, label), height, width) for label in labels.unbind(1)], dim=1)
+    own, others = 1 - maps[into].sum((2, 3)), maps[partner][taken].sum((2, 3))  # (B, T)
+    return Mixed(
+        mixed,
+        torch.cat([labels, labels[partner]], dim=1),
+        torch.cat([own * weights, others * weights[partner]], dim=1),
+    )
+
+
+MIXES: dict[str, Callable[..., Mixed]] = {"mixup": mixup, "cutmix": cutmix, "snapmix": snapmix}
 """Ways to mix, by name."""
+
+WEIGHED = frozenset({"snapmix"})
+"""Those that weigh targets by class maps."""
 
 KINDS: dict[str, tuple[str, ...]] = {"none": (), **{name: (name,) for name in MIXES}, "both": ("mixup", "cutmix")}
 """What a recipe can ask for → the ways that each batch's is drawn from."""
@@ -84,10 +113,12 @@ def mix(
     alphas: float | Mapping[str, float] = 1.0,
     probability: float = 1.0,
     generator: Generator,
+    class_maps: ClassMaps | None = None,
 ) -> Mixed:
     """Mix a batch with this probability, else return it as it is (T targets).
 
     `kind` is one of KINDS; with "both", mixup or CutMix with equal chances. `alphas`: one for all, or by name.
+    `class_maps` is asked by the kinds that are WEIGHED, and only when a batch is mixed.
     RecipeError for an unknown kind, an alpha that is missing or not positive, a probability outside [0, 1].
     """
     if kind not in KINDS:
@@ -101,7 +132,8 @@ def mix(
     if isinstance(alphas, Mapping) and way not in alphas:
         raise RecipeError(f"No alpha is given for {way!r}", "Expected one for each way to mix, or a single number.")
     alpha = alphas[way] if isinstance(alphas, Mapping) else alphas
-    return MIXES[way](images, labels, weights, alpha=alpha, generator=generator)
+    asks = {"class_maps": class_maps} if way in WEIGHED else {}
+    return MIXES[way](images, labels, weights, alpha=alpha, generator=generator, **asks)
 
 
 def _uniform(generator: Generator) -> float:
@@ -126,6 +158,20 @@ def _span(length: int, share: float, generator: Generator) -> tuple[int, int]:
     centre = int(_uniform(generator) * length)
     half = int(length * share) // 2
     return max(centre - half, 0), min(centre + half, length)
+
+
+def _box(height: int, width: int, side: float, generator: Generator) -> tuple[EllipsisType, slice, slice]:
+    """The index of a rectangle with `side` of each side, in images (…, H, W)."""
+    return ..., slice(*_span(height, side, generator)), slice(*_span(width, side, generator))
+
+
+def _visible(maps: Tensor, height: int, width: int) -> Tensor:
+    """Class maps (B, h, w) → each pixel's share (B, H, W): from the least on, of sum 1; even where a map is."""
+    maps = maps.float() - maps.float().amin((1, 2), keepdim=True)  # first, so that an even map is exactly that
+    maps = F.interpolate(maps.unsqueeze(1), size=(height, width), mode="bilinear").squeeze(1)
+    maps = maps - maps.amin((1, 2), keepdim=True)
+    total = maps.sum((1, 2), keepdim=True)
+    return torch.where(total > 0, maps / total, 1 / (height * width))
 
 
 def _targets(labels: Tensor, weights: Tensor, partner: Tensor, share: float) -> tuple[Tensor, Tensor]:

@@ -2,14 +2,45 @@
 
 from __future__ import annotations
 
+import torch
+
+from fieldmark.augment.mixing import WEIGHED
+from fieldmark.bundle import build_method
 from fieldmark.errors import RecipeError
-from fieldmark.recipe import NONE, Recipe
+from fieldmark.losses.loss import Task
+from fieldmark.model.method import METHODS, Method
+from fieldmark.recipe import NONE, Choice, Recipe
 
 __all__ = ["check_combination", "no_linear_head"]
 
 
 def check_combination(recipe: Recipe) -> None:
     """Raise RecipeError for pieces that exist but do not go together."""
+    if METHODS.get(recipe.method.name).pools:
+        _check_own_pooling(recipe)
+    _check_logistic(recipe)
+    _check_batches(recipe)
+    if recipe.augment.mix in WEIGHED:
+        _check_class_maps(recipe)
+
+
+def _check_own_pooling(recipe: Recipe) -> None:
+    """Of methods with layers of their own between the backbone and the head."""
+    name, train = recipe.method.name, recipe.train
+    if recipe.neck.name != NONE:
+        raise RecipeError(
+            f"The method {name!r} pools the feature map itself, so the neck {recipe.neck.name!r} would do nothing",
+            "Leave the neck away, or use it with method.name = 'transfer'.",
+        )
+    if "logistic" in (train.solver, train.head_start):
+        key, other = ("solver", "gradient") if train.solver == "logistic" else ("head_start", "auto")
+        raise RecipeError(
+            f"train.{key} = 'logistic' leaves what the method {name!r} pools by as it was drawn",
+            f"Use method.name = 'transfer', or train.{key} = {other!r}.",
+        )
+
+
+def _check_logistic(recipe: Recipe) -> None:
     train = recipe.train
     if "logistic" in (train.solver, train.head_start) and recipe.head.name != "linear":
         raise no_linear_head(recipe)
@@ -20,6 +51,10 @@ def check_combination(recipe: Recipe) -> None:
                 f"train.solver = 'logistic' trains a head only, and the {section} {name!r} would learn nothing",
                 f"Set {section}.name = 'none', or train.solver = 'gradient'.",
             )
+
+
+def _check_batches(recipe: Recipe) -> None:
+    train = recipe.train
     if recipe.auxiliary.name != NONE and recipe.augment.mix != NONE:
         raise RecipeError(
             f"The auxiliary {recipe.auxiliary.name!r} compares images of one class with those of others, and "
@@ -41,11 +76,32 @@ def check_combination(recipe: Recipe) -> None:
         )
 
 
+def _check_class_maps(recipe: Recipe) -> None:
+    """Try it on noise, without weights: method, neck, head and backbone all have a say in it."""
+    plain = recipe.model_copy(update={"loss": Choice(name="cross_entropy")})  # others need to know the data
+    method = build_method(plain, Task(2), load_weights=False).eval()
+    size = method.backbone.fixed_size or recipe.images.train_size
+    maps = method.class_maps(torch.rand(1, 3, size, size), torch.zeros(1, dtype=torch.int64))
+    mix = f"augment.mix = {recipe.augment.mix!r} weighs labels by class maps, and"
+    if maps is None:
+        offers = [name for name in METHODS if METHODS.get(name).class_maps is not Method.class_maps]
+        raise RecipeError(
+            f"{mix} the method {recipe.method.name!r} has none",
+            f"Use augment.mix = 'cutmix', or one of the methods that have them: {', '.join(offers)}.",
+        )
+    if not maps.any():
+        raise RecipeError(
+            f"{mix} the backbone {recipe.backbone.name!r} answers by a class token, not by the cells of its map",
+            "Use augment.mix = 'cutmix', or let it average: backbone.options.global_pool = 'avg', "
+            "backbone.options.fc_norm = false.",
+        )
+
+
 def no_linear_head(recipe: Recipe) -> RecipeError:
     """What to say where there is nothing for a logistic regression to fit."""
     return RecipeError(
         f"A logistic regression fits a linear head, and the method {recipe.method.name!r} with the head "
         f"{recipe.head.name!r} has none",
         "Use method.name = 'transfer' with head.name = 'linear', or train.solver = 'gradient' and "
-        "train.head_start = 'random'.",
+        "train.head_start = 'auto'.",
     )

@@ -78,8 +78,9 @@ def resolve_recipe(
             f"train.head_epochs = {plan.head_epochs} leaves nothing of train.epochs = {plan.epochs}",
             "Give more epochs or fewer head epochs.",
         )
+    resolved = resolved.model_copy(update=pieces)
     check_combination(resolved)
-    return resolved.model_copy(update=pieces)
+    return resolved
 
 
 def train(

@@ -39,3 +39,11 @@ class Transfer(Method):
         """The head's."""
         embedding = self.backbone(batch.images).pooled
         return self.head.losses(F.dropout(embedding, self.dropout, self.training), batch)
+
+    def class_maps(self, images: Tensor, labels: Tensor) -> Tensor:
+        """(B, h, w) for labels (B,): class activation maps (Zhou et al. 2016) of a linear head on averaged cells.
+
+        With any other head, neck or pooling gradient × activation, of which they are a case; zeros on a backbone that
+        answers by a class token.
+        """
+        return self.backbone.shares(images, lambda pooled: self.head(pooled).gather(1, labels.unsqueeze(1)).squeeze(1))

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import timm
 import torch
@@ -74,6 +74,7 @@ class Backbone(nn.Module):
         self.neck = None if neck is None or neck.name == NONE else _neck(neck, self.channels)
         own: int = getattr(model, "head_hidden_size", None) or model.num_features
         self.width = own if self.neck is None else self.neck.width
+        self.pools = True
         self.fixed_size: int | None = _fixed_size(model)
 
     def forward(self, images: Tensor, levels: tuple[int, ...] = ()) -> Features:
@@ -83,9 +84,39 @@ class Backbone(nn.Module):
             features, maps = self.model.forward_intermediates(images, indices=list(levels), output_fmt="NCHW")
         else:
             features = self.model.forward_features(images)
-        last = self._as_map(features)
-        pooled = self.model.forward_head(features, pre_logits=True) if self.neck is None else self.neck(last)
-        return Features(last, pooled, tuple(maps))
+        return Features(self._as_map(features), self._pool(features), tuple(maps))
+
+    def shares(self, images: Tensor, score: Callable[[Tensor], Tensor]) -> Tensor:
+        """(B, h, w): what each cell of the map adds to `score`, a function of pooled features (B, D) → (B,).
+
+        Gradient × activation: for a linear score of averaged cells each cell's exact share. Zeros where the pooled
+        features are those of a class token.
+        """
+        with torch.no_grad():
+            features = self.model.forward_features(images)
+        with torch.enable_grad():
+            features = features.detach().requires_grad_()
+            (gradient,) = torch.autograd.grad(score(self._pool(features)).sum(), features)
+        return self._as_map(features.detach() * gradient).float().sum(1)
+
+    def without_pooling(self) -> Self:
+        """Drop the model's layers behind the feature map, which a method that pools by itself would leave without a
+        gradient; `pooled` is then the plain mean of the map.
+        """
+        used: set[nn.Module] = set()
+        # timm's own pruning takes MobileNetV2's last convolution away, which is before the map
+        handles = [m.register_forward_pre_hook(lambda module, _: used.add(module)) for m in self.model.modules()]
+        side = self.fixed_size or 64
+        with torch.no_grad():
+            self.model.eval().forward_features(torch.zeros(1, 3, side, side))
+        for handle in handles:
+            handle.remove()
+        for name, child in list(self.model.named_children()):
+            if used.isdisjoint(child.modules()):
+                setattr(self.model, name, nn.Identity())
+        self.model.train()
+        self.pools, self.width = False, self.channels
+        return self
 
     @property
     def levels(self) -> tuple[Level, ...]:
@@ -97,6 +128,15 @@ class Backbone(nn.Module):
             )
         info = self.model.feature_info
         return tuple(Level(one["num_chs"], one["reduction"]) for one in getattr(info, "info", info))
+
+    def _pool(self, features: Tensor) -> Tensor:
+        """What the model computes before its head → (B, D)."""
+        if self.neck is not None:
+            return self.neck(self._as_map(features))
+        if not self.pools:
+            return self._as_map(features).mean(dim=(2, 3))
+        pooled: Tensor = self.model.forward_head(features, pre_logits=True)
+        return pooled
 
     def _as_map(self, features: Tensor) -> Tensor:
         """timm answers (B, C, h, w), (B, h, w, C) or tokens (B, prefix + h·w, C)."""

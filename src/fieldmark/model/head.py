@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import final
 
+import torch
 from torch import Tensor, nn
 
 from fieldmark.auxiliaries.auxiliary import AUXILIARIES, Auxiliary
@@ -43,6 +44,17 @@ class Head(nn.Module):
             assert batch.labels.shape[1] == 1, "a recipe that mixes images has no auxiliary"
             losses[name] = auxiliary(features, batch.labels[:, 0])
         return losses
+
+    def directions(self, features: Tensor, labels: Tensor) -> Tensor:
+        """(B, D) for labels (B,): where each label's logit rises fastest from features (B, D), its gradient.
+
+        The class's weights where the head is linear.
+        """
+        with torch.enable_grad():
+            features = features.detach().requires_grad_()
+            logits = self.classifier(features).gather(1, labels.unsqueeze(1))
+            (gradient,) = torch.autograd.grad(logits.sum(), features)
+        return gradient
 
 
 @dataclass(frozen=True)

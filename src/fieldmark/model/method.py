@@ -16,7 +16,7 @@ from fieldmark.registry import Registry
 
 __all__ = ["METHODS", "Batch", "LossModule", "Method", "Need", "Prediction"]
 
-Need = Literal["hard_labels", "feature_map", "keypoints", "class_maps"]
+Need = Literal["hard_labels", "feature_map", "keypoints"]
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,9 @@ class Method(nn.Module, ABC):
     """What must be there; an impossible combination is refused before any data is read."""
     steps_per_batch: ClassVar[int] = 1
     """Optimiser steps that a batch deserves."""
+    pools: ClassVar[bool] = False
+    """Whether it makes its embedding of the feature map by weights of its own: a neck would have no place, and a
+    logistic regression alone would leave them as they were drawn."""
 
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()
@@ -73,6 +76,12 @@ class Method(nn.Module, ABC):
     @abstractmethod
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """Named scalar losses, summed by the loop; `step` counts from 0 within the batch."""
+
+    def class_maps(self, images: Tensor, labels: Tensor) -> Tensor | None:
+        """(B, h, w): what each cell of normalised images adds to the logit of their labels (B,), for mixes that weigh
+        by it. No gradients; None where a method cannot tell.
+        """
+        return None
 
 
 class LossModule(nn.Module):

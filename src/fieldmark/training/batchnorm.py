@@ -5,7 +5,8 @@ Ioffe & Szegedy, "Batch normalization" (2015). Shapes: C channels of a layer's i
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -42,9 +43,12 @@ def adopt_statistics(method: Method, batches: Iterable[Tensor]) -> None:
 
     With μ, σ² the old and μ′, σ′² the new statistics, γ′ = γ · σ′/σ and β′ = β + γ · (μ′ − μ)/σ leave
     γ · (x − μ)/σ + β as it was. Plain re-estimation would change every layer, and with it the features that the
-    pretrained weights are worth: measured in benchmarks/README.md.
+    pretrained weights are worth: measured in benchmarks/README.md. A layer that came with the method has no function to
+    keep, and is there to normalise: it gets the statistics alone.
     """
-    layers = _layers(method)
+    pretrained = set(method.backbone.model.modules())
+    layers = [layer for layer in _layers(method) if layer in pretrained]
+    new = [layer for layer in _layers(method) if layer not in pretrained]
     sums = {layer: [torch.zeros(layer.num_features, dtype=torch.float64) for _ in range(3)] for layer in layers}
 
     def observe(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -57,10 +61,10 @@ def adopt_statistics(method: Method, batches: Iterable[Tensor]) -> None:
             total += part * count
 
     handles = [layer.register_forward_pre_hook(observe) for layer in layers]
-    method.eval()
-    device = next(method.parameters()).device
-    for images in batches:
-        method(method.backbone.normalization(images.to(device)))
+    with _estimating(method, new):
+        device = next(method.parameters()).device
+        for images in batches:
+            method(method.backbone.normalization(images.to(device)))
     for handle in handles:
         handle.remove()
     for layer in layers:
@@ -101,16 +105,22 @@ def refresh_statistics(
     layers = [layer for layer, twin in zip(_layers(method), twins, strict=True) if id(twin) not in fixed]
     if not layers:
         return
+    device = next(method.parameters()).device
+    with _estimating(method, layers), autocast(precision, device):
+        for images in batches:
+            method(method.backbone.normalization(images.to(device)))
+
+
+@contextmanager
+def _estimating(method: Method, layers: Sequence[_BatchNorm]) -> Iterator[None]:
+    """The method answers; these layers take the plain average of what they see. It is left in evaluation mode."""
     momenta = [layer.momentum for layer in layers]
     method.eval()
     for layer in layers:
         layer.reset_running_stats()
         layer.momentum = None  # a plain average
         layer.train()
-    device = next(method.parameters()).device
-    with autocast(precision, device):
-        for images in batches:
-            method(method.backbone.normalization(images.to(device)))
+    yield
     for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum = momentum
     method.eval()

@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -17,9 +18,8 @@ from torch import Tensor, nn
 from fieldmark.augment.mixing import mix
 from fieldmark.data.loader import Sampled, Samples, Schedule, derive_seed, training_batches
 from fieldmark.errors import TrainingError
-from fieldmark.model.backbone import Normalization
 from fieldmark.model.inference import autocast
-from fieldmark.model.method import Batch, LossModule
+from fieldmark.model.method import Batch, LossModule, Method
 from fieldmark.recipe import Recipe
 from fieldmark.training.batchnorm import freeze_statistics
 from fieldmark.training.optimizer import early_stages, set_learning, set_rates
@@ -58,7 +58,6 @@ def train_steps(
     Raises TrainingError when a loss is not a number.
     """
     method, train = state.method, recipe.train
-    device = next(method.parameters()).device
     module = LossModule(method)
     head_steps = train.head_epochs * schedule.steps_per_epoch
     early = early_stages(method, train.freeze_stages)
@@ -68,11 +67,11 @@ def train_steps(
         if state.step % schedule.steps_per_epoch == 0:
             state.sums = {}
         start = time.monotonic()
+        batch = _batch(sampled, recipe, method, state.step, schedule.num_steps, precision)
         set_learning(method, early=early, head_only=state.step < head_steps)
         if train.batchnorm == "frozen":
             freeze_statistics(method)
         set_rates(state.optimizer, state.step, head_steps=head_steps, num_steps=schedule.num_steps, train=train)
-        batch = _batch(sampled, recipe, method.backbone.normalization, state.step, schedule.num_steps, device)
         torch.manual_seed(derive_seed(recipe.seed, state.step, _STEP))
         loss = _step(module, state, batch, train.clip_norm, precision)
         if state.ema is not None:
@@ -113,11 +112,10 @@ def _step(module: LossModule, state: TrainingState, batch: Batch, clip_norm: flo
     return total
 
 
-def _batch(
-    sampled: Sampled, recipe: Recipe, normalization: Normalization, step: int, num_steps: int, device: torch.device
-) -> Batch:
-    """Normalise, then mix."""
-    images = normalization(sampled.images.to(device))
+def _batch(sampled: Sampled, recipe: Recipe, method: Method, step: int, num_steps: int, precision: str) -> Batch:
+    """Normalise, then mix. May leave the method in evaluation mode."""
+    device = next(method.parameters()).device
+    images = method.backbone.normalization(sampled.images.to(device))
     labels = sampled.labels.to(device).unsqueeze(1)
     weights = torch.ones(labels.shape, device=device)
     images, labels, weights = mix(
@@ -128,6 +126,7 @@ def _batch(
         alphas=recipe.augment.mix_alpha,
         probability=recipe.augment.mix_probability,
         generator=torch.Generator().manual_seed(derive_seed(recipe.seed, step, _MIX)),
+        class_maps=partial(_class_maps, method, precision),
     )
     move: Callable[[Tensor | None], Tensor | None] = lambda t: None if t is None else t.to(device)  # noqa: E731
     return Batch(
@@ -139,3 +138,13 @@ def _batch(
         move(sampled.boxes),
         move(sampled.keypoints),
     )
+
+
+@torch.no_grad()
+def _class_maps(method: Method, precision: str, images: Tensor, labels: Tensor) -> Tensor:
+    """(B, h, w) as the method answers: in evaluation mode, which moves no statistics."""
+    method.eval()
+    with autocast(precision, images.device):
+        maps = method.class_maps(images, labels)
+    assert maps is not None, "such a recipe is refused before it begins"
+    return maps
