@@ -59,7 +59,7 @@ class Method(nn.Module, ABC):
 
     needs: ClassVar[frozenset[Need]] = frozenset()
     """What must be there; an impossible combination is refused before any data is read."""
-    steps_per_batch: ClassVar[int] = 1
+    steps_per_batch: int = 1
     """Optimiser steps that a batch deserves."""
 
     def __init__(self, backbone: Backbone) -> None:
