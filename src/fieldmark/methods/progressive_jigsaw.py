@@ -6,9 +6,9 @@ With Fₗ the map of the l-th of the last S = 3 stages, Vₗ = max over its cell
     step l = 1 … S    ŷₗ = classifierₗ(Vₗ) of images cut into n × n tiles, n = 2^(S − l + 1), and shuffled;  loss(ŷₗ, y)
     step S + 1        ŷ = classifier(V₁ ⊕ … ⊕ V_S) of the images as they are;                            2 · loss(ŷ, y)
 
-A conv_block is 1 × 1, BatchNorm, ReLU, 3 × 3, BatchNorm, ReLU; a classifier is BatchNorm, linear, BatchNorm, ELU, and the
-head that the recipe names. One arrangement of tiles is drawn per step for the whole batch, as in the authors' code. The
-answer is ŷ or, `combined`, ŷ + Σₗ ŷₗ. Deviations:
+A conv_block is 1 × 1, BatchNorm, ReLU, 3 × 3, BatchNorm, ReLU; a classifier is BatchNorm, linear, BatchNorm, ELU, and
+the head that the recipe names. One arrangement of tiles is drawn per step for the whole batch, as in the authors' code.
+The answer is ŷ or, `combined`, ŷ + Σₗ ŷₗ. Deviations:
 
 - The paper works at 448 px, where a tile spans seven cells of the map that it is read from. Here n is halved until it
   spans at least two, so that any size works; n = 1 shows the image as it is. Where n does not divide the side, the
@@ -27,7 +27,7 @@ Shapes: B images of S × S pixels, n × n tiles, K classes.
 from __future__ import annotations
 
 import math
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
@@ -86,7 +86,7 @@ class ProgressiveJigsaw(Method):
         last = found[-1].channels
         self.blocks = nn.ModuleList(_block(found[index].channels, last // 4, last // 2) for index in self.levels)
         self.stage_features = nn.ModuleList(_features(last // 2, width) for _ in self.levels)
-        self.stage_heads = nn.ModuleList(heads(width) for _ in self.levels)
+        self.stage_heads: Any = nn.ModuleList(heads(width) for _ in self.levels)
         self.features = _features(len(self.levels) * (last // 2) + backbone.width, width)
         self.head = heads(width)
 

@@ -44,7 +44,7 @@ def freeze_statistics(method: Method) -> None:
 
 @torch.no_grad()
 def adopt_statistics(method: Method, batches: Iterable[Tensor]) -> None:
-    """Give the backbone's layers the statistics of these images, uint8 (B, 3, S, S), without changing what they compute.
+    """Give the backbone's layers the statistics of these images, uint8 (B, 3, S, S), without changing what is computed.
 
     With μ, σ² the old and μ′, σ′² the new statistics, γ′ = γ · σ′/σ and β′ = β + γ · (μ′ − μ)/σ leave
     γ · (x − μ)/σ + β as it was. Plain re-estimation would change every layer, and with it the features that the
