@@ -68,6 +68,12 @@ def resolve_recipe(
             f"train.head_epochs = {plan.head_epochs} leaves nothing of train.epochs = {plan.epochs}",
             "Give more epochs or fewer head epochs.",
         )
+    if METHODS.get(resolved.method.name).adds_layers and "logistic" in (plan.solver, plan.head_start):
+        key, other = ("solver", "gradient") if plan.solver == "logistic" else ("head_start", "random")
+        raise RecipeError(
+            f"train.{key} = 'logistic' fits a head to features that {resolved.method.name!r} has yet to learn",
+            f"Set train.{key} = {other!r}, or method.name = 'transfer'.",
+        )
     return resolved.model_copy(update=pieces)
 
 

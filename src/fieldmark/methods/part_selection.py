@@ -125,6 +125,8 @@ class _Seen(NamedTuple):
 class PartSelection(Method):
     """backbone → fused maps → a head for each cell → the most certain cells → attention pooling → head."""
 
+    adds_layers = True
+
     def __init__(
         self,
         backbone: Backbone,

@@ -71,6 +71,8 @@ def granularity(size: int, stride: int, most: int) -> int:
 class ProgressiveJigsaw(Method):
     """backbone → conv blocks at several stages → max pooling → a head for each and one for all."""
 
+    adds_layers = True
+
     def __init__(
         self, backbone: Backbone, heads: Heads, *, stages: int = 3, width: int = 512, combined: bool = False
     ) -> None:

@@ -61,6 +61,9 @@ class Method(nn.Module, ABC):
     """What must be there; an impossible combination is refused before any data is read."""
     steps_per_batch: int = 1
     """Optimiser steps that a batch deserves."""
+    adds_layers: ClassVar[bool] = False
+    """Whether layers of its own stand between the backbone and the head: a logistic regression alone would leave them
+    as they were drawn."""
 
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()
