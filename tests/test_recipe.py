@@ -173,7 +173,7 @@ def test_wrong_overrides(override: str, message: str) -> None:
         ),
         (
             {"recipe": "bilinear_attention", "overrides": ["train.head_start=logistic"]},
-            "train.head_start = 'logistic' leaves what the method 'bilinear_attention' pools by as it was drawn",
+            "train.head_start = 'logistic' fits a head to features that 'bilinear_attention' has yet to learn",
         ),
         ({"recipe": "walkthru"}, "There is no recipe 'walkthru'. Did you mean 'walkthrough'?"),
     ],

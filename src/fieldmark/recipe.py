@@ -136,8 +136,8 @@ class Train(_Section):
     """Ship the exponential moving average of the weights."""
     batchnorm: Literal["plain", "refreshed", "frozen"] = "plain"
     """Statistics of BatchNorm. "plain": as the layer has it. "refreshed": re-estimated on training images at the end,
-    which averaged weights need. "frozen": taken from training images before the first step, with the function left as
-    it is, and kept."""
+    which averaged weights need. "frozen": the backbone's are taken from training images before the first step, with the
+    function left as it is, and kept; those of layers that a method or a neck adds are learnt and refreshed."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """"auto": bf16 autocast where the processor computes in it, else fp32. Decided once per run."""
     checkpoint_steps: int = Field(default=0, ge=0)

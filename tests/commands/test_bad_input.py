@@ -160,12 +160,23 @@ def test_a_table_with_something_missing(
         ("augment.mix=cutmx", "There is no mix 'cutmx'. Did you mean 'cutmix'?"),
         ("backbone.name=test_resnt", "timm has no model 'test_resnt'. Did you mean 'test_resnet'?"),
         ("train.head_epochs=1", "train.head_epochs = 1 leaves nothing of train.epochs = 1. Give more epochs"),
+        (
+            "method.name=part_selection train.solver=logistic",
+            "train.solver = 'logistic' fits a head to features that 'part_selection' has yet to learn. "
+            "Set train.solver = 'gradient', or method.name = 'transfer'.",
+        ),
+        (
+            "method.name=progressive_jigsaw train.head_start=logistic",
+            "train.head_start = 'logistic' fits a head to features that 'progressive_jigsaw' has yet to learn. "
+            "Set train.head_start = 'random', or method.name = 'transfer'.",
+        ),
     ],
 )
 def test_a_misspelt_recipe_is_refused_before_data_is_read(
     tmp_path: Path, cli: Cli, tiny: Tiny, setting: str, complaint: str
 ) -> None:
-    answer = cli("train", tmp_path / "absent", *tiny(), "--set", setting, "--out", tmp_path / "run")
+    settings = [word for one in setting.split() for word in ("--set", one)]
+    answer = cli("train", tmp_path / "absent", *tiny(), *settings, "--out", tmp_path / "run")
     assert complaint in answer.complaint
     assert not (tmp_path / "run").exists()
 

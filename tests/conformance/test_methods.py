@@ -133,7 +133,7 @@ def test_overfits_one_batch(name: str, backbone: str) -> None:
     method = make(name, backbone, 64).train()
     optimizer = torch.optim.AdamW(method.parameters(), lr=2e-3)
     batch = batch_of(64)
-    for _ in range(40):
+    for _ in range(40 // method.steps_per_batch):  # as many optimiser steps for each method
         for step in range(method.steps_per_batch):
             optimizer.zero_grad()
             total(method, batch, step).backward()

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fieldmark.model.method import Method
-from fieldmark.training.batchnorm import adopt_statistics, freeze_statistics, refresh_statistics
+from fieldmark.training.batchnorm import added_layers, adopt_statistics, freeze_statistics, refresh_statistics
 from fieldmark.training.optimizer import early_stages
 
 Make = Callable[..., Method]
@@ -199,3 +199,52 @@ def test_frozen_statistics_do_not_move_in_training(make: Make, batches: list[Ten
     assert {f"{name}.weight" for name in layers(method)} <= moved  # scale and shift still learn
     assert {f"{name}.bias" for name in layers(method)} <= moved
     assert method.training
+
+
+@pytest.fixture
+def extended(make: Make) -> Method:
+    """A method with layers of its own: one that answers pass, and one that they do not."""
+    method = make()
+    method.backbone.neck = nn.Sequential(
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.BatchNorm1d(method.backbone.channels)
+    )
+    method.unused = nn.BatchNorm1d(4)
+    return method
+
+
+def test_added_layers_are_those_beside_the_backbones(extended: Method) -> None:
+    assert [id(layer) for layer in added_layers(extended)] == [id(extended.backbone.neck[2]), id(extended.unused)]
+
+
+def test_added_layers_learn_their_statistics_where_the_backbones_are_frozen(
+    extended: Method, batches: list[Tensor]
+) -> None:
+    adopt_statistics(extended, batches)
+    own = extended.backbone.neck[2]
+    assert (own.running_mean == 0).all()  # they say nothing of any images
+    extended.train()
+    freeze_statistics(extended)
+    kept = {name: layer.running_mean.clone() for name, layer in layers(extended).items()}
+    extended(extended.backbone.normalization(batches[0]))
+    moved = {name for name, layer in layers(extended).items() if not torch.equal(layer.running_mean, kept[name])}
+    assert moved == {"backbone.neck.2"}
+
+
+def test_what_is_added_can_be_refreshed_alone(extended: Method, batches: list[Tensor]) -> None:
+    kept = {name: layer.running_mean.clone() for name, layer in layers(extended).items()}
+    with inputs_of(extended) as seen:
+        refresh_statistics(extended, batches, precision="fp32", added_only=True)
+    moved = {name for name, layer in layers(extended).items() if not torch.equal(layer.running_mean, kept[name])}
+    assert moved == {"backbone.neck.2"}
+    means = torch.stack([values.mean(1) for values in seen["backbone.neck.2"]])
+    torch.testing.assert_close(extended.backbone.neck[2].running_mean.double(), means.mean(0), rtol=1e-4, atol=1e-5)
+
+
+def test_a_layer_that_answers_pass_by_is_left_alone(make: Make, batches: list[Tensor]) -> None:
+    method = make("mobilenetv3_small_050")
+    method.backbone.neck = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())  # in place of the backbone's own head
+    method.backbone.model.unused = nn.BatchNorm2d(4)
+    method.head.classifier.linear = nn.Linear(method.backbone.channels, 3)
+    adopt_statistics(method, batches)
+    assert torch.isfinite(method.backbone.model.unused.running_mean).all()
+    assert (method.backbone.model.unused.weight == 1).all()

@@ -16,27 +16,27 @@ __all__ = ["check_combination", "no_linear_head"]
 
 def check_combination(recipe: Recipe) -> None:
     """Raise RecipeError for pieces that exist but do not go together."""
-    if METHODS.get(recipe.method.name).pools:
-        _check_own_pooling(recipe)
+    _check_method(recipe)
     _check_logistic(recipe)
     _check_batches(recipe)
     if recipe.augment.mix in WEIGHED:
         _check_class_maps(recipe)
 
 
-def _check_own_pooling(recipe: Recipe) -> None:
-    """Of methods with layers of their own between the backbone and the head."""
+def _check_method(recipe: Recipe) -> None:
+    """What methods with layers of their own cannot do."""
     name, train = recipe.method.name, recipe.train
-    if recipe.neck.name != NONE:
+    method = METHODS.get(name)
+    if method.pools and recipe.neck.name != NONE:
         raise RecipeError(
             f"The method {name!r} pools the feature map itself, so the neck {recipe.neck.name!r} would do nothing",
             "Leave the neck away, or use it with method.name = 'transfer'.",
         )
-    if "logistic" in (train.solver, train.head_start):
+    if method.adds_layers and "logistic" in (train.solver, train.head_start):
         key, other = ("solver", "gradient") if train.solver == "logistic" else ("head_start", "auto")
         raise RecipeError(
-            f"train.{key} = 'logistic' leaves what the method {name!r} pools by as it was drawn",
-            f"Use method.name = 'transfer', or train.{key} = {other!r}.",
+            f"train.{key} = 'logistic' fits a head to features that {name!r} has yet to learn",
+            f"Set train.{key} = {other!r}, or method.name = 'transfer'.",
         )
 
 

@@ -27,7 +27,7 @@ from fieldmark.model.inference import Outputs, infer
 from fieldmark.model.method import Method
 from fieldmark.recipe import Recipe
 from fieldmark.run import Machine, Run
-from fieldmark.training.batchnorm import adopt_statistics, refresh_statistics
+from fieldmark.training.batchnorm import added_layers, adopt_statistics, refresh_statistics
 from fieldmark.training.loop import Progress, train_steps
 from fieldmark.training.optimizer import build_optimizer
 from fieldmark.training.probe import STRENGTHS, fit_linear_head
@@ -166,9 +166,14 @@ class Fit:
                 if stop and progress.step < schedule.num_steps:
                     raise Stopped(progress)
         shipped = state.shipped
-        if train.batchnorm == "refreshed":
+        frozen = train.batchnorm == "frozen"
+        if train.batchnorm == "refreshed" or (frozen and added_layers(shipped)):
             refresh_statistics(
-                shipped, _some(samples, schedule), precision=self.machine.precision, trained=state.method
+                shipped,
+                _some(samples, schedule),
+                precision=self.machine.precision,
+                trained=state.method,
+                added_only=frozen,
             )
         self.outputs(shipped, rows[: train.batch_size])  # what is shipped answers with numbers
         return shipped.eval()

@@ -88,6 +88,7 @@ class BilinearAttention(Method):
 
     needs: ClassVar[frozenset[Need]] = frozenset({"feature_map"})
     pools: ClassVar[bool] = True
+    adds_layers: ClassVar[bool] = True
     centres: Tensor
     """(K, M · C) where the classes' matrices lie, on average."""
 

@@ -118,6 +118,13 @@ class Backbone(nn.Module):
         self.pools, self.width = False, self.channels
         return self
 
+    def level(self, images: Tensor, index: int) -> Tensor:
+        """Normalised images (B, 3, S, S) → the map of one level (B, C', h', w'); nothing behind it is computed."""
+        (found,) = self.model.forward_intermediates(
+            images, indices=[index], output_fmt="NCHW", stop_early=True, intermediates_only=True
+        )
+        return found
+
     @property
     def levels(self) -> tuple[Level, ...]:
         """The maps that can be asked for, in the order of computation. Raises RecipeError where there are none."""

@@ -59,11 +59,13 @@ class Method(nn.Module, ABC):
 
     needs: ClassVar[frozenset[Need]] = frozenset()
     """What must be there; an impossible combination is refused before any data is read."""
-    steps_per_batch: ClassVar[int] = 1
+    steps_per_batch: int = 1
     """Optimiser steps that a batch deserves."""
     pools: ClassVar[bool] = False
-    """Whether it makes its embedding of the feature map by weights of its own: a neck would have no place, and a
-    logistic regression alone would leave them as they were drawn."""
+    """Whether it makes its embedding of the feature map alone: a neck would have no place."""
+    adds_layers: ClassVar[bool] = False
+    """Whether layers of its own stand between the backbone and the head: a logistic regression alone would leave them
+    as they were drawn."""
 
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()

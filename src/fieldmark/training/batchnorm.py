@@ -5,8 +5,7 @@ Ioffe & Szegedy, "Batch normalization" (2015). Shapes: C channels of a layer's i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -14,13 +13,19 @@ from torch import Tensor, nn
 from fieldmark.model.inference import autocast
 from fieldmark.model.method import Method
 
-__all__ = ["adopt_statistics", "fixed_layers", "freeze_statistics", "refresh_statistics"]
+__all__ = ["added_layers", "adopt_statistics", "fixed_layers", "freeze_statistics", "refresh_statistics"]
 
 _BatchNorm = nn.modules.batchnorm._BatchNorm
 
 
-def _layers(method: Method) -> list[_BatchNorm]:
-    return [m for m in method.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+def _layers(module: nn.Module) -> list[_BatchNorm]:
+    return [m for m in module.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+
+
+def added_layers(method: Method) -> list[_BatchNorm]:
+    """Those of the method and the neck. They come with no statistics of anything, so there are none to keep."""
+    known = {id(layer) for layer in _layers(method.backbone.model)}
+    return [layer for layer in _layers(method) if id(layer) not in known]
 
 
 def fixed_layers(method: Method) -> list[_BatchNorm]:
@@ -29,26 +34,23 @@ def fixed_layers(method: Method) -> list[_BatchNorm]:
 
 
 def freeze_statistics(method: Method) -> None:
-    """Let each layer normalise by its running statistics, in training too; scale and shift still learn.
+    """Let the backbone's layers normalise by their running statistics, in training too; scale and shift still learn.
 
     With few images of look-alikes, the statistics of one small batch say more about its members than a mark does.
     """
-    for layer in _layers(method):
+    for layer in _layers(method.backbone.model):
         layer.eval()
 
 
 @torch.no_grad()
 def adopt_statistics(method: Method, batches: Iterable[Tensor]) -> None:
-    """Give each layer the statistics of these images, uint8 (B, 3, S, S), without changing what it computes.
+    """Give the backbone's layers the statistics of these images, uint8 (B, 3, S, S), without changing what is computed.
 
     With μ, σ² the old and μ′, σ′² the new statistics, γ′ = γ · σ′/σ and β′ = β + γ · (μ′ − μ)/σ leave
     γ · (x − μ)/σ + β as it was. Plain re-estimation would change every layer, and with it the features that the
-    pretrained weights are worth: measured in benchmarks/README.md. A layer that came with the method has no function to
-    keep, and is there to normalise: it gets the statistics alone.
+    pretrained weights are worth: measured in benchmarks/README.md.
     """
-    pretrained = set(method.backbone.model.modules())
-    layers = [layer for layer in _layers(method) if layer in pretrained]
-    new = [layer for layer in _layers(method) if layer not in pretrained]
+    layers = _layers(method.backbone.model)
     sums = {layer: [torch.zeros(layer.num_features, dtype=torch.float64) for _ in range(3)] for layer in layers}
 
     def observe(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -61,14 +63,15 @@ def adopt_statistics(method: Method, batches: Iterable[Tensor]) -> None:
             total += part * count
 
     handles = [layer.register_forward_pre_hook(observe) for layer in layers]
-    with _estimating(method, new):
-        device = next(method.parameters()).device
-        for images in batches:
-            method(method.backbone.normalization(images.to(device)))
+    method.eval()
+    device = next(method.parameters()).device
+    for images in batches:
+        method(method.backbone.normalization(images.to(device)))
     for handle in handles:
         handle.remove()
     for layer in layers:
-        _renormalise(layer, *sums[layer])
+        if sums[layer][2].any():  # else answering passes it by
+            _renormalise(layer, *sums[layer])
 
 
 def _renormalise(layer: _BatchNorm, total: Tensor, squares: Tensor, count: Tensor) -> None:
@@ -91,36 +94,37 @@ def _renormalise(layer: _BatchNorm, total: Tensor, squares: Tensor, count: Tenso
 
 @torch.no_grad()
 def refresh_statistics(
-    method: Method, batches: Iterable[Tensor], *, precision: str, trained: Method | None = None
+    method: Method,
+    batches: Iterable[Tensor],
+    *,
+    precision: str,
+    trained: Method | None = None,
+    added_only: bool = False,
 ) -> None:
     """Re-estimate the statistics as the plain average over these batches, uint8 (B, 3, S, S).
 
-    Where `method` is the average of a `trained` one, the layers that did not learn there keep theirs.
+    Where `method` is the average of a `trained` one, the layers that did not learn there keep theirs. With
+    `added_only`, so do the backbone's.
 
     For averaged weights: their own statistics were averaged along the way, and never belonged to one network.
     (torch.optim.swa_utils.update_bn leaves dropout on and asks for a loader of tensors.)
     """
     fixed = set() if trained is None else {id(layer) for layer in fixed_layers(trained)}
-    twins = _layers(method if trained is None else trained)
-    layers = [layer for layer, twin in zip(_layers(method), twins, strict=True) if id(twin) not in fixed]
+    chosen = added_layers if added_only else _layers
+    twins = chosen(method if trained is None else trained)
+    layers = [layer for layer, twin in zip(chosen(method), twins, strict=True) if id(twin) not in fixed]
     if not layers:
         return
-    device = next(method.parameters()).device
-    with _estimating(method, layers), autocast(precision, device):
-        for images in batches:
-            method(method.backbone.normalization(images.to(device)))
-
-
-@contextmanager
-def _estimating(method: Method, layers: Sequence[_BatchNorm]) -> Iterator[None]:
-    """The method answers; these layers take the plain average of what they see. It is left in evaluation mode."""
     momenta = [layer.momentum for layer in layers]
     method.eval()
     for layer in layers:
         layer.reset_running_stats()
         layer.momentum = None  # a plain average
         layer.train()
-    yield
+    device = next(method.parameters()).device
+    with autocast(precision, device):
+        for images in batches:
+            method(method.backbone.normalization(images.to(device)))
     for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum = momentum
     method.eval()
