@@ -284,10 +284,15 @@ def test_another_piece_keeps_no_options_of_the_one_before() -> None:
     ("overrides", "message"),
     [
         (["train.head_start=logistic", "head.name=arcface"], "fits a linear head, and the method 'transfer' with the "),
-        (
-            ["train.solver=logistic", "head.name=cosine"],
-            "with the head 'cosine' has none. Use method.name = 'transfer' ",
-        ),
+        (["train.solver=logistic", "head.name=cosine"], "the head 'cosine' has none. Use method.name = 'tr"),
+        (["train.solver=logistic", "neck.name=isqrt_cov"], "the neck 'isqrt_cov' would learn nothing. Set neck.name"),
+        (["train.solver=logistic", "auxiliary.name=supcon"], "the auxiliary 'supcon' would learn nothing"),
+        (["augment.mix=cutmix", "auxiliary.name=supcon"], "augment.mix = 'cutmix' makes images of two classes. Set "),
+        (["train.sampling=class_batches", "train.images_per_class=5"], "with train.images_per_class = 5 images each"),
+        (["train.sampling=class_batches", "train.batch_size=4"], "Expected a multiple, such as 32."),
+        (["train.sampling=balanced", "loss.logit_adjustment=1.0"], "make up for rare classes twice. Set train.samp"),
+        (["neck.reduce=3"], "There is no neck 'none'. Known: attention, isqrt_cov."),
+        (["auxiliary.name=supcom"], "There is no auxiliary 'supcom'. Did you mean 'supcon'?"),
     ],
 )
 def test_pieces_that_do_not_go_together(overrides: list[str], message: str) -> None:
