@@ -63,6 +63,20 @@ def test_pooling_is_a_loop(channels: int, num_maps: int, height: int, width: int
         assert found[b].tolist() == pytest.approx([value / length for value in expected], abs=1e-5)
 
 
+def test_pooling_is_precise_in_bf16() -> None:
+    cells, maps = torch.randn(2, 8, 5, 5), torch.rand(2, 4, 5, 5)
+    plain = bilinear_attention_pooling(cells, maps)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(bilinear_attention_pooling(cells, maps), plain)
+        method = build().train()
+        losses = method.losses(batch_of([[0], [1]]), 0)
+        maps = method.eval().class_maps(batch_of([[0], [1]]).images, torch.tensor([0, 1]))
+    assert all(torch.isfinite(value) for value in losses.values())
+    assert torch.isfinite(maps).all()
+    torch.stack([value.float() for value in losses.values()]).sum().backward()
+    assert torch.isfinite(method.attention[0].weight.grad).all()
+
+
 def test_a_map_that_sees_nothing_has_a_slope() -> None:
     cells, maps = torch.randn(1, 3, 2, 2, requires_grad=True), torch.zeros(1, 2, 2, 2, requires_grad=True)
     bilinear_attention_pooling(cells, maps).sum().backward()

@@ -73,8 +73,10 @@ def bilinear_attention_pooling(cells: Tensor, maps: Tensor) -> Tensor:
 
 
 def _averages(cells: Tensor, maps: Tensor) -> Tensor:
-    """Cells (B, C, h, w) averaged by each map (B, M, h, w) → fp32 (B, M · C): bf16 has too few digits to add cells."""
-    return torch.einsum("bmhw,bchw->bmc", maps.float(), cells.float()).flatten(1) / cells[0, 0].numel()
+    """Cells (B, C, h, w) averaged by each map (B, M, h, w) → (B, M · C), fp32 whatever the precision: the root takes
+    small entries apart."""
+    with torch.autocast(cells.device.type, enabled=False):
+        return torch.einsum("bmhw,bchw->bmc", maps.float(), cells.float()).flatten(1) / cells[0, 0].numel()
 
 
 @METHODS.register("bilinear_attention")
