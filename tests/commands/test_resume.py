@@ -142,6 +142,20 @@ def _start(pictures: Path, out: Path, *, resume: bool) -> subprocess.Popen[bytes
     return subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True)
 
 
+@pytest.mark.parametrize("recipe", ["progressive_jigsaw", "part_selection"])
+def test_methods_with_draws_and_layers_of_their_own(pictures: Path, tmp_path: Path, recipe: str) -> None:
+    settings = [*SMALL, "images.train_scale=1.0", "backbone.name=test_resnet", "train.epochs=2", "train.batch_size=12"]
+    whole = train(pictures, recipe, out=tmp_path / "whole", overrides=settings)
+    with pytest.raises(Stopped):
+        train(pictures, recipe, out=tmp_path / "broken", overrides=settings, listener=StopsAfter(4))
+    broken = train(pictures, out=tmp_path / "broken", resume=True)
+    assert_identical(weights(whole), weights(broken))
+    own = {key: value for key, value in weights(whole).items() if not key.startswith("backbone")}
+    means = [value for key, value in own.items() if key.endswith("running_mean") and "stage_features" not in key]
+    assert means
+    assert all(value.any() for value in means)  # of training images; those beside the way to an answer have none
+
+
 @pytest.mark.slow
 def test_kill_9_at_random_moments(pictures: Path, tmp_path: Path) -> None:
     whole = _start(pictures, tmp_path / "whole", resume=False)
