@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fieldmark.model.neck import NECKS
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,6 +14,7 @@ from fieldmark.commands.train import resolve_recipe
 from fieldmark.errors import RecipeError
 from fieldmark.methods.transfer import Transfer
 from fieldmark.model.method import Method
+from fieldmark.necks.neck import NECKS
 from fieldmark.recipe import Images, Recipe, load_recipe, recipe_names
 
 
