@@ -199,7 +199,7 @@ def test_other_encodings_are_refused(tmp_path: Path) -> None:
 def test_a_written_catalogue_reads_back(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     folder = tmp_path_factory.mktemp("written")
     num = data.draw(st.integers(1, 4))
-    word = st.text("aé,;\"\n1_ .", min_size=1).map(str.strip).filter(bool)
+    word = st.text('aé,;"\n1_ .', min_size=1).map(str.strip).filter(bool)
     classes = tuple(sorted(data.draw(st.lists(word, min_size=num, max_size=num, unique=True)), key=natural_key))
     number = st.none() | st.floats(-1e5, 1e5, width=32)
     # one class for each sample, and each class once: a table knows no class without an image

@@ -145,6 +145,7 @@ def _learn(run: Run, data: Path | str | Catalog, root: Path | str | None, listen
             write_evaluation(run, part, prepared.catalog, rows if part == "crossfit" else validation, answers)
     else:
         listener.note("Not calibrated: no image was held out, so verdicts are plain softmax")
+    run.keep_memory()
     # last, since a bundle is what makes a run finished
     _bundle(fit, method, judge, len(rows)).save(run.bundle)
     listener.note(f"Saved {run.bundle}")
