@@ -26,6 +26,7 @@ STAGES = [
     "bundle",
     "run",
     "reporting",
+    "comparison",
     "commands",
     "classifier",
     "cli",
