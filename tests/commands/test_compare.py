@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 import fieldmark
@@ -203,12 +202,12 @@ class StopsAfter(Listener):
 def test_a_request_to_stop_is_heard_between_runs(
     pictures: Path, recipes: list[str], trained_here: list[str], tmp_path: Path
 ) -> None:
-    board = compare(pictures, recipes, out=tmp_path / "out", seeds=2, listener=StopsAfter(1), **TINY)
-    assert board.missing == ["plain-1", "linear-0", "linear-1"]
+    board = compare(pictures, recipes[1:], out=tmp_path / "out", seeds=3, listener=StopsAfter(1), **TINY)
+    assert board.missing == ["linear-1", "linear-2"]
     assert read_json(tmp_path / "out" / "leaderboard.json")["missing"] == board.missing
-    board = compare(pictures, recipes, out=tmp_path / "out", seeds=2, **TINY)
+    board = compare(pictures, recipes[1:], out=tmp_path / "out", seeds=2, **TINY)
     assert board.missing == []
-    assert len(set(trained_here)) == len(trained_here) == 4
+    assert trained_here == ["linear-0", "linear-1"]
 
 
 def test_one_run_that_fails_does_not_end_the_others(
@@ -269,7 +268,7 @@ def test_a_result_from_before_an_option_was_there_has_its_default(
     with pytest.raises(RunError, match=r"augment\.erasing was 0\.0, not 0\.5"):
         compare(pictures, recipes[1:], out=tmp_path / "out", seeds=1, **erased)
     file.write_text(text.replace('"erasing": 0.0,', '"erasure": 0.0,'))
-    with pytest.raises(RunError, match="is of another version .*'augment.erasure'"):
+    with pytest.raises(RunError, match=r"is of another version .*'augment\.erasure'"):
         compare(pictures, recipes[1:], out=tmp_path / "out", seeds=1, **TINY)
 
 

@@ -67,9 +67,10 @@ def test_order_and_verdicts(board: Leaderboard) -> None:
     assert (board["same"].gain.low, board["same"].gain.high) == (0, 0)
     assert board.missing == ["half-1", "<none>-0", "<none>-1"]
     assert (board.clear, len(board.compared)) == (3, 4)
-    assert chance_in_words(board) == (
-        "3 of 4 intervals leave zero out; were no recipe any different from finetune, about 0.2 of 4 would all the same."
+    assert chance_in_words(board).startswith(
+        "3 of 4 intervals leave zero out; were no recipe any different from finetune"
     )
+    assert chance_in_words(board).endswith("about 0.2 of 4 would all the same.")
     assert repr(board).startswith("Leaderboard('birds', validation part: better 89.7 %")
     assert repr(board).endswith("3 runs to go, 2 runs failed)")
 

@@ -297,8 +297,9 @@ def _find(
     if not isinstance(data, Catalog) and [said[path] for path in catalog.paths] == catalog.splits.tolist():
         place = () if root is None else (f"--root={root}",)
         return _Found((str(data), *place), catalog, prepared.units, read_as.name)
-    file = folder / "data" / f"{read_as.name.replace('/', ' ')}.csv"
-    if not file.exists():
+    kept = sorted((folder / "data").glob("*.csv"))  # whatever the data was called then
+    file = kept[0] if kept else folder / "data" / f"{read_as.name.replace('/', ' ')}.csv"
+    if not kept:
         write_catalog(file, catalog)
     written = read_table(file)
     if data_digest(written) != data_digest(catalog):
