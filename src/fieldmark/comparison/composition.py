@@ -75,7 +75,13 @@ def _row(board: Leaderboard, place: int, one: Standing) -> tuple[Cell, ...]:
         failed = any(run.rpartition("-")[0] == one.recipe for run in board.failures)
         return (place, one.recipe, "failed" if failed else "to do", "", "", "", _seeds(board, one), "")
     tone: Tone = "right" if one.verdict.startswith("better") else "wrong" if one.verdict.startswith("worse") else ""
-    gain = points(one.gain) if one.gain else "the baseline" if one.recipe == board.baseline else "no seed in common"
+    gain = (
+        _whole(points(one.gain))
+        if one.gain
+        else "the baseline"
+        if one.recipe == board.baseline
+        else "no seed in common"
+    )
     by_seed = one.gain.by_seed if one.gain else one.by_seed
     sign = "+" if one.gain else ""
     spread = f", spread {100 * one.spread:.1f}" if one.spread is not None else ""
@@ -87,8 +93,13 @@ def _row(board: Leaderboard, place: int, one: Standing) -> tuple[Cell, ...]:
         one.verdict,
         " ".join(f"{100 * value:{sign}.1f}" for value in by_seed).replace("-", "−"),
         _seeds(board, one) + spread,
-        str(one.nll),
+        _whole(str(one.nll)),
     )
+
+
+def _whole(text: str) -> str:
+    """On one line."""
+    return text.replace(" ", "\N{NO-BREAK SPACE}").replace("–", "\N{WORD JOINER}–\N{WORD JOINER}")
 
 
 def _seeds(board: Leaderboard, one: Standing) -> str:
@@ -143,7 +154,7 @@ def _cost(board: Leaderboard) -> Section | None:
     return Section(
         "cost",
         "Time and memory",
-        (Table(header, rows), Plots((plots.accuracy_against_time(done, board.baseline),)), Text(text, "soft")),
+        (Table(header, rows), Text(text, "soft"), Plots((plots.accuracy_against_time(done, board.baseline),))),
     )
 
 

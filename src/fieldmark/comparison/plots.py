@@ -36,7 +36,7 @@ def differences(
     axes.set_yticks(range(len(found)), [name for name, _ in found])
     axes.set_ylim(len(found) - 0.4, -0.6)
     axes.set(title=title, xlabel=unit)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:+g}" if value else "0"))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:+g}".replace("-", "−") if value else "0"))
     axes.xaxis.set_major_locator(MaxNLocator(6))
     axes.grid(visible=False, axis="y")
     return svg(figure, title=title)
@@ -60,7 +60,7 @@ def accuracy_against_time(standings: Sequence[Standing], baseline: str) -> Marku
         axes.set_xlim(left=0)
     axes.margins(x=0.12)
     axes.set(title="Accuracy against time", xlabel="minutes of training", ylabel="images right")
-    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
     return svg(figure, title="Accuracy against the time of one training")
 
 
@@ -75,8 +75,8 @@ def learning_curves(standings: Sequence[Standing], baseline: str) -> Markup | No
     for one, (colour, style) in drawn:
         epochs = range(1, len(one.curve) + 1)
         axes.plot(epochs, one.curve, color=colour, linestyle=style, label=one.recipe, marker="o", markersize=3)
-    axes.legend()
+    axes.legend(frameon=False, labelcolor=INK)
     axes.set(title="Validation accuracy", xlabel="epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
     return svg(figure, title="Validation accuracy over the epochs, mean over seeds")
