@@ -283,7 +283,7 @@ def test_a_result_from_before_an_option_was_there_has_its_default(
         (["probe"], {"overrides": ["protocol=refit"]}, "'refit' keeps no validation part"),
         (["probe"], {"seeds": 0}, "with 0 seeds"),
         (["finetune", "probe"], {"overrides": ["train.epochs=2"]}, "finetune: train.head_epochs = 2 leaves nothing of"),
-        (["finetune", "probe"], {"overrides": ["loss.name=none"]}, "finetune: There is no loss 'none'"),
+        (["finetune", "probe"], {"overrides": ["loss.name=nothing"]}, "finetune: There is no loss 'nothing'"),
     ],
 )
 def test_what_makes_no_sense_is_refused_before_any_work(
@@ -387,6 +387,12 @@ def test_why_it_ended(tmp_path: Path, status: int, said: str, reason: str) -> No
     log = tmp_path / "log.txt"
     log.write_text(said)
     assert why_it_ended(status, log) == reason.format(log=log)
+
+
+def test_data_that_are_not_there_leave_no_folder(recipes: list[str], tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="There is nothing at"):
+        compare(tmp_path / "absent", recipes, out=tmp_path / "out", **TINY)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_folder_that_cannot_be_written(recipes: list[str], pictures: Path, tmp_path: Path) -> None:

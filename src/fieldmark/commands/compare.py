@@ -31,7 +31,7 @@ from fieldmark.comparison.result import answered_rows, data_digest
 from fieldmark.data.catalog import SPLITS, Catalog
 from fieldmark.data.splits import counted, first_few
 from fieldmark.data.table import read_table, write_catalog
-from fieldmark.datasets import read
+from fieldmark.datasets import find, read
 from fieldmark.errors import DataError, FieldmarkError, RecipeError, RunError, StorageError, TrainingError
 from fieldmark.recipe import Recipe
 from fieldmark.run import Run, write_table
@@ -75,9 +75,12 @@ def compare(
     options = [f"--set={text}" for text in overrides]
     for name, value in (("backbone", backbone), ("weights", weights)):
         options += [] if value is None else [f"--{name}={value}"]
+    if not isinstance(data, Catalog):
+        with relayed_warnings(listener):
+            data = find(data, root, tell=listener.note)
     folder = make_folder(Path(out))
     with _alone(folder) as lock:
-        found = _find(data, root, field[0].recipe, folder, listener)
+        found = _find(data, field[0].recipe, folder, listener)
         return _Comparison(folder, field, range(seeds), chosen, part, options, lock, listener, found).carry_out()
 
 
@@ -99,7 +102,7 @@ class _Entry(NamedTuple):
 class _Found(NamedTuple):
     """The data, the same for all runs."""
 
-    source: tuple[str, ...]
+    source: Path
     """What every training is told to read."""
     catalog: Catalog
     """What it reads there."""
@@ -209,7 +212,7 @@ class _Comparison:
             return True
         if stop_asked():
             return False
-        command = ["train", *self.found.source, "--recipe", entry.who.given, *self.options]
+        command = ["train", str(self.found.source), "--recipe", entry.who.given, *self.options]
         log = make_folder(run.folder.parent) / f"{entry.name}.txt"
         status = run_child(
             [*command, f"--set=seed={entry.seed}", "--out", str(run.folder), "--resume"],
@@ -286,17 +289,14 @@ def _alone(folder: Path) -> Iterator[int]:
         yield file.fileno()
 
 
-def _find(
-    data: Path | str | Catalog, root: Path | str | None, recipe: Recipe, folder: Path, listener: Listener
-) -> _Found:
+def _find(data: Path | Catalog, recipe: Recipe, folder: Path, listener: Listener) -> _Found:
     """Read the data and cut it as the protocol asks, once: seeds that cut it otherwise would answer other images."""
     with relayed_warnings(listener):
-        read_as = data if isinstance(data, Catalog) else read(data, root, tell=listener.note)
+        read_as = data if isinstance(data, Catalog) else read(data, tell=listener.note)
     prepared = prepare(read_as, recipe, listener)
     catalog, said = prepared.catalog, dict(zip(read_as.paths, read_as.splits.tolist(), strict=True))
     if not isinstance(data, Catalog) and [said[path] for path in catalog.paths] == catalog.splits.tolist():
-        place = () if root is None else (f"--root={root}",)
-        return _Found((str(data), *place), catalog, prepared.units, read_as.name)
+        return _Found(data, catalog, prepared.units, read_as.name)
     kept = sorted((folder / "data").glob("*.csv"))  # whatever the data was called then
     file = kept[0] if kept else folder / "data" / f"{read_as.name.replace('/', ' ')}.csv"
     if not kept:
@@ -307,7 +307,7 @@ def _find(
             f"{folder} compares other data: images, labels or parts are not those of {file}",
             "Put the data back as it was, or choose another --out.",
         )
-    return _Found((str(file),), written, prepared.units, read_as.name)
+    return _Found(file, written, prepared.units, read_as.name)
 
 
 def _remarks(results: _Results) -> list[str]:

@@ -62,7 +62,7 @@ def _notices(board: Leaderboard) -> list[str]:
 
 
 def _standings(board: Leaderboard) -> Section:
-    header = ("#", "recipe", "right", f"against {board.baseline}, points", "", "in each seed", "seeds", "NLL")
+    header = ("#", "recipe", f"against {board.baseline}, points", "", "in each seed", "right", "seeds", "NLL")
     rows = tuple(_row(board, place, one) for place, one in enumerate(board.standings, start=1))
     blocks: list[Block] = [Table(header, rows)]
     if board.compared:
@@ -88,18 +88,18 @@ def _row(board: Leaderboard, place: int, one: Standing) -> tuple[Cell, ...]:
     return (
         place,
         one.recipe,
-        Interval(one.accuracy, tone),
         gain,
         one.verdict,
         " ".join(f"{100 * value:{sign}.1f}" for value in by_seed).replace("-", "−"),
+        Interval(one.accuracy, tone),
         _seeds(board, one) + spread,
-        _whole(str(one.nll)),
+        str(one.nll),
     )
 
 
 def _whole(text: str) -> str:
     """On one line."""
-    return text.replace(" ", "\N{NO-BREAK SPACE}").replace("–", "\N{WORD JOINER}–\N{WORD JOINER}")
+    return text.replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _seeds(board: Leaderboard, one: Standing) -> str:
