@@ -240,3 +240,10 @@ def test_another_piece_keeps_no_options_of_the_one_before() -> None:
     recipe = set_to("method.dropout=0.1").with_overrides(["method.width=3", "method.name=other"])
     assert recipe.method.pair == ("other", {"width": 3})
     assert set_to("method.dropout=0.1").with_overrides(["method.name=transfer"]).method.options == {"dropout": 0.1}
+
+
+def test_changes_name_every_key_that_differs() -> None:
+    recipe = Recipe()
+    other = recipe.with_overrides(["train.epochs=3", "method.dropout=0.5"])
+    assert recipe.changes(other) == {"method.dropout": (None, 0.5), "train.epochs": (20, 3)}
+    assert other.changes(other) == {}
