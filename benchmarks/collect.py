@@ -4,21 +4,15 @@ usage: collect.py RUN [RUN …]        (the file is named after the run folder)
 """
 
 import json
-import platform
 import sys
 from pathlib import Path
 
 from fieldmark import Run
+from fieldmark.comparison.result import processor
 from fieldmark.storage import read_json, write_json
 
 RESULTS = Path(__file__).parent / "results"
 KEYS = ("top1", "top5", "mean_class_accuracy", "nll", "calibration_error", "num_images", "looks")
-
-
-def processor() -> str:
-    """As the kernel names it."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def collected(run: Run) -> dict[str, object]:

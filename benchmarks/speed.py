@@ -18,15 +18,15 @@ from importlib import metadata
 
 import torch
 from collect import RESULTS, processor
-from fieldmark.model.neck import NECKS
 
 from fieldmark.bundle import build_method
 from fieldmark.commands.train import resolve_recipe
 from fieldmark.errors import FieldmarkError
+from fieldmark.heads.classifier import CLASSIFIERS
 from fieldmark.losses.loss import LOSSES, Task
-from fieldmark.model.head import CLASSIFIERS
 from fieldmark.model.inference import autocast
 from fieldmark.model.method import METHODS, Batch
+from fieldmark.necks.neck import NECKS
 from fieldmark.storage import read_json, write_json
 from fieldmark.training.batchnorm import freeze_statistics
 from fieldmark.training.optimizer import build_optimizer, set_learning

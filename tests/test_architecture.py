@@ -29,6 +29,7 @@ STAGES = [
     "bundle",
     "run",
     "reporting",
+    "comparison",
     "commands",
     "classifier",
     "cli",

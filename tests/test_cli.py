@@ -15,7 +15,7 @@ from rich.console import Console
 from fieldmark.cli import main
 from fieldmark.cli.terminal import bar, interrupt_flag
 
-COMMANDS = ["audit", "draw", "report", "datasets", "train", "evaluate", "predict"]
+COMMANDS = ["audit", "draw", "report", "datasets", "train", "evaluate", "predict", "compare"]
 HEAVY = {"torch", "torchvision", "timm", "sklearn", "scipy", "numpy", "PIL", "pyarrow"}
 
 

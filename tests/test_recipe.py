@@ -300,3 +300,10 @@ def test_pieces_that_do_not_go_together(overrides: list[str], message: str) -> N
         resolve_recipe(Recipe(), weights="none", overrides=overrides)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_changes_name_every_key_that_differs() -> None:
+    recipe = Recipe()
+    other = recipe.with_overrides(["train.epochs=3", "method.dropout=0.5"])
+    assert recipe.changes(other) == {"method.dropout": (None, 0.5), "train.epochs": (20, 3)}
+    assert other.changes(other) == {}

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +17,7 @@ import torch
 from fieldmark.data.catalog import Catalog
 from fieldmark.errors import RunError, StorageError
 from fieldmark.recipe import Recipe
-from fieldmark.run import Machine, Run, write_table
+from fieldmark.run import Machine, Run, _peak_memory, write_table
 
 MACHINE = Machine("cpu", 2, 0, "fp32")
 
@@ -204,3 +207,22 @@ def test_the_precision_follows_the_processor(monkeypatch: pytest.MonkeyPatch, fl
     machine = Machine.decide(Recipe())
     assert (machine.device, machine.precision) == ("cpu", precision)
     assert machine.threads == torch.get_num_threads()
+
+
+def test_memory_is_the_most_over_all_sittings(tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "run", Recipe(), MACHINE)
+    assert run.memory() == {}
+    run.keep_memory()
+    taken = run.memory()["process"]
+    assert 50e6 < taken < 1e12  # torch alone takes more
+    (run.folder / "memory.json").write_text(json.dumps({"process": 10**13}))
+    run.keep_memory()
+    assert run.memory()["process"] == 10**13
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system counts for each process alone")
+def test_the_memory_of_a_child_is_its_own() -> None:
+    fat = np.ones(30_000_000)  # 240 MB
+    code = "import re, resource, sys\nfrom pathlib import Path\n" + inspect.getsource(_peak_memory)
+    shown = subprocess.run([sys.executable, "-c", code + "print(_peak_memory())"], capture_output=True, check=True)
+    assert 1e6 < int(shown.stdout) < fat.nbytes / 2

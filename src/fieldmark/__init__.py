@@ -19,12 +19,14 @@ if TYPE_CHECKING:
     from fieldmark.bundle import Bundle
     from fieldmark.classifier import Classifier
     from fieldmark.commands.audit import audit
+    from fieldmark.commands.compare import compare
     from fieldmark.commands.evaluate import Evaluation, evaluate
     from fieldmark.commands.listener import Listener
     from fieldmark.commands.predict import Skipped, predict
     from fieldmark.commands.report import report
     from fieldmark.commands.show import show
     from fieldmark.commands.train import train
+    from fieldmark.comparison import Leaderboard
     from fieldmark.data.catalog import Catalog
     from fieldmark.data.findings import Audit, Finding
     from fieldmark.datasets import read
@@ -53,6 +55,7 @@ _HOMES = {
     "FieldmarkError": "errors",
     "Finding": "data.findings",
     "ImageError": "errors",
+    "Leaderboard": "comparison",
     "Listener": "commands.listener",
     "Recipe": "recipe",
     "RecipeError": "errors",
@@ -64,6 +67,7 @@ _HOMES = {
     "Verdict": "evaluation.verdict",
     "WeightsError": "errors",
     "audit": "commands.audit",
+    "compare": "commands.compare",
     "draw": "fieldguide",
     "evaluate": "commands.evaluate",
     "load_recipe": "recipe",
@@ -84,6 +88,7 @@ __all__ = [
     "FieldmarkError",
     "Finding",
     "ImageError",
+    "Leaderboard",
     "Listener",
     "Recipe",
     "RecipeError",
@@ -95,6 +100,7 @@ __all__ = [
     "Verdict",
     "WeightsError",
     "audit",
+    "compare",
     "draw",
     "evaluate",
     "load_recipe",

@@ -194,6 +194,12 @@ class Recipe(_Section):
             values = _merged(values, change)
         return type(self).parse(values, source=source)
 
+    def changes(self, other: Self) -> dict[str, tuple[Any, Any]]:
+        """What another recipe has otherwise: {"train.epochs": (20, 3)}."""
+        own, its = _flat(self.model_dump()), _flat(other.model_dump())
+        keys = sorted(own.keys() | its.keys())
+        return {key: (own.get(key), its.get(key)) for key in keys if own.get(key) != its.get(key)}
+
     def to_toml(self) -> str:
         """Every default written out: running it again repeats the run."""
         return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
@@ -251,6 +257,14 @@ def _merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, 
         else:
             merged[key] = _merged(old, change)
     return merged
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"train": {"epochs": 3}} → {"train.epochs": 3}."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
 
 
 def _toml_value(text: str) -> Any:

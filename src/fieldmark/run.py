@@ -7,6 +7,7 @@ runs/birds/
   splits.csv         path, part, label
   log.jsonl          one line per epoch, append-only; of an epoch that was done twice the last line counts
   times.json         seconds spent on reading, training and evaluating, over all sittings
+  memory.json        the most bytes that training took: of the process, and of the GPU
   checkpoints/       what a resume needs
   bundle/            model.safetensors + model.json: what one ships
   evaluation/<part>/ scores.json, predictions.csv
@@ -20,6 +21,8 @@ import io
 import json
 import os
 import platform
+import re
+import resource
 import sys
 import time
 import tomllib
@@ -239,6 +242,21 @@ class Run:
         except (OSError, ValueError):
             return {}
 
+    def memory(self) -> dict[str, int]:
+        """The most bytes that training took, of the "process" and, where there is one, the "gpu"."""
+        try:
+            return dict(read_json(self.folder / "memory.json"))
+        except (OSError, ValueError):
+            return {}
+
+    def keep_memory(self) -> None:
+        """Remember what this process has taken so far, or an earlier sitting if that took more."""
+        taken = {"process": _peak_memory()}
+        if torch.cuda.is_available():
+            taken["gpu"] = torch.cuda.max_memory_allocated()
+        before = self.memory()
+        write_json(self.folder / "memory.json", {name: max(most, before.get(name, 0)) for name, most in taken.items()})
+
     @contextlib.contextmanager
     def timed(self, stage: str) -> Iterator[None]:
         """Add what this takes to the times of the run. It decides nothing, and its own failures are passed over."""
@@ -251,6 +269,19 @@ class Run:
                 times[stage] = round(times.get(stage, 0.0) + time.monotonic() - start, 2)
                 with contextlib.suppress(StorageError):  # a time that is not kept is no reason to lose the run
                     write_json(self.folder / "times.json", times)
+
+
+def _peak_memory() -> int:
+    """The most bytes that this process has had in memory.
+
+    Linux counts for `getrusage` what a process was started from, so that a child has at least its parent's peak;
+    /proc tells of this program alone.
+    """
+    status = Path("/proc/self/status")
+    if status.is_file() and (line := re.search(r"VmHWM:\s+(\d+) kB", status.read_text())):
+        return int(line[1]) * 1024
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024
 
 
 def read_table(path: Path) -> list[dict[str, str]]:

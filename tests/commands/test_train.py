@@ -152,6 +152,7 @@ def test_what_is_written(pictures: Path, trained: Run) -> None:
         "evaluation/val/predictions.csv",
         "evaluation/val/scores.json",
         "log.jsonl",
+        "memory.json",
         "recipe.toml",
         "splits.csv",
         "times.json",

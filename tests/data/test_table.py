@@ -6,9 +6,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from fieldmark.data.catalog import SPLITS, Catalog
+from fieldmark.data.folder import natural_key
 from fieldmark.data.splits import DataWarning
-from fieldmark.data.table import column_names, read_table
+from fieldmark.data.table import column_names, read_table, write_catalog
 from fieldmark.errors import DataError
 
 pytestmark = pytest.mark.filterwarnings("error::fieldmark.data.splits.DataWarning")
@@ -188,3 +192,42 @@ def test_other_encodings_are_refused(tmp_path: Path) -> None:
         read_table(write(tmp_path, "path,label\na.jpg,Möwe\n", encoding="latin-1"))
     with pytest.raises(DataError, match=r"is not UTF-8 text"):
         read_table(write(tmp_path, "path,label\na.jpg,x\n", encoding="utf-16"))
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.data())
+def test_a_written_catalogue_reads_back(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    folder = tmp_path_factory.mktemp("written")
+    num = data.draw(st.integers(1, 4))
+    word = st.text('aé,;"\n1_ .', min_size=1).map(str.strip).filter(bool)
+    classes = tuple(sorted(data.draw(st.lists(word, min_size=num, max_size=num, unique=True)), key=natural_key))
+    number = st.none() | st.floats(-1e5, 1e5, width=32)
+    # one class for each sample, and each class once: a table knows no class without an image
+    labels = np.array(data.draw(st.permutations(range(num))))
+    places = np.array(data.draw(st.lists(st.tuples(number, number), min_size=num, max_size=num)), np.float32)
+    places[np.isnan(places).any(1)] = np.nan
+    shown = np.array(data.draw(st.lists(st.booleans(), min_size=num, max_size=num))) & ~np.isnan(places[:, 0])
+    boxes = np.abs(np.tile(places, 2)) + 1
+    for k in range(num):
+        (folder / f"{k}.jpg").touch()
+    catalog = Catalog(
+        "birds",
+        folder,
+        tuple(f"{k}.jpg" for k in range(num)),
+        labels,
+        classes,
+        np.array(data.draw(st.lists(st.sampled_from(SPLITS), min_size=num, max_size=num))),
+        np.array(data.draw(st.lists(st.sampled_from(["", "one burst"]), min_size=num, max_size=num))),
+        boxes,
+        ("left eye",),
+        np.column_stack([places, shown])[:, None].astype(np.float32),
+        {"genus": ("Larus",) * num},
+        {"sex": np.array(["f"] * num)},
+    )
+    write_catalog(folder / "birds.csv", catalog)
+    again = read_table(folder / "birds.csv")
+    assert (again.paths, again.classes, again.taxonomy) == (catalog.paths, catalog.classes, catalog.taxonomy)
+    assert again.keypoint_names == catalog.keypoint_names
+    assert again.attributes["sex"].tolist() == ["f"] * num
+    for name in ("labels", "splits", "groups", "boxes", "keypoints"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(catalog, name))

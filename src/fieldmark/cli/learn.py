@@ -5,18 +5,18 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from fieldmark.cli.app import DATA, Root, app
-from fieldmark.cli.printing import Format, print_evaluation, print_validation, printed
+from fieldmark.cli.printing import Format, print_evaluation, print_leaderboard, print_validation, printed
 from fieldmark.cli.terminal import INTERRUPTED, terminal
 from fieldmark.errors import FieldmarkError
 
-__all__ = ["evaluate", "predict", "train"]
+__all__ = ["compare", "evaluate", "predict", "train"]
 
-_SOME_SKIPPED = 1
+_SOME_SKIPPED = _SOME_FAILED = 1
 _ACCURACY = "Of the names that are given, such as 0.95 (the default): else a coarser name, or none."
 _COVERAGE = "Share of images whose set of possible classes holds the right one; 0.9 if not given."
 
@@ -65,6 +65,55 @@ def train(
         raise SystemExit(INTERRUPTED) from None
     print_validation(run.folder, listener)
     listener.note(f"Next: fieldmark evaluate {run.folder}")
+
+
+@app.command()
+def compare(
+    data: Annotated[Path, typer.Argument(help=DATA)],
+    recipes: Annotated[str, typer.Option(help="Names or TOML files, with commas between them: finetune,probe.")],
+    seeds: Annotated[int, typer.Option(min=1, help="Each recipe is trained so many times.")] = 3,
+    baseline: Annotated[
+        str | None, typer.Option(help="What the others are compared with; finetune, or else the first, if not given.")
+    ] = None,
+    backbone: Annotated[str | None, typer.Option(help="Any timm model, for all recipes.")] = None,
+    weights: Annotated[str | None, typer.Option(help="hub, none or a .safetensors file, for all recipes.")] = None,
+    root: Root = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Where everything goes; comparisons/<name of the data> if not given.")
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change them all, such as images.size=160."),
+    ] = None,
+    split: Annotated[
+        Literal["val", "test"],
+        typer.Option(help="test: score the test part, once for each run, to confirm what was chosen before."),
+    ] = "val",
+) -> None:
+    """Compare recipes on your data: which of them pays? The same command goes on where it was stopped."""
+    from fieldmark.commands.compare import compare as compare_recipes
+
+    place = data.resolve()
+    board = compare_recipes(
+        data,
+        [name for name in (part.strip() for part in recipes.split(",")) if name],
+        out=out or Path("comparisons") / (place.name if place.is_dir() else place.stem),
+        seeds=seeds,
+        baseline=baseline,
+        root=root,
+        backbone=backbone,
+        weights=weights,
+        overrides=overrides or [],
+        split=split,
+        listener=terminal(),
+    )
+    print_leaderboard(board)
+    if board.missing:
+        command = shlex.join(["fieldmark", *sys.argv[1:]])
+        typer.echo(f"fieldmark: stopped with {len(board.missing)} runs to do. To go on: {command}", err=True)
+        raise SystemExit(INTERRUPTED)
+    if board.failures:
+        raise SystemExit(_SOME_FAILED)
 
 
 @app.command()

@@ -15,13 +15,22 @@ if TYPE_CHECKING:
     from fieldmark.commands.evaluate import Evaluation
     from fieldmark.commands.listener import Listener
     from fieldmark.commands.predict import Skipped
+    from fieldmark.comparison import Leaderboard
     from fieldmark.data.catalog import Catalog
     from fieldmark.data.findings import Audit, Finding
     from fieldmark.datasets import Dataset
     from fieldmark.evaluation.trust import Trust
     from fieldmark.evaluation.verdict import Verdict
 
-__all__ = ["Format", "print_audit", "print_datasets", "print_evaluation", "print_validation", "printed"]
+__all__ = [
+    "Format",
+    "print_audit",
+    "print_datasets",
+    "print_evaluation",
+    "print_leaderboard",
+    "print_validation",
+    "printed",
+]
 
 Format = Literal["table", "csv", "json"]
 
@@ -181,6 +190,45 @@ def print_evaluation(result: Evaluation) -> None:
         times = "once" if result.looks == 1 else f"{result.looks} times"
         console.print(f"This test part has now been scored {times} on this machine.")
     console.print(f"Written to {result.folder}", soft_wrap=True)
+
+
+def print_leaderboard(board: Leaderboard) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from fieldmark.comparison.composition import chance_in_words, points
+    from fieldmark.reporting.training import duration
+
+    console = Console(highlight=False)
+    table = Table(title=f"{board.num_images:,} images of the {board.part} part, {len(board.seeds)} seeds")
+    table.add_column("recipe", overflow="fold")
+    table.add_column("right", justify="right", no_wrap=True)
+    table.add_column(f"against {board.baseline}", overflow="fold")
+    table.add_column("spread", justify="right")
+    table.add_column("NLL", justify="right", no_wrap=True)
+    table.add_column("time", justify="right")
+    for one in board.standings:
+        if one.accuracy is None or one.nll is None:
+            table.add_row(escape(one.recipe), "–")
+            continue
+        seeds = f" ({len(one.seeds)} of {len(board.seeds)} seeds)" if len(one.seeds) < len(board.seeds) else ""
+        table.add_row(
+            escape(one.recipe) + seeds,
+            _percent(one.accuracy.value),
+            f"{points(one.gain)} {one.verdict}" if one.gain else "",
+            "–" if one.spread is None else f"{100 * one.spread:.1f}",
+            f"{one.nll.value:.3f}",
+            duration(one.seconds or 0),
+        )
+    console.print(table)
+    if board.compared:
+        console.print("Percentage points, with 95 % intervals over images; spread is that over seeds.")
+        console.print(chance_in_words(board)[:1].upper() + chance_in_words(board)[1:])
+    for notice in board.notices:
+        console.print(escape(notice), soft_wrap=True)
+    page = "index-test.html" if board.part == "test" else "index.html"
+    console.print(f"Written to {board.folder}; its page is {board.folder and board.folder / page}", soft_wrap=True)
 
 
 def print_datasets(root: Path | None, format: Literal["table", "json"]) -> None:

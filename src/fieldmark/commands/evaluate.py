@@ -155,7 +155,7 @@ def write_evaluation(
                 catalog.classes[guess],
                 f"{p[guess]:.6f}",
                 int(label == guess),
-                f"{p[label]:.6f}",
+                f"{p[label]:.6g}",  # digits that count: its logarithm is the likelihood
                 *more,
             )
             for row, label, guess, p, more in zip(rows, labels, best, probabilities, spoken, strict=True)

@@ -19,6 +19,7 @@ from fieldmark.bundle import build_method, evaluation_square
 from fieldmark.commands.combinations import no_linear_head
 from fieldmark.commands.listener import Listener
 from fieldmark.commands.prepare import Prepared
+from fieldmark.data.catalog import Catalog
 from fieldmark.data.loader import Augmentation, Samples, Schedule, derive_seed, evaluation_batches, training_batches
 from fieldmark.errors import TrainingError
 from fieldmark.heads.linear import LinearClassifier
@@ -33,7 +34,7 @@ from fieldmark.training.optimizer import build_optimizer
 from fieldmark.training.probe import STRENGTHS, fit_linear_head
 from fieldmark.training.state import TrainingState
 
-__all__ = ["Fit", "Stopped"]
+__all__ = ["Fit", "Stopped", "linear_head", "task_of"]
 
 _INITIAL, _STATISTICS = 4, 3  # streams of random numbers
 
@@ -72,18 +73,12 @@ class Fit:
         begun = self.run.checkpoint(self.name).is_file()
         if recipe.backbone.weights == "hub" and not begun:
             self.listener.note(f"Loading the weights of {recipe.backbone.name} (downloaded once, then kept)")
-        method = build_method(recipe, self._task(rows), load_weights=not begun)
+        method = build_method(recipe, task_of(self.data.catalog, rows), load_weights=not begun)
         method.to(torch.device(self.machine.device), memory_format=torch.channels_last)  # type: ignore[call-overload]
         if recipe.train.solver == "logistic":
             self._fit_head(method, rows)
             return method.eval()
         return self._descend(method, rows, validation)
-
-    def _task(self, rows: NDArray[np.int64]) -> Task:
-        """What is to be learnt from these rows."""
-        catalog = self.data.catalog
-        counts = np.bincount(catalog.labels[rows], minlength=len(catalog.classes))
-        return Task(len(catalog.classes), tuple(counts.tolist()), catalog.taxonomy)
 
     def outputs(self, method: Method, rows: NDArray[np.int64], *, precision: str = "fp32") -> Outputs:
         """Answers for `rows` of the catalogue, in order. Raises TrainingError where they are not numbers."""
@@ -101,9 +96,7 @@ class Fit:
 
     def _fit_head(self, method: Method, rows: NDArray[np.int64]) -> None:
         """Give the method the head of a probe: a logistic regression on the features as they are."""
-        classifier = _classifier(method)
-        if not isinstance(classifier, LinearClassifier):
-            raise no_linear_head(self.recipe)
+        classifier = linear_head(method, self.recipe)
         if self.recipe.train.batchnorm == "refreshed":
             view = evaluation_square(self.recipe.images, method.backbone.normalization.interpolation)
             refresh_statistics(method, evaluation_batches(self.data.pixels, rows, view), precision="fp32")
@@ -218,6 +211,20 @@ def _only_head_is_new(method: Method) -> bool:
         return False
     known = {id(param) for part in (method.backbone.model, classifier) for param in part.parameters()}
     return all(id(param) in known for param in method.parameters())
+
+
+def task_of(catalog: Catalog, rows: NDArray[np.int64]) -> Task:
+    """What is to be learnt from these rows."""
+    counts = np.bincount(catalog.labels[rows], minlength=len(catalog.classes))
+    return Task(len(catalog.classes), tuple(counts.tolist()), catalog.taxonomy)
+
+
+def linear_head(method: Method, recipe: Recipe) -> LinearClassifier:
+    """What a logistic regression fits. Raises RecipeError where the method has no linear head."""
+    classifier = _classifier(method)
+    if not isinstance(classifier, LinearClassifier):
+        raise no_linear_head(recipe)
+    return classifier
 
 
 def _duration(seconds: float) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -158,6 +158,7 @@ def _learn(run: Run, data: Path | str | Catalog, root: Path | str | None, listen
             write_evaluation(run, part, prepared.catalog, rows if part == "crossfit" else validation, answers)
     else:
         listener.note("Not calibrated: no image was held out, so verdicts are plain softmax")
+    run.keep_memory()
     # last, since a bundle is what makes a run finished
     _bundle(fit, method, judge, len(rows)).save(run.bundle)
     listener.note(f"Saved {run.bundle}")
@@ -180,21 +181,12 @@ def _tell_license(recipe: Recipe, listener: Listener) -> None:
 def _check_same(begun: Recipe, asked: Recipe, run: Run) -> None:
     """A resume goes on with the recipe that the run began with."""
     if begun != asked:
-        before, now = _flat(begun.model_dump()), _flat(asked.model_dump())
-        changed = [key for key in sorted(before | now) if before.get(key) != now.get(key)]
+        changed = begun.changes(asked)
         raise RunError(
             f"{run.folder} began with another recipe: "
-            + first_few(f"{key} was {before.get(key)!r}, not {now.get(key)!r}" for key in changed),
+            + first_few(f"{key} was {before!r}, not {now!r}" for key, (before, now) in changed.items()),
             "Leave the options away to go on as it began, or start a new run with another --out.",
         )
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"train": {"epochs": 3}} → {"train.epochs": 3}."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return flat
 
 
 def _bundle(fit: Fit, method: Method, judge: Judge | None, num_images: int) -> Bundle:

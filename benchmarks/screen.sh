@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# The screen: CUB-50 with ten training images of each class, scored on the rest of the official training part. Every
+# recipe at 160 px, 16 epochs and three seeds against finetune. Without names: finetune, probe and every shipped recipe
+# that builds on finetune. A run that is finished is kept in results/screen/, so that the table goes on in a fresh clone.
+# usage: FIELDMARK_DATA=… FIELDMARK_WEIGHTS=… benchmarks/screen.sh WORK_FOLDER [RECIPE …]
+set -euo pipefail
+work=$1
+here=$(cd "$(dirname "$0")" && pwd)
+recipes=("${@:2}")
+if [[ ${#recipes[@]} -eq 0 ]]; then
+  recipes=(finetune probe)
+  for file in $(grep -lE '^base *= *"finetune"' "$here"/../src/fieldmark/recipes/*.toml); do
+    recipes+=("$(basename "$file" .toml)")
+  done
+fi
+mkdir -p "$work/screen" "$here/results/screen"
+[[ -e $work/screen/results ]] || ln -s "$here/results/screen" "$work/screen/results"
+python "$here/cub_parts.py" "$FIELDMARK_DATA/CUB_200_2011_first50" "$work/cub50-ten.csv" train
+fieldmark compare "$work/cub50-ten.csv" --recipes "$(IFS=,; echo "${recipes[*]}")" --seeds 3 --out "$work/screen" \
+  --weights "$FIELDMARK_WEIGHTS/mobilenetv2_100.imagenet1k.safetensors" --set images.size=160 --set train.epochs=16

@@ -1,0 +1,273 @@
+"""`Leaderboard`: results → who is better than the baseline, by how much, and how sure that is.
+
+Shapes: N images, S seeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final, TypeAlias, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fieldmark.comparison.result import Result
+from fieldmark.evaluation.metrics import Score, wilson_interval
+from fieldmark.evaluation.paired import Difference, interval, resampled_means
+
+__all__ = ["PARTS", "Leaderboard", "Standing", "rank"]
+
+Floats: TypeAlias = NDArray[np.float64]
+_Figure: TypeAlias = tuple[str, str]
+"""Recipe and name, such as ("probe", "gain")."""
+
+PARTS: Final = {"val": "validation part", "crossfit": "out-of-fold answers", "test": "test part"}
+_CHANCE: Final = 0.05
+"""Of a 95 % interval to leave zero out where nothing differs."""
+
+
+@final
+@dataclass(frozen=True)
+class Standing:
+    """One recipe, with what its finished runs say; figures are means over its seeds."""
+
+    recipe: str
+    seeds: tuple[int, ...]
+    """That are done; () where there is none yet, and all below is None or empty."""
+    accuracy: Score | None = None
+    by_seed: tuple[float, ...] = ()
+    nll: Score | None = None
+    gain: Difference | None = None
+    """Accuracy minus the baseline's; None for the baseline itself, and where they have no seed in common."""
+    nll_change: Difference | None = None
+    """Negative log-likelihood minus the baseline's; below zero is better."""
+    seconds: float | None = None
+    learning_speed: float | None = None
+    answering_speed: float | None = None
+    """Images per second."""
+    memory: Mapping[str, int] | None = None
+    """Bytes, of the seed that took most."""
+    num_parameters: int | None = None
+    curve: tuple[float, ...] = ()
+    """Validation accuracy after each epoch."""
+
+    @property
+    def spread(self) -> float | None:
+        """Standard deviation of the accuracy over seeds, an estimate from S of them; None below two."""
+        return float(np.std(self.by_seed, ddof=1)) if len(self.by_seed) > 1 else None
+
+    @property
+    def verdict(self) -> str:
+        """What may be said against the baseline."""
+        if self.gain is None:
+            return ""
+        if not self.gain.is_clear:
+            return "not told apart"
+        word = "better" if self.gain.value > 0 else "worse"
+        return word if self.gain.in_every_seed else f"{word}, but not in every seed"
+
+
+@final
+@dataclass(frozen=True, repr=False)
+class Leaderboard:
+    """Recipes by accuracy, the best first; those without a finished run last."""
+
+    data: str
+    part: str
+    num_images: int
+    num_units: int
+    """What was drawn for the intervals: images, or fewer where bursts and near-duplicates count as one."""
+    baseline: str
+    seeds: tuple[int, ...]
+    """That were asked for."""
+    standings: tuple[Standing, ...]
+    failures: Mapping[str, str] = field(default_factory=dict)
+    """Run, such as "finetune-2", → why it did not finish."""
+    notices: tuple[str, ...] = ()
+    """What a reader has to know: in what else the recipes differ, and more."""
+    folder: Path | None = None
+
+    def __repr__(self) -> str:
+        places = [f"{one.recipe} {100 * one.accuracy.value:.1f} %" for one in self.standings if one.accuracy]
+        places += [f"{len(self.missing)} runs to go"] if self.missing else []
+        places += [f"{len(self.failures)} runs failed"] if self.failures else []
+        return f"Leaderboard({self.data!r}, {PARTS[self.part]}: {', '.join(places)})"
+
+    @property
+    def missing(self) -> list[str]:
+        """The runs that are still to do."""
+        runs = [f"{one.recipe}-{seed}" for one in self.standings for seed in self.seeds if seed not in one.seeds]
+        return [run for run in runs if run not in self.failures]
+
+    @cached_property
+    def compared(self) -> list[Standing]:
+        """Those that have a difference to the baseline."""
+        return [one for one in self.standings if one.gain is not None]
+
+    @property
+    def clear(self) -> int:
+        """How many intervals leave zero out."""
+        return sum(one.gain is not None and one.gain.is_clear for one in self.standings)
+
+    @property
+    def clear_by_chance(self) -> float:
+        """How many would on average, were no recipe different from the baseline."""
+        return _CHANCE * len(self.compared)
+
+    def __getitem__(self, recipe: str) -> Standing:
+        return next(one for one in self.standings if one.recipe == recipe)
+
+    def sheet(self) -> tuple[list[str], list[list[Any]]]:
+        """What stands in leaderboard.csv: a header and a row for each recipe."""
+        rows = []
+        for one in self.standings:
+            row = {"recipe": one.recipe, "seeds": len(one.seeds)}
+            for name in ("accuracy", "gain", "nll", "nll_change"):
+                found = getattr(one, name)
+                for suffix, key in (("", "value"), ("_low", "low"), ("_high", "high")):
+                    row[name + suffix] = "" if found is None else f"{getattr(found, key):.4f}"
+            spread = "" if one.spread is None else f"{one.spread:.4f}"
+            row |= {"spread": spread, "verdict": one.verdict, "seconds": one.seconds}
+            row |= {"learning_speed": one.learning_speed, "answering_speed": one.answering_speed}
+            row |= {f"memory_{kind}": (one.memory or {}).get(kind, "") for kind in ("process", "gpu")}
+            rows.append(row | {"num_parameters": one.num_parameters})
+        return list(rows[0]), [list(row.values()) for row in rows]
+
+    def as_dict(self) -> dict[str, Any]:
+        """What stands in leaderboard.json."""
+        return {
+            "data": self.data,
+            "part": self.part,
+            "num_images": self.num_images,
+            "num_units": self.num_units,
+            "baseline": self.baseline,
+            "seeds": list(self.seeds),
+            "intervals": {"clear": self.clear, "clear_by_chance": round(self.clear_by_chance, 3)},
+            "missing": self.missing,
+            "failures": dict(self.failures),
+            "notices": list(self.notices),
+            "standings": [_as_dict(one) for one in self.standings],
+        }
+
+
+def rank(
+    results: Mapping[tuple[str, int], Result],
+    *,
+    recipes: Sequence[str],
+    seeds: Sequence[int],
+    baseline: str,
+    units: NDArray[np.int64],
+    data: str,
+    part: str,
+    notices: Sequence[str] = (),
+    failures: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+) -> Leaderboard:
+    """The leaderboard of the results that there are, by (recipe, seed).
+
+    A figure is a mean over images of its mean over seeds, and its interval resamples images; `units` (N,) says which
+    of them stand together. A difference is taken over the seeds that both recipes have.
+    """
+    runs = {name: {seed: results[name, seed] for seed in seeds if (name, seed) in results} for name in recipes}
+    found = _estimated(_columns(runs, baseline), units)
+    num_units = len(np.unique(units))
+    standings = [_standing(name, own, found, num_units) for name, own in runs.items()]
+    return Leaderboard(
+        data=data,
+        part=part,
+        num_images=len(units),
+        num_units=num_units,
+        baseline=baseline,
+        seeds=tuple(seeds),
+        standings=tuple(sorted(standings, key=lambda one: -one.accuracy.value if one.accuracy else 1)),
+        failures=dict(failures or {}),
+        notices=tuple(notices),
+        folder=folder,
+    )
+
+
+def _columns(runs: Mapping[str, Mapping[int, Result]], baseline: str) -> dict[_Figure, list[Floats]]:
+    """The figures of every image, (N,) for each seed."""
+    columns: dict[_Figure, list[Floats]] = {}
+    for name, own in runs.items():
+        if not own:
+            continue
+        columns[name, "accuracy"] = [run.correct.astype(float) for run in own.values()]
+        columns[name, "nll"] = [run.nll.astype(float) for run in own.values()]
+        if name != baseline and (
+            pairs := [(own[seed], runs[baseline][seed]) for seed in own if seed in runs[baseline]]
+        ):
+            columns[name, "gain"] = [a.correct.astype(float) - b.correct for a, b in pairs]
+            columns[name, "nll_change"] = [a.nll.astype(float) - b.nll for a, b in pairs]
+    return columns
+
+
+def _estimated(columns: Mapping[_Figure, Sequence[Floats]], units: NDArray[np.int64]) -> dict[_Figure, Difference]:
+    """Each figure's mean over seeds and images, its interval and its mean in each seed."""
+    if not columns:
+        return {}
+    means = np.stack([np.mean(values, axis=0) for values in columns.values()], axis=1)
+    replicates = resampled_means(means, units)  # at once, so that every comparison sees the same images
+    found = {}
+    for at, (figure, by_seed) in enumerate(columns.items()):
+        value = float(means[:, at].mean())
+        found[figure] = Difference(
+            value, *interval(value, replicates[:, at]), tuple(float(one.mean()) for one in by_seed)
+        )
+    return found
+
+
+def _standing(name: str, runs: Mapping[int, Result], found: Mapping[_Figure, Difference], num_units: int) -> Standing:
+    if not runs:
+        return Standing(name, ())
+    results = list(runs.values())
+    curves = [run.curve for run in results]
+    accuracy, nll = found[name, "accuracy"], found[name, "nll"]
+    # where all are right no resample differs, which is not certainty
+    least, most = wilson_interval(np.array([accuracy.value]), num_units)
+    return Standing(
+        recipe=name,
+        seeds=tuple(runs),
+        accuracy=Score(accuracy.value, min(accuracy.low, float(least[0])), max(accuracy.high, float(most[0]))),
+        by_seed=accuracy.by_seed,
+        nll=Score(nll.value, nll.low, nll.high, percent=False),
+        gain=found.get((name, "gain")),
+        nll_change=found.get((name, "nll_change")),
+        seconds=_mean([run.seconds for run in results]),
+        learning_speed=_mean([run.learning_speed for run in results]),
+        answering_speed=_mean([run.answering_speed for run in results]),
+        memory={
+            kind: max(run.memory.get(kind, 0) for run in results)
+            for kind in sorted({kind for run in results for kind in run.memory})
+        },
+        num_parameters=results[0].num_parameters,
+        curve=tuple(np.mean(curves, axis=0).tolist()) if len({len(curve) for curve in curves}) == 1 else (),
+    )
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
+
+
+def _as_dict(one: Standing) -> dict[str, Any]:
+    plain = {name: value for name, value in vars(one).items() if name not in ("accuracy", "nll", "gain", "nll_change")}
+    return {
+        "recipe": plain.pop("recipe"),
+        "seeds": list(plain.pop("seeds")),
+        "verdict": one.verdict,
+        **{
+            name: value and value.as_dict()
+            for name, value in (
+                ("accuracy", one.accuracy),
+                ("gain", one.gain),
+                ("nll", one.nll),
+                ("nll_change", one.nll_change),
+            )
+        },
+        "spread": one.spread,
+        **{name: list(value) if isinstance(value, tuple) else value for name, value in plain.items()},
+    }

@@ -1,0 +1,70 @@
+"""How models that answered the same images compare.
+
+An interval says how far a figure would move with other images of the same kind. It says nothing about other trainings
+of the same model: that is what the spread over seeds shows.
+
+Shapes: N images, C columns (one figure each), R replicates, S seeds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Difference", "interval", "resampled_means"]
+
+Floats = NDArray[np.float64]
+
+
+@final
+@dataclass(frozen=True)
+class Difference:
+    """One model minus another, with the 95 % interval over images, and in each seed that both have."""
+
+    value: float
+    low: float
+    high: float
+    by_seed: tuple[float, ...] = ()
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether the interval leaves zero out."""
+        return self.low > 0 or self.high < 0
+
+    @property
+    def in_every_seed(self) -> bool:
+        """Whether each seed has the sign of the mean."""
+        return all(one * self.value > 0 for one in self.by_seed)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"value": self.value, "low": self.low, "high": self.high, "by_seed": list(self.by_seed)}
+
+
+def resampled_means(
+    values: Floats, units: NDArray[np.int64], *, seed: int = 0, replicates: int = 2000
+) -> NDArray[np.float64]:
+    """(R, C) the means of `values` (N, C) over bootstrap replicates of the images (Efron 1979).
+
+    All columns see the same replicates, so that the difference of two is paired. Images of one unit (N,) (a burst,
+    near-duplicates) are drawn together, since they are not independent witnesses.
+    """
+    assert values.ndim == 2
+    assert units.shape == values.shape[:1]
+    unit = np.unique(units, return_inverse=True)[1]
+    counts = np.bincount(unit)
+    sums = np.stack([np.bincount(unit, column) for column in values.T], axis=1)  # (U, C)
+    rng = np.random.default_rng(seed)
+    means = np.empty((replicates, values.shape[1]))
+    for at in range(replicates):
+        times = np.bincount(rng.integers(len(counts), size=len(counts)), minlength=len(counts))
+        means[at] = times @ sums / (times @ counts)
+    return means
+
+
+def interval(value: float, replicates: Floats) -> tuple[float, float]:
+    """The 95 % percentile interval of `replicates` (R,), around the value that was found."""
+    low, high = np.quantile(replicates, [0.025, 0.975])
+    return min(float(low), value), max(float(high), value)

@@ -1,0 +1,401 @@
+"""`fieldmark compare`: what it trains, keeps, refuses and says. Trainings run in this process, but for one test."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import signal
+import stat
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import fieldmark
+from fieldmark.cli import main
+from fieldmark.commands import compare as compare_module
+from fieldmark.commands.child import run_child, why_it_ended
+from fieldmark.commands.compare import compare
+from fieldmark.commands.listener import Listener
+from fieldmark.comparison import Result
+from fieldmark.errors import DataError, FieldmarkError, RecipeError, RunError
+from fieldmark.run import Run
+from fieldmark.storage import read_json
+
+Cli = Callable[..., Any]
+TINY = {"backbone": "test_resnet", "weights": "none", "overrides": ["images.size=32", "train.epochs=1"]}
+
+
+@pytest.fixture
+def recipes(tmp_path: Path) -> list[str]:
+    """Two recipes of a moment, as files: `plain` with an epoch, `linear` with none."""
+    texts = {"plain": 'base = "walkthrough"', "linear": 'base = "probe"'}
+    for name, text in texts.items():
+        (tmp_path / f"{name}.toml").write_text(text)
+    return [str(tmp_path / f"{name}.toml") for name in texts]
+
+
+@pytest.fixture
+def trained_here(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Trainings take place in this process; their names."""
+    begun: list[str] = []
+
+    def in_this_process(command: Sequence[str], *, log: Path, **_: Any) -> int:
+        begun.append(log.stem)
+        monkeypatch.setattr(sys, "argv", ["fieldmark", *command])
+        with log.open("w") as said, contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
+            try:
+                main()
+            except SystemExit as ended:
+                return int(ended.code or 0)
+
+    monkeypatch.setattr(compare_module, "run_child", in_this_process)
+    return begun
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file() and path.name != ".lock"}
+
+
+# What it does ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_comparison_and_how_it_goes_on(
+    pictures: Path, recipes: list[str], trained_here: list[str], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    board = compare(pictures, recipes, out=out, seeds=2, **TINY)
+    assert trained_here == ["plain-0", "linear-0", "plain-1", "linear-1"]  # all recipes at seed 0 come first
+    assert board.baseline == "plain"  # there is no finetune
+    assert (board.missing, board.failures, board.num_images) == ([], {}, 6)
+    assert {path.name for path in (out / "results").iterdir()} == {f"{name}.json" for name in trained_here}
+    assert read_json(out / "leaderboard.json") == {**board.as_dict(), "notices": list(board.notices)}
+    assert (out / "leaderboard.csv").read_text().count("\n") == 3
+    # each is an ordinary run, and its figures are those of the run
+    run = Run(out / "runs" / "linear-1")
+    assert run.recipe().seed == 1
+    assert not (run.folder / "evaluation" / "test").exists()
+    top1 = read_json(run.evaluation("val") / "scores.json")
+    kept = Result.load(out / "results" / "linear-1.json")
+    assert kept.accuracy == pytest.approx(top1["top1"]["value"])
+    assert kept.nll.mean() == pytest.approx(top1["nll"]["value"], abs=2e-3)
+    assert kept.num_parameters > 10_000
+    assert kept.memory["process"] > 50e6
+    # the same images for all seeds, though seeds cut the data otherwise
+    parts = [Run(out / "runs" / name).data()["digests"] for name in trained_here]
+    assert all(part == parts[0] for part in parts)
+
+    before = files(out)
+    shutil.rmtree(out / "runs")  # results are enough
+    again = compare(pictures, recipes, out=out, seeds=2, **TINY)
+    assert len(trained_here) == 4
+    assert files(out) == before
+    assert again.as_dict() == board.as_dict()
+    assert repr(again) == repr(board)
+
+    (out / "results" / "plain-1.json").unlink()
+    compare(pictures, recipes, out=out, seeds=2, baseline="linear", **TINY)
+    assert trained_here[4:] == ["plain-1"]
+
+
+def test_results_are_worth_the_same_elsewhere(
+    pictures: Path, recipes: list[str], trained_here: list[str], tmp_path: Path
+) -> None:
+    compare(pictures, recipes[1:], out=tmp_path / "here", seeds=1, **TINY)
+    shutil.copytree(pictures, tmp_path / "moved" / "pictures")
+    shutil.copytree(tmp_path / "here" / "results", tmp_path / "there" / "results")
+    board = compare(tmp_path / "moved" / "pictures", recipes[1:], out=tmp_path / "there", seeds=1, **TINY)
+    assert trained_here == ["linear-0"]
+    assert board["linear"].seeds == (0,)
+
+
+def test_a_catalogue_is_compared_on_too(
+    parted: Path, recipes: list[str], trained_here: list[str], tmp_path: Path
+) -> None:
+    catalog = fieldmark.read(parted)
+    board = fieldmark.compare(catalog, recipes[1:], out=tmp_path / "out", seeds=1, split="test", **TINY)
+    assert (board.part, board.num_images) == ("test", 12)
+    assert fieldmark.read(tmp_path / "out" / "data" / "parted.csv").digest("test") != ""
+
+
+@pytest.mark.parametrize(("protocol", "part", "number"), [("crossfit", "crossfit", 30), ("refit", "test", 12)])
+def test_other_protocols(
+    parted: Path, recipes: list[str], trained_here: list[str], tmp_path: Path, protocol: str, part: str, number: int
+) -> None:
+    tiny = {**TINY, "overrides": ["images.size=32", f"protocol={protocol}", "folds=2"]}
+    split: Any = "test" if part == "test" else "val"
+    board = compare(parted, recipes[1:], out=tmp_path / "out", seeds=1, split=split, **tiny)
+    assert (board.part, board.num_images) == (part, number)
+    # the data came with all parts, so trainings read it as it is
+    assert Run(tmp_path / "out" / "runs" / "linear-0").data()["source"] == str(parted)
+
+
+def test_the_test_part_is_looked_at_once(
+    pictures: Path, recipes: list[str], trained_here: list[str], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    compare(pictures, recipes[1:], out=out, seeds=1, **TINY)
+    board = compare(pictures, recipes[1:], out=out, seeds=1, split="test", **TINY)
+    assert trained_here == ["linear-0"]
+    looks = Result.load(out / "results" / "linear-0-test.json").looks
+    assert looks is not None
+    assert f"This test part had been scored {looks} time" in board.notices[-1]
+    (out / "results" / "linear-0-test.json").unlink()
+    compare(pictures, recipes[1:], out=out, seeds=1, split="test", **TINY)
+    assert Result.load(out / "results" / "linear-0-test.json").looks == looks
+    assert {"index.html", "index-test.html", "leaderboard-test.csv", "leaderboard-test.json"} <= set(files(out))
+
+
+def test_the_command(pictures: Path, recipes: list[str], trained_here: list[str], tmp_path: Path, cli: Cli) -> None:
+    options = ["--backbone=test_resnet", "--weights=none", "--set=images.size=32", "--set=train.epochs=1", "--seeds=1"]
+    arguments = ["compare", pictures, "--recipes", ",".join(recipes), *options, "--out", tmp_path / "out"]
+    answer = cli(*arguments, columns=120)
+    assert answer.status == 0
+    assert "plain-0: " in answer.err
+    assert "% right (1 to go)" in answer.err
+    for text in (
+        "6 images of the val part",
+        "against plain",
+        "linear",
+        "about 0.1 of 1 would all the same",
+        "index.html",
+    ):
+        assert text in answer.out
+    assert "linear 20" not in answer.out  # a probe has no epochs to differ in
+
+
+def test_children(pictures: Path, recipes: list[str], tmp_path: Path) -> None:
+    """As it is: a process for each training."""
+    board = compare(pictures, recipes[1:], out=tmp_path / "out", seeds=1, **TINY)
+    assert board["linear"].seeds == (0,)
+    assert "Calibrated on 6 validation images" in (tmp_path / "out" / "runs" / "linear-0.txt").read_text()
+
+
+# What goes wrong ------------------------------------------------------------------------------------------------------
+
+
+class StopsAfter(Listener):
+    """Asks to stop once it has heard of so many runs."""
+
+    def __init__(self, number: int) -> None:
+        self.left = number
+        self.heard: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.left -= "% right" in text
+        self.heard.append(text)
+
+    def warn(self, text: str) -> None:
+        self.heard.append(text)
+
+    @contextmanager
+    def stoppable(self) -> Iterator[Callable[[], bool]]:
+        yield lambda: self.left <= 0
+
+
+def test_a_request_to_stop_is_heard_between_runs(
+    pictures: Path, recipes: list[str], trained_here: list[str], tmp_path: Path
+) -> None:
+    board = compare(pictures, recipes[1:], out=tmp_path / "out", seeds=3, listener=StopsAfter(1), **TINY)
+    assert board.missing == ["linear-1", "linear-2"]
+    assert read_json(tmp_path / "out" / "leaderboard.json")["missing"] == board.missing
+    board = compare(pictures, recipes[1:], out=tmp_path / "out", seeds=2, **TINY)
+    assert board.missing == []
+    assert trained_here == ["linear-0", "linear-1"]
+
+
+def test_one_run_that_fails_does_not_end_the_others(
+    pictures: Path, recipes: list[str], trained_here: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    cli: Cli,
+) -> None:  # fmt: skip
+    train = compare_module.run_child
+
+    def breaks(command: Sequence[str], *, log: Path, **rest: Any) -> int:
+        if log.stem == "plain-0":
+            log.write_text("Read it\nfieldmark: The loss is not a number. Lower train.lr.\n")
+            return 2
+        return train(command, log=log, **rest)
+
+    monkeypatch.setattr(compare_module, "run_child", breaks)
+    options = ["--backbone=test_resnet", "--weights=none", "--set=images.size=32", "--set=train.epochs=1", "--seeds=1"]
+    answer = cli("compare", pictures, "--recipes", ",".join(recipes), *options, "--out", tmp_path / "out")
+    assert answer.status == 1
+    assert "plain-0 failed: The loss is not a number. Lower train.lr." in answer.err
+    board = read_json(tmp_path / "out" / "leaderboard.json")
+    assert board["failures"] == {"plain-0": "The loss is not a number. Lower train.lr."}
+    assert [one["recipe"] for one in board["standings"]] == ["linear", "plain"]
+
+
+def test_what_is_kept_of_something_else_is_refused(
+    pictures: Path, recipes: list[str], trained_here: list[str], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    compare(pictures, recipes[1:], out=out, seeds=1, **TINY)
+    wider: Any = {**TINY, "overrides": ["images.size=48"]}
+    with pytest.raises(RunError, match=r"linear-0\.json holds another run: images\.size was 32, not 48"):
+        compare(pictures, recipes[1:], out=out, seeds=1, **wider)
+    with pytest.raises(RunError, match=r"weights was 'none', not 'fieldguide'"):
+        compare(pictures, recipes[1:], out=out, seeds=1, **{**TINY, "weights": "fieldguide"})  # type: ignore[arg-type]
+    (out / "results" / "linear-0.json").unlink()
+    with pytest.raises(RunError, match=r"linear-0 is another run: images\.size was 32, not 48.*another --out"):
+        compare(pictures, recipes[1:], out=out, seeds=1, **wider)
+    shutil.copytree(pictures, tmp_path / "pictures")
+    (tmp_path / "pictures" / "jade" / "00.png").unlink()
+    with pytest.raises(DataError, match="compares other data"):
+        compare(tmp_path / "pictures", recipes[1:], out=out, seeds=1, **TINY)
+    shutil.rmtree(out / "data")
+    with pytest.raises(RunError, match="it began with other images"):
+        compare(tmp_path / "pictures", recipes[1:], out=out, seeds=1, **TINY)
+    assert trained_here == ["linear-0"]
+
+
+def test_a_result_from_before_an_option_was_there_has_its_default(
+    pictures: Path, recipes: list[str], trained_here: list[str], tmp_path: Path
+) -> None:
+    compare(pictures, recipes[1:], out=tmp_path / "out", seeds=1, **TINY)
+    file = tmp_path / "out" / "results" / "linear-0.json"
+    text = file.read_text()
+    assert text.count('"erasing": 0.0,') == 1
+    file.write_text(text.replace('"erasing": 0.0,', ""))
+    compare(pictures, recipes[1:], out=tmp_path / "out", seeds=1, **TINY)
+    erased: Any = {**TINY, "overrides": [*TINY["overrides"], "augment.erasing=0.5"]}
+    with pytest.raises(RunError, match=r"augment\.erasing was 0\.0, not 0\.5"):
+        compare(pictures, recipes[1:], out=tmp_path / "out", seeds=1, **erased)
+    file.write_text(text.replace('"erasing": 0.0,', '"erasure": 0.0,'))
+    with pytest.raises(RunError, match=r"is of another version .*'augment\.erasure'"):
+        compare(pictures, recipes[1:], out=tmp_path / "out", seeds=1, **TINY)
+
+
+@pytest.mark.parametrize(
+    ("recipes", "changes", "complaint"),
+    [
+        ([], {}, "There is nothing to compare"),
+        (["finetune", "prob"], {}, "There is no recipe 'prob'. Did you mean 'probe'?"),
+        (["probe", "probe"], {}, "Two recipes are called 'probe'"),
+        (["probe"], {"baseline": "finetune"}, "The baseline 'finetune' is not among the recipes. Known: probe."),
+        (["probe"], {"overrides": ["seed=3"]}, "A comparison chooses its seeds itself. Say how many with --seeds."),
+        (["probe"], {"overrides": ["protocol=refit"]}, "'refit' keeps no validation part"),
+        (["probe"], {"seeds": 0}, "with 0 seeds"),
+        (["finetune", "probe"], {"overrides": ["train.epochs=2"]}, "finetune: train.head_epochs = 2 leaves nothing of"),
+        (["finetune", "probe"], {"overrides": ["loss.name=nothing"]}, "finetune: There is no loss 'nothing'"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_before_any_work(
+    recipes: list[str], changes: dict[str, Any], complaint: str, tmp_path: Path
+) -> None:
+    arguments: dict[str, Any] = {"backbone": "test_resnet", "weights": "none", **changes}
+    with pytest.raises(RecipeError) as caught:
+        compare(tmp_path / "absent", recipes, out=tmp_path / "out", **arguments)
+    assert complaint in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_in_what_else_recipes_differ(
+    pictures: Path, recipes: list[str], trained_here: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "big.toml").write_text('base = "probe"\n[backbone]\nname = "test_resnet"\nweights = "none"\n')
+    (tmp_path / "small.toml").write_text('base = "probe"\n[backbone]\nname = "test_efficientnet"\nweights = "none"\n')
+    named = [str(tmp_path / "big.toml"), str(tmp_path / "small.toml")]
+    board = compare(pictures, named, out=tmp_path / "out", seeds=1, overrides=["images.size=32"])
+    assert board.notices == ("The recipes differ in backbone too: big test_resnet, small test_efficientnet.",)
+
+
+# Processes ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """A shell script in place of the training."""
+
+    def install(script: str) -> None:
+        file = tmp_path / "stand-in"
+        file.write_text(f"#!/bin/sh\n{script}\n")
+        file.chmod(file.stat().st_mode | stat.S_IXUSR)
+        monkeypatch.setattr(sys, "executable", str(file))
+
+    return install
+
+
+WAITS = "trap 'echo stopped; exit 130' INT; echo begun; while :; do sleep 0.05; done"
+
+
+def test_a_request_to_stop_is_passed_on_once(stand_in: Callable[[str], None], tmp_path: Path) -> None:
+    stand_in(WAITS)
+    log = tmp_path / "log.txt"
+    with (tmp_path / "lock").open("w") as lock:
+        status = run_child(["train"], log=log, keep_open=lock.fileno(), stop_asked=lambda: "begun" in log.read_text())
+    assert status == 130
+    assert log.read_text() == "begun\nstopped\n"
+
+
+def test_an_interrupt_that_nobody_waits_for_ends_the_training_too(
+    stand_in: Callable[[str], None], tmp_path: Path
+) -> None:
+    stand_in(WAITS)
+    log = tmp_path / "log.txt"
+
+    def look() -> None:
+        if "begun" in log.read_text():
+            raise KeyboardInterrupt
+
+    with (tmp_path / "lock").open("w") as lock, pytest.raises(KeyboardInterrupt):
+        run_child(["train"], log=log, keep_open=lock.fileno(), look=look)
+    assert log.read_text() == "begun\nstopped\n"
+
+
+def test_a_training_that_outlives_its_command_keeps_the_lock(
+    stand_in: Callable[[str], None], pictures: Path, recipes: list[str], tmp_path: Path
+) -> None:
+    stand_in(f"echo $$; {WAITS}")
+    log, out = tmp_path / "log.txt", tmp_path / "out"
+    out.mkdir()
+
+    def work() -> None:
+        with (out / ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            pid = lambda: log.read_text().partition("\n")[0]  # noqa: E731
+            run_child(["train"], log=log, keep_open=lock.fileno(), look=lambda: lock.close() if pid() else None)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    while not (log.is_file() and "begun" in log.read_text()):
+        pass
+    try:
+        with pytest.raises(RunError, match="a training that it began, is at work in"):
+            compare(pictures, recipes, out=out, **TINY)
+    finally:
+        os.kill(int(log.read_text().split()[0]), signal.SIGINT)
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "reason"),
+    [
+        (2, "Read\nfieldmark: No. Do so.\n", "No. Do so."),
+        (1, "Traceback\nKeyError: 3\n", "KeyError: 3 (see {log})"),
+        (3, "", "exit status 3 (see {log})"),
+        (-9, "epoch 1", "it was ended by SIGKILL; was it the memory? See {log}"),
+    ],
+)
+def test_why_it_ended(tmp_path: Path, status: int, said: str, reason: str) -> None:
+    log = tmp_path / "log.txt"
+    log.write_text(said)
+    assert why_it_ended(status, log) == reason.format(log=log)
+
+
+def test_data_that_are_not_there_leave_no_folder(recipes: list[str], tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="There is nothing at"):
+        compare(tmp_path / "absent", recipes, out=tmp_path / "out", **TINY)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_cannot_be_written(recipes: list[str], pictures: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(FieldmarkError, match="a file stands where a folder is needed"):
+        compare(pictures, recipes, out=tmp_path / "file", **TINY)
