@@ -46,10 +46,10 @@ class PoseChanges:
     """(N, P) of all samples, in pixels of their originals; NaN where a point cannot be seen."""
     labels: NDArray[np.int64]
     """(N,)."""
-    rows: NDArray[np.int64]
-    """Those that are learnt from."""
+    mates: tuple[NDArray[np.int64], ...]
+    """The rows of each class that are learnt from."""
     canonical: NDArray[np.complex128] | None
-    """(P,) `mean_pose` of `rows`; None where none of them shows three points."""
+    """(P,) `mean_pose` of these rows; None where none of them shows three points."""
     mirror: NDArray[np.int64]
     """(P,) `mirror_permutation`."""
 
@@ -61,14 +61,15 @@ class PoseChanges:
         assert catalog.keypoints is not None
         mirror = mirror_permutation(catalog.keypoint_names)
         poses = pose_of(catalog.keypoints, sizes)
+        mates = tuple(rows[catalog.labels[rows] == label] for label in range(len(catalog.classes)))
         canonical = mean_pose(poses[rows], sizes[rows], mirror)
-        return cls(options.align, options.warp, options.swap, flip, poses, catalog.labels, rows, canonical, mirror)
+        return cls(options.align, options.warp, options.swap, flip, poses, catalog.labels, mates, canonical, mirror)
 
     def __call__(self, picture: Marked, row: int, seed: int, look: Callable[[int], Marked]) -> Marked:
         """`picture` of `row`, changed; `look` gives the picture of another row. Without a donor it is not changed."""
         rng = np.random.default_rng((_STREAM, seed))
         swap, warp, align = rng.random(3) < (self.swap, self.warp, self.align)
-        mates = self.donors(row) if swap or warp else self.rows[:0]
+        mates = self.donors(row) if swap or warp else np.empty(0, np.int64)
         if len(mates) > _CANDIDATES:
             mates = rng.choice(mates, _CANDIDATES, replace=False)
         if swap and (found := self._matching(row, mates, rng)) is not None:
@@ -92,7 +93,8 @@ class PoseChanges:
 
     def donors(self, row: int) -> NDArray[np.int64]:
         """The other training images of its class that show three points that it shows, as they are or mirrored."""
-        mates = self.rows[(self.labels[self.rows] == self.labels[row]) & (self.rows != row)]
+        mates = self.mates[self.labels[row]]
+        mates = mates[mates != row]
         shown = ~np.isnan(self.poses[row])
         theirs = ~np.isnan(self.poses[mates])
         common = np.maximum((theirs & shown).sum(1), (theirs[:, self.mirror] & shown).sum(1))
@@ -100,8 +102,9 @@ class PoseChanges:
 
     def alone(self) -> NDArray[np.int64]:
         """The training images without a donor."""
-        return np.array([row for row in self.rows if not len(self.donors(int(row)))], np.int64)
+        return np.array([row for rows in self.mates for row in rows if not len(self.donors(int(row)))], np.int64)
 
     def unposed(self) -> NDArray[np.int64]:
         """The training images that show fewer than three points."""
-        return self.rows[(~np.isnan(self.poses[self.rows])).sum(1) < FEWEST_POINTS]
+        rows = np.concatenate(self.mates)
+        return np.sort(rows[(~np.isnan(self.poses[rows])).sum(1) < FEWEST_POINTS])

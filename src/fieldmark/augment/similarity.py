@@ -61,14 +61,12 @@ def pose_of(keypoints: NDArray[np.floating], size: NDArray[np.integer] | tuple[i
     with np.errstate(invalid="ignore"):
         inside = ((place >= 0) & (place < np.asarray(size)[..., None, :])).all(axis=-1)
     seen = inside & (keypoints[..., 2] > 0)
-    pose: Complex = place[..., 0] + 1j * place[..., 1]
-    pose[~seen] = np.nan
-    return pose
+    return np.where(seen, place[..., 0] + 1j * place[..., 1], np.nan)
 
 
-def mirrored(pose: Complex, mirror: NDArray[np.int64], width: float = 0.0) -> Complex:
-    """The pose (…, P) in the mirror image of a picture of this width; `mirror` as of `mirror_permutation`."""
-    return width - np.conj(pose[..., mirror])
+def mirrored(pose: Complex, mirror: NDArray[np.int64]) -> Complex:
+    """The pose (…, P) in the mirror image, x → −x; `mirror` as of `mirror_permutation`."""
+    return -np.conj(pose[..., mirror])
 
 
 def fit(pose: Complex, target: Complex, weights: Floats | None = None) -> Fit:

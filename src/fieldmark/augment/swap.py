@@ -2,8 +2,8 @@
 
 No paper's method: CutMix's idea (Yun et al. 2019) carried out where it keeps the label and the anatomy. The donor is
 laid over the picture by a similarity (Umeyama 1991) in which the points near the part count most, moved so that the
-part's key point meets its own. It is seen within a disc around that point and, so that the donor's background stays
-behind, within the convex hull of the picture's key points; it fades away towards both edges.
+part's key point meets its own. It is seen within a disc around that point and, so that its background stays behind,
+within the convex hulls of the key points of both; it fades away towards their edges.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _RADII = (0.5, 1.0)
 """Of the region, relative to the size of the pose: the root mean square distance of its points from their middle."""
 _EDGE = 0.5
 """Share of the radius over which one picture fades into the other."""
-_MARGIN = 0.3
+_MARGIN = 0.25
 """By which it goes beyond the hull, relative to the size of the pose: key points lie within the outline of a thing."""
 _DIRECTIONS = np.exp(2j * np.pi * np.arange(24) / 24)
-_MOST_APART = 0.3
+_MOST_APART = 0.25
 """Poses that differ by more, relative to their size, have no part in the same place."""
 _MOST_TURNED = math.radians(60)
 _MOST_SCALED = 2.0
@@ -62,12 +62,14 @@ def swapped(picture: Marked, donor: Marked, rng: np.random.Generator) -> Marked:
         return picture
     part = int(common[int(draw * len(common))])
     size = math.sqrt(float(np.mean(abs(pose[common] - pose[common].mean()) ** 2)))
-    region = _Region(complex(pose[part]), radius * size, _MARGIN * size, pose[~np.isnan(pose)])
-    near = np.exp(-(abs(np.where(np.isnan(pose), np.inf, pose) - pose[part]) ** 2) / (2 * region.radius**2))
+    radius *= size
+    near = np.exp(-(abs(np.where(np.isnan(pose), np.inf, pose) - pose[part]) ** 2) / (2 * radius**2))
     turn = complex(fit(other, pose, near).turn)
     if not (1 / _MOST_SCALED <= abs(turn) <= _MOST_SCALED and abs(np.angle(turn)) <= _MOST_TURNED):
         return picture
     there = turn * (other - other[part]) + pose[part]
+    hulls = (pose[~np.isnan(pose)], there[~np.isnan(there)])
+    region = _Region(complex(pose[part]), radius, _MARGIN * size, hulls)
     pixels = _blended(picture.pixels, donor.pixels, region, complex(other[part]), turn)
     return Marked(pixels, picture.box, _exchanged(picture.keypoints, pose, there, region))
 
@@ -89,14 +91,15 @@ class _Region(NamedTuple):
     middle: complex
     radius: float
     margin: float
-    hull: Complex
-    """Points that span it."""
+    hulls: tuple[Complex, ...]
+    """The points that span each."""
 
     def share(self, places: Complex) -> NDArray[np.float64]:
         """How much of the donor is seen at these places: from 1 in the middle to 0 outside, smoothly."""
-        beyond = np.full(places.shape, -np.inf)  # of the hull, found by its farthest point in each direction
-        for way in _DIRECTIONS:
-            beyond = np.maximum(beyond, (places * way.conjugate()).real - (self.hull * way.conjugate()).real.max())
+        beyond = np.full(places.shape, -np.inf)  # the hulls, which end at their farthest points in each direction
+        for way in _DIRECTIONS.conj():
+            edge = min((hull * way).real.max() for hull in self.hulls)
+            beyond = np.maximum(beyond, (places * way).real - edge)
         round_it = (self.radius - np.abs(places - self.middle)) / (_EDGE * self.radius)
         return _smooth(round_it) * _smooth((self.margin - beyond) / self.margin)
 
