@@ -7,9 +7,9 @@ points to given places and bends least. With U(r) = r² log r it is, for control
 
 Deviations. The map is taken backwards, from the new picture to the old one, which is what resampling needs. λ = 10⁻³
 (in units of the picture's side) lets points stop a little short of their places where exactness would take much
-bending. The middles and corners of the four edges are control points that stay. And it is limited: where it would fold
-or stretch or compress anything more than twofold, all displacements are shrunk, by a fifth at a time, until it does not
-(at last they are nothing, which is allowed).
+bending. The middles and corners of the four edges are control points that stay. And it is limited: where it would fold,
+or stretch or compress anything more than twofold, all points are taken a fifth less far, and so on until it does not;
+in the end they stay, which is allowed.
 """
 
 from __future__ import annotations
@@ -61,15 +61,15 @@ def thin_plate_mesh(sources: Floats, targets: Floats, size: tuple[int, int]) -> 
     """
     side = float(np.sqrt(size[0] * size[1]))
     border = _BORDER * size
-    controls = np.concatenate([targets, border]) / side
-    moves = np.concatenate([sources - targets, np.zeros_like(border)]) / side
     still = _grid(size)
-    bending = side * _spline(controls, moves, still.reshape(-1, 2) / side).reshape(still.shape)
     for _ in range(_TRIES):
+        controls = np.concatenate([targets, border]) / side
+        moves = np.concatenate([sources - targets, np.zeros_like(border)]) / side
+        bending = side * _spline(controls, moves, still.reshape(-1, 2) / side).reshape(still.shape)
         mesh = Mesh(still + bending, size)
         if mesh.gentle(_LIMIT):
             return mesh
-        bending = bending * _SHRINKING
+        targets = sources + _SHRINKING * (targets - sources)
     return None
 
 

@@ -22,12 +22,12 @@ def check_pose_options(recipe: Recipe) -> None:
         return
     if recipe.train.solver == "logistic":
         raise RecipeError(
-            f"{asked} changes training images, and train.solver = 'logistic' looks at each as it is",
+            f"With train.solver = 'logistic' images are looked at as they are, without {asked}",
             "Use a recipe that trains by gradients, such as finetune, or leave it away.",
         )
     if not recipe.augment.crop:
         raise RecipeError(
-            f"{asked} changes training images, and augment.crop = false shows them as they are",
+            f"With augment.crop = false images are looked at as they are, without {asked}",
             "Set augment.crop = true, or leave it away.",
         )
 
@@ -42,25 +42,25 @@ def check_poses(recipe: Recipe, data: Prepared, listener: Listener) -> None:
     changes = bind_poses(recipe, data, rows, flip=True)
     if changes is None:
         raise DataError(
-            f"{asked} needs key points, and {catalog.name} has none",
+            f"{catalog.name} has no key points for {asked}",
             "Give its table the columns keypoint.<name>.x and keypoint.<name>.y; or train with part discovery, write "
             "the parts that it finds with `fieldmark parts RUN DATA`, and train on that table.",
         )
     if len(catalog.keypoint_names) < FEWEST_POINTS:
         names = ", ".join(catalog.keypoint_names)
         raise DataError(
-            f"{asked} needs at least {FEWEST_POINTS} key points, and {catalog.name} has {names} only",
-            "Mark more, or leave it away.",
+            f"{catalog.name} has too few key points for {asked}: {names}",
+            f"Expected at least {FEWEST_POINTS}.",
         )
     if changes.canonical is None:
         raise DataError(
-            f"No training image of {catalog.name} shows {FEWEST_POINTS} key points, which {asked} needs",
+            f"No training image of {catalog.name} shows {FEWEST_POINTS} key points, too few for {asked}",
             "`fieldmark audit` says where key points lie outside their pictures.",
         )
     if len(unposed := changes.unposed()):
         images = f"{len(unposed):,} of {len(rows):,} training images"
         few = f"such as {catalog.paths[unposed[0]]}, show fewer than {FEWEST_POINTS} key points"
-        listener.warn(f"{images}, {few}; {asked} leaves them as they are")
+        listener.warn(f"{images}, {few}, and stay as they are for {asked}")
     if (changes.warp or changes.swap) and len(alone := np.setdiff1d(changes.alone(), unposed)):
         classes = first_few(dict.fromkeys(catalog.classes[label] for label in catalog.labels[alone]))
         listener.warn(

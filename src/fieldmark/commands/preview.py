@@ -110,9 +110,9 @@ def _row(samples: Samples, data: Prepared, row: int) -> _Row:
     marked = samples.marked(row)
     views = []
     for epoch in range(_VIEWS):
-        image, _, _, box, points = samples[epoch, row]
-        pixels = image.permute(1, 2, 0).numpy()
-        views.append(_drawn(pixels, *(None if t is None else t.numpy() for t in (box, points)), colours))
+        image, _, _, *marks = samples[epoch, row]
+        box, points = (None if known is None else known.numpy() for known in marks)
+        views.append(_drawn(image.permute(1, 2, 0).numpy(), box, points, colours))
     catalog = data.catalog
     plain = _drawn(marked.pixels, marked.box, marked.keypoints, colours)
     return _Row(catalog.paths[row], catalog.classes[catalog.labels[row]], plain, views)
