@@ -178,7 +178,7 @@ class TestMesh:
             return
         pixels = np.zeros((60, 80, 3), np.uint8)
         row, column = np.random.default_rng(seed).integers(0, (60, 80))
-        place = mesh._places()[row, column]
+        place = mesh._places()[:, row, column]
         moved = mesh.move(np.array([[*place, 1.0], [*place, 0.0], [-1, 5, 1]], np.float32), pixels)
         assert moved is not None
         inside = (place >= 0).all() and (place < (80, 60)).all()

@@ -72,10 +72,10 @@ class Mesh:
         return np.where(seen[:, None], np.column_stack([found, seen]), 0).astype(np.float32)
 
     def _places(self) -> Floats:
-        """(H, W, 2) where each pixel's middle comes from."""
+        """(2, H, W) x and y where each pixel's middle comes from."""
         rows, columns = self.sources.shape[0] - 1, self.sources.shape[1] - 1
         down, across = _between(self.size[1], rows), _between(self.size[0], columns)
-        return np.stack([down @ self.sources[..., axis] @ across.T for axis in (0, 1)], axis=-1)
+        return np.stack([down @ self.sources[..., axis] @ across.T for axis in (0, 1)])
 
     def _inverted(self, points: Floats) -> Floats:
         """(P, 2) the places in the new picture that come from these; NaN where none does."""
@@ -113,18 +113,22 @@ def _between(length: int, cells: int) -> Floats:
 
 def _box_of(places: Floats, box: NDArray[np.float32]) -> NDArray[np.float32]:
     """The upright box around the pixels that come from inside `box`; NaN where there is none."""
-    inside = np.all((places >= box[:2]) & (places < box[:2] + box[2:]), axis=-1)
-    columns, rows = (np.flatnonzero(np.any(inside, axis=axis)) for axis in (0, 1))
+    (x, y), (left, top, width, height) = places, box.tolist()
+    inside = (x >= left) & (x < left + width) & (y >= top) & (y < top + height)
+    columns, rows = np.flatnonzero(inside.any(axis=0)), np.flatnonzero(inside.any(axis=1))
     if not len(columns):
         return np.full(4, np.nan, np.float32)
-    left, top = columns[0], rows[0]
-    return np.array([left, top, columns[-1] + 1 - left, rows[-1] + 1 - top], np.float32)
+    return np.array([columns[0], rows[0], columns[-1] + 1 - columns[0], rows[-1] + 1 - rows[0]], np.float32)
 
 
 def sample(pixels: NDArray[np.uint8], places: Floats) -> NDArray[np.uint8]:
-    """The colours (h, w, 3) of a picture at these places (h, w, 2), bicubic; beyond its edges it is mirrored."""
+    """The colours (h, w, 3) of a picture at the places (2, h, w), bicubic; beyond its edges it is mirrored."""
     height, width = pixels.shape[:2]
-    grid = torch.from_numpy((2 * places / (width, height) - 1).astype(np.float32))
-    picture = torch.from_numpy(pixels).permute(2, 0, 1).float()
-    found = grid_sample(picture[None], grid[None], mode="bicubic", padding_mode="reflection", align_corners=False)
-    return found[0].round().clamp(0, 255).byte().permute(1, 2, 0).contiguous().numpy()
+    x, y = (
+        torch.from_numpy((2 * place / side - 1).astype(np.float32))
+        for place, side in zip(places, (width, height), strict=True)
+    )
+    picture = torch.from_numpy(pixels).permute(2, 0, 1).float()[None]
+    grid = torch.stack([x, y], dim=-1)[None]
+    found = grid_sample(picture, grid, mode="bicubic", padding_mode="reflection", align_corners=False)
+    return found[0].round_().clamp_(0, 255).byte().permute(1, 2, 0).contiguous().numpy()

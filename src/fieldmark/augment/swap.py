@@ -120,7 +120,7 @@ def _blended(
     top, bottom = max(0, math.floor(y - radius)), min(height, math.ceil(y + radius))
     places: Complex = (np.arange(left, right) + 0.5) + 1j * (np.arange(top, bottom)[:, None] + 0.5)
     sources = (places - region.middle) / turn + there
-    taken = sample(donor, np.stack([sources.real, sources.imag], axis=-1))
+    taken = sample(donor, np.stack([sources.real, sources.imag]))
     share = region.share(places)[..., None]
     mixed = pixels.copy()
     part = mixed[top:bottom, left:right]

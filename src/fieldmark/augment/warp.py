@@ -8,8 +8,8 @@ points to given places and bends least. With U(r) = r² log r it is, for control
 Deviations. The map is taken backwards, from the new picture to the old one, which is what resampling needs. λ = 10⁻³
 (in units of the picture's side) lets points stop a little short of their places where exactness would take much
 bending. The middles and corners of the four edges are control points that stay. And it is limited: where it would fold,
-or stretch or compress anything more than twofold, all points are taken a fifth less far, and so on until it does not;
-in the end they stay, which is allowed.
+or stretch or compress anything more than twofold, all points go 0.7 of their way, and so on until it does not; in the
+end they stay, which is allowed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _CELLS = 24
 """Along each side; a picture of 300 pixels has cells of 12."""
 _SMOOTHING = 1e-3
 _LIMIT = 2.0
-_SHRINKING, _TRIES = 0.8, 12
+_SHRINKING, _TRIES = 0.7, 9
 _BORDER = np.array([[x, y] for x in (0.0, 0.5, 1.0) for y in (0.0, 0.5, 1.0) if (x, y) != (0.5, 0.5)])
 
 
