@@ -20,7 +20,7 @@ from fieldmark.augment.image import (
     mirror_permutation,
     training_view,
 )
-from fieldmark.errors import RecipeError
+from fieldmark.errors import DataError, RecipeError
 
 CUB_POINTS = (
     "back",
@@ -169,6 +169,10 @@ class TestPointsAndBoxesMoveAlong:
             flip or view.tolist() == straight for flip, view in zip(flips, views, strict=True) if view is not None
         )
         assert 10 < sum(flips) < 30
+
+    def test_names_that_are_the_same_are_refused(self) -> None:
+        with pytest.raises(DataError, match=r"Two key points are both called 'LeftEye', but for case or spaces"):
+            mirror_permutation(["beak", "LeftEye", "left Eye"])
 
     def test_nothing_in_nothing_out(self) -> None:
         view = training_view(noise(40, 40), size=32, options=ImageAugment(trivial=True, erasing=1.0), seed=1)

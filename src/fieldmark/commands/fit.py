@@ -18,6 +18,7 @@ from fieldmark.augment.views import PlainViews, RandomViews
 from fieldmark.bundle import build_method, evaluation_square
 from fieldmark.commands.combinations import no_linear_head
 from fieldmark.commands.listener import Listener
+from fieldmark.commands.poses import bind_poses
 from fieldmark.commands.prepare import Prepared
 from fieldmark.data.catalog import Catalog
 from fieldmark.data.loader import Augmentation, Samples, Schedule, derive_seed, evaluation_batches, training_batches
@@ -34,7 +35,7 @@ from fieldmark.training.optimizer import build_optimizer
 from fieldmark.training.probe import STRENGTHS, fit_linear_head
 from fieldmark.training.state import TrainingState
 
-__all__ = ["Fit", "Stopped", "linear_head", "task_of"]
+__all__ = ["Fit", "Stopped", "linear_head", "task_of", "training_samples"]
 
 _INITIAL, _STATISTICS = 4, 3  # streams of random numbers
 
@@ -121,8 +122,7 @@ class Fit:
         recipe, train = self.recipe, self.recipe.train
         size = method.backbone.fixed_size or recipe.images.train_size
         interpolation = method.backbone.normalization.interpolation
-        augmentation = _augmentation(recipe, self.data, self.flip, size, interpolation)
-        samples = Samples(self.data.catalog, self.data.pixels, augmentation, recipe.seed)
+        samples = training_samples(recipe, self.data, rows, flip=self.flip, size=size, interpolation=interpolation)
         schedule = _schedule(recipe, rows, self.data.catalog.labels[rows])
         path = self.run.checkpoint(self.name)
         starts_from_probe = (
@@ -247,6 +247,15 @@ def _schedule(recipe: Recipe, rows: NDArray[np.int64], labels: NDArray[np.int64]
         labels=None if train.sampling == "shuffled" else labels,
         images_per_class=train.images_per_class if train.sampling == "class_batches" else 1,
     )
+
+
+def training_samples(
+    recipe: Recipe, data: Prepared, rows: NDArray[np.int64], *, flip: bool, size: int, interpolation: str
+) -> Samples:
+    """Training images as the recipe augments them; `rows` are those that are learnt from."""
+    augmentation = _augmentation(recipe, data, flip, size, interpolation)
+    change = bind_poses(recipe, data, rows, flip=flip)
+    return Samples(data.catalog, data.pixels, augmentation, recipe.seed, change=change)
 
 
 def _augmentation(recipe: Recipe, data: Prepared, flip: bool, size: int, interpolation: str) -> Augmentation:
