@@ -1,0 +1,126 @@
+"""Background reliance: show a model the object without its background, and backgrounds without their object."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from fieldmark.augment.background import alone, exchanged, scenery
+from fieldmark.bundle import Bundle, short_side, stacked
+from fieldmark.commands.listener import Listener
+from fieldmark.data.catalog import Catalog
+from fieldmark.data.decode import Decoded, decode
+from fieldmark.data.objects import knows_object, object_in
+from fieldmark.errors import DataError, ImageError
+from fieldmark.evaluation.background import VIEWS, Reliance, reliance
+from fieldmark.model.inference import infer
+from fieldmark.storage import write_bytes, write_json
+
+__all__ = ["measure_reliance"]
+
+Pixels = NDArray[np.uint8]
+_EXAMPLES = 6
+_SIDE = 320
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """Where pictures and backgrounds come from."""
+
+    bundle: Bundle
+    catalog: Catalog
+    donors: NDArray[np.int64]
+    """Rows whose backgrounds are used: training images whose object is known."""
+
+    def picture(self, row: int) -> tuple[Pixels, NDArray[np.bool_]]:
+        """Pixels (H, W, 3) and which of them are the object."""
+        picture: Decoded = decode(self.catalog.file(row), short_side=short_side(self.bundle.images))
+        shown = object_in(self.catalog, row, picture)
+        assert shown is not None
+        return picture.pixels, shown
+
+    def views(self, row: int) -> dict[str, Pixels] | None:
+        """One image in each of VIEWS; None where its class, or every other, lends no background."""
+        labels = self.catalog.labels
+        random = np.random.default_rng([0, row])
+        donors = self.donors[self.donors != row]
+        lenders = {"same": donors[labels[donors] == labels[row]], "other": donors[labels[donors] != labels[row]]}
+        if not all(map(len, lenders.values())):
+            return None
+        pixels, shown = self.picture(row)
+        views = {"whole": pixels, "alone": alone(pixels, shown), "scenery": scenery(pixels, shown)}
+        return views | {
+            name: exchanged(pixels, shown, scenery(*self.picture(int(random.choice(rows)))))
+            for name, rows in lenders.items()
+        }
+
+
+def measure_reliance(
+    bundle: Bundle, catalog: Catalog, rows: NDArray[np.int64], folder: Path, listener: Listener
+) -> Reliance:
+    """How much the model leans on the background in these rows of the catalogue; labels as the bundle numbers them.
+
+    Writes background.json and some pictures to `folder`. Raises DataError where no object is known.
+    """
+    known = knows_object(catalog)
+    learnt = catalog.rows("train") if len(catalog.rows("train")) else np.arange(len(catalog))
+    stage = _Stage(bundle, catalog, learnt[known[learnt]])
+    rows = rows[known[rows]]
+    if not len(rows) or not len(stage.donors):
+        raise DataError(
+            f"{catalog.name} does not say where the object is, so that its background cannot be told from it",
+            "Give boxes (x, y, width, height) or masks (mask) as columns of the table.",
+        )
+    shown: list[int] = []
+
+    def views() -> Iterator[Pixels]:
+        with listener.progress("Exchanging backgrounds") as tick:
+            for done, row in enumerate(rows.tolist()):
+                try:
+                    made = stage.views(row)
+                except ImageError:
+                    made = None
+                if made is not None:
+                    shown.append(row)
+                    yield from made.values()
+                tick(done + 1, len(rows))
+
+    outputs = infer(bundle.method, stacked((bundle.view(pixels) for pixels in views()), 40))
+    if not shown:
+        raise DataError(
+            "No background can be exchanged",
+            "It takes two training images of a class, and two classes, whose boxes or masks are known.",
+        )
+    labels = catalog.labels[shown]
+    guesses = outputs.logits.argmax(axis=1).reshape(len(shown), len(VIEWS))
+    right = {name: guesses[:, at] == labels for at, name in enumerate(VIEWS)}
+    result = reliance(right, labels, known_by="masks" if catalog.masks else "boxes")
+    _write(folder, stage, result, shown, guesses)
+    return result
+
+
+def _write(folder: Path, stage: _Stage, result: Reliance, shown: list[int], guesses: NDArray[np.int64]) -> None:
+    """The figures, and a few images in all their views, those that tell most first."""
+    order = np.random.default_rng(0).permutation(len(shown))
+    labels = stage.catalog.labels[shown]
+    turned = (guesses[:, 3] == labels) & (guesses[:, 4] != labels)  # right before a fitting background only
+    chosen = sorted(order, key=lambda at: not turned[at])[:_EXAMPLES]
+    examples = []
+    for number, at in enumerate(chosen):
+        views = stage.views(shown[at]) or {}
+        files = {name: f"background/{number}-{name}.jpg" for name in views}
+        for name, pixels in views.items():
+            image, data = Image.fromarray(pixels), io.BytesIO()
+            image.thumbnail((_SIDE, _SIDE))
+            image.save(data, "JPEG", quality=85)
+            write_bytes(folder / files[name], data.getvalue())
+        said = {name: stage.bundle.classes[guess] for name, guess in zip(VIEWS, guesses[at], strict=True)}
+        label = stage.bundle.classes[labels[at]]
+        examples.append({"path": stage.catalog.paths[shown[at]], "label": label, "files": files, "said": said})
+    write_json(folder / "background.json", result.as_dict() | {"examples": examples})
