@@ -9,18 +9,52 @@ Shapes: pixels (H, W, 3) uint8, object (H, W) bool.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import final
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
 
-__all__ = ["alone", "exchanged", "scenery"]
+from fieldmark.data.catalog import Catalog
+from fieldmark.data.loader import Marked
+from fieldmark.data.objects import object_in
+
+__all__ = ["BackgroundChange", "alone", "exchanged", "scenery"]
 
 Pixels = NDArray[np.uint8]
 Bools = NDArray[np.bool_]
 
 _GREY = 128
+_STREAM = 8  # of random numbers: the view is drawn from the same seed
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class BackgroundChange:
+    """In training: an image before the background of another one, whatever the class of that."""
+
+    probability: float
+    catalog: Catalog
+    donors: NDArray[np.int64]
+    """Rows that are learnt from and whose object is known."""
+
+    def __call__(self, picture: Marked, row: int, seed: int, look: Callable[[int], Marked]) -> Marked:
+        """`picture` of `row`, changed; `look` gives the picture of another row. Unchanged where no object is known."""
+        random = np.random.default_rng((_STREAM, seed))
+        if random.random() >= self.probability:
+            return picture
+        shown = object_in(self.catalog, row, picture.pixels, picture.box)
+        if shown is None:
+            return picture
+        donor = int(random.choice(self.donors))
+        other = look(donor)
+        hidden = object_in(self.catalog, donor, other.pixels, other.box)
+        assert hidden is not None
+        return picture._replace(pixels=exchanged(picture.pixels, shown, scenery(other.pixels, hidden)))
 
 
 def scenery(pixels: Pixels, shown: Bools) -> Pixels:

@@ -15,7 +15,7 @@ from fieldmark.augment.background import alone, exchanged, scenery
 from fieldmark.bundle import Bundle, short_side, stacked
 from fieldmark.commands.listener import Listener
 from fieldmark.data.catalog import Catalog
-from fieldmark.data.decode import Decoded, decode
+from fieldmark.data.decode import decode
 from fieldmark.data.objects import knows_object, object_in
 from fieldmark.errors import DataError, ImageError
 from fieldmark.evaluation.background import VIEWS, Reliance, reliance
@@ -40,10 +40,12 @@ class _Stage:
 
     def picture(self, row: int) -> tuple[Pixels, NDArray[np.bool_]]:
         """Pixels (H, W, 3) and which of them are the object."""
-        picture: Decoded = decode(self.catalog.file(row), short_side=short_side(self.bundle.images))
-        shown = object_in(self.catalog, row, picture)
+        pixels, size = decode(self.catalog.file(row), short_side=short_side(self.bundle.images))
+        boxes = self.catalog.boxes
+        box = None if boxes is None else boxes[row] * np.float32(pixels.shape[1] / size[0])
+        shown = object_in(self.catalog, row, pixels, box)
         assert shown is not None
-        return picture.pixels, shown
+        return pixels, shown
 
     def views(self, row: int) -> dict[str, Pixels] | None:
         """One image in each of VIEWS; None where its class, or every other, lends no background."""

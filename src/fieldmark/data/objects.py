@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fieldmark.data.catalog import Catalog
-from fieldmark.data.decode import Decoded, decode
+from fieldmark.data.decode import decode
 from fieldmark.errors import DataError
 
 __all__ = ["knows_object", "object_in"]
@@ -24,12 +24,12 @@ def knows_object(catalog: Catalog) -> Bools:
     return known if catalog.boxes is None else known | ~np.isnan(catalog.boxes).any(axis=1)
 
 
-def object_in(catalog: Catalog, row: int, picture: Decoded) -> Bools | None:
-    """(H, W) which pixels of sample `row`, decoded to `picture`, are the object; None where nothing is known.
+def object_in(catalog: Catalog, row: int, pixels: NDArray[np.uint8], box: NDArray[np.float32] | None) -> Bools | None:
+    """(H, W) which of the pixels (H, W, 3) of sample `row` are the object; None where nothing is known.
 
-    Raises ImageError for a mask that cannot be read and DataError for one of another shape than its picture.
+    `box` (4,) x, y, width, height is the sample's own, in these pixels. Raises ImageError for a mask that cannot be read and DataError for one of another shape than its picture.
     """
-    height, width = picture.pixels.shape[:2]
+    height, width = pixels.shape[:2]
     if catalog.masks and catalog.masks[row]:
         file = catalog.root / catalog.masks[row]
         mask = (decode(file).pixels > 0).any(axis=2)
@@ -39,8 +39,8 @@ def object_in(catalog: Catalog, row: int, picture: Decoded) -> Bools | None:
                 "A mask has the shape of its picture.",
             )
         return np.asarray(Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST))
-    if catalog.boxes is None or np.isnan(catalog.boxes[row]).any():
+    if box is None or np.isnan(box).any():
         return None
-    left, top, across, down = catalog.boxes[row] * (width / picture.size[0])
+    left, top, across, down = box
     x, y = np.arange(width) + 0.5, np.arange(height) + 0.5
     return ((y >= top) & (y < top + down))[:, None] & ((x >= left) & (x < left + across))[None, :]
