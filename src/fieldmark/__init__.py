@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from fieldmark.commands.evaluate import Evaluation, evaluate
     from fieldmark.commands.listener import Listener
     from fieldmark.commands.predict import Skipped, predict
+    from fieldmark.commands.preview import preview
     from fieldmark.commands.report import report
     from fieldmark.commands.show import show
     from fieldmark.commands.train import train
@@ -68,6 +69,7 @@ _HOMES = {
     "evaluate": "commands.evaluate",
     "load_recipe": "recipe",
     "predict": "commands.predict",
+    "preview": "commands.preview",
     "read": "datasets",
     "report": "commands.report",
     "show": "commands.show",
@@ -99,6 +101,7 @@ __all__ = [
     "evaluate",
     "load_recipe",
     "predict",
+    "preview",
     "read",
     "report",
     "show",

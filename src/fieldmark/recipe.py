@@ -90,6 +90,12 @@ class Augment(_Section):
     color: float = Field(default=0.0, ge=0.0, le=1.0)
     trivial: bool = False
     erasing: float = Field(default=0.0, ge=0.0, le=1.0)
+    align: float = Field(default=0.0, ge=0.0, le=1.0)
+    """Probability that a picture is turned, scaled and moved so that its key points lie as they do on average."""
+    warp: float = Field(default=0.0, ge=0.0, le=1.0)
+    """Probability that it is bent towards the pose of another image of its class."""
+    swap: float = Field(default=0.0, ge=0.0, le=1.0)
+    """Probability that one part is exchanged for that of another image of its class."""
     mix: str = "none"
     mix_alpha: float = Field(default=1.0, gt=0.0)
     mix_probability: float = Field(default=1.0, ge=0.0, le=1.0)

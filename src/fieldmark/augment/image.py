@@ -21,7 +21,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
-from fieldmark.errors import RecipeError, nearest
+from fieldmark.errors import DataError, RecipeError, nearest
 
 __all__ = [
     "INTERPOLATIONS",
@@ -372,14 +372,17 @@ def mirror_permutation(names: Sequence[str]) -> NDArray[np.int64]:
     """(P,) the index that each key point takes its place from when the image is mirrored: left eye ⇄ right eye.
 
     `left` and `right` count as whole words ("left eye", "wing_left", "LeftWing"); a point without a partner is its
-    own.
+    own. DataError where two names differ by case or seams only.
     """
     other = {"left": "right", "right": "left"}
     words = [_NEW_WORD.sub(" ", name).casefold() for name in names]
     index = {name: position for position, name in enumerate(words)}
+    if len(index) < len(words):
+        twin = next(name for name, word in zip(names, words, strict=True) if words.count(word) > 1)
+        raise DataError(f"Two key points are both called {twin!r}, but for case or spaces", "Give each its own name.")
     mirrored = [_SIDES.sub(lambda side: other[side[0]], name) for name in words]
     order = np.array([index.get(name, own) for own, name in enumerate(mirrored)], dtype=np.int64)
-    assert (order[order] == np.arange(len(names))).all(), f"key-point names are not distinct: {list(names)}"
+    assert (order[order] == np.arange(len(names))).all()
     return order
 
 

@@ -11,7 +11,7 @@ from fieldmark.cli.app import DATA, Root, app
 from fieldmark.cli.printing import print_audit, print_datasets
 from fieldmark.cli.terminal import terminal
 
-__all__ = ["audit", "datasets", "draw", "report"]
+__all__ = ["audit", "datasets", "draw", "preview", "report"]
 
 _SPOILT = 1
 
@@ -80,6 +80,27 @@ def draw(
             progress=tick,
         )
     listener.note(f"Drew {species} species into {folder}; its page is {folder / 'guide.html'}")
+
+
+@app.command()
+def preview(
+    data: Annotated[Path, typer.Argument(help=DATA)],
+    recipe: Annotated[str, typer.Option(help="A recipe's name, or a TOML file.")] = "finetune",
+    root: Root = None,
+    out: Annotated[Path | None, typer.Option(help="The page; previews/<name of the data>.html if not given.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe, such as augment.warp=1.")
+    ] = None,
+    images: Annotated[int, typer.Option(min=1, help="How many training images.")] = 8,
+) -> None:
+    """Look at training images as a recipe augments them, with their boxes and key points."""
+    from fieldmark.commands.preview import preview as write_preview
+
+    place = data.resolve()
+    out = out or Path("previews") / f"{place.name if place.is_dir() else place.stem}.html"
+    listener = terminal()
+    path = write_preview(data, recipe, out=out, root=root, overrides=overrides or [], count=images, listener=listener)
+    listener.note(f"Wrote {path}")
 
 
 @app.command()

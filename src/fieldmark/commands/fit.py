@@ -17,6 +17,7 @@ from fieldmark.augment.image import ImageAugment, mirror_permutation
 from fieldmark.augment.views import PlainViews, RandomViews
 from fieldmark.bundle import build_method, evaluation_square
 from fieldmark.commands.listener import Listener
+from fieldmark.commands.poses import bind_poses
 from fieldmark.commands.prepare import Prepared
 from fieldmark.data.loader import Augmentation, Samples, Schedule, derive_seed, evaluation_batches, training_batches
 from fieldmark.errors import RecipeError, TrainingError
@@ -32,7 +33,7 @@ from fieldmark.training.optimizer import build_optimizer
 from fieldmark.training.probe import STRENGTHS, fit_linear_head
 from fieldmark.training.state import TrainingState
 
-__all__ = ["Fit", "Stopped"]
+__all__ = ["Fit", "Stopped", "training_samples"]
 
 _INITIAL, _STATISTICS = 4, 3  # streams of random numbers
 
@@ -132,8 +133,7 @@ class Fit:
         recipe, train = self.recipe, self.recipe.train
         size = method.backbone.fixed_size or recipe.images.train_size
         interpolation = method.backbone.normalization.interpolation
-        augmentation = _augmentation(recipe, self.data, self.flip, size, interpolation)
-        samples = Samples(self.data.catalog, self.data.pixels, augmentation, recipe.seed)
+        samples = training_samples(recipe, self.data, rows, flip=self.flip, size=size, interpolation=interpolation)
         schedule = Schedule(rows, train.batch_size, train.epochs, recipe.seed)
         path = self.run.checkpoint(self.name)
         if not path.is_file():
@@ -207,6 +207,15 @@ def _duration(seconds: float) -> str:
     if seconds < 90:
         return f"{round(seconds)} s"
     return f"{hours} h {minutes:02} min" if hours else f"{minutes} min"
+
+
+def training_samples(
+    recipe: Recipe, data: Prepared, rows: NDArray[np.int64], *, flip: bool, size: int, interpolation: str
+) -> Samples:
+    """Training images as the recipe augments them; `rows` are those that are learnt from."""
+    augmentation = _augmentation(recipe, data, flip, size, interpolation)
+    change = bind_poses(recipe, data, rows, flip=flip)
+    return Samples(data.catalog, data.pixels, augmentation, recipe.seed, change=change)
 
 
 def _augmentation(recipe: Recipe, data: Prepared, flip: bool, size: int, interpolation: str) -> Augmentation:

@@ -21,10 +21,11 @@ _MOST_IMAGES = 1000
 """Enough for a pair among few classes, and seconds of work."""
 
 
-def decide_flip(run: Run, recipe: Recipe, data: Prepared, listener: Listener) -> bool:
+def decide_flip(run: Run | None, recipe: Recipe, data: Prepared, listener: Listener) -> bool:
     """Whether to mirror half of the training images.
 
-    With flip = "auto" it is measured on training images, once for a run, and what was found is written into it.
+    With flip = "auto" it is measured on training images, once for a run, and what was found is written into it, if
+    there is one.
     """
     chosen = recipe.augment.flip
     if not isinstance(chosen, str):
@@ -34,10 +35,11 @@ def decide_flip(run: Run, recipe: Recipe, data: Prepared, listener: Listener) ->
     if not flip_keeps_meaning(data.catalog.classes):
         listener.note("Images are not mirrored: class names differ by left and right only")
         return False
-    found = run.decided("flip")
+    found = run.decided("flip") if run else None
     if found is None:
         found = _measured(recipe, data)
-        run.decide("flip", found)
+        if run:
+            run.decide("flip", found)
     if found["keeps_meaning"]:
         return True
     first, second = found["pair"]

@@ -18,6 +18,7 @@ from fieldmark.commands.evaluate import write_evaluation
 from fieldmark.commands.fit import Fit
 from fieldmark.commands.flips import decide_flip
 from fieldmark.commands.listener import Listener, relayed_warnings
+from fieldmark.commands.poses import check_pose_options, check_poses
 from fieldmark.commands.prepare import prepare
 from fieldmark.data.catalog import Catalog
 from fieldmark.data.splits import first_few
@@ -61,6 +62,7 @@ def resolve_recipe(
     OPTIMIZERS.get(resolved.train.optimizer)
     if resolved.augment.mix not in KINDS:
         raise RecipeError(f"There is no mix {resolved.augment.mix!r}", nearest(resolved.augment.mix, KINDS))
+    check_pose_options(resolved)
     check_backbone(resolved.backbone)
     plan = resolved.train
     if plan.head_epochs >= plan.epochs and plan.solver == "gradient":
@@ -126,6 +128,7 @@ def _learn(run: Run, data: Path | str | Catalog, root: Path | str | None, listen
                 data = find(data, root, tell=listener.note)
         prepared = prepare(data, resolved, listener)
     run.write_data(data.root if isinstance(data, Catalog) else data, prepared.catalog)
+    check_poses(resolved, prepared, listener)
     flip = decide_flip(run, resolved, prepared, listener)
     fit = Fit(run, resolved, run.machine(), prepared, listener, flip)
     rows, validation = prepared.catalog.rows("train"), prepared.catalog.rows("val")

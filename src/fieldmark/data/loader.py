@@ -21,7 +21,18 @@ from torch.utils.data import DataLoader, Dataset
 from fieldmark.data.catalog import Catalog
 from fieldmark.data.decode import Decoded
 
-__all__ = ["Pixels", "Sampled", "Samples", "Schedule", "derive_seed", "evaluation_batches", "training_batches"]
+__all__ = [
+    "Augmentation",
+    "Change",
+    "Marked",
+    "Pixels",
+    "Sampled",
+    "Samples",
+    "Schedule",
+    "derive_seed",
+    "evaluation_batches",
+    "training_batches",
+]
 
 
 class Pixels(Protocol):
@@ -43,6 +54,17 @@ class Sampled(NamedTuple):
     keypoints: Tensor | None
 
 
+class Marked(NamedTuple):
+    """A picture and where things are in it."""
+
+    pixels: NDArray[np.uint8]
+    """(H, W, 3)."""
+    box: NDArray[np.float32] | None
+    """(4,) x, y, width, height; NaN where there is none."""
+    keypoints: NDArray[np.float32] | None
+    """(P, 3) x, y, visible; NaN coordinates where there is none."""
+
+
 class ViewLike(Protocol):
     """What an augmentation returns for one image; see `augment.image.View`."""
 
@@ -59,6 +81,9 @@ Augmentation = Callable[
     ViewLike,
 ]
 """(pixels, seed, box, key points) → view."""
+
+Change = Callable[[Marked, int, int, Callable[[int], Marked]], Marked]
+"""(picture, its row, seed, what gives the picture of another row) → picture; see `augment.pose`."""
 
 
 def derive_seed(*keys: int) -> int:
@@ -93,24 +118,41 @@ class Schedule:
 
 
 class Samples(Dataset[tuple[Tensor, int, int, Tensor | None, Tensor | None]]):
-    """(epoch, row) → one augmented sample."""
+    """(epoch, row) → one augmented sample. `change`, if any, comes before the view is drawn."""
 
-    def __init__(self, catalog: Catalog, pixels: Pixels, augmentation: Augmentation, seed: int) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        pixels: Pixels,
+        augmentation: Augmentation,
+        seed: int,
+        *,
+        change: Change | None = None,
+    ) -> None:
         self.catalog = catalog
         self.pixels = pixels
         self.augmentation = augmentation
         self.seed = seed
+        self.change = change
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int, int, Tensor | None, Tensor | None]:
         epoch, row = key
+        seed = derive_seed(self.seed, epoch, row)
+        picture = self.marked(row)
+        if self.change is not None:
+            picture = self.change(picture, row, seed, self.marked)
+        view = self.augmentation(picture.pixels, seed, picture.box, picture.keypoints)
+        return view.image, int(self.catalog.labels[row]), row, view.box, view.keypoints
+
+    def marked(self, row: int) -> Marked:
+        """The decoded picture of a row; its box and key points are scaled with it."""
         decoded = self.pixels[row]
         scale = np.float32(decoded.pixels.shape[1] / decoded.size[0])
         box = None if self.catalog.boxes is None else self.catalog.boxes[row] * scale
         points = None
         if self.catalog.keypoints is not None:
             points = self.catalog.keypoints[row] * np.array([scale, scale, 1], np.float32)
-        view = self.augmentation(decoded.pixels, derive_seed(self.seed, epoch, row), box, points)
-        return view.image, int(self.catalog.labels[row]), row, view.box, view.keypoints
+        return Marked(decoded.pixels, box, points)
 
 
 def _collate(samples: list[tuple[Tensor, int, int, Tensor | None, Tensor | None]]) -> Sampled:
