@@ -11,18 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fieldmark.augment.background import alone, exchanged, scenery
+from fieldmark.augment.background import BackgroundChange, alone, exchanged, scenery
 from fieldmark.bundle import Bundle, short_side, stacked
 from fieldmark.commands.listener import Listener
+from fieldmark.commands.prepare import Prepared
 from fieldmark.data.catalog import Catalog
 from fieldmark.data.decode import decode
 from fieldmark.data.objects import knows_object, object_in
-from fieldmark.errors import DataError, ImageError
+from fieldmark.errors import DataError, ImageError, RecipeError
 from fieldmark.evaluation.background import VIEWS, Reliance, reliance
 from fieldmark.model.inference import infer
+from fieldmark.recipe import Recipe
 from fieldmark.storage import write_bytes, write_json
 
-__all__ = ["measure_reliance"]
+__all__ = ["bind_background", "check_background", "check_background_option", "measure_reliance"]
 
 Pixels = NDArray[np.uint8]
 _EXAMPLES = 6
@@ -75,10 +77,7 @@ def measure_reliance(
     stage = _Stage(bundle, catalog, learnt[known[learnt]])
     rows = rows[known[rows]]
     if not len(rows) or not len(stage.donors):
-        raise DataError(
-            f"{catalog.name} does not say where the object is, so that its background cannot be told from it",
-            "Give boxes (x, y, width, height) or masks (mask) as columns of the table.",
-        )
+        raise _no_object(catalog)
     shown: list[int] = []
 
     def views() -> Iterator[Pixels]:
@@ -105,6 +104,44 @@ def measure_reliance(
     result = reliance(right, labels, known_by="masks" if catalog.masks else "boxes")
     _write(folder, stage, result, shown, guesses)
     return result
+
+
+def check_background_option(recipe: Recipe) -> None:
+    """Raises RecipeError where backgrounds are to be exchanged in images that are learnt from as they are."""
+    if recipe.augment.background and (recipe.train.solver == "logistic" or not recipe.augment.crop):
+        raise RecipeError(
+            "augment.background changes training images, and this recipe looks at each as it is",
+            "Use a recipe that trains by gradients on random crops, such as finetune, or leave it away.",
+        )
+
+
+def check_background(recipe: Recipe, data: Prepared, listener: Listener) -> None:
+    """Say once of how many images the background cannot be exchanged. Raises DataError where it is none."""
+    if not recipe.augment.background:
+        return
+    rows = data.catalog.rows("train")
+    unknown = rows[~knows_object(data.catalog)[rows]]
+    if len(unknown) == len(rows):
+        raise _no_object(data.catalog)
+    if len(unknown):
+        example = data.catalog.paths[unknown[0]]
+        share = f"{len(unknown):,} of {len(rows):,} training images"
+        listener.warn(f"{share} have neither box nor mask and keep their background, such as {example}")
+
+
+def bind_background(recipe: Recipe, data: Prepared, rows: NDArray[np.int64]) -> BackgroundChange | None:
+    """What the recipe asks for, with backgrounds from `rows`; None where it asks for nothing."""
+    donors = rows[knows_object(data.catalog)[rows]]
+    if not recipe.augment.background or not len(donors):
+        return None
+    return BackgroundChange(recipe.augment.background, data.catalog, donors)
+
+
+def _no_object(catalog: Catalog) -> DataError:
+    return DataError(
+        f"{catalog.name} does not say where the object is, so that its background cannot be told from it",
+        "Give boxes (x, y, width, height) or masks (mask) as columns of the table.",
+    )
 
 
 def _write(folder: Path, stage: _Stage, result: Reliance, shown: list[int], guesses: NDArray[np.int64]) -> None:

@@ -27,7 +27,8 @@ def knows_object(catalog: Catalog) -> Bools:
 def object_in(catalog: Catalog, row: int, pixels: NDArray[np.uint8], box: NDArray[np.float32] | None) -> Bools | None:
     """(H, W) which of the pixels (H, W, 3) of sample `row` are the object; None where nothing is known.
 
-    `box` (4,) x, y, width, height is the sample's own, in these pixels. Raises ImageError for a mask that cannot be read and DataError for one of another shape than its picture.
+    `box` (4,) x, y, width, height is the sample's own, in these pixels. Raises ImageError for a mask that cannot be
+    read and DataError for one of another shape than its picture.
     """
     height, width = pixels.shape[:2]
     if catalog.masks and catalog.masks[row]:
