@@ -3,8 +3,8 @@
 usage: background.py WORK_FOLDER [--seeds 3]     (finished runs are kept, so it goes on where it stopped)
 
 For each seed a field guide is drawn twice, with the habitat tied to the species (but for the test part) and free.
-Trained by the recipe `demo`: on free habitats, on tied ones, and on tied ones with exchanged backgrounds. The reliance is
-measured on the validation part, where habitats are as in training; the accuracy on the free test part.
+Trained by the recipe `demo`: on free habitats, on tied ones, and on tied ones with exchanged backgrounds. The
+reliance is measured on the validation part, where habitats are as in training; the accuracy on the free test part.
 """
 
 import argparse
