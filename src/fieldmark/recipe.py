@@ -98,6 +98,8 @@ class Augment(_Section):
     """Probability that it is bent towards the pose of another image of its class."""
     swap: float = Field(default=0.0, ge=0.0, le=1.0)
     """Probability that one part is exchanged for that of another image of its class."""
+    background: float = Field(default=0.0, ge=0.0, le=1.0)
+    """Probability that it stands before the background of another image; needs boxes or masks."""
     mix: str = "none"
     mix_alpha: float = Field(default=1.0, gt=0.0)
     mix_probability: float = Field(default=1.0, ge=0.0, le=1.0)

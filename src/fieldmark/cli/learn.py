@@ -124,11 +124,23 @@ def evaluate(
     split: Annotated[str | None, typer.Option(help="train, val, test or all; test if not given.")] = None,
     accuracy: Annotated[float | None, typer.Option(help=_ACCURACY)] = None,
     coverage: Annotated[float | None, typer.Option(help=_COVERAGE)] = None,
+    background: Annotated[
+        bool, typer.Option("--background", help="Also measure how much it leans on the background (boxes or masks).")
+    ] = False,
 ) -> None:
     """Score a classifier, each figure with its 95 % interval, and hold its verdicts to what they promise."""
     from fieldmark.commands.evaluate import evaluate as evaluate_run
 
-    result = evaluate_run(run, data, root=root, split=split, accuracy=accuracy, coverage=coverage, listener=terminal())
+    result = evaluate_run(
+        run,
+        data,
+        root=root,
+        split=split,
+        accuracy=accuracy,
+        coverage=coverage,
+        background=background,
+        listener=terminal(),
+    )
     print_evaluation(result)
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from fieldmark.data.catalog import Catalog
     from fieldmark.data.findings import Audit, Finding
     from fieldmark.datasets import Dataset
+    from fieldmark.evaluation.background import Reliance
     from fieldmark.evaluation.trust import Trust
     from fieldmark.evaluation.verdict import Verdict
 
@@ -165,6 +166,18 @@ def _trust_table(trust: Trust) -> Table:
     return table
 
 
+def _reliance_table(found: Reliance) -> Table:
+    from rich.table import Table
+
+    from fieldmark.evaluation.background import VIEWS
+
+    table = Table("shown", "right", "95 % interval", title=f"{found.num_images:,} images, object by {found.known_by}")
+    for name, title in VIEWS.items():
+        value, _, interval = str(found.accuracy[name]).partition(" (")
+        table.add_row(title, value, interval.removesuffix(")"))
+    return table
+
+
 def print_evaluation(result: Evaluation) -> None:
     from rich.console import Console
     from rich.markup import escape
@@ -180,6 +193,9 @@ def print_evaluation(result: Evaluation) -> None:
     console.print(table)
     if result.trust:
         console.print(_trust_table(result.trust))
+    if result.reliance:
+        console.print(_reliance_table(result.reliance))
+        console.print(f"{result.reliance.advice}.", markup=False)
     if result.confused:
         pairs = Table("most confused", "mistakes")
         for pair in result.confused[:5]:

@@ -16,6 +16,7 @@ from torch import Tensor
 from fieldmark.augment.image import ImageAugment, mirror_permutation
 from fieldmark.augment.views import PlainViews, RandomViews
 from fieldmark.bundle import build_method, evaluation_square
+from fieldmark.commands.background import bind_background
 from fieldmark.commands.combinations import no_linear_head
 from fieldmark.commands.listener import Listener
 from fieldmark.commands.poses import bind_poses
@@ -254,8 +255,8 @@ def training_samples(
 ) -> Samples:
     """Training images as the recipe augments them; `rows` are those that are learnt from."""
     augmentation = _augmentation(recipe, data, flip, size, interpolation)
-    change = bind_poses(recipe, data, rows, flip=flip)
-    return Samples(data.catalog, data.pixels, augmentation, recipe.seed, change=change)
+    changes = bind_background(recipe, data, rows), bind_poses(recipe, data, rows, flip=flip)
+    return Samples(data.catalog, data.pixels, augmentation, recipe.seed, changes=[c for c in changes if c])
 
 
 def _augmentation(recipe: Recipe, data: Prepared, flip: bool, size: int, interpolation: str) -> Augmentation:

@@ -14,6 +14,7 @@ import numpy as np
 from fieldmark.augment.mixing import KINDS
 from fieldmark.auxiliaries.auxiliary import AUXILIARIES
 from fieldmark.bundle import Bundle
+from fieldmark.commands.background import check_background, check_background_option
 from fieldmark.commands.calibrate import cross_fit, fit_judge, hold_out, means_of, settled
 from fieldmark.commands.combinations import check_combination
 from fieldmark.commands.evaluate import write_evaluation
@@ -73,6 +74,7 @@ def resolve_recipe(
     if resolved.augment.mix not in KINDS:
         raise RecipeError(f"There is no mix {resolved.augment.mix!r}", nearest(resolved.augment.mix, KINDS))
     check_pose_options(resolved)
+    check_background_option(resolved)
     check_backbone(resolved.backbone)
     plan = resolved.train
     if plan.head_epochs >= plan.epochs and plan.solver == "gradient":
@@ -141,6 +143,7 @@ def _learn(run: Run, data: Path | str | Catalog, root: Path | str | None, listen
                 data = find(data, root, tell=listener.note)
         prepared = prepare(data, resolved, listener)
     run.write_data(data.root if isinstance(data, Catalog) else data, prepared.catalog)
+    check_background(resolved, prepared, listener)
     check_poses(resolved, prepared, listener)
     flip = decide_flip(run, resolved, prepared, listener)
     fit = Fit(run, resolved, run.machine(), prepared, listener, flip)

@@ -43,6 +43,8 @@ class Catalog:
     """(N,) what must stay together (burst, patient, individual); "" where a sample stands alone."""
     boxes: NDArray[np.float32] | None = None
     """(N, 4) x, y, width, height; NaN where a sample has none."""
+    masks: tuple[str, ...] = ()
+    """(N) pictures, relative to `root`, whose pixels above 0 are the object; "" where there is none. () if nowhere."""
     keypoint_names: tuple[str, ...] = ()
     keypoints: NDArray[np.float32] | None = None
     """(N, P, 3) x, y, visible (0 or 1); NaN coordinates where there is none."""
@@ -55,6 +57,7 @@ class Catalog:
         n = len(self.paths)
         assert len(self.labels) == len(self.splits) == len(self.groups) == n
         assert self.boxes is None or self.boxes.shape == (n, 4)
+        assert len(self.masks) in (0, n)
         assert self.keypoints is None or self.keypoints.shape == (n, len(self.keypoint_names), 3)
         assert all(len(names) == len(self.classes) for names in self.taxonomy.values())
         assert all(len(values) == n for values in self.attributes.values())
@@ -70,6 +73,8 @@ class Catalog:
             parts.append("taxonomy " + " < ".join(self.taxonomy))
         if self.boxes is not None:
             parts.append("boxes")
+        if self.masks:
+            parts.append("masks")
         if self.keypoints is not None:
             parts.append(f"{len(self.keypoint_names)} key points")
         if self.attributes:
@@ -98,6 +103,7 @@ class Catalog:
             splits=self.splits[rows],
             groups=self.groups[rows],
             boxes=None if self.boxes is None else self.boxes[rows],
+            masks=tuple(self.masks[row] for row in rows) if self.masks else (),
             keypoints=None if self.keypoints is None else self.keypoints[rows],
             attributes={name: values[rows] for name, values in self.attributes.items()},
         )

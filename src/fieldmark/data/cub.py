@@ -27,7 +27,8 @@ CUB_FILES = ("images.txt", "image_class_labels.txt", "classes.txt")
 
 
 def read_cub(root: Path) -> Catalog:
-    """Read images, labels and, where there are such files, the official split, boxes and the 15 key points.
+    """Read images, labels and, where there are such files, the official split, boxes, segmentations and the 15 key
+    points.
 
     "001.Black_footed_Albatross" becomes "Black footed Albatross", in official order; the level "genus" is the last
     word of the English name, "Albatross", which is near the genus but not the same. Classes without an image are left
@@ -52,6 +53,7 @@ def read_cub(root: Path) -> Catalog:
         splits=_splits(root / "train_test_split.txt", rows),
         groups=np.full(len(rows), "", dtype="<U1"),
         boxes=_boxes(root / "bounding_boxes.txt", rows),
+        masks=_masks(root, paths),
         keypoint_names=names,
         keypoints=keypoints,
         taxonomy={"genus": tuple(name.split()[-1] for name in classes)},
@@ -142,6 +144,14 @@ def _boxes(file: Path, rows: Mapping[str, int]) -> NDArray[np.float32] | None:
             raise line.error(f"the box has no area: width {width:g}, height {height:g}")
         boxes[line.row(rows)] = x, y, width, height
     return boxes
+
+
+def _masks(root: Path, paths: list[str]) -> tuple[str, ...]:
+    """(N) the segmentations, which are another download; "" where one is missing."""
+    if not (root / "segmentations").is_dir():
+        return ()
+    masks = [f"segmentations/{Path(path).relative_to('images').with_suffix('.png').as_posix()}" for path in paths]
+    return tuple(mask if (root / mask).is_file() else "" for mask in masks)
 
 
 def _keypoints(root: Path, rows: Mapping[str, int]) -> tuple[tuple[str, ...], NDArray[np.float32] | None]:

@@ -8,7 +8,7 @@ Shapes: B images of S × S pixels, P key points.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -144,7 +144,7 @@ class Schedule:
 
 
 class Samples(Dataset[tuple[Tensor, int, int, Tensor | None, Tensor | None]]):
-    """(epoch, row) → one augmented sample. `change`, if any, comes before the view is drawn."""
+    """(epoch, row) → one augmented sample. `changes` come, one after the other, before the view is drawn."""
 
     def __init__(
         self,
@@ -153,20 +153,20 @@ class Samples(Dataset[tuple[Tensor, int, int, Tensor | None, Tensor | None]]):
         augmentation: Augmentation,
         seed: int,
         *,
-        change: Change | None = None,
+        changes: Sequence[Change] = (),
     ) -> None:
         self.catalog = catalog
         self.pixels = pixels
         self.augmentation = augmentation
         self.seed = seed
-        self.change = change
+        self.changes = changes
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int, int, Tensor | None, Tensor | None]:
         epoch, row = key
         seed = derive_seed(self.seed, epoch, row)
         picture = self.marked(row)
-        if self.change is not None:
-            picture = self.change(picture, row, seed, self.marked)
+        for change in self.changes:
+            picture = change(picture, row, seed, self.marked)
         view = self.augmentation(picture.pixels, seed, picture.box, picture.keypoints)
         return view.image, int(self.catalog.labels[row]), row, view.box, view.keypoints
 

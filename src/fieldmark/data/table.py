@@ -1,6 +1,7 @@
 """Tables: CSV, TSV or Parquet with one row per image.
 
-Columns: `path` and `label`; optionally `split`, `group`, the box `x, y, width, height`, the key points
+Columns: `path` and `label`; optionally `split`, `group`, the box `x, y, width, height`, the `mask` of the object (a
+picture of the same shape, above 0 where the object is), the key points
 `keypoint.<name>.x`, `.y` and `.visible`, the taxonomy `level.<name>` and the attributes `attribute.<name>`.
 Everything is read as text first, so that the label 01 stays 01.
 
@@ -37,7 +38,7 @@ __all__ = ["TABLE_SUFFIXES", "check_images", "column_names", "read_table", "writ
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
 _BOX = ("x", "y", "width", "height")
 _KEYPOINT = re.compile(r"keypoint\.(.+)\.(x|y|visible)")
-_KNOWN = re.compile(r"path|label|split|group|x|y|width|height|(level|attribute)\..+|" + _KEYPOINT.pattern)
+_KNOWN = re.compile(r"path|label|split|group|mask|x|y|width|height|(level|attribute)\..+|" + _KEYPOINT.pattern)
 _VISIBLE = {"": math.nan, "1": 1.0, "1.0": 1.0, "true": 1.0, "0": 0.0, "0.0": 0.0, "false": 0.0}
 
 
@@ -81,6 +82,7 @@ def read_table(file: Path) -> Catalog:
         splits=_splits(sheet),
         groups=np.array(sheet.columns.get("group", [""] * len(labels)), dtype=np.str_),
         boxes=_boxes(sheet),
+        masks=_masks(sheet),
         keypoint_names=keypoint_names,
         keypoints=keypoints,
         taxonomy=_taxonomy(sheet, labels, classes),
@@ -313,6 +315,14 @@ def _boxes(sheet: _Sheet) -> NDArray[np.float32] | None:
             int(flat[0]), f"the box has no area: width {width:g}, height {height:g}", "Both are pixels, above 0."
         )
     return boxes
+
+
+def _masks(sheet: _Sheet) -> tuple[str, ...]:
+    """(N) the pictures of the objects, "" where a sample has none."""
+    masks = [_normal_path(path) if path else "" for path in sheet.columns.get("mask", ())]
+    lines = [line for mask, line in zip(masks, sheet.lines, strict=False) if mask]
+    check_images(sheet.file.parent, [mask for mask in masks if mask], sheet.file, lines, sheet.unit)
+    return tuple(masks) if any(masks) else ()
 
 
 def _keypoints(sheet: _Sheet) -> tuple[tuple[str, ...], NDArray[np.float32] | None]:

@@ -22,6 +22,7 @@ __all__ = [
     "Z",
     "confused_pairs",
     "equal_mass_bins",
+    "paired",
     "scores",
     "wilson",
     "wilson_interval",
@@ -172,6 +173,16 @@ def wilson(right: int, total: int) -> Score:
     assert total
     low, high = wilson_interval(np.array([right / total]), total)
     return Score(right / total, float(low[0]), float(high[0]))
+
+
+def paired(gains: Floats, *, seed: int = 0, replicates: int = 2000, percent: bool = True) -> Score:
+    """Mean of gains (N,), one for each image, with the interval of a bootstrap over images: the same images stand on
+    both sides of a gain, so what makes an image hard cancels out."""
+    assert len(gains)
+    rng = np.random.default_rng(seed)
+    means = np.array([gains[rng.integers(len(gains), size=len(gains))].mean() for _ in range(replicates)])
+    low, high = np.quantile(means, [0.025, 0.975])
+    return Score(float(gains.mean()), float(low), float(high), percent)
 
 
 @dataclass(frozen=True)

@@ -88,7 +88,7 @@ def wrong_label(guide: Guide, sighting: Sighting, label: str) -> str | None:
     return names[(names.index(label) + 1 + int(rng.integers(len(names) - 1))) % len(names)]
 
 
-def row_of(guide: Guide, sighting: Sighting, path: str, drawing: Drawing) -> dict[str, Any]:
+def row_of(guide: Guide, sighting: Sighting, path: str, mask: str, drawing: Drawing) -> dict[str, Any]:
     """One line of the table, by column. Every line of a guide has the same columns."""
     one, scene, options = guide.find(sighting.species), drawing.scene, guide.options
     label = label_of(guide, sighting.species, scene)
@@ -97,7 +97,7 @@ def row_of(guide: Guide, sighting: Sighting, path: str, drawing: Drawing) -> dic
     group = "" if scene.burst is None else f"{label}, burst {scene.burst // NUM_INDIVIDUALS + 1}"
     x, y, width, height = drawing.box
     row: dict[str, Any] = {"path": path, "label": wrong or label, "split": sighting.part, "group": group}
-    row |= {"x": x, "y": y, "width": width, "height": height}
+    row |= {"x": x, "y": y, "width": width, "height": height, "mask": mask}
     for name, (left, top, visible) in zip(KEYPOINTS, drawing.keypoints.tolist(), strict=True):
         row |= {f"keypoint.{name}.x": round(left, 1), f"keypoint.{name}.y": round(top, 1)}
         row[f"keypoint.{name}.visible"] = int(visible)

@@ -162,7 +162,7 @@ def _draw_one(folder: Path, guide: Guide, sighting: Sighting) -> list[dict[str, 
     stem = f"{guide.find(sighting.species).name}/{sighting.index:04d}"
     data = _encoded(Image.fromarray(drawing.pixels), "JPEG", quality=95, subsampling=0)
     _write_picture(folder, stem, data, drawing)
-    row = row_of(guide, sighting, f"images/{stem}.jpg", drawing)
+    row = row_of(guide, sighting, f"images/{stem}.jpg", f"masks/{stem}.png", drawing)
     copy = None if sighting.species >= len(guide.species) else copy_of(guide, sighting)
     if copy is None:
         return [row]
@@ -172,9 +172,9 @@ def _draw_one(folder: Path, guide: Guide, sighting: Sighting) -> list[dict[str, 
     elif copy.change != "exact":
         data = _encoded(Image.fromarray(again.pixels), "JPEG", quality=95, subsampling=0)
     _write_picture(folder, f"{stem} {copy.change}", data, again)
-    path = f"images/{stem} {copy.change}.jpg"
+    path, mask = f"images/{stem} {copy.change}.jpg", f"masks/{stem} {copy.change}.png"
     # nobody knows where it comes from: it goes to any part, and to no burst
-    copied = row_of(guide, Sighting(sighting.species, sighting.index, "test"), path, again)
+    copied = row_of(guide, Sighting(sighting.species, sighting.index, "test"), path, mask, again)
     told = {"split": copy.part, "group": "", "attribute.copy": copy.change, "attribute.copy of": row["path"]}
     return [row, copied | told]
 

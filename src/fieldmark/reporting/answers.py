@@ -21,7 +21,7 @@ from fieldmark.reporting.blocks import (
 )
 from fieldmark.reporting.groupings import groupings
 from fieldmark.reporting.material import Answer, Material, Part
-from fieldmark.reporting.plots import reliability
+from fieldmark.reporting.plots import reliability, risk_coverage
 from fieldmark.reporting.slices import LEAST, LEVEL, Slice, Slicing, accuracy_by_slice
 
 __all__ = ["classes", "look_alikes", "mistakes", "predictions", "scores", "slices"]
@@ -57,7 +57,10 @@ def scores(material: Material) -> Section | None:
     )
     if shown.unreadable:
         blocks.append(Text(f"Left out, since they cannot be read: {_some(shown.unreadable)}.", "warn"))
-    blocks.append(Plots((reliability(shown.answers),)))
+    curves = [reliability(shown.answers)]
+    if shown.trust:
+        curves.append(risk_coverage(shown.trust["risk"]))
+    blocks.append(Plots(tuple(curves)))
     calibrated = material.provenance.get("calibrated")
     meaning = (
         "On the dashed line an answer is right as often as it is sure; below it is too sure, above not sure enough."

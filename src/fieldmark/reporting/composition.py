@@ -7,6 +7,7 @@ from typing import Final
 
 from fieldmark.pages import render
 from fieldmark.reporting import answers, training
+from fieldmark.reporting.background import background
 from fieldmark.reporting.blocks import Section
 from fieldmark.reporting.material import Material
 
@@ -20,6 +21,7 @@ SECTIONS: Final[tuple[Callable[[Material], Section | None], ...]] = (
     answers.classes,
     answers.mistakes,
     answers.slices,
+    background,
     training.data,
     training.time,
     training.model,

@@ -58,6 +58,8 @@ class Part:
     looks: int | None
     unreadable: Sequence[str]
     answers: Sequence[Answer]
+    trust: Mapping[str, Any] | None = None
+    """What verdicts promised and what was found (`evaluation.trust`); none where that was not measured."""
 
     @property
     def title(self) -> str:
@@ -233,6 +235,7 @@ def _part(folder: Path) -> Part:
                 )
                 for row in read_table(folder / "predictions.csv")
             ],
+            written.get("trust"),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(

@@ -13,7 +13,7 @@ from fieldmark.evaluation import calibration
 from fieldmark.pages import ACCENT, FAINT, INK, canvas, svg
 from fieldmark.reporting.material import Answer
 
-__all__ = ["learning_curves", "reliability"]
+__all__ = ["learning_curves", "reliability", "risk_coverage"]
 
 
 def learning_curves(history: Sequence[Mapping[str, Any]]) -> list[Markup]:
@@ -61,3 +61,14 @@ def reliability(answers: Sequence[Answer]) -> Markup:
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(PercentFormatter(1, decimals=0))
     return svg(figure, title="Reliability diagram of the top answer")
+
+
+def risk_coverage(risk: Sequence[float]) -> Markup:
+    """What share of the answers is wrong when only the surest 0, …, 100 % are given."""
+    figure, axes = canvas(height=3.4)
+    axes.plot(np.linspace(0, 1, len(risk)), risk, color=ACCENT)
+    axes.set(title="How wrong, if only the surest are answered?", xlabel="share answered", ylabel="of these wrong")
+    axes.set(xlim=(0, 1.02), ylim=(0, max(0.02, 1.1 * max(risk))))
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(PercentFormatter(1, decimals=0))
+    return svg(figure, title="Risk–coverage curve of class answers")

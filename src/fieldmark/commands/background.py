@@ -1,0 +1,165 @@
+"""Background reliance: show a model the object without its background, and backgrounds without their object."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from fieldmark.augment.background import BackgroundChange, alone, exchanged, scenery
+from fieldmark.bundle import Bundle, short_side, stacked
+from fieldmark.commands.listener import Listener
+from fieldmark.commands.prepare import Prepared
+from fieldmark.data.catalog import Catalog
+from fieldmark.data.decode import decode
+from fieldmark.data.objects import knows_object, object_in
+from fieldmark.errors import DataError, ImageError, RecipeError
+from fieldmark.evaluation.background import VIEWS, Reliance, reliance
+from fieldmark.model.inference import infer
+from fieldmark.recipe import Recipe
+from fieldmark.storage import write_bytes, write_json
+
+__all__ = ["bind_background", "check_background", "check_background_option", "measure_reliance"]
+
+Pixels = NDArray[np.uint8]
+_EXAMPLES = 6
+_SIDE = 320
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """Where pictures and backgrounds come from."""
+
+    bundle: Bundle
+    catalog: Catalog
+    donors: NDArray[np.int64]
+    """Rows whose backgrounds are used: training images whose object is known."""
+
+    def picture(self, row: int) -> tuple[Pixels, NDArray[np.bool_]]:
+        """Pixels (H, W, 3) and which of them are the object."""
+        pixels, size = decode(self.catalog.file(row), short_side=short_side(self.bundle.images))
+        boxes = self.catalog.boxes
+        box = None if boxes is None else boxes[row] * np.float32(pixels.shape[1] / size[0])
+        shown = object_in(self.catalog, row, pixels, box)
+        assert shown is not None
+        return pixels, shown
+
+    def views(self, row: int) -> dict[str, Pixels] | None:
+        """One image in each of VIEWS; None where its class, or every other, lends no background."""
+        labels = self.catalog.labels
+        random = np.random.default_rng([0, row])
+        donors = self.donors[self.donors != row]
+        lenders = {"same": donors[labels[donors] == labels[row]], "other": donors[labels[donors] != labels[row]]}
+        if not all(map(len, lenders.values())):
+            return None
+        pixels, shown = self.picture(row)
+        views = {"whole": pixels, "alone": alone(pixels, shown), "scenery": scenery(pixels, shown)}
+        return views | {
+            name: exchanged(pixels, shown, scenery(*self.picture(int(random.choice(rows)))))
+            for name, rows in lenders.items()
+        }
+
+
+def measure_reliance(
+    bundle: Bundle, catalog: Catalog, rows: NDArray[np.int64], folder: Path, listener: Listener
+) -> Reliance:
+    """How much the model leans on the background in these rows of the catalogue; labels as the bundle numbers them.
+
+    Writes background.json and some pictures to `folder`. Raises DataError where no object is known.
+    """
+    known = knows_object(catalog)
+    learnt = catalog.rows("train") if len(catalog.rows("train")) else np.arange(len(catalog))
+    stage = _Stage(bundle, catalog, learnt[known[learnt]])
+    rows = rows[known[rows]]
+    if not len(rows) or not len(stage.donors):
+        raise _no_object(catalog)
+    shown: list[int] = []
+
+    def views() -> Iterator[Pixels]:
+        with listener.progress("Exchanging backgrounds") as tick:
+            for done, row in enumerate(rows.tolist()):
+                try:
+                    made = stage.views(row)
+                except ImageError:
+                    made = None
+                if made is not None:
+                    shown.append(row)
+                    yield from made.values()
+                tick(done + 1, len(rows))
+
+    outputs = infer(bundle.method, stacked((bundle.view(pixels) for pixels in views()), 40))
+    if not shown:
+        raise DataError(
+            "No background can be exchanged",
+            "It takes two training images of a class, and two classes, whose boxes or masks are known.",
+        )
+    labels = catalog.labels[shown]
+    guesses = outputs.logits.argmax(axis=1).reshape(len(shown), len(VIEWS))
+    right = {name: guesses[:, at] == labels for at, name in enumerate(VIEWS)}
+    result = reliance(right, labels, known_by="masks" if catalog.masks else "boxes")
+    _write(folder, stage, result, shown, guesses)
+    return result
+
+
+def check_background_option(recipe: Recipe) -> None:
+    """Raises RecipeError where backgrounds are to be exchanged in images that are learnt from as they are."""
+    if recipe.augment.background and (recipe.train.solver == "logistic" or not recipe.augment.crop):
+        raise RecipeError(
+            "augment.background changes training images, and this recipe looks at each as it is",
+            "Use a recipe that trains by gradients on random crops, such as finetune, or leave it away.",
+        )
+
+
+def check_background(recipe: Recipe, data: Prepared, listener: Listener) -> None:
+    """Say once of how many images the background cannot be exchanged. Raises DataError where it is none."""
+    if not recipe.augment.background:
+        return
+    rows = data.catalog.rows("train")
+    unknown = rows[~knows_object(data.catalog)[rows]]
+    if len(unknown) == len(rows):
+        raise _no_object(data.catalog)
+    if len(unknown):
+        example = data.catalog.paths[unknown[0]]
+        share = f"{len(unknown):,} of {len(rows):,} training images"
+        listener.warn(f"{share} have neither box nor mask and keep their background, such as {example}")
+
+
+def bind_background(recipe: Recipe, data: Prepared, rows: NDArray[np.int64]) -> BackgroundChange | None:
+    """What the recipe asks for, with backgrounds from `rows`; None where it asks for nothing."""
+    donors = rows[knows_object(data.catalog)[rows]]
+    if not recipe.augment.background or not len(donors):
+        return None
+    return BackgroundChange(recipe.augment.background, data.catalog, donors)
+
+
+def _no_object(catalog: Catalog) -> DataError:
+    return DataError(
+        f"{catalog.name} does not say where the object is, so that its background cannot be told from it",
+        "Give boxes (x, y, width, height) or masks (mask) as columns of the table.",
+    )
+
+
+def _write(folder: Path, stage: _Stage, result: Reliance, shown: list[int], guesses: NDArray[np.int64]) -> None:
+    """The figures, and a few images in all their views, those that tell most first."""
+    order = np.random.default_rng(0).permutation(len(shown))
+    labels = stage.catalog.labels[shown]
+    turned = (guesses[:, 3] == labels) & (guesses[:, 4] != labels)  # right before a fitting background only
+    chosen = sorted(order, key=lambda at: not turned[at])[:_EXAMPLES]
+    examples = []
+    for number, at in enumerate(chosen):
+        views = stage.views(shown[at]) or {}
+        files = {name: f"background/{number}-{name}.jpg" for name in views}
+        for name, pixels in views.items():
+            image, data = Image.fromarray(pixels), io.BytesIO()
+            image.thumbnail((_SIDE, _SIDE))
+            image.save(data, "JPEG", quality=85)
+            write_bytes(folder / files[name], data.getvalue())
+        said = {name: stage.bundle.classes[guess] for name, guess in zip(VIEWS, guesses[at], strict=True)}
+        label = stage.bundle.classes[labels[at]]
+        examples.append({"path": stage.catalog.paths[shown[at]], "label": label, "files": files, "said": said})
+    write_json(folder / "background.json", result.as_dict() | {"examples": examples})

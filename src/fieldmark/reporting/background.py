@@ -1,0 +1,53 @@
+"""The section about background reliance, where it was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fieldmark.data.decode import decode
+from fieldmark.errors import ImageError
+from fieldmark.evaluation.background import VIEWS
+from fieldmark.evaluation.metrics import Score
+from fieldmark.pages import picture
+from fieldmark.reporting.blocks import Block, Gallery, Interval, Picture, Section, Table, Text
+from fieldmark.reporting.material import Material
+from fieldmark.storage import read_json
+
+__all__ = ["background"]
+
+
+def background(material: Material) -> Section | None:
+    """What is left of the accuracy when backgrounds are exchanged."""
+    if material.shown is None:
+        return None
+    folder = material.run.evaluation(material.shown.name)
+    if not (folder / "background.json").is_file():
+        return None
+    found = read_json(folder / "background.json")
+    gap = found["gap"]
+    bad = "remedy" in found["advice"]
+    rows = tuple((title, Interval(Score(**found["accuracy"][name]))) for name, title in VIEWS.items())
+    blocks: list[Block] = [
+        Text(f"{found['advice']}.", "warn" if bad else ""),
+        Table(("shown", "right"), rows),
+        Text(
+            f"{found['num_images']:,} images whose object is known by {found['known_by']}; the commonest class alone "
+            f"would be right for {100 * found['chance']:.1f} %. Backgrounds are those of training images.",
+            "soft",
+        ),
+    ]
+    for example in found["examples"]:
+        views = tuple(_view(folder, example, name) for name in example["files"])
+        blocks += [Text(f"This is {example['label']}:"), Gallery(views, small=True)]
+    return Section("background", f"The background: {100 * gap['value']:.1f} points lean on it", tuple(blocks))
+
+
+def _view(folder: Path, example: Mapping[str, Any], name: str) -> Picture:
+    right = example["said"][name] == example["label"]
+    try:
+        image = picture(decode(folder / example["files"][name]).pixels, side=160, quality=75)
+    except ImageError:  # deleted since
+        image = None
+    return Picture(image, example["path"], (VIEWS[name], f"{'✓' if right else '✗'} {example['said'][name]}"), right)
