@@ -82,7 +82,11 @@ class Fit:
         """What is to be learnt from these rows."""
         catalog = self.data.catalog
         counts = np.bincount(catalog.labels[rows], minlength=len(catalog.classes))
-        return Task(len(catalog.classes), tuple(counts.tolist()), catalog.taxonomy)
+        points = catalog.keypoints
+        seen = points is not None and bool((points[rows, :, 2] > 0).any())
+        return Task(
+            len(catalog.classes), tuple(counts.tolist()), catalog.taxonomy, catalog.keypoint_names if seen else ()
+        )
 
     def outputs(self, method: Method, rows: NDArray[np.int64], *, precision: str = "fp32") -> Outputs:
         """Answers for `rows` of the catalogue, in order. Raises TrainingError where they are not numbers."""

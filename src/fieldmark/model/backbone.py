@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import timm
 import torch
@@ -74,6 +74,7 @@ class Backbone(nn.Module):
         self.neck = None if neck is None or neck.name == NO_NECK else _neck(neck, self.channels)
         own: int = getattr(model, "head_hidden_size", None) or model.num_features
         self.width = own if self.neck is None else self.neck.width
+        self.pools = True
         cfg = getattr(model, "pretrained_cfg", None) or {}
         self.license: str = cfg.get("license") or "unknown"
         self.fixed_size: int | None = _fixed_size(model)
@@ -86,17 +87,28 @@ class Backbone(nn.Module):
         else:
             features = self.model.forward_features(images)
         last = self._as_map(features)
-        pooled = self.model.forward_head(features, pre_logits=True) if self.neck is None else self.neck(last)
+        if self.neck is not None:
+            pooled = self.neck(last)
+        elif self.pools:
+            pooled = self.model.forward_head(features, pre_logits=True)
+        else:
+            pooled = last.mean(dim=(2, 3))
         return Features(last, pooled, tuple(maps))
+
+    def without_pooling(self) -> Self:
+        """Drop the layers between the feature map and the embedding, which a method that pools by itself would leave
+        without a gradient; `pooled` is then the plain mean of the map. Raises RecipeError where there is no map."""
+        if not hasattr(self.model, "prune_intermediate_layers"):
+            raise _no_maps(self.name)
+        self.model.prune_intermediate_layers(1, prune_head=True)  # of the levels, only what comes after the last
+        self.pools, self.width = False, self.channels
+        return self
 
     @property
     def levels(self) -> tuple[Level, ...]:
         """The maps that can be asked for, in the order of computation. Raises RecipeError where there are none."""
         if not hasattr(self.model, "forward_intermediates"):
-            raise RecipeError(
-                f"The backbone {self.name!r} has no feature maps, which this method works on",
-                "Choose a convolutional network or a transformer, such as resnet50 or vit_small_patch14_dinov2.",
-            )
+            raise _no_maps(self.name)
         info = self.model.feature_info
         return tuple(Level(one["num_chs"], one["reduction"]) for one in getattr(info, "info", info))
 
@@ -111,6 +123,13 @@ class Backbone(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.name}, width={self.width}"
+
+
+def _no_maps(name: str) -> RecipeError:
+    return RecipeError(
+        f"The backbone {name!r} has no feature maps, which this method works on",
+        "Choose a convolutional network or a transformer, such as resnet50 or vit_small_patch14_dinov2.",
+    )
 
 
 def check_backbone(choice: BackboneChoice) -> None:

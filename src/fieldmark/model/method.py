@@ -6,8 +6,9 @@ Shapes: B images, T targets per image (1 plain, 2 mixed), K classes, D embedding
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from torch import Tensor, nn
 
@@ -47,7 +48,8 @@ class Prediction(NamedTuple):
     embedding: Tensor
     """(B, D)."""
     parts: Tensor | None = None
-    """(B, M, h, w) part maps."""
+    """(B, M, h, w) part maps. Where the method `has_background`, they sum to 1 in each cell and the last of them is the
+    background: the share of a cell that belongs to no part."""
 
 
 class Method(nn.Module, ABC):
@@ -61,10 +63,20 @@ class Method(nn.Module, ABC):
     """What must be there; an impossible combination is refused before any data is read."""
     steps_per_batch: ClassVar[int] = 1
     """Optimiser steps that a batch deserves."""
+    pools: ClassVar[bool] = False
+    """Whether it makes its embedding of the feature map by weights of its own: a neck would have no place, and a
+    logistic regression alone would leave them as they were drawn."""
+    has_background: ClassVar[bool] = False
+    """Whether the last of its part maps is the background."""
 
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()
         self.backbone = backbone
+
+    @classmethod
+    def required(cls, options: Mapping[str, Any]) -> frozenset[Need]:
+        """What must be there with these options: `needs`, unless it depends on them."""
+        return cls.needs
 
     @abstractmethod
     def forward(self, images: Tensor) -> Prediction:
