@@ -2,34 +2,38 @@
 
 van der Klis et al., "PDiscoNet: Semantically consistent part discovery for fine-grained recognition" (2023), and
 Aniraj et al., "PDiscoFormer: Relaxing part discovery constraints with vision transformers" (2024). With prototypes pₖ,
-the last of which is the background, a cell with features f belongs to part k by the share
+the last of which is the background, a cell with features f of C channels belongs to part k by the share
 
-    aₖ = softmaxₖ(−‖f − pₖ‖²).
+    aₖ = softmaxₖ(−‖f − pₖ‖² / √C).
 
 A part's vector is the mean of aₖ · f over cells; the vectors of an image are normalised together and scaled and
 shifted part by part (modulation); their mean over parts, some of which are dropped whole in training, is classified.
 The shares are led by
 
-    concentration   1000 · mean over cells of aₖ · ‖cell − centre of aₖ‖²      parts are compact, or
-    variation       Σ |differences of neighbouring cells' aₖ| / cells          they are of any shape but smooth
-      and entropy   mean of −Σₖ aₖ log aₖ                                      (with Gumbel noise in training),
-    orthogonality   mean of (cosines of part vectors − identity)²              parts differ,
-    equivariance    1 − cosine(moved aₖ, aₖ of the moved image)                they move with the picture,
-    presence        1 − meanₖ maxᵢ max(aₖ of image i, averaged over 3 × 3)     each is there in some image,
-    background      −2 · log max(r² · background, averaged over 3 × 3)         the background reaches the border,
+    concentration   20 · mean over parts of Σ aₖ · ‖cell − centre of aₖ‖² / Σ aₖ   parts are compact, or
+    variation       Σ |differences of neighbouring cells' aₖ| / cells              of any shape, but smooth
+      and entropy   mean of −Σₖ aₖ log aₖ                                          (with Gumbel noise in training),
+    orthogonality   mean of (cosines of part vectors − identity)²                  parts differ,
+    equivariance    1 − cosine(moved aₖ, aₖ of the moved image)                    they move with the picture,
+    presence        −meanₖ log maxᵢ max(aₖ of image i, averaged in windows)        each is there in some image,
+    background      −2 · log max(r² · background, averaged in windows)             the background is at the border,
 
-with r² the squared distance from the middle, 1 in the corners. `prior` chooses the first: concentration is PDiscoNet's,
-for centres that say where a part is and for any backbone; variation is PDiscoFormer's, for self-supervised
-transformers, whose features hold together what belongs together.
+with distances in sides of the picture and r² the squared distance from the middle, 1 in the corners. `prior` chooses
+the first: concentration is PDiscoNet's, for centres that say where a part is and for any backbone; variation is
+PDiscoFormer's, for self-supervised transformers, whose features hold together what belongs together.
 
 With `supervise`, annotated key points lead as well: part k is the k-th key point of the data, and where that is
-visible the losses −log a_k(cell) and −log(a_k(cell) / Σ a_k) say that the cell belongs to the part and the part to it.
+visible the losses −log aₖ(cell) and −log(aₖ(cell) / Σ aₖ) say that the cell belongs to the part and the part to it.
 
-Deviations. Modulation, part dropout, background and the presence of parts only (not of the background) are
-PDiscoFormer's with either prior, as is a classification loss of weight 1. One head sees the mean of the part vectors,
-which for the papers' linear classifier is the mean of its answers for each part. Each image of a batch is moved by a
-transform of its own, and cells without a counterpart are left out of the comparison. Answers are without Gumbel noise.
-On a CNN the map of stride 16 is fused from two levels (`model.feature_map`). Windows shrink on maps below 3 × 3.
+Deviations. Modulation, part dropout, background, and the presence of parts but not of the background are
+PDiscoFormer's with either prior. One head sees the mean of the part vectors, which for the papers' linear classifier is
+the mean of its answers for each part. Four changes keep parts from vanishing, as all of them did within ten steps on
+maps of 4 × 4 cells, where the papers have 28 × 28 and more: concentration is divided by the mass of the part (published:
+1000 · the mean over cells, least where there is no part); presence is a logarithm (published: 1 − mean), whose gradient
+outlasts the part; cells are normalised and distances divided by √C, so that prototypes do not outrun the rest of the
+head; windows are 3/28 of the side (published: 3 × 3 cells). Each image of a batch is moved by a transform of its own,
+and cells without a counterpart are left out of the comparison. Answers are without Gumbel noise. On a CNN the map of
+stride 16 is fused from two levels (`model.feature_map`).
 """
 
 from __future__ import annotations
@@ -64,7 +68,11 @@ __all__ = [
 ]
 
 _PRIORS = ("concentration", "variation")
-_CONCENTRATION, _BACKGROUND = 1000.0, 2.0  # as published; all other weights are 1
+_CONCENTRATION, _BACKGROUND = 20.0, 2.0  # all other weights are 1, as published
+_WINDOW = 3 / 28
+"""Side of what is looked at together, in sides of the map: the papers' 3 × 3 of 28 × 28 cells."""
+_LEAST = 1e-6
+"""Added before a logarithm: a clamp would have no gradient where a part is nowhere."""
 _TURN, _SHIFT, _SCALE = 90.0, 0.11, (0.8, 1.4)
 """Of the second view: degrees either way, share of the side either way, smallest and largest."""
 
@@ -106,7 +114,7 @@ class PartDiscovery(Method):
             _check_keypoints(heads.task, parts)
         self.prior, self.equivariance, self.part_dropout, self.supervise = prior, equivariance, part_dropout, supervise
         self.cells = FeatureMap(backbone)
-        self.prototypes = nn.Conv2d(self.cells.channels, parts + 1, 1, bias=False)
+        self.prototypes = nn.Parameter(0.5 * torch.randn(parts + 1, self.cells.channels))
         self.modulation = nn.LayerNorm([parts + 1, self.cells.channels])
         self.head = heads(self.cells.channels)
 
@@ -149,14 +157,15 @@ class PartDiscovery(Method):
         return losses
 
     def _features(self, images: Tensor) -> Tensor:
-        """(B, C, h, w)."""
+        """(B, C, h, w), each cell normalised."""
         cells: Tensor = self.cells(self.backbone(images, self.cells.levels))
-        return cells
+        return F.layer_norm(cells.permute(0, 2, 3, 1), [cells.shape[1]]).permute(0, 3, 1, 2)
 
     def _scores(self, features: Tensor) -> Tensor:
-        """(B, parts + 1, h, w) −‖f − p‖², but for ‖f‖², which is the same for all prototypes."""
-        lengths = self.prototypes.weight.float().square().sum(dim=1)  # (parts + 1, 1, 1)
-        return 2 * self.prototypes(features).float() - lengths
+        """(B, parts + 1, h, w) −‖f − p‖² / √C, but for ‖f‖², which is the same for all prototypes."""
+        products = torch.einsum("bchw,kc->bkhw", features, self.prototypes)
+        lengths = self.prototypes.square().sum(dim=1)
+        return (2 * products.float() - lengths[:, None, None]) / math.sqrt(features.shape[1])
 
     def _drawn(self, scores: Tensor) -> Tensor:
         """The shares that are learnt from."""
@@ -189,16 +198,12 @@ def _check_keypoints(task: Task, parts: int) -> None:
 
 
 def concentration_loss(parts: Tensor) -> Tensor:
-    """Shares (B, K, h, w) → mean over B, K and cells of share · squared distance from the part's centre of mass.
-
-    Distances are in sides of the picture.
-    """
+    """Shares (B, K, h, w) → mean squared distance of a part's mass from its centre, in sides of the picture."""
     cells = cell_centres(*parts.shape[-2:], device=parts.device)  # (h, w, 2)
-    with torch.no_grad():  # at the centre of mass the loss does not depend on where the centre is
-        total = parts.sum(dim=(2, 3)).clamp_min(1e-12)
-        centres = torch.einsum("bkhw,hwd->bkd", parts, cells) / total[..., None]
+    mass = parts.sum(dim=(2, 3)).clamp_min(1e-12)  # (B, K)
+    centres = torch.einsum("bkhw,hwd->bkd", parts, cells) / mass[..., None]
     distances = (cells - centres[:, :, None, None]).square().sum(dim=-1)  # (B, K, h, w)
-    return (parts * distances).mean()
+    return ((parts * distances).sum(dim=(2, 3)) / mass).mean()
 
 
 def variation_loss(maps: Tensor) -> Tensor:
@@ -221,24 +226,23 @@ def orthogonality_loss(vectors: Tensor) -> Tensor:
 
 
 def presence_loss(parts: Tensor) -> Tensor:
-    """Shares (B, K, h, w) → 1 − the largest share that a part has around some cell of some image, mean over parts."""
-    return 1 - _around(parts).amax(dim=(0, 2, 3)).mean()
+    """Shares (B, K, h, w) → −log of the largest that a part has in some window of some image; mean over parts."""
+    return -(_around(parts).amax(dim=(0, 2, 3)) + _LEAST).log().mean()
 
 
 def background_loss(background: Tensor) -> Tensor:
-    """The background's shares (B, h, w) → −log of the largest that an image has, cells towards the middle counting
-    less: by r², 1 in the corners; mean over images."""
+    """The background's shares (B, h, w) → −log of the largest in some window, which counts by r²; mean over images."""
     around = _around(background.unsqueeze(1)).squeeze(1)  # (B, h', w')
     y, x = (torch.linspace(-1, 1, side, device=around.device) for side in around.shape[-2:])
     radius = y[:, None].square() + x.square()
     largest = (around * radius / radius.max()).amax(dim=(1, 2))
-    return -(largest + 1e-6).log().mean()  # where it is nowhere a clamp would have no gradient
+    return -(largest + _LEAST).log().mean()
 
 
 def _around(maps: Tensor) -> Tensor:
-    """Means over 3 × 3 cells that lie in the map, or over all cells of a smaller one."""
-    height, width = maps.shape[-2:]
-    return F.avg_pool2d(maps, (min(3, height), min(3, width)), stride=1)
+    """Means over the windows that lie in the map."""
+    window = [max(1, round(side * _WINDOW)) for side in maps.shape[-2:]]
+    return F.avg_pool2d(maps, window, stride=1)
 
 
 def rigid_transforms(count: int, like: Tensor) -> Tensor:
