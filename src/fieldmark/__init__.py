@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fieldmark.commands.audit import audit
     from fieldmark.commands.evaluate import Evaluation, evaluate
     from fieldmark.commands.listener import Listener
+    from fieldmark.commands.parts import Parts, parts
     from fieldmark.commands.predict import Skipped, predict
     from fieldmark.commands.report import report
     from fieldmark.commands.show import show
@@ -54,6 +55,7 @@ _HOMES = {
     "Finding": "data.findings",
     "ImageError": "errors",
     "Listener": "commands.listener",
+    "Parts": "commands.parts",
     "Recipe": "recipe",
     "RecipeError": "errors",
     "Run": "run",
@@ -67,6 +69,7 @@ _HOMES = {
     "draw": "fieldguide",
     "evaluate": "commands.evaluate",
     "load_recipe": "recipe",
+    "parts": "commands.parts",
     "predict": "commands.predict",
     "read": "datasets",
     "report": "commands.report",
@@ -85,6 +88,7 @@ __all__ = [
     "Finding",
     "ImageError",
     "Listener",
+    "Parts",
     "Recipe",
     "RecipeError",
     "Run",
@@ -98,6 +102,7 @@ __all__ = [
     "draw",
     "evaluate",
     "load_recipe",
+    "parts",
     "predict",
     "read",
     "report",

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from fieldmark.commands.evaluate import Evaluation
     from fieldmark.commands.listener import Listener
+    from fieldmark.commands.parts import Parts
     from fieldmark.commands.predict import Skipped
     from fieldmark.data.catalog import Catalog
     from fieldmark.data.findings import Audit, Finding
@@ -21,7 +22,15 @@ if TYPE_CHECKING:
     from fieldmark.evaluation.trust import Trust
     from fieldmark.evaluation.verdict import Verdict
 
-__all__ = ["Format", "print_audit", "print_datasets", "print_evaluation", "print_validation", "printed"]
+__all__ = [
+    "Format",
+    "print_audit",
+    "print_datasets",
+    "print_evaluation",
+    "print_parts",
+    "print_validation",
+    "printed",
+]
 
 Format = Literal["table", "csv", "json"]
 
@@ -181,6 +190,35 @@ def print_evaluation(result: Evaluation) -> None:
         times = "once" if result.looks == 1 else f"{result.looks} times"
         console.print(f"This test part has now been scored {times} on this machine.")
     console.print(f"Written to {result.folder}", soft_wrap=True)
+
+
+def print_parts(found: Parts) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    points = found.catalog.keypoints
+    assert points is not None
+    match_of = {match.part: match for match in found.matches}
+    table = Table("part", title=f"{len(found.names)} parts of {len(found.catalog):,} images")
+    table.add_column("seen in", justify="right")
+    if found.matches:
+        table.add_column("key point")
+        table.add_column("distance", justify="right")
+        table.add_column("at its mean place", justify="right")
+    for m, (name, share) in enumerate(zip(found.names, points[..., 2].mean(axis=0).tolist(), strict=True)):
+        cells: list[str] = []
+        if match := match_of.get(m):
+            cells = [escape(match.keypoint), _percent(match.distance), _percent(match.constant)]
+        table.add_row(escape(name), _percent(share), *cells)
+    console.print(table)
+    if found.matches:
+        mean = sum(match.distance for match in found.matches) / len(found.matches)
+        console.print(
+            f"Mean distance {_percent(mean)} of the object's size, on {found.num_measured:,} images.", soft_wrap=True
+        )
+    console.print(f"Written to {found.table} and {found.page}", markup=False, soft_wrap=True)
 
 
 def print_datasets(root: Path | None, format: Literal["table", "json"]) -> None:

@@ -18,6 +18,7 @@ from fieldmark.commands.evaluate import write_evaluation
 from fieldmark.commands.fit import Fit
 from fieldmark.commands.flips import decide_flip
 from fieldmark.commands.listener import Listener, relayed_warnings
+from fieldmark.commands.part_centres import name_parts
 from fieldmark.commands.prepare import prepare
 from fieldmark.data.catalog import Catalog
 from fieldmark.data.splits import first_few
@@ -62,6 +63,7 @@ def resolve_recipe(
     if resolved.augment.mix not in KINDS:
         raise RecipeError(f"There is no mix {resolved.augment.mix!r}", nearest(resolved.augment.mix, KINDS))
     check_backbone(resolved.backbone)
+    _check_method(resolved.model_copy(update=pieces))
     plan = resolved.train
     if plan.head_epochs >= plan.epochs and plan.solver == "gradient":
         raise RecipeError(
@@ -69,6 +71,27 @@ def resolve_recipe(
             "Give more epochs or fewer head epochs.",
         )
     return resolved.model_copy(update=pieces)
+
+
+def _check_method(recipe: Recipe) -> None:
+    """Raise RecipeError where the method and another piece exclude each other."""
+    method, (name, options) = METHODS.get(recipe.method.name), recipe.method.pair
+    if "hard_labels" in method.required(options) and recipe.augment.mix != "none":
+        raise RecipeError(
+            f"The method {name!r} with these options learns from single pictures, and augment.mix = "
+            f"{recipe.augment.mix!r} mixes them",
+            "Set augment.mix=none" + (", or method.supervise=0." if options.get("supervise") else "."),
+        )
+    if method.pools and recipe.neck.name != NO_NECK:
+        raise RecipeError(
+            f"The method {name!r} makes its embedding itself, so the neck {recipe.neck.name!r} would do nothing",
+            "Leave the neck away, or choose method.name=transfer.",
+        )
+    if method.pools and recipe.train.solver == "logistic":
+        raise RecipeError(
+            f"train.solver = 'logistic' finds a head only, and the method {name!r} has more to learn than that",
+            "Set train.solver=gradient, or method.name=transfer.",
+        )
 
 
 def train(
@@ -145,8 +168,9 @@ def _learn(run: Run, data: Path | str | Catalog, root: Path | str | None, listen
             write_evaluation(run, part, prepared.catalog, rows if part == "crossfit" else validation, answers)
     else:
         listener.note("Not calibrated: no image was held out, so verdicts are plain softmax")
+    names = name_parts(fit, method, rows)
     # last, since a bundle is what makes a run finished
-    _bundle(fit, method, judge, len(rows)).save(run.bundle)
+    _bundle(fit, method, judge, len(rows), names).save(run.bundle)
     listener.note(f"Saved {run.bundle}")
 
 
@@ -170,7 +194,7 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _bundle(fit: Fit, method: Method, judge: Judge | None, num_images: int) -> Bundle:
+def _bundle(fit: Fit, method: Method, judge: Judge | None, num_images: int, parts: tuple[str, ...]) -> Bundle:
     recipe, catalog = fit.recipe, fit.data.catalog
     return Bundle(
         method,
@@ -189,4 +213,5 @@ def _bundle(fit: Fit, method: Method, judge: Judge | None, num_images: int) -> B
             "calibrated": judge is not None,
         },
         judge,
+        parts,
     )

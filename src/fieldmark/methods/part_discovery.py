@@ -26,14 +26,14 @@ With `supervise`, annotated key points lead as well: part k is the k-th key poin
 visible the losses −log aₖ(cell) and −log(aₖ(cell) / Σ aₖ) say that the cell belongs to the part and the part to it.
 
 Deviations. Modulation, part dropout, background, and the presence of parts but not of the background are
-PDiscoFormer's with either prior. One head sees the mean of the part vectors, which for the papers' linear classifier is
-the mean of its answers for each part. Four changes keep parts from vanishing, as all of them did within ten steps on
-maps of 4 × 4 cells, where the papers have 28 × 28 and more: concentration is divided by the mass of the part (published:
-1000 · the mean over cells, least where there is no part); presence is a logarithm (published: 1 − mean), whose gradient
-outlasts the part; cells are normalised and distances divided by √C, so that prototypes do not outrun the rest of the
-head; windows are 3/28 of the side (published: 3 × 3 cells). Each image of a batch is moved by a transform of its own,
-and cells without a counterpart are left out of the comparison. Answers are without Gumbel noise. On a CNN the map of
-stride 16 is fused from two levels (`model.feature_map`).
+PDiscoFormer's with either prior. One head sees the mean of the part vectors, which for the papers' linear classifier
+is the mean of its answers for each part. Four changes keep parts from vanishing, as all of them did within ten steps
+on maps of 4 × 4 cells, where the papers have 28 × 28 and more: concentration is divided by the mass of the part
+(published: 1000 · the mean over cells, least where there is no part); presence is a logarithm (published: 1 − mean),
+whose gradient outlasts the part; cells are normalised and distances divided by √C, so that prototypes do not outrun
+the rest of the head; windows are 3/28 of the side (published: 3 × 3 cells). Each image of a batch is moved by a
+transform of its own, and cells without a counterpart are left out of the comparison. Answers are without Gumbel
+noise. On a CNN the map of stride 16 is fused from two levels (`model.feature_map`).
 """
 
 from __future__ import annotations
