@@ -88,7 +88,9 @@ def test_without_key_points_parts_have_numbers_and_are_learnt_on(
     found = read(tmp_path / "found.csv")
     assert found.keypoint_names == ("part 1", "part 2")
     learnt = ["--set=method.supervise=1.0", "--set=augment.crop=false"]  # the plain view has its key points too
-    once = cli("train", tmp_path / "found.csv", "--recipe", "part_discovery", "--out", tmp_path / "2", *settings, *learnt)
+    once = cli(
+        "train", tmp_path / "found.csv", "--recipe", "part_discovery", "--out", tmp_path / "2", *settings, *learnt
+    )
     assert once.status == 0 or "no training image has a visible one" in once.err
     refused = cli("train", pictures, "--recipe", "part_discovery", "--out", tmp_path / "3", *settings, learnt[0])
     assert "method.supervise learns from key points, and no training image has a visible one" in refused.complaint

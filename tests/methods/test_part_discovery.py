@@ -250,7 +250,7 @@ def test_noise_is_for_training_only_and_of_torchs_generator() -> None:
     ("overrides", "said"),
     [
         (["augment.mix=cutmix", "method.supervise=1"], "learns from single pictures"),
-        (["train.solver=logistic"], "finds a head only"),
+        (["train.solver=logistic"], "leaves what the method"),
         (["method.part=3"], "Did you mean 'parts'"),
     ],
 )

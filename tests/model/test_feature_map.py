@@ -54,6 +54,19 @@ def test_a_transformers_tokens_are_the_map() -> None:
     assert fine(features) is features.map
 
 
+@pytest.mark.parametrize("name", ["mobilenetv2_100", "mobilenetv3_small_050", "convnext_atto", "vit_tiny_patch16_224"])
+def test_without_pooling_the_map_is_the_same(name: str) -> None:
+    backbone = build(name, 64).eval()
+    images = torch.randn(2, 3, 64, 64)
+    before = backbone(images)
+    features = backbone.without_pooling().train().eval()(images)
+    torch.testing.assert_close(features.map, before.map)
+    torch.testing.assert_close(features.pooled, before.map.mean((2, 3)))
+    assert backbone.width == features.pooled.shape[1]
+    features.map.sum().backward()
+    assert [name for name, p in backbone.named_parameters() if p.grad is None] == []
+
+
 def test_a_backbone_without_maps_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     backbone = build("resnet10t", 64)
     monkeypatch.delattr(type(backbone.model), "forward_intermediates")

@@ -14,6 +14,7 @@ import numpy as np
 from fieldmark.augment.mixing import KINDS
 from fieldmark.bundle import Bundle
 from fieldmark.commands.calibrate import cross_fit, fit_judge, hold_out, means_of, settled
+from fieldmark.commands.combinations import check_combination
 from fieldmark.commands.evaluate import write_evaluation
 from fieldmark.commands.fit import Fit
 from fieldmark.commands.flips import decide_flip
@@ -63,35 +64,15 @@ def resolve_recipe(
     if resolved.augment.mix not in KINDS:
         raise RecipeError(f"There is no mix {resolved.augment.mix!r}", nearest(resolved.augment.mix, KINDS))
     check_backbone(resolved.backbone)
-    _check_method(resolved.model_copy(update=pieces))
     plan = resolved.train
     if plan.head_epochs >= plan.epochs and plan.solver == "gradient":
         raise RecipeError(
             f"train.head_epochs = {plan.head_epochs} leaves nothing of train.epochs = {plan.epochs}",
             "Give more epochs or fewer head epochs.",
         )
-    return resolved.model_copy(update=pieces)
-
-
-def _check_method(recipe: Recipe) -> None:
-    """Raise RecipeError where the method and another piece exclude each other."""
-    method, (name, options) = METHODS.get(recipe.method.name), recipe.method.pair
-    if "hard_labels" in method.required(options) and recipe.augment.mix != "none":
-        raise RecipeError(
-            f"The method {name!r} with these options learns from single pictures, and augment.mix = "
-            f"{recipe.augment.mix!r} mixes them",
-            "Set augment.mix=none" + (", or method.supervise=0." if options.get("supervise") else "."),
-        )
-    if method.pools and recipe.neck.name != NO_NECK:
-        raise RecipeError(
-            f"The method {name!r} makes its embedding itself, so the neck {recipe.neck.name!r} would do nothing",
-            "Leave the neck away, or choose method.name=transfer.",
-        )
-    if method.pools and recipe.train.solver == "logistic":
-        raise RecipeError(
-            f"train.solver = 'logistic' finds a head only, and the method {name!r} has more to learn than that",
-            "Set train.solver=gradient, or method.name=transfer.",
-        )
+    resolved = resolved.model_copy(update=pieces)
+    check_combination(resolved)
+    return resolved
 
 
 def train(

@@ -100,7 +100,7 @@ class PartDiscovery(Method):
         part_dropout: float = 0.3,
         supervise: float = 0.0,
     ) -> None:
-        super().__init__(backbone.without_pooling())
+        super().__init__(backbone)
         if parts < 1:
             raise RecipeError(f"method.parts = {parts}", "Expected at least one.")
         if prior not in _PRIORS:
@@ -113,7 +113,7 @@ class PartDiscovery(Method):
         if supervise:
             _check_keypoints(heads.task, parts)
         self.prior, self.equivariance, self.part_dropout, self.supervise = prior, equivariance, part_dropout, supervise
-        self.cells = FeatureMap(backbone)
+        self.cells = FeatureMap(backbone.without_pooling())
         self.prototypes = nn.Parameter(0.5 * torch.randn(parts + 1, self.cells.channels))
         self.modulation = nn.LayerNorm([parts + 1, self.cells.channels])
         self.head = heads(self.cells.channels)

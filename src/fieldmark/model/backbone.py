@@ -86,21 +86,24 @@ class Backbone(nn.Module):
             features, maps = self.model.forward_intermediates(images, indices=list(levels), output_fmt="NCHW")
         else:
             features = self.model.forward_features(images)
-        last = self._as_map(features)
-        if self.neck is not None:
-            pooled = self.neck(last)
-        elif self.pools:
-            pooled = self.model.forward_head(features, pre_logits=True)
-        else:
-            pooled = last.mean(dim=(2, 3))
-        return Features(last, pooled, tuple(maps))
+        return Features(self._as_map(features), self._pool(features), tuple(maps))
 
     def without_pooling(self) -> Self:
-        """Drop the layers between the feature map and the embedding, which a method that pools by itself would leave
-        without a gradient; `pooled` is then the plain mean of the map. Raises RecipeError where there is no map."""
-        if not hasattr(self.model, "prune_intermediate_layers"):
-            raise _no_maps(self.name)
-        self.model.prune_intermediate_layers(1, prune_head=True)  # of the levels, only what comes after the last
+        """Drop the model's layers behind the feature map, which a method that pools by itself would leave without a
+        gradient; `pooled` is then the plain mean of the map.
+        """
+        used: set[nn.Module] = set()
+        # timm's own pruning takes MobileNetV2's last convolution away, which is before the map
+        handles = [m.register_forward_pre_hook(lambda module, _: used.add(module)) for m in self.model.modules()]
+        side = self.fixed_size or 64
+        with torch.no_grad():
+            self.model.eval().forward_features(torch.zeros(1, 3, side, side))
+        for handle in handles:
+            handle.remove()
+        for name, child in list(self.model.named_children()):
+            if used.isdisjoint(child.modules()):
+                setattr(self.model, name, nn.Identity())
+        self.model.train()
         self.pools, self.width = False, self.channels
         return self
 
@@ -108,9 +111,21 @@ class Backbone(nn.Module):
     def levels(self) -> tuple[Level, ...]:
         """The maps that can be asked for, in the order of computation. Raises RecipeError where there are none."""
         if not hasattr(self.model, "forward_intermediates"):
-            raise _no_maps(self.name)
+            raise RecipeError(
+                f"The backbone {self.name!r} has no feature maps, which this method works on",
+                "Choose a convolutional network or a transformer, such as resnet50 or vit_small_patch14_dinov2.",
+            )
         info = self.model.feature_info
         return tuple(Level(one["num_chs"], one["reduction"]) for one in getattr(info, "info", info))
+
+    def _pool(self, features: Tensor) -> Tensor:
+        """What the model computes before its head → (B, D)."""
+        if self.neck is not None:
+            return self.neck(self._as_map(features))
+        if not self.pools:
+            return self._as_map(features).mean(dim=(2, 3))
+        pooled: Tensor = self.model.forward_head(features, pre_logits=True)
+        return pooled
 
     def _as_map(self, features: Tensor) -> Tensor:
         """timm answers (B, C, h, w), (B, h, w, C) or tokens (B, prefix + h·w, C)."""
@@ -123,13 +138,6 @@ class Backbone(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.name}, width={self.width}"
-
-
-def _no_maps(name: str) -> RecipeError:
-    return RecipeError(
-        f"The backbone {name!r} has no feature maps, which this method works on",
-        "Choose a convolutional network or a transformer, such as resnet50 or vit_small_patch14_dinov2.",
-    )
 
 
 def check_backbone(choice: BackboneChoice) -> None:
