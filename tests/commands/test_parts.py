@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Cli
 
 import fieldmark
+from conftest import Cli
 from fieldmark.data.catalog import Catalog
 from fieldmark.data.read import read
 from fieldmark.data.write import write_catalog
