@@ -100,11 +100,12 @@ def windows(one: np.ndarray, side: int) -> list[tuple[int, int, float]]:
     ]
 
 
-@pytest.mark.parametrize(("cells", "side"), [(4, 1), (14, 2), (28, 3)])
-def test_presence_and_background_look_at_the_best_window(cells: int, side: int) -> None:
+@pytest.mark.parametrize(("cells", "side", "margin"), [(4, 1, 0), (14, 2, 1), (28, 3, 2)])
+def test_presence_and_background_look_at_the_best_window(cells: int, side: int, margin: int) -> None:
     maps = shares(2, 3, cells, cells)
     images = maps.double().numpy()
-    best = [max(mean for image in images for *_, mean in windows(image[k], side)) for k in range(2)]
+    inner = images[:, :, margin : cells - margin, margin : cells - margin]  # presence is asked for off the border
+    best = [max(mean for image in inner for *_, mean in windows(image[k], side)) for k in range(2)]
     assert pd.presence_loss(maps[:, :2]).item() == pytest.approx(np.mean([-math.log(b + 1e-6) for b in best]), rel=1e-4)
     last = cells - side  # of the windows' numbers
     weighted = [

@@ -15,7 +15,7 @@ The shares are led by
       and entropy   mean of −Σₖ aₖ log aₖ                                          (with Gumbel noise in training),
     orthogonality   mean of (cosines of part vectors − identity)²                  parts differ,
     equivariance    1 − cosine(moved aₖ, aₖ of the moved image)                    they move with the picture,
-    presence        −meanₖ log maxᵢ max(aₖ of image i, averaged in windows)        each is there in some image,
+    presence        −meanₖ log maxᵢ max(aₖ of image i, averaged in windows)        off the border of some image,
     background      −2 · log max(r² · background, averaged in windows)             the background is at the border,
 
 with distances in sides of the picture and r² the squared distance from the middle, 1 in the corners. `prior` chooses
@@ -71,6 +71,8 @@ _PRIORS = ("concentration", "variation")
 _CONCENTRATION, _BACKGROUND = 20.0, 2.0  # all other weights are 1, as published
 _WINDOW = 3 / 28
 """Side of what is looked at together, in sides of the map: the papers' 3 × 3 of 28 × 28 cells."""
+_MARGIN = 2 / 28
+"""What presence leaves out on each side: the papers' 2 of 28 cells."""
 _LEAST = 1e-6
 """Added before a logarithm: a clamp would have no gradient where a part is nowhere."""
 _TURN, _SHIFT, _SCALE = 90.0, 0.11, (0.8, 1.4)
@@ -226,23 +228,26 @@ def orthogonality_loss(vectors: Tensor) -> Tensor:
 
 
 def presence_loss(parts: Tensor) -> Tensor:
-    """Shares (B, K, h, w) → −log of the largest that a part has in some window of some image; mean over parts."""
-    return -(_around(parts).amax(dim=(0, 2, 3)) + _LEAST).log().mean()
+    """Shares (B, K, h, w) → −log of the largest that a part has in some window of some image, off the border; mean over
+    parts."""
+    height, width = parts.shape[-2:]
+    y, x = round(height * _MARGIN), round(width * _MARGIN)  # padding makes corners the easiest cells to tell apart
+    inner = parts[..., y : height - y, x : width - x]
+    return -(_around(inner, height, width).amax(dim=(0, 2, 3)) + _LEAST).log().mean()
 
 
 def background_loss(background: Tensor) -> Tensor:
     """The background's shares (B, h, w) → −log of the largest in some window, which counts by r²; mean over images."""
-    around = _around(background.unsqueeze(1)).squeeze(1)  # (B, h', w')
+    around = _around(background.unsqueeze(1), *background.shape[-2:]).squeeze(1)  # (B, h', w')
     y, x = (torch.linspace(-1, 1, side, device=around.device) for side in around.shape[-2:])
     radius = y[:, None].square() + x.square()
     largest = (around * radius / radius.max()).amax(dim=(1, 2))
     return -(largest + _LEAST).log().mean()
 
 
-def _around(maps: Tensor) -> Tensor:
-    """Means over the windows that lie in the map."""
-    window = [max(1, round(side * _WINDOW)) for side in maps.shape[-2:]]
-    return F.avg_pool2d(maps, window, stride=1)
+def _around(maps: Tensor, height: int, width: int) -> Tensor:
+    """Means over the windows that lie in `maps`, which are (part of) maps of this size."""
+    return F.avg_pool2d(maps, [max(1, round(side * _WINDOW)) for side in (height, width)], stride=1)
 
 
 def rigid_transforms(count: int, like: Tensor) -> Tensor:
