@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from fieldmark.commands.compare import compare
     from fieldmark.commands.evaluate import Evaluation, evaluate
     from fieldmark.commands.listener import Listener
+    from fieldmark.commands.parts import Parts, parts
     from fieldmark.commands.predict import Skipped, predict
     from fieldmark.commands.preview import preview
     from fieldmark.commands.report import report
@@ -58,6 +59,7 @@ _HOMES = {
     "ImageError": "errors",
     "Leaderboard": "comparison",
     "Listener": "commands.listener",
+    "Parts": "commands.parts",
     "Recipe": "recipe",
     "RecipeError": "errors",
     "Run": "run",
@@ -72,6 +74,7 @@ _HOMES = {
     "draw": "fieldguide",
     "evaluate": "commands.evaluate",
     "load_recipe": "recipe",
+    "parts": "commands.parts",
     "predict": "commands.predict",
     "preview": "commands.preview",
     "read": "datasets",
@@ -92,6 +95,7 @@ __all__ = [
     "ImageError",
     "Leaderboard",
     "Listener",
+    "Parts",
     "Recipe",
     "RecipeError",
     "Run",
@@ -106,6 +110,7 @@ __all__ = [
     "draw",
     "evaluate",
     "load_recipe",
+    "parts",
     "predict",
     "preview",
     "read",

@@ -77,6 +77,9 @@ class Bundle:
     """Data, protocol, weights, licence, seed, versions; whether the probabilities are calibrated."""
     judge: Judge | None = None
     """What it knows of its own answers; none where no image was held out, and probabilities are plain softmax then."""
+    parts: tuple[str, ...] = ()
+    """Names of the method's part maps, in their order and without the background: those of the key points that they
+    were found to lie at, else numbers; () where it has none."""
 
     def __repr__(self) -> str:
         size = self.images.size
@@ -107,6 +110,7 @@ class Bundle:
                 "backbone": backbone.model_dump(mode="json", exclude={"weights"}),
                 **self.recipe.model_dump(mode="json", include=set(_PIECES)),
                 "calibration": self.judge.values() if self.judge else None,
+                "parts": self.parts,
                 "provenance": self.provenance,
             },
         )
@@ -143,7 +147,7 @@ class Bundle:
         where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         method.to(where, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]  # torch's stub lacks it
         judge = _judge(folder, description.get("calibration"))
-        return cls(method, classes, recipe, taxonomy, provenance, judge)
+        return cls(method, classes, recipe, taxonomy, provenance, judge, tuple(description.get("parts", ())))
 
     @property
     def view(self) -> Callable[[NDArray[np.uint8]], Tensor]:

@@ -27,7 +27,9 @@ __all__ = [
     "INTERPOLATIONS",
     "ImageAugment",
     "View",
+    "evaluation_annotations",
     "evaluation_view",
+    "evaluation_window",
     "flip_keeps_meaning",
     "mirror_permutation",
     "training_view",
@@ -100,10 +102,33 @@ def evaluation_view(
     Cut and resized in one step, antialiased. RecipeError for an unknown interpolation.
     """
     height, width = pixels.shape[:2]
+    return _tensor(_resized(pixels, evaluation_window(width, height, crop=crop, whole=whole), size, interpolation))
+
+
+def evaluation_window(width: int, height: int, *, crop: float, whole: bool) -> tuple[float, float, float, float]:
+    """Left, top, right, bottom of what `evaluation_view` sees of a picture of this size."""
     side = crop * min(height, width)
     part_width, part_height = (width, height) if whole else (side, side)
     left, top = (width - part_width) / 2, (height - part_height) / 2
-    return _tensor(_resized(pixels, (left, top, left + part_width, top + part_height), size, interpolation))
+    return left, top, left + part_width, top + part_height
+
+
+def evaluation_annotations(
+    pixels: NDArray[np.uint8],
+    box: NDArray[np.floating] | None,
+    keypoints: NDArray[np.floating] | None,
+    *,
+    size: int,
+    crop: float = 0.875,
+    whole: bool = False,
+) -> tuple[Tensor | None, Tensor | None]:
+    """Where a box (4,) and key points (P, 3) in pixels of `pixels` are in its `evaluation_view`; see `View`."""
+    height, width = pixels.shape[:2]
+    move = _crop_matrix(evaluation_window(width, height, crop=crop, whole=whole), size)
+    return (
+        _float_tensor(None if box is None else _moved_box(box, move, size)),
+        _float_tensor(None if keypoints is None else _moved_points(keypoints, move, size)),
+    )
 
 
 def training_view(

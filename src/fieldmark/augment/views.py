@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fieldmark.augment.image import ImageAugment, View, evaluation_view, training_view
+from fieldmark.augment.image import ImageAugment, View, evaluation_annotations, evaluation_view, training_view
 
 __all__ = ["PlainViews", "RandomViews"]
 
@@ -44,7 +44,7 @@ class RandomViews:
 
 @dataclass(frozen=True)
 class PlainViews:
-    """The evaluation view, whatever the seed; no method that trains on it asks for its box or key points."""
+    """The evaluation view, whatever the seed."""
 
     size: int
     crop: float
@@ -56,4 +56,5 @@ class PlainViews:
         image = evaluation_view(
             pixels, size=self.size, crop=self.crop, whole=self.whole, interpolation=self.interpolation
         )
-        return View(image, None, None)
+        moved = evaluation_annotations(pixels, box, keypoints, size=self.size, crop=self.crop, whole=self.whole)
+        return View(image, *moved)

@@ -8,10 +8,10 @@ from typing import Annotated, Literal
 import typer
 
 from fieldmark.cli.app import DATA, Root, app
-from fieldmark.cli.printing import print_audit, print_datasets
+from fieldmark.cli.printing import print_audit, print_datasets, print_parts
 from fieldmark.cli.terminal import terminal
 
-__all__ = ["audit", "datasets", "draw", "preview", "report"]
+__all__ = ["audit", "datasets", "draw", "parts", "preview", "report"]
 
 _SPOILT = 1
 
@@ -118,6 +118,22 @@ def report(
 
     listener = terminal()
     listener.note(f"Wrote {write_report(run, data, root=root, out=out, split=split, listener=listener)}")
+
+
+@app.command()
+def parts(
+    run: Annotated[Path, typer.Argument(help="A run or a bundle whose method has parts, such as part_discovery.")],
+    data: Annotated[Path | None, typer.Argument(help="Other data; the run's own if not given.")] = None,
+    root: Root = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The table (CSV); RUN/parts/<split>.csv if not given. The page goes beside it.")
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="train, val, test or all; all if not given.")] = None,
+) -> None:
+    """Write discovered parts as key points: a table that `train` reads again, and a page that shows them."""
+    from fieldmark.commands.parts import parts as find_parts
+
+    print_parts(find_parts(run, data, root=root, out=out, split=split, listener=terminal()))
 
 
 @app.command()

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from fieldmark.commands.evaluate import Evaluation
     from fieldmark.commands.listener import Listener
+    from fieldmark.commands.parts import Parts
     from fieldmark.commands.predict import Skipped
     from fieldmark.comparison import Leaderboard
     from fieldmark.data.catalog import Catalog
@@ -29,6 +30,7 @@ __all__ = [
     "print_datasets",
     "print_evaluation",
     "print_leaderboard",
+    "print_parts",
     "print_validation",
     "printed",
 ]
@@ -245,6 +247,35 @@ def print_leaderboard(board: Leaderboard) -> None:
         console.print(escape(notice), soft_wrap=True)
     page = "index-test.html" if board.part == "test" else "index.html"
     console.print(f"Written to {board.folder}; its page is {board.folder and board.folder / page}", soft_wrap=True)
+
+
+def print_parts(found: Parts) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    points = found.catalog.keypoints
+    assert points is not None
+    match_of = {match.part: match for match in found.matches}
+    table = Table("part", title=f"{len(found.names)} parts of {len(found.catalog):,} images")
+    table.add_column("seen in", justify="right")
+    if found.matches:
+        table.add_column("key point")
+        table.add_column("distance", justify="right")
+        table.add_column("at its mean place", justify="right")
+    for m, (name, share) in enumerate(zip(found.names, points[..., 2].mean(axis=0).tolist(), strict=True)):
+        cells: list[str] = []
+        if match := match_of.get(m):
+            cells = [escape(match.keypoint), _percent(match.distance), _percent(match.constant)]
+        table.add_row(escape(name), _percent(share), *cells)
+    console.print(table)
+    if found.matches:
+        mean = sum(match.distance for match in found.matches) / len(found.matches)
+        console.print(
+            f"Mean distance {_percent(mean)} of the object's size, on {found.num_measured:,} images.", soft_wrap=True
+        )
+    console.print(f"Written to {found.table} and {found.page}", markup=False, soft_wrap=True)
 
 
 def print_datasets(root: Path | None, format: Literal["table", "json"]) -> None:

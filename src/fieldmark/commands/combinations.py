@@ -32,6 +32,12 @@ def _check_method(recipe: Recipe) -> None:
             f"The method {name!r} pools the feature map itself, so the neck {recipe.neck.name!r} would do nothing",
             "Leave the neck away, or use it with method.name = 'transfer'.",
         )
+    if "hard_labels" in method.required(recipe.method.options) and recipe.augment.mix != NONE:
+        raise RecipeError(
+            f"The method {name!r} with these options learns from single pictures, and augment.mix = "
+            f"{recipe.augment.mix!r} mixes them",
+            "Set augment.mix=none" + (", or method.supervise=0." if recipe.method.options.get("supervise") else "."),
+        )
     if method.adds_layers and "logistic" in (train.solver, train.head_start):
         key, other = ("solver", "gradient") if train.solver == "logistic" else ("head_start", "auto")
         raise RecipeError(

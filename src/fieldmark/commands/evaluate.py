@@ -30,7 +30,7 @@ from fieldmark.model.inference import Outputs, infer
 from fieldmark.run import Run, write_table
 from fieldmark.storage import cache_folder, make_folder, read_json, write_json
 
-__all__ = ["Evaluation", "evaluate", "opened_run", "write_evaluation"]
+__all__ = ["Evaluation", "catalog_of", "evaluate", "opened_run", "write_evaluation"]
 
 EVERYTHING = "all"
 _COLUMNS = ("path", "label", "predicted", "probability", "correct", "label_probability")
@@ -88,7 +88,7 @@ def evaluate(
     bundle = Bundle.load(run)
     rules = bundle.rules(accuracy, coverage)
     with relayed_warnings(listener):
-        catalog = _catalog(opened, data, root, listener)
+        catalog = catalog_of(opened, data, root, listener)
     part = split or _default_part(catalog)
     rows = np.arange(len(catalog)) if part == EVERYTHING else catalog.rows(part)
     if not len(rows):
@@ -181,8 +181,9 @@ def opened_run(path: Path) -> Run:
     return Run(path.parent) if parent.exists and path.resolve() == parent.bundle else Run(path)
 
 
-def _catalog(run: Run, data: Path | str | Catalog | None, root: Path | str | None, listener: Listener) -> Catalog:
-    """The data to score. The run's own is split as it was in training; what came to it later belongs to no part."""
+def catalog_of(run: Run, data: Path | str | Catalog | None, root: Path | str | None, listener: Listener) -> Catalog:
+    """The data to look at: the run's own unless given, split as it was in training; what came to it later belongs to no
+    part."""
     known = run.data()
     if data is None:
         if not known:

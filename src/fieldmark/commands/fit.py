@@ -217,7 +217,9 @@ def _only_head_is_new(method: Method) -> bool:
 def task_of(catalog: Catalog, rows: NDArray[np.int64]) -> Task:
     """What is to be learnt from these rows."""
     counts = np.bincount(catalog.labels[rows], minlength=len(catalog.classes))
-    return Task(len(catalog.classes), tuple(counts.tolist()), catalog.taxonomy)
+    points = catalog.keypoints
+    seen = points is not None and bool((points[rows, :, 2] > 0).any())
+    return Task(len(catalog.classes), tuple(counts.tolist()), catalog.taxonomy, catalog.keypoint_names if seen else ())
 
 
 def linear_head(method: Method, recipe: Recipe) -> LinearClassifier:

@@ -21,6 +21,7 @@ from fieldmark.commands.evaluate import write_evaluation
 from fieldmark.commands.fit import Fit
 from fieldmark.commands.flips import decide_flip
 from fieldmark.commands.listener import Listener, relayed_warnings
+from fieldmark.commands.part_centres import name_parts
 from fieldmark.commands.poses import check_pose_options, check_poses
 from fieldmark.commands.prepare import prepare
 from fieldmark.data.catalog import Catalog
@@ -165,8 +166,9 @@ def _learn(run: Run, data: Path | str | Catalog, root: Path | str | None, listen
     else:
         listener.note("Not calibrated: no image was held out, so verdicts are plain softmax")
     run.keep_memory()
+    names = name_parts(fit, method, rows)
     # last, since a bundle is what makes a run finished
-    _bundle(fit, method, judge, len(rows)).save(run.bundle)
+    _bundle(fit, method, judge, len(rows), names).save(run.bundle)
     listener.note(f"Saved {run.bundle}")
 
 
@@ -195,7 +197,7 @@ def _check_same(begun: Recipe, asked: Recipe, run: Run) -> None:
         )
 
 
-def _bundle(fit: Fit, method: Method, judge: Judge | None, num_images: int) -> Bundle:
+def _bundle(fit: Fit, method: Method, judge: Judge | None, num_images: int, parts: tuple[str, ...]) -> Bundle:
     recipe, catalog = fit.recipe, fit.data.catalog
     return Bundle(
         method,
@@ -214,4 +216,5 @@ def _bundle(fit: Fit, method: Method, judge: Judge | None, num_images: int) -> B
             "calibrated": judge is not None,
         },
         judge,
+        parts,
     )

@@ -25,6 +25,9 @@ class Task:
     """(K) training images of each class; () where it is not known, as in a loaded bundle."""
     taxonomy: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Level → the name of each class at that level (K), the finest level first."""
+    keypoints: tuple[str, ...] | None = None
+    """Names of the key points, () where no training image has a visible one; none where it is not known, as in a loaded
+    bundle."""
 
 
 class Loss(nn.Module, ABC):

@@ -6,8 +6,9 @@ Shapes: B images, T targets per image (1 plain, 2 mixed), K classes, D embedding
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from torch import Tensor, nn
 
@@ -47,7 +48,8 @@ class Prediction(NamedTuple):
     embedding: Tensor
     """(B, D), as it comes; what a user gets of it, `Bundle.embed`, has unit length."""
     parts: Tensor | None = None
-    """(B, M, h, w) part maps."""
+    """(B, M, h, w) part maps. Where the method `has_background`, they sum to 1 in each cell and the last of them is the
+    background: the share of a cell that belongs to no part."""
 
 
 class Method(nn.Module, ABC):
@@ -66,10 +68,17 @@ class Method(nn.Module, ABC):
     adds_layers: ClassVar[bool] = False
     """Whether layers of its own stand between the backbone and the head: a logistic regression alone would leave them
     as they were drawn."""
+    has_background: ClassVar[bool] = False
+    """Whether the last of its part maps is the background."""
 
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()
         self.backbone = backbone
+
+    @classmethod
+    def required(cls, options: Mapping[str, Any]) -> frozenset[Need]:
+        """What must be there with these options: `needs`, unless it depends on them."""
+        return cls.needs
 
     @abstractmethod
     def forward(self, images: Tensor) -> Prediction:

@@ -5,9 +5,11 @@
 
 A section is a function from the material to blocks (`blocks`); `answers` and `training` hold them. It needs no HTML:
 `pages/report.html` knows how each kind of block looks. `slices` is the statistics, `groupings` what to slice by.
+`parts` is a page of its own: what discovered parts look like.
 """
 
 from fieldmark.reporting.composition import SECTIONS, compose
 from fieldmark.reporting.material import Answer, Material, Part, gather
+from fieldmark.reporting.parts import Example, compose_parts
 
-__all__ = ["SECTIONS", "Answer", "Material", "Part", "compose", "gather"]
+__all__ = ["SECTIONS", "Answer", "Example", "Material", "Part", "compose", "compose_parts", "gather"]
