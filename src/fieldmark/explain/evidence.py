@@ -1,0 +1,97 @@
+"""Each cell's contribution to the margin of A over B: activation × gradient, averaged on the way from an empty map.
+
+This is Sundararajan, Taly & Yan, "Axiomatic attribution for deep networks" (2017), applied to a backbone's map instead of
+pixels: the contributions add up to the margin less that of an empty map, up to the steps of the sum. For a linear head
+over the average of the cells the gradient is the same all the way, so it is plain gradient × activation and exact: of each
+cell wₐ − w_b times the cell, divided by their number, and what is left is the difference of the two biases.
+
+Which map: see `taps`. On small pictures a cell of the last map is as large as a head, so a finer one is read.
+
+Shapes: K classes, C channels, h × w cells, n maps at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fieldmark.explain.taps import Tap, exchanged, last_map, read
+from fieldmark.model.method import Method
+
+__all__ = ["Contrast", "Evidence", "find_evidence", "mean_gradient"]
+
+Floats = NDArray[np.float32]
+
+STEPS = 5
+"""On the way from an empty map; twelve find nothing else."""
+
+
+@final
+@dataclass(frozen=True)
+class Contrast:
+    """A against B. margin = scaleₐ · logitₐ − scale_b · logit_b + bias: with a bundle's scaling, the calibrated log odds."""
+
+    first: int
+    second: int
+    scales: tuple[float, float] = (1.0, 1.0)
+    bias: float = 0.0
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        """(n, K) → (n,) margins."""
+        return self.scales[0] * logits[:, self.first] - self.scales[1] * logits[:, self.second] + self.bias
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What speaks for A and against B in one image."""
+
+    margin: float
+    """Of A over B."""
+    cells: Floats
+    """(h, w) the contribution of each cell; below zero what speaks for B."""
+    map: Tensor
+    """(C, h, w)."""
+    last: Tensor
+    """(C', h', w') the last map, by which regions are compared."""
+    parts: Tensor | None
+    """(M, h″, w″) part maps, of methods that have them."""
+    logits: Tensor
+    """(K,)"""
+
+    @property
+    def rest(self) -> float:
+        """What the cells do not account for: of a linear head over pooled cells the difference of the biases."""
+        return self.margin - float(self.cells.sum())
+
+
+def find_evidence(method: Method, image: Tensor, contrast: Contrast, place: Tap) -> Evidence:
+    """What speaks in a normalised image (1, 3, S, S) for one class against the other, read at `place`."""
+    method.eval()
+    end = last_map(method)
+    with torch.no_grad(), read((place, end)) as found:
+        prediction = method(image)
+    own = found[place]
+    return Evidence(
+        float(contrast(prediction.logits)[0]),
+        (own * mean_gradient(method, image, contrast, place, own)).sum(1)[0].numpy(force=True),
+        own[0],
+        found[end][0],
+        None if prediction.parts is None else prediction.parts[0],
+        prediction.logits[0],
+    )
+
+
+def mean_gradient(method: Method, image: Tensor, contrast: Contrast, place: Tap, own: Tensor) -> Tensor:
+    """(1, C, h, w) the gradient of the margin, averaged on the way from an empty map to `own` (1, C, h, w)."""
+    shares = (torch.arange(STEPS, device=own.device) + 0.5) / STEPS  # the middles of equal steps
+    on_the_way = (shares[:, None, None, None] * own).requires_grad_()
+    with torch.enable_grad(), exchanged({place: on_the_way}):
+        margins = contrast(method(image.expand(STEPS, -1, -1, -1)).logits)
+        (gradient,) = torch.autograd.grad(margins.sum(), on_the_way)
+    return gradient.mean(0, keepdim=True)

@@ -1,0 +1,218 @@
+"""`Explanation`: why one image is A and not B.
+
+Shapes: S the side of the view in pixels, h × w cells.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fieldmark.evaluation.verdict import Verdict
+from fieldmark.explain.evidence import Contrast, Evidence, find_evidence
+from fieldmark.explain.examples import Counterpart, Known, counterparts
+from fieldmark.explain.regions import Region, find_regions
+from fieldmark.explain.taps import Tap, exchanged, tap
+from fieldmark.model.method import Method
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["NUM_EXAMPLES", "Example", "Exchange", "Explanation", "RegionFound", "exchange", "explain_view", "margins_of", "odds"]
+
+NUM_EXAMPLES = 3
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Example:
+    """A known image and where the region is in it."""
+
+    path: str
+    label: str
+    likeness: float
+    """Cosine of the features of the two regions."""
+    cells: NDArray[np.bool_]
+    """(h, w)."""
+    pixels: NDArray[np.uint8] | None = None
+    """(S, S, 3) as the network sees it; none where the file is gone."""
+
+
+@final
+@dataclass(frozen=True)
+class Exchange:
+    """The margin after the region's features were exchanged, mean over the nearest examples."""
+
+    margin: float
+    num_examples: int
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class RegionFound:
+    """A region, its counterparts in known images, and what exchanging it does."""
+
+    region: Region
+    name: str
+    first: tuple[Example, ...] = ()
+    """Of A, the most alike first."""
+    second: tuple[Example, ...] = ()
+    """Of B."""
+    as_second: Exchange | None = None
+    """With B's features in its place; none where there are no known images of B."""
+    as_first: Exchange | None = None
+    """With those of other images of A: what an exchange changes by itself."""
+
+
+@final
+@dataclass(frozen=True, eq=False, repr=False)
+class Explanation:
+    """Which regions decided, and why it is A and not B."""
+
+    verdict: Verdict
+    first: str
+    """A, the likeliest class."""
+    second: str
+    """B."""
+    margin: float
+    """The logarithm of the odds of A against B."""
+    probabilities: tuple[float, float]
+    """Of A and of B."""
+    regions: tuple[RegionFound, ...]
+    """The one that carries the margin first; () where nothing in the image speaks for A against B."""
+    pixels: NDArray[np.uint8]
+    """(S, S, 3) what the network saw."""
+    cells: NDArray[np.float32]
+    """(h, w) what each cell contributes to the margin."""
+    notes: tuple[str, ...] = ()
+    """What is missing, and why."""
+
+    def __repr__(self) -> str:
+        where = f"{self.regions[0].name}" if self.regions else "no region"
+        return f"Explanation({self.verdict.path}: {self.first}, not {self.second}: {where}; {self.sentence})"
+
+    @property
+    def sentence(self) -> str:
+        """What exchanging the first region does, in words."""
+        if not self.regions:
+            return f"nothing in the picture speaks for {self.first} against {self.second}"
+        found = self.regions[0].as_second
+        if found is None:
+            return f"odds {odds(self.margin)}"
+        return f"odds {odds(self.margin)}, with that of {self.second} in its place {odds(found.margin)}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """The figures, as written to JSON."""
+        return {
+            "verdict": self.verdict.as_dict(),
+            "first": self.first,
+            "second": self.second,
+            "probabilities": [round(p, 6) for p in self.probabilities],
+            "margin": round(self.margin, 4),
+            "regions": [_region(one, self.margin) for one in self.regions],
+            "notes": list(self.notes),
+        }
+
+    def figure(self) -> Figure:
+        """The picture; `figure().savefig("why.png")` keeps it."""
+        from fieldmark.explain.drawing import draw
+
+        return draw(self)
+
+    def png(self) -> bytes:
+        """The picture as a PNG."""
+        data = io.BytesIO()
+        self.figure().savefig(data, format="png", dpi=110)
+        return data.getvalue()
+
+    def _repr_png_(self) -> bytes:
+        return self.png()
+
+
+def odds(margin: float) -> str:
+    """The logarithm of odds as one would say it: "23 : 1", "1 : 4"."""
+    value = float(np.exp(min(abs(margin), 12)))
+    text = f"{value:.1f}" if value < 9.5 else f"{value:,.0f}" if abs(margin) <= 9.21 else "over 10,000"
+    return f"{text} : 1" if margin >= 0 else f"1 : {text}"
+
+
+def _region(one: RegionFound, margin: float) -> dict[str, Any]:
+    values: dict[str, Any] = {
+        "name": one.name,
+        "share": round(one.region.share, 4),
+        "peak": [round(value, 4) for value in one.region.peak],
+        "cells": one.region.cells.astype(int).tolist(),
+        "part": one.region.part,
+    }
+    for name, found in (("as_second", one.as_second), ("as_first", one.as_first)):
+        values[name] = found and {
+            "margin": round(found.margin, 4),
+            "change": round(found.margin - margin, 4),
+            "num_examples": found.num_examples,
+        }
+    for name, examples in (("first", one.first), ("second", one.second)):
+        values[name] = [{"path": e.path, "label": e.label, "likeness": round(e.likeness, 4)} for e in examples]
+    return values
+
+
+def explain_view(
+    method: Method,
+    image: Tensor,
+    contrast: Contrast,
+    known: tuple[Known | None, Known | None] = (None, None),
+    *,
+    besides: str = "",
+) -> tuple[Evidence, list[RegionFound]]:
+    """The regions of a normalised image (1, 3, S, S) that speak for one class against the other.
+
+    The image `besides` is left out of the examples: nothing explains itself.
+    """
+    place = tap(method, image.shape[-1])
+    evidence = find_evidence(method, image, contrast, place)
+    found = []
+    for number, region in enumerate(find_regions(evidence)):
+        theirs: list[list[Counterpart]] = [
+            counterparts(evidence.map, evidence.last, region.cells, one, besides=besides)[:NUM_EXAMPLES] if one else []
+            for one in known
+        ]
+        both = [exchange(method, image, contrast, place, evidence.map, region.cells, one) for one in theirs]
+        name = f"region {number + 1}" if region.part is None else f"part {region.part + 1}"
+        examples = [tuple(Example(c.path, c.label, c.likeness, c.cells) for c in one) for one in theirs]
+        found.append(RegionFound(region, name, examples[0], examples[1], as_first=both[0], as_second=both[1]))
+    return evidence, found
+
+
+def exchange(
+    method: Method,
+    image: Tensor,
+    contrast: Contrast,
+    place: Tap,
+    own: Tensor,
+    cells: NDArray[np.bool_],
+    donors: Sequence[Counterpart],
+) -> Exchange | None:
+    """The margin with the region's cells exchanged for those of each donor in turn, on average.
+
+    own (C, h, w) is the image's map at `place`.
+    """
+    if not donors:
+        return None
+    inside = torch.from_numpy(cells).to(own.device)
+    maps = own.repeat(len(donors), 1, 1, 1)
+    for at, donor in enumerate(donors):
+        maps[at][:, inside] = donor.features.to(own)
+    margins = margins_of(method, image, contrast, place, maps)
+    return Exchange(float(margins.mean()), len(donors))
+
+
+def margins_of(method: Method, image: Tensor, contrast: Contrast, place: Tap, maps: Tensor) -> Tensor:
+    """(n,) margins with these maps (n, C, h, w) in place of the image's own."""
+    with torch.no_grad(), exchanged({place: maps}):
+        return contrast(method(image.expand(len(maps), -1, -1, -1)).logits)
