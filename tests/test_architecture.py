@@ -23,6 +23,7 @@ STAGES = [
     "methods",
     "training",
     "evaluation",
+    "explain",
     "bundle",
     "run",
     "reporting",

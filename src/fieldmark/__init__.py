@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from fieldmark.classifier import Classifier
     from fieldmark.commands.audit import audit
     from fieldmark.commands.evaluate import Evaluation, evaluate
+    from fieldmark.commands.explain import explain
     from fieldmark.commands.listener import Listener
     from fieldmark.commands.predict import Skipped, predict
     from fieldmark.commands.report import report
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
         WeightsError,
     )
     from fieldmark.evaluation.verdict import Verdict
+    from fieldmark.explain.explanation import Explanation
     from fieldmark.fieldguide import draw
     from fieldmark.recipe import Recipe, load_recipe
     from fieldmark.run import Run
@@ -50,6 +52,7 @@ _HOMES = {
     "Classifier": "classifier",
     "DataError": "errors",
     "Evaluation": "commands.evaluate",
+    "Explanation": "explain.explanation",
     "FieldmarkError": "errors",
     "Finding": "data.findings",
     "ImageError": "errors",
@@ -66,6 +69,7 @@ _HOMES = {
     "audit": "commands.audit",
     "draw": "fieldguide",
     "evaluate": "commands.evaluate",
+    "explain": "commands.explain",
     "load_recipe": "recipe",
     "predict": "commands.predict",
     "read": "datasets",
@@ -81,6 +85,7 @@ __all__ = [
     "Classifier",
     "DataError",
     "Evaluation",
+    "Explanation",
     "FieldmarkError",
     "Finding",
     "ImageError",
@@ -97,6 +102,7 @@ __all__ = [
     "audit",
     "draw",
     "evaluate",
+    "explain",
     "load_recipe",
     "predict",
     "read",

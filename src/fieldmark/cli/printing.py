@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from fieldmark.datasets import Dataset
     from fieldmark.evaluation.trust import Trust
     from fieldmark.evaluation.verdict import Verdict
+    from fieldmark.explain.explanation import Explanation
 
-__all__ = ["Format", "print_audit", "print_datasets", "print_evaluation", "print_validation", "printed"]
+__all__ = ["Format", "print_audit", "print_datasets", "print_evaluation", "print_explanation", "print_validation", "printed"]
 
 Format = Literal["table", "csv", "json"]
 
@@ -100,6 +101,28 @@ def _others(verdict: Verdict) -> list[str]:
     else:
         rivals = [c for c in rivals if c.label in verdict.possible]
     return reason + [f"{c.label} {_percent(c.probability)}" for c in rivals[:2]]
+
+
+def print_explanation(found: Explanation) -> None:
+    """The answer, its regions and what exchanging them does."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from fieldmark.explain.explanation import odds
+
+    console = Console(highlight=False)
+    (p, q), now = found.probabilities, odds(found.margin)
+    console.print(f"{found.first} {_percent(p)}, not {found.second} {_percent(q)}: odds {now}", markup=False)
+    table = Table("region", "of what speaks for it", "with that of the other", "with its own kind's")
+    for one in found.regions:
+        after = ["–" if exchange is None else odds(exchange.margin) for exchange in (one.as_second, one.as_first)]
+        table.add_row(one.name, f"{100 * one.region.share:.0f} %", *after)
+    if found.regions:
+        console.print(table)
+    else:
+        console.print(f"Nothing in the picture speaks for {found.first} against {found.second}.", markup=False)
+    for note in found.notes:
+        console.print(f"note: {note}", markup=False)
 
 
 def print_validation(folder: Path, listener: Listener) -> None:

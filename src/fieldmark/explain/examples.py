@@ -65,6 +65,8 @@ def known_maps(
                 method(images)
             maps.append(found[place].half().cpu())
             last.append(found[end].half().cpu())
+    if not maps:
+        return Known(label, (), torch.zeros(0), torch.zeros(0))
     return Known(label, tuple(paths), torch.cat(maps), torch.cat(last))
 
 
