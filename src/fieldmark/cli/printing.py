@@ -22,7 +22,15 @@ if TYPE_CHECKING:
     from fieldmark.evaluation.verdict import Verdict
     from fieldmark.explain.explanation import Explanation
 
-__all__ = ["Format", "print_audit", "print_datasets", "print_evaluation", "print_explanation", "print_validation", "printed"]
+__all__ = [
+    "Format",
+    "print_audit",
+    "print_datasets",
+    "print_evaluation",
+    "print_explanation",
+    "print_validation",
+    "printed",
+]
 
 Format = Literal["table", "csv", "json"]
 

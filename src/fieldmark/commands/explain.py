@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -16,14 +18,18 @@ from torch import Tensor
 
 from fieldmark.bundle import Bundle, short_side, stacked
 from fieldmark.commands.evaluate import opened_run
+from fieldmark.data.catalog import Catalog
 from fieldmark.data.decode import decode
-from fieldmark.errors import ImageError, RunError, StorageError, nearest
+from fieldmark.data.splits import DataWarning
+from fieldmark.datasets import read
+from fieldmark.errors import DataError, ImageError, RunError, StorageError, nearest
 from fieldmark.evaluation.verdict import Verdict
 from fieldmark.explain.evidence import Contrast
 from fieldmark.explain.examples import Known, known_maps
 from fieldmark.explain.explanation import Example, Explanation, RegionFound, explain_view
 from fieldmark.explain.taps import tap
 from fieldmark.model.inference import Outputs
+from fieldmark.recipe import Images
 from fieldmark.storage import write_bytes, write_json, write_tensors
 
 __all__ = ["Explainer", "explain", "write_explanation"]
@@ -31,6 +37,8 @@ __all__ = ["Explainer", "explain", "write_explanation"]
 NUM_KNOWN = 40
 """Known images of a class that are looked at, spread evenly over what there is."""
 _BATCH = 16
+_MOST_READ = 20_000
+"""Images of a data set whose table is read for key points; reading a larger one takes longer than explaining."""
 
 
 class Explainer:
@@ -142,27 +150,60 @@ class Explainer:
             return kept
         known = self._looked_at(label)
         if known:
-            about = {"paths": json.dumps(known.paths), "label": label, "model": stamp}
+            about = {"label": label, "model": stamp}
+            about |= {"paths": json.dumps(known.paths), "point_names": json.dumps(known.point_names)}
+            tensors = {"maps": known.maps, "last": known.last}
+            if known.points is not None:
+                tensors["points"] = torch.from_numpy(known.points)
             with contextlib.suppress(StorageError):  # a run that may not be written to is explained all the same
-                write_tensors(path, {"maps": known.maps, "last": known.last}, about)
+                write_tensors(path, tensors, about)
         return known
 
     def _looked_at(self, label: str) -> Known | None:
         assert self._run is not None
         paths = [row["path"] for row in self._run.images() if row["split"] == "train" and row.get("label") == label]
-        spread = [paths[i] for i in np.unique(np.linspace(0, len(paths) - 1, NUM_KNOWN).round().astype(int))] if paths else []
+        spread = (
+            [paths[i] for i in np.unique(np.linspace(0, len(paths) - 1, NUM_KNOWN).round().astype(int))]
+            if paths
+            else []
+        )
         readable: list[str] = []
+        sizes: list[tuple[int, int]] = []
 
         def views() -> Iterator[Tensor]:
             for path in spread:
                 with contextlib.suppress(ImageError):
-                    view = self._view((self._root or Path()) / path)
+                    decoded = decode((self._root or Path()) / path, short_side=short_side(self.bundle.images))
                     readable.append(path)
-                    yield view
+                    sizes.append(decoded.size)
+                    yield self.bundle.view(decoded.pixels)
 
         batches = (self._normalised(list(batch)) for batch in stacked(views(), _BATCH))
         known = known_maps(self.bundle.method, batches, self._place, label, readable)
-        return known if known.paths else None
+        return self._with_points(known, sizes) if known.paths else None
+
+    def _with_points(self, known: Known, sizes: Sequence[tuple[int, int]]) -> Known:
+        """With the key points that the data has; where it cannot be read, or is large, regions go by numbers."""
+        catalog = self._catalog
+        if catalog is None or catalog.keypoints is None:
+            return known
+        row_of = {path: row for row, path in enumerate(catalog.paths)}
+        rows = [row_of.get(path, -1) for path in known.paths]
+        points = np.where(np.array(rows)[:, None, None] < 0, np.nan, catalog.keypoints[rows])
+        places = np.where(points[..., 2:] > 0, points[..., :2], np.nan)
+        shares = [_in_view(xy, size, self.bundle.images) for xy, size in zip(places, sizes, strict=True)]
+        return replace(known, point_names=catalog.keypoint_names, points=np.stack(shares).astype(np.float32))
+
+    @cached_property
+    def _catalog(self) -> Catalog | None:
+        assert self._run is not None
+        data = self._run.data()
+        if not data or data.get("num_images", 0) > _MOST_READ:
+            return None
+        with warnings.catch_warnings(), contextlib.suppress(DataError):
+            warnings.simplefilter("ignore", DataWarning)  # training has said it
+            return read(data["source"])
+        return None
 
 
 def _read_known(path: Path, label: str, stamp: str) -> Known | None:
@@ -172,9 +213,20 @@ def _read_known(path: Path, label: str, stamp: str) -> Known | None:
             about = file.metadata() or {}
             if (about.get("label"), about.get("model")) != (label, stamp):
                 return None
-            return Known(label, tuple(json.loads(about["paths"])), file.get_tensor("maps"), file.get_tensor("last"))
+            points = file.get_tensor("points").numpy() if "points" in file.keys() else None  # noqa: SIM118  # no mapping
+            names = tuple(json.loads(about["point_names"]))
+            paths = tuple(json.loads(about["paths"]))
+            return Known(label, paths, file.get_tensor("maps"), file.get_tensor("last"), names, points)
     except (OSError, SafetensorError, KeyError, ValueError):
         return None
+
+
+def _in_view(points: NDArray[np.floating], size: tuple[int, int], images: Images) -> NDArray[np.floating]:
+    """Pixels (P, 2) of an image of this width and height → shares of the square that the network sees."""
+    if images.whole:
+        return points / size
+    side = images.crop * min(size)
+    return (points - (np.array(size) - side) / 2) / side
 
 
 def explain(

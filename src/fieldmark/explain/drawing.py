@@ -35,9 +35,10 @@ def draw(explanation: Explanation) -> Figure:
     with mpl.rc_context(_STYLE):
         first = explanation.regions[0] if explanation.regions else None
         rows = 2 if first and (first.first or first.second) else 1
-        figure = Figure(figsize=(11.5, 5.2 if rows == 1 else 8.3), facecolor=PAPER)
-        heights = [1.0] if rows == 1 else [1.0, 0.6]
-        grid = GridSpec(rows, 1, figure, 0.035, 0.035, 0.965, 0.86, hspace=0.32, height_ratios=heights)
+        figure = Figure(figsize=(11.5, 5.4 if rows == 1 else 7.9), facecolor=PAPER)
+        heights = [1.0] if rows == 1 else [1.0, 0.44]
+        top = 1 - 1.15 / figure.get_figheight()
+        grid = GridSpec(rows, 1, figure, 0.035, 0.04, 0.965, top, hspace=0.42, height_ratios=heights)
         _title(figure, explanation)
         _above(figure, grid[0].subgridspec(1, 3, width_ratios=[1, 1, 1.05], wspace=0.07), explanation)
         if first and rows == 2:
@@ -70,7 +71,9 @@ def _above(figure: Figure, grid: Any, explanation: Explanation) -> None:
     _caption(left, "What decided" if explanation.regions else "Nothing decided")
     middle.imshow(overlaid(explanation.pixels, explanation.cells), extent=(0, 1, 1, 0))
     _caption(middle, "What speaks for either")
-    middle.text(0.0, -0.055, f"■ {_short(explanation.first)}", color=FOR, size=9, transform=middle.transAxes, va="center")
+    middle.text(
+        0.0, -0.055, f"■ {_short(explanation.first)}", color=FOR, size=9, transform=middle.transAxes, va="center"
+    )
     middle.text(
         1.0, -0.055, f"{_short(explanation.second)} ■", color=AGAINST, size=9, ha="right", transform=middle.transAxes,
         va="center",
@@ -159,7 +162,9 @@ def _picture_axes(figure: Figure, place: Any) -> Axes:
 
 def _caption(axes: Axes, text: str, below: str = "", colour: str = INK) -> None:
     lift = 1.16 if below else 1.04
-    axes.text(0, lift, text, size=11, weight="bold", color=colour, transform=axes.transAxes, va="bottom", parse_math=False)
+    axes.text(
+        0, lift, text, size=11, weight="bold", color=colour, transform=axes.transAxes, va="bottom", parse_math=False
+    )
     if below:
         axes.text(0, 1.04, below, size=9, color=SOFT, transform=axes.transAxes, va="bottom")
 
@@ -200,20 +205,36 @@ def _outline(axes: Axes, cells: NDArray[np.bool_], colour: str, width: float) ->
     )  # the centres of the enlarged cells
     for line, tint in ((width + 2, "white"), (width, colour)):
         axes.contour(x, y, inside, levels=[0.45], colors=[tint], linewidths=[line])
+    axes.set(xlim=(0, 1), ylim=(1, 0))
 
 
 def _numbered(axes: Axes, cells: NDArray[np.bool_], number: int, first: bool) -> None:
     rows, columns = np.nonzero(cells)
     x, y = (columns.max() + 1) / cells.shape[1], rows.min() / cells.shape[0]
     box = {"boxstyle": "circle,pad=0.18", "facecolor": FOR if first else INK, "edgecolor": "white", "linewidth": 1}
-    axes.text(min(x, 0.95), max(y, 0.05), str(number), size=9, color="white", weight="bold", ha="center", va="center", bbox=box)
+    axes.text(
+        min(x, 0.95),
+        max(y, 0.05),
+        str(number),
+        size=9,
+        color="white",
+        weight="bold",
+        ha="center",
+        va="center",
+        bbox=box,
+    )
 
 
 def window_of(cells: NDArray[np.bool_], least: float = 0.34) -> tuple[float, float, float]:
     """left, top and side of a square around cells, as shares of the picture: room to see what it is a part of."""
     rows, columns = np.nonzero(cells)
     height, width = cells.shape
-    top, bottom, left, right = rows.min() / height, (rows.max() + 1) / height, columns.min() / width, (columns.max() + 1) / width
+    top, bottom, left, right = (
+        rows.min() / height,
+        (rows.max() + 1) / height,
+        columns.min() / width,
+        (columns.max() + 1) / width,
+    )
     side = float(min(1.0, max(least, 1.7 * max(bottom - top, right - left))))
     x, y = (left + right - side) / 2, (top + bottom - side) / 2
     return float(np.clip(x, 0, 1 - side)), float(np.clip(y, 0, 1 - side)), side

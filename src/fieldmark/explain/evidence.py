@@ -1,9 +1,9 @@
 """Each cell's contribution to the margin of A over B: activation × gradient, averaged on the way from an empty map.
 
-This is Sundararajan, Taly & Yan, "Axiomatic attribution for deep networks" (2017), applied to a backbone's map instead of
-pixels: the contributions add up to the margin less that of an empty map, up to the steps of the sum. For a linear head
-over the average of the cells the gradient is the same all the way, so it is plain gradient × activation and exact: of each
-cell wₐ − w_b times the cell, divided by their number, and what is left is the difference of the two biases.
+This is Sundararajan, Taly & Yan, "Axiomatic attribution for deep networks" (2017), applied to a map of the backbone
+instead of pixels: the contributions add up to the margin less that of an empty map, up to the steps of the sum. For a
+linear head over the average of the cells the gradient is the same all the way, so it is plain gradient × activation, and
+exact: wₐ − w_b times each cell, divided by their number; what is left is the difference of the two biases.
 
 Which map: see `taps`. On small pictures a cell of the last map is as large as a head, so a finer one is read.
 
@@ -34,7 +34,7 @@ STEPS = 5
 @final
 @dataclass(frozen=True)
 class Contrast:
-    """A against B. margin = scaleₐ · logitₐ − scale_b · logit_b + bias: with a bundle's scaling, the calibrated log odds."""
+    """A against B: margin = scaleₐ · logitₐ − scale_b · logit_b + bias. With a bundle's scaling: calibrated log odds."""
 
     first: int
     second: int

@@ -1,13 +1,14 @@
 """The same region in known images: where it is there, and how much alike it looks.
 
-A region is described by the mean of its cells' features. In another image it is looked for wherever a window of its shape
-fits, as it is and mirrored: the best place is its counterpart. So parts are compared with parts, whatever the pose.
+A region is described by the mean of its cells' features. In another image it is looked for wherever a window of its
+shape fits, as it is and mirrored: the best place is its counterpart. So parts are compared with parts, whatever the pose.
 
-Shapes: N images, C channels, h × w cells of the map that evidence is read from, h' × w' of the last map.
+Shapes: N images, P key points, C channels, h × w cells of the map that evidence is read from, h' × w' of the last map.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import final
@@ -21,7 +22,10 @@ from torch import Tensor
 from fieldmark.explain.taps import Tap, last_map, read
 from fieldmark.model.method import Method
 
-__all__ = ["Counterpart", "Known", "counterparts", "known_maps"]
+__all__ = ["Counterpart", "Known", "counterparts", "known_maps", "points_inside"]
+
+_NAMED_BY = 8
+"""So many of the nearest counterparts say which key points a region holds."""
 
 
 @final
@@ -36,6 +40,10 @@ class Known:
     """(N, C, h, w) float16."""
     last: Tensor
     """(N, C', h', w') float16."""
+    point_names: tuple[str, ...] = ()
+    """(P) key points that are known of these images."""
+    points: NDArray[np.float32] | None = None
+    """(N, P, 2) x, y as shares of the picture; NaN where a point is not seen."""
 
 
 @final
@@ -53,9 +61,7 @@ class Counterpart:
     """(C, n) of its cells, in the order of the region's."""
 
 
-def known_maps(
-    method: Method, batches: Iterable[Tensor], place: Tap, label: str, paths: Sequence[str]
-) -> Known:
+def known_maps(method: Method, batches: Iterable[Tensor], place: Tap, label: str, paths: Sequence[str]) -> Known:
     """The maps at `place` of known images: normalised batches (B, 3, S, S), with their paths."""
     method.eval()
     maps, last, end = [], [], last_map(method)
@@ -98,6 +104,27 @@ def counterparts(
         for (number, row, column, there), alike in zip(found, likeness, strict=True)
     ]
     return sorted(counted, key=lambda one: -one.likeness)
+
+
+def points_inside(found: Sequence[Counterpart], known: Known) -> tuple[str, ...]:
+    """The key points that lie in most of the nearest counterparts of a region, those in most of them first.
+
+    What is called left and right is one: "left eye" and "right eye" are "eye".
+    """
+    if known.points is None:
+        return ()
+    nearest = found[:_NAMED_BY]
+    held: Counter[str] = Counter()
+    for one in nearest:
+        height, width = one.cells.shape
+        places = known.points[known.paths.index(one.path)] * (width, height)
+        inside = {
+            name.removeprefix("left ").removeprefix("right ")
+            for name, (x, y) in zip(known.point_names, places, strict=True)
+            if 0 <= x < width and 0 <= y < height and one.cells[int(y), int(x)]
+        }
+        held.update(sorted(inside))
+    return tuple(name for name, times in held.most_common() if 2 * times >= len(nearest))
 
 
 @final

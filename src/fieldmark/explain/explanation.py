@@ -17,7 +17,7 @@ from torch import Tensor
 
 from fieldmark.evaluation.verdict import Verdict
 from fieldmark.explain.evidence import Contrast, Evidence, find_evidence
-from fieldmark.explain.examples import Counterpart, Known, counterparts
+from fieldmark.explain.examples import Counterpart, Known, counterparts, points_inside
 from fieldmark.explain.regions import Region, find_regions
 from fieldmark.explain.taps import Tap, exchanged, tap
 from fieldmark.model.method import Method
@@ -25,7 +25,17 @@ from fieldmark.model.method import Method
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["NUM_EXAMPLES", "Example", "Exchange", "Explanation", "RegionFound", "exchange", "explain_view", "margins_of", "odds"]
+__all__ = [
+    "NUM_EXAMPLES",
+    "Example",
+    "Exchange",
+    "Explanation",
+    "RegionFound",
+    "exchange",
+    "explain_view",
+    "margins_of",
+    "odds",
+]
 
 NUM_EXAMPLES = 3
 
@@ -61,6 +71,9 @@ class RegionFound:
 
     region: Region
     name: str
+    """"region 1", or the method's part."""
+    holds: tuple[str, ...] = ()
+    """Key points that lie in it, as far as known images tell."""
     first: tuple[Example, ...] = ()
     """Of A, the most alike first."""
     second: tuple[Example, ...] = ()
@@ -69,6 +82,11 @@ class RegionFound:
     """With B's features in its place; none where there are no known images of B."""
     as_first: Exchange | None = None
     """With those of other images of A: what an exchange changes by itself."""
+
+    @property
+    def title(self) -> str:
+        """ "beak, forehead", or its name where nobody knows."""
+        return ", ".join(self.holds[:3]) or self.name
 
 
 @final
@@ -95,7 +113,7 @@ class Explanation:
     """What is missing, and why."""
 
     def __repr__(self) -> str:
-        where = f"{self.regions[0].name}" if self.regions else "no region"
+        where = self.regions[0].title if self.regions else "no region"
         return f"Explanation({self.verdict.path}: {self.first}, not {self.second}: {where}; {self.sentence})"
 
     @property
@@ -146,6 +164,7 @@ def odds(margin: float) -> str:
 def _region(one: RegionFound, margin: float) -> dict[str, Any]:
     values: dict[str, Any] = {
         "name": one.name,
+        "holds": list(one.holds),
         "share": round(one.region.share, 4),
         "peak": [round(value, 4) for value in one.region.peak],
         "cells": one.region.cells.astype(int).tolist(),
@@ -179,13 +198,15 @@ def explain_view(
     found = []
     for number, region in enumerate(find_regions(evidence)):
         theirs: list[list[Counterpart]] = [
-            counterparts(evidence.map, evidence.last, region.cells, one, besides=besides)[:NUM_EXAMPLES] if one else []
+            counterparts(evidence.map, evidence.last, region.cells, one, besides=besides) if one else []
             for one in known
         ]
-        both = [exchange(method, image, contrast, place, evidence.map, region.cells, one) for one in theirs]
+        holds = points_inside(theirs[0], known[0]) if known[0] else ()
+        nearest = [one[:NUM_EXAMPLES] for one in theirs]
+        both = [exchange(method, image, contrast, place, evidence.map, region.cells, one) for one in nearest]
         name = f"region {number + 1}" if region.part is None else f"part {region.part + 1}"
-        examples = [tuple(Example(c.path, c.label, c.likeness, c.cells) for c in one) for one in theirs]
-        found.append(RegionFound(region, name, examples[0], examples[1], as_first=both[0], as_second=both[1]))
+        first, second = (tuple(Example(c.path, c.label, c.likeness, c.cells) for c in one) for one in nearest)
+        found.append(RegionFound(region, name, holds, first, second, as_first=both[0], as_second=both[1]))
     return evidence, found
 
 

@@ -80,7 +80,9 @@ def _by_peaks(located: NDArray[np.float32], most: int) -> list[tuple[None, NDArr
 
 def _by_parts(parts: Tensor, located: NDArray[np.float32]) -> list[tuple[int, NDArray[np.bool_]]]:
     """(M, h″, w″) → the cells where each part is strongest, and at least half as strong as anywhere."""
-    maps = F.interpolate(parts[None].float(), size=located.shape, mode="bilinear", align_corners=False)[0].numpy(force=True)
+    maps = F.interpolate(parts[None].float(), size=located.shape, mode="bilinear", align_corners=False)[0].numpy(
+        force=True
+    )
     owner = maps.argmax(axis=0)
     peaks = maps.max(axis=(1, 2))
     return [(m, (owner == m) & (maps[m] >= EXTENT * peaks[m])) for m in range(len(maps)) if peaks[m] > 0]
