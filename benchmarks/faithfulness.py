@@ -169,7 +169,8 @@ def marks(run, folder, out, part="test"):
             lines.append(one_pair(explainer, guide, image, one, other, mask, place, end, row_of))
             print(len(lines), lines[-1], flush=True)
     figures = {
-        "run": Path(run).name, "part": part, "right": num_right, "of": num_seen, "pairs": len(lines), "hidden": num_hidden,
+        "run": Path(run).name, "part": part, "right": num_right, "of": num_seen,
+        "pairs": len(lines), "hidden": num_hidden,
         "mean": {key: float(np.mean([x[key] for x in lines])) for key in lines[0]},
         "gain over Grad-CAM": gain([x["hit"] - x["hit grad_cam"] for x in lines])._asdict(),
         "gain over Grad-CAM of the margin": gain([x["hit"] - x["hit last map"] for x in lines])._asdict(),

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from textwrap import fill
 from typing import Any, Final
 
 import matplotlib as mpl
+import matplotlib.colors
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
@@ -18,7 +18,7 @@ from scipy import ndimage
 
 from fieldmark.explain.explanation import Example, Explanation, RegionFound, odds
 
-__all__ = ["close_up", "draw", "overlaid", "window_of"]
+__all__ = ["AGAINST", "FOR", "close_up", "draw", "outlined", "overlaid"]
 
 FOR: Final = "#0f7a72"
 AGAINST: Final = "#c4581b"
@@ -225,7 +225,7 @@ def _numbered(axes: Axes, cells: NDArray[np.bool_], number: int, first: bool) ->
     )
 
 
-def window_of(cells: NDArray[np.bool_], least: float = 0.34) -> tuple[float, float, float]:
+def _window_of(cells: NDArray[np.bool_], least: float = 0.34) -> tuple[float, float, float]:
     """left, top and side of a square around cells, as shares of the picture: room to see what it is a part of."""
     rows, columns = np.nonzero(cells)
     height, width = cells.shape
@@ -241,7 +241,7 @@ def window_of(cells: NDArray[np.bool_], least: float = 0.34) -> tuple[float, flo
 
 
 def _close(axes: Axes, pixels: NDArray[np.uint8], cells: NDArray[np.bool_], colour: str) -> None:
-    x, y, side = window_of(cells)
+    x, y, side = _window_of(cells)
     axes.imshow(_enlarged(pixels), extent=(0, 1, 1, 0))
     _outline(axes, cells, colour, 1.6)
     axes.set_xlim(x, x + side)
@@ -250,12 +250,21 @@ def _close(axes: Axes, pixels: NDArray[np.uint8], cells: NDArray[np.bool_], colo
 
 def close_up(pixels: NDArray[np.uint8], cells: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """The square around cells, cut out."""
-    x, y, side = window_of(cells)
+    x, y, side = _window_of(cells)
     height, width = pixels.shape[:2]
     left, top = round(x * width), round(y * height)
     return pixels[top : top + max(1, round(side * height)), left : left + max(1, round(side * width))]
 
 
-def regions_named(regions: Sequence[RegionFound]) -> str:
-    """Their names, for a sentence."""
-    return ", ".join(one.name for one in regions)
+def outlined(pixels: NDArray[np.uint8], cells: NDArray[np.bool_], colour: str) -> NDArray[np.uint8]:
+    """The picture, enlarged, with a line around cells drawn into it: (_SIDE, _SIDE, 3)."""
+    picture = _enlarged(pixels).copy()
+    padded = np.pad(cells, 1).astype(np.float32)
+    scale = _SIDE / np.array(cells.shape)
+    smooth = ndimage.gaussian_filter(ndimage.zoom(padded, scale, order=0, grid_mode=True, mode="nearest"), scale * 0.35)
+    top, left = (round(one) for one in scale)
+    inside = smooth[top : top + _SIDE, left : left + _SIDE] > 0.45
+    far = ndimage.distance_transform_edt(~inside)
+    picture[(far > 0) & (far <= 7)] = 255
+    picture[(far > 1.5) & (far <= 5.5)] = np.array(mpl.colors.to_rgb(colour)) * 255
+    return picture

@@ -2,8 +2,11 @@
 
 This is Sundararajan, Taly & Yan, "Axiomatic attribution for deep networks" (2017), applied to a map of the backbone
 instead of pixels: the contributions add up to the margin less that of an empty map, up to the steps of the sum. For a
-linear head over the average of the cells the gradient is the same all the way, so it is plain gradient × activation, and
-exact: wₐ − w_b times each cell, divided by their number; what is left is the difference of the two biases.
+linear head over the average of the cells the gradient is the same all the way, so it is plain gradient × activation,
+and exact: wₐ − w_b times each cell, divided by their number; what is left is the difference of the two biases.
+
+Networks that normalise every cell (transformers, ConvNeXt) see no difference between a faint map and a strong one, so the
+way from an empty one leads through nothing. There it begins with the mean cell everywhere: a picture without places.
 
 Which map: see `taps`. On small pictures a cell of the last map is as large as a head, so a finer one is read.
 
@@ -18,12 +21,12 @@ from typing import final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from fieldmark.explain.taps import Tap, exchanged, last_map, read
 from fieldmark.model.method import Method
 
-__all__ = ["Contrast", "Evidence", "find_evidence", "mean_gradient"]
+__all__ = ["Contrast", "Evidence", "find_evidence", "mean_gradient", "start_of"]
 
 Floats = NDArray[np.float32]
 
@@ -34,7 +37,7 @@ STEPS = 5
 @final
 @dataclass(frozen=True)
 class Contrast:
-    """A against B: margin = scaleₐ · logitₐ − scale_b · logit_b + bias. With a bundle's scaling: calibrated log odds."""
+    """A against B: margin = scaleₐ · logitₐ − scale_b · logit_b + bias; scaled as the bundle is, calibrated log odds."""
 
     first: int
     second: int
@@ -79,7 +82,7 @@ def find_evidence(method: Method, image: Tensor, contrast: Contrast, place: Tap)
     own = found[place]
     return Evidence(
         float(contrast(prediction.logits)[0]),
-        (own * mean_gradient(method, image, contrast, place, own)).sum(1)[0].numpy(force=True),
+        ((own - start_of(method, own)) * mean_gradient(method, image, contrast, place, own)).sum(1)[0].numpy(force=True),
         own[0],
         found[end][0],
         None if prediction.parts is None else prediction.parts[0],
@@ -87,10 +90,17 @@ def find_evidence(method: Method, image: Tensor, contrast: Contrast, place: Tap)
     )
 
 
+def start_of(method: Method, own: Tensor) -> Tensor:
+    """(1, C, h, w) where the way to `own` begins: see above."""
+    if any(isinstance(layer, nn.LayerNorm) for layer in method.backbone.modules()):
+        return own.mean((2, 3), keepdim=True).expand_as(own)
+    return torch.zeros_like(own)
+
+
 def mean_gradient(method: Method, image: Tensor, contrast: Contrast, place: Tap, own: Tensor) -> Tensor:
-    """(1, C, h, w) the gradient of the margin, averaged on the way from an empty map to `own` (1, C, h, w)."""
+    """(1, C, h, w) the gradient of the margin, averaged on the way from the start to `own` (1, C, h, w)."""
     shares = (torch.arange(STEPS, device=own.device) + 0.5) / STEPS  # the middles of equal steps
-    on_the_way = (shares[:, None, None, None] * own).requires_grad_()
+    on_the_way = torch.lerp(start_of(method, own), own, shares[:, None, None, None]).requires_grad_()
     with torch.enable_grad(), exchanged({place: on_the_way}):
         margins = contrast(method(image.expand(STEPS, -1, -1, -1)).logits)
         (gradient,) = torch.autograd.grad(margins.sum(), on_the_way)

@@ -1,7 +1,7 @@
 """The same region in known images: where it is there, and how much alike it looks.
 
 A region is described by the mean of its cells' features. In another image it is looked for wherever a window of its
-shape fits, as it is and mirrored: the best place is its counterpart. So parts are compared with parts, whatever the pose.
+shape fits, as it is and mirrored: the best place is its counterpart. So parts are compared with parts, in any pose.
 
 Shapes: N images, P key points, C channels, h × w cells of the map that evidence is read from, h' × w' of the last map.
 """

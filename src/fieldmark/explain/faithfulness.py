@@ -2,7 +2,7 @@
 
 - Deletion and insertion: Petsiuk, Das & Saenko, "RISE: randomized input sampling for explanation of black-box models"
   (2018). Deviation: a pixel's rank is that of its smoothly enlarged cell.
-- Pointing: from the strongest evidence to the nearest key point (the pointing game of Zhang et al. 2016, as a distance).
+- Pointing: from the strongest evidence to the nearest key point (Zhang et al. 2016, as a distance).
 - Swaps: what exchanging the named region moves, against a random one of its shape and against another image of A.
 - Randomised weights: Adebayo et al., "Sanity checks for saliency maps" (2018): evidence that stays the same when what
   was learnt is gone was never about the model.

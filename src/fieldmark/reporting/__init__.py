@@ -7,7 +7,8 @@ A section is a function from the material to blocks (`blocks`); `answers` and `t
 `pages/report.html` knows how each kind of block looks. `slices` is the statistics, `groupings` what to slice by.
 """
 
+from fieldmark.reporting.answers import NUM_PAIRS
 from fieldmark.reporting.composition import SECTIONS, compose
 from fieldmark.reporting.material import Answer, Material, Part, gather
 
-__all__ = ["SECTIONS", "Answer", "Material", "Part", "compose", "gather"]
+__all__ = ["NUM_PAIRS", "SECTIONS", "Answer", "Material", "Part", "compose", "gather"]

@@ -1,0 +1,61 @@
+"""The field-guide page of a pair: one right answer of each, with the region that tells it from the other."""
+
+from __future__ import annotations
+
+from fieldmark.explain.drawing import AGAINST, FOR, close_up, outlined
+from fieldmark.explain.explanation import Example, Explanation, RegionFound, odds
+from fieldmark.pages import picture
+from fieldmark.reporting.blocks import Columns, Gallery, Picture, Text
+
+__all__ = ["panel"]
+
+_SIDE = 200
+
+
+def panel(explanation: Explanation) -> Columns:
+    """Known examples of A, the region that decides, known examples of B."""
+    title = f"What tells {explanation.first} from {explanation.second}"
+    whole = explanation.pixels
+    if not explanation.regions:
+        words = Text(f"Nothing in this picture speaks for {explanation.first} against {explanation.second}.", "soft")
+        return Columns(title, (("", (words, Gallery((Picture(picture(whole), explanation.verdict.path, ()),)))),))
+    one = explanation.regions[0]
+    middle = Gallery(
+        (Picture(picture(outlined(whole, one.region.cells, FOR), side=_SIDE), explanation.verdict.path, ()),)
+    )
+    return Columns(
+        title,
+        (
+            (explanation.first, (Text(_own(one), "soft"), _examples(one.first, FOR))),
+            (one.title, (Text(_decides(explanation, one), "soft"), middle)),
+            (explanation.second, (Text(_other(one), "soft"), _examples(one.second, AGAINST))),
+        ),
+        abreast=True,
+    )
+
+
+def _decides(explanation: Explanation, one: RegionFound) -> str:
+    share = f"{100 * one.region.share:.0f} % of what speaks for it"
+    return f"decides: {share}; odds {odds(explanation.margin)}"
+
+
+def _own(one: RegionFound) -> str:
+    if one.as_first is None:
+        return "its pictures are gone"
+    return f"with the region of others of its kind: odds {odds(one.as_first.margin)}"
+
+
+def _other(one: RegionFound) -> str:
+    if one.as_second is None:
+        return "its pictures are gone"
+    return f"with its region instead: odds {odds(one.as_second.margin)}"
+
+
+def _examples(examples: tuple[Example, ...], colour: str) -> Gallery:
+    return Gallery(tuple(_example(one, colour) for one in examples))
+
+
+def _example(one: Example, colour: str) -> Picture:
+    if one.pixels is None:
+        return Picture(None, one.path, ())
+    return Picture(picture(close_up(outlined(one.pixels, one.cells, colour), one.cells), side=_SIDE), one.path, ())
