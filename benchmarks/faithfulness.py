@@ -23,10 +23,10 @@ from fieldmark import Run, read
 from fieldmark.bundle import short_side
 from fieldmark.commands.explain import Explainer
 from fieldmark.data.decode import decode
-from fieldmark.explain.evidence import Contrast, find_evidence
-from fieldmark.explain.examples import counterparts
-from fieldmark.explain.explanation import NUM_EXAMPLES, exchange
-from fieldmark.explain.faithfulness import (
+from fieldmark.explaining.evidence import Contrast, find_evidence
+from fieldmark.explaining.examples import counterparts
+from fieldmark.explaining.explanation import NUM_EXAMPLES, exchange
+from fieldmark.explaining.faithfulness import (
     curves,
     gain,
     grad_cam,
@@ -36,8 +36,8 @@ from fieldmark.explain.faithfulness import (
     randomised,
     swaps,
 )
-from fieldmark.explain.regions import find_regions
-from fieldmark.explain.taps import last_map, tap
+from fieldmark.explaining.regions import find_regions
+from fieldmark.explaining.taps import last_map, tap
 from fieldmark.fieldguide import mark_id, read_guide, render
 from fieldmark.fieldguide.truth import sightings
 from fieldmark.storage import write_json

@@ -23,7 +23,7 @@ STAGES = [
     "methods",
     "training",
     "evaluation",
-    "explain",
+    "explaining",
     "bundle",
     "run",
     "reporting",

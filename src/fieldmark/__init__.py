@@ -40,7 +40,7 @@ if TYPE_CHECKING:
         WeightsError,
     )
     from fieldmark.evaluation.verdict import Verdict
-    from fieldmark.explain.explanation import Explanation
+    from fieldmark.explaining.explanation import Explanation
     from fieldmark.fieldguide import draw
     from fieldmark.recipe import Recipe, load_recipe
     from fieldmark.run import Run
@@ -52,7 +52,7 @@ _HOMES = {
     "Classifier": "classifier",
     "DataError": "errors",
     "Evaluation": "commands.evaluate",
-    "Explanation": "explain.explanation",
+    "Explanation": "explaining.explanation",
     "FieldmarkError": "errors",
     "Finding": "data.findings",
     "ImageError": "errors",

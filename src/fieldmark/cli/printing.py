@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from fieldmark.datasets import Dataset
     from fieldmark.evaluation.trust import Trust
     from fieldmark.evaluation.verdict import Verdict
-    from fieldmark.explain.explanation import Explanation
+    from fieldmark.explaining.explanation import Explanation
 
 __all__ = [
     "Format",
@@ -116,7 +116,7 @@ def print_explanation(found: Explanation) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from fieldmark.explain.explanation import odds
+    from fieldmark.explaining.explanation import odds
 
     console = Console(highlight=False)
     (p, q), now = found.probabilities, odds(found.margin)

@@ -24,10 +24,10 @@ from fieldmark.data.splits import DataWarning
 from fieldmark.datasets import read
 from fieldmark.errors import DataError, ImageError, RunError, StorageError, nearest
 from fieldmark.evaluation.verdict import Verdict
-from fieldmark.explain.evidence import Contrast
-from fieldmark.explain.examples import Known, known_maps
-from fieldmark.explain.explanation import Example, Explanation, RegionFound, explain_view
-from fieldmark.explain.taps import tap
+from fieldmark.explaining.evidence import Contrast
+from fieldmark.explaining.examples import Known, known_maps
+from fieldmark.explaining.explanation import Example, Explanation, RegionFound, explain_view
+from fieldmark.explaining.taps import tap
 from fieldmark.model.inference import Outputs
 from fieldmark.recipe import Images
 from fieldmark.storage import write_bytes, write_json, write_tensors

@@ -14,7 +14,7 @@ from fieldmark.data.catalog import Catalog
 from fieldmark.data.splits import DataWarning
 from fieldmark.datasets import read
 from fieldmark.errors import DataError, ImageError, RunError
-from fieldmark.explain.explanation import Explanation
+from fieldmark.explaining.explanation import Explanation
 from fieldmark.reporting import NUM_PAIRS, Material, Part, compose, gather
 from fieldmark.run import Run
 from fieldmark.storage import write_bytes

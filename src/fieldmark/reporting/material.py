@@ -17,7 +17,7 @@ from fieldmark.data.catalog import Catalog
 from fieldmark.data.decode import decode
 from fieldmark.errors import ImageError, RunError
 from fieldmark.evaluation.metrics import ConfusedPair, Score
-from fieldmark.explain.explanation import Explanation
+from fieldmark.explaining.explanation import Explanation
 from fieldmark.pages import picture
 from fieldmark.recipe import Recipe
 from fieldmark.run import Run, read_table

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from fieldmark.explain.drawing import AGAINST, FOR, close_up, outlined
-from fieldmark.explain.explanation import Example, Explanation, RegionFound, odds
+from fieldmark.explaining.drawing import AGAINST, FOR, close_up, outlined
+from fieldmark.explaining.explanation import Example, Explanation, RegionFound, odds
 from fieldmark.pages import picture
 from fieldmark.reporting.blocks import Columns, Gallery, Picture, Text
 

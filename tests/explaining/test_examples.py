@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fieldmark.explain.evidence import Contrast, find_evidence
-from fieldmark.explain.examples import Counterpart, Known, counterparts, known_maps, points_inside
-from fieldmark.explain.explanation import exchange, explain_view
-from fieldmark.explain.taps import last_map, tap
+from fieldmark.explaining.evidence import Contrast, find_evidence
+from fieldmark.explaining.examples import Counterpart, Known, counterparts, known_maps, points_inside
+from fieldmark.explaining.explanation import exchange, explain_view
+from fieldmark.explaining.taps import last_map, tap
 from fieldmark.model.method import Method
 
 Make = Callable[[str], Method]
@@ -88,7 +88,7 @@ def test_everything_together(name: str, make: Make, image: Tensor) -> None:
     place = tap(method, image.shape[-1])
     batches = [torch.randn(3, 3, 64, 64, generator=torch.Generator().manual_seed(s)) for s in (5, 6)]
     known = [known_maps(method, batches, place, label, [f"{label}{i}" for i in range(6)]) for label in "ab"]
-    evidence, found = explain_view(method, image, Contrast(0, 1), (known[0], known[1]))
+    _, found = explain_view(method, image, Contrast(0, 1), (known[0], known[1]))
     assert found
     assert found[0].as_second is not None
     assert found[0].as_second.num_examples == 3

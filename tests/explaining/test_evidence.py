@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from fieldmark.explain.evidence import Contrast, find_evidence, mean_gradient, start_of
-from fieldmark.explain.explanation import margins_of, odds
-from fieldmark.explain.taps import CELLS, exchanged, last_map, read, tap
+from fieldmark.explaining.evidence import Contrast, find_evidence, mean_gradient, start_of
+from fieldmark.explaining.explanation import margins_of, odds
+from fieldmark.explaining.taps import CELLS, exchanged, last_map, read, tap
 from fieldmark.model.method import Method
 
 NETWORKS = ("test_resnet", "mobilenetv3_small_050", "vit_tiny_patch16_224")

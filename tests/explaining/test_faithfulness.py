@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from fieldmark.explain.evidence import Contrast, find_evidence
-from fieldmark.explain.faithfulness import (
+from fieldmark.explaining.evidence import Contrast, find_evidence
+from fieldmark.explaining.faithfulness import (
     curves,
     gain,
     grad_cam,
@@ -20,7 +20,7 @@ from fieldmark.explain.faithfulness import (
     peak_of,
     randomised,
 )
-from fieldmark.explain.taps import last_map
+from fieldmark.explaining.taps import last_map
 from fieldmark.model.method import Method
 
 Make = Callable[[str], Method]

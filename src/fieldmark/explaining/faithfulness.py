@@ -24,10 +24,10 @@ from scipy import ndimage
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
-from fieldmark.explain.evidence import Contrast, Evidence
-from fieldmark.explain.examples import Known, counterparts
-from fieldmark.explain.explanation import NUM_EXAMPLES, exchange
-from fieldmark.explain.taps import Tap, exchanged, read
+from fieldmark.explaining.evidence import Contrast, Evidence
+from fieldmark.explaining.examples import Known, counterparts
+from fieldmark.explaining.explanation import NUM_EXAMPLES, exchange
+from fieldmark.explaining.taps import Tap, exchanged, read
 from fieldmark.model.method import Method
 
 __all__ = [

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fieldmark.explain.taps import Tap, last_map, read
+from fieldmark.explaining.taps import Tap, last_map, read
 from fieldmark.model.method import Method
 
 __all__ = ["Counterpart", "Known", "counterparts", "known_maps", "points_inside"]

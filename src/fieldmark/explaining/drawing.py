@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from fieldmark.explain.explanation import Example, Explanation, RegionFound, odds
+from fieldmark.explaining.explanation import Example, Explanation, RegionFound, odds
 
 __all__ = ["AGAINST", "FOR", "close_up", "draw", "outlined", "overlaid"]
 

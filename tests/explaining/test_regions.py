@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from fieldmark.explain.evidence import Evidence
-from fieldmark.explain.regions import find_regions
+from fieldmark.explaining.evidence import Evidence
+from fieldmark.explaining.regions import find_regions
 
 
 def evidence(cells: NDArray[np.float32], parts: torch.Tensor | None = None) -> Evidence:

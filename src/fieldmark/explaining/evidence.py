@@ -5,8 +5,8 @@ instead of pixels: the contributions add up to the margin less that of an empty 
 linear head over the average of the cells the gradient is the same all the way, so it is plain gradient × activation,
 and exact: wₐ − w_b times each cell, divided by their number; what is left is the difference of the two biases.
 
-Networks that normalise every cell (transformers, ConvNeXt) see no difference between a faint map and a strong one, so the
-way from an empty one leads through nothing. There it begins with the mean cell everywhere: a picture without places.
+Networks that normalise every cell (transformers, ConvNeXt) see no difference between a faint map and a strong one, so
+the way from an empty one leads through nothing. There it begins with the mean cell everywhere: a picture without places.
 
 Which map: see `taps`. On small pictures a cell of the last map is as large as a head, so a finer one is read.
 
@@ -23,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fieldmark.explain.taps import Tap, exchanged, last_map, read
+from fieldmark.explaining.taps import Tap, exchanged, last_map, read
 from fieldmark.model.method import Method
 
 __all__ = ["Contrast", "Evidence", "find_evidence", "mean_gradient", "start_of"]
@@ -37,7 +37,7 @@ STEPS = 5
 @final
 @dataclass(frozen=True)
 class Contrast:
-    """A against B: margin = scaleₐ · logitₐ − scale_b · logit_b + bias; scaled as the bundle is, calibrated log odds."""
+    """A against B: margin = scaleₐ · logitₐ − scale_b · logit_b + bias. Scaled as a bundle is: calibrated log odds."""
 
     first: int
     second: int
@@ -80,9 +80,12 @@ def find_evidence(method: Method, image: Tensor, contrast: Contrast, place: Tap)
     with torch.no_grad(), read((place, end)) as found:
         prediction = method(image)
     own = found[place]
+    way = own - start_of(method, own)
     return Evidence(
         float(contrast(prediction.logits)[0]),
-        ((own - start_of(method, own)) * mean_gradient(method, image, contrast, place, own)).sum(1)[0].numpy(force=True),
+        ((own - start_of(method, own)) * mean_gradient(method, image, contrast, place, own))
+        .sum(1)[0]
+        .numpy(force=True),
         own[0],
         found[end][0],
         None if prediction.parts is None else prediction.parts[0],

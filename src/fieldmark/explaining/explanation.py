@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fieldmark.evaluation.verdict import Verdict
-from fieldmark.explain.evidence import Contrast, Evidence, find_evidence
-from fieldmark.explain.examples import Counterpart, Known, counterparts, points_inside
-from fieldmark.explain.regions import Region, find_regions
-from fieldmark.explain.taps import Tap, exchanged, tap
+from fieldmark.explaining.evidence import Contrast, Evidence, find_evidence
+from fieldmark.explaining.examples import Counterpart, Known, counterparts, points_inside
+from fieldmark.explaining.regions import Region, find_regions
+from fieldmark.explaining.taps import Tap, exchanged, tap
 from fieldmark.model.method import Method
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ class Explanation:
 
     def figure(self) -> Figure:
         """The picture; `figure().savefig("why.png")` keeps it."""
-        from fieldmark.explain.drawing import draw
+        from fieldmark.explaining.drawing import draw
 
         return draw(self)
 

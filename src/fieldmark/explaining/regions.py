@@ -14,16 +14,16 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
-from fieldmark.explain.evidence import Evidence
+from fieldmark.explaining.evidence import Evidence
 
 __all__ = ["Region", "find_regions"]
 
 NUM_REGIONS = 3
 LEAST_SHARE = 0.15
 """Of the first region's evidence; what carries less is not named."""
-EXTENT = 0.5
+EXTENT = 0.35
 """A region is where the evidence is at least this share of its peak."""
-MOST_CELLS = 0.12
+MOST_CELLS = 0.2
 """Of the picture: a larger region says little about where to look."""
 
 
