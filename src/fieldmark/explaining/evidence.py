@@ -6,7 +6,7 @@ linear head over the average of the cells the gradient is the same all the way, 
 and exact: wₐ − w_b times each cell, divided by their number; what is left is the difference of the two biases.
 
 Networks that normalise every cell (transformers, ConvNeXt) see no difference between a faint map and a strong one, so
-the way from an empty one leads through nothing. There it begins with the mean cell everywhere: a picture without places.
+the way from an empty one leads through nothing. There it begins with the mean cell everywhere: no place differs.
 
 Which map: see `taps`. On small pictures a cell of the last map is as large as a head, so a finer one is read.
 
@@ -80,12 +80,10 @@ def find_evidence(method: Method, image: Tensor, contrast: Contrast, place: Tap)
     with torch.no_grad(), read((place, end)) as found:
         prediction = method(image)
     own = found[place]
-    way = own - start_of(method, own)
+    slope = mean_gradient(method, image, contrast, place, own)
     return Evidence(
         float(contrast(prediction.logits)[0]),
-        ((own - start_of(method, own)) * mean_gradient(method, image, contrast, place, own))
-        .sum(1)[0]
-        .numpy(force=True),
+        ((own - start_of(method, own)) * slope).sum(1)[0].numpy(force=True),
         own[0],
         found[end][0],
         None if prediction.parts is None else prediction.parts[0],
