@@ -25,7 +25,7 @@ from fieldmark.commands.explain import Explainer
 from fieldmark.data.decode import decode
 from fieldmark.explaining.evidence import Contrast, find_evidence
 from fieldmark.explaining.examples import counterparts
-from fieldmark.explaining.explanation import NUM_EXAMPLES, exchange
+from fieldmark.explaining.explanation import NUM_EXAMPLES, exchange, exchange_whole
 from fieldmark.explaining.faithfulness import (
     curves,
     gain,
@@ -106,7 +106,7 @@ def photographs(run, out, count=100, part="test"):
         for whole, one in other.items():
             drawn = find_evidence(one, image, contrast, tap(one, side))
             line["after randomising " + ("everything" if whole else "the head")] = likeness(evidence.cells, drawn.cells)
-        regions = find_regions(evidence)
+        regions = find_regions(evidence.cells, evidence.parts)
         known = [explainer.known(bundle.classes[k]) for k in (a, b)]
         if regions and all(known):
             line |= swaps(
@@ -175,7 +175,7 @@ def marks(run, folder, out, part="test"):
         "gain over Grad-CAM": gain([x["hit"] - x["hit grad_cam"] for x in lines])._asdict(),
         "gain over Grad-CAM of the margin": gain([x["hit"] - x["hit last map"] for x in lines])._asdict(),
         "spearman": {key: float(spearmanr([x[key] for x in lines], [x["redrawn"] for x in lines]).statistic)
-                     for key in ("exchanged", "evidence")},
+                     for key in ("both marks", "exchanged", "evidence")},
     }  # fmt: skip
     print(figures)
     write_json(Path(out), figures)
@@ -197,14 +197,16 @@ def one_pair(explainer, guide, image, sighting, other, mask, place, end, row_of)
         line["chance" + key] = float((far <= half).mean())
     redrawn = render(guide, sighting.species, sighting.index, marks_of=other.index)
     line["redrawn"] = float(contrast(answered(bundle, seen(bundle, drawn_as_kept(redrawn)))[None])[0]) - evidence.margin
-    regions, known = find_regions(evidence), explainer.known(rival)
-    line["exchanged"] = line["evidence"] = 0.0
+    regions, known = find_regions(evidence.cells), explainer.known(rival)
+    line["exchanged"] = line["both marks"] = line["evidence"] = 0.0
     if regions:
         cells = regions[0].cells
         theirs = counterparts(evidence.map, evidence.last, cells, known)[:NUM_EXAMPLES]
         line["exchanged"] = (
             exchange(method, image, contrast, place, evidence.map, cells, theirs).margin - evidence.margin
         )
+        both = exchange_whole(method, image, contrast, place, evidence, cells, theirs, known)
+        line["both marks"] = both.exchange.margin - evidence.margin
         line["evidence"] = -float(evidence.cells[cells].sum())
     return line
 

@@ -88,14 +88,18 @@ def test_everything_together(name: str, make: Make, image: Tensor) -> None:
     place = tap(method, image.shape[-1])
     batches = [torch.randn(3, 3, 64, 64, generator=torch.Generator().manual_seed(s)) for s in (5, 6)]
     known = [known_maps(method, batches, place, label, [f"{label}{i}" for i in range(6)]) for label in "ab"]
-    _, found = explain_view(method, image, Contrast(0, 1), (known[0], known[1]))
+    evidence, found, whole = explain_view(method, image, Contrast(0, 1), (known[0], known[1]))
     assert found
     assert found[0].as_second is not None
     assert found[0].as_second.num_examples == 3
     assert [one.label for one in found[0].second] == ["b"] * 3
+    assert whole is not None
+    assert whole.exchange.num_examples == 3
+    assert whole.cells.shape == evidence.cells.shape
     likeness = [one.likeness for one in found[0].first]
     assert likeness == sorted(likeness, reverse=True)
-    alone = explain_view(method, image, Contrast(0, 1))[1]
+    _, alone, nothing = explain_view(method, image, Contrast(0, 1))
+    assert nothing is None
     assert alone[0].as_second is None
     assert alone[0].first == ()
     np.testing.assert_array_equal(alone[0].region.cells, found[0].region.cells)

@@ -7,23 +7,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 from scipy import ndimage
 
-from fieldmark.explaining.evidence import Evidence
 from fieldmark.explaining.regions import find_regions
-
-
-def evidence(cells: NDArray[np.float32], parts: torch.Tensor | None = None) -> Evidence:
-    none = torch.zeros(1, *cells.shape)
-    return Evidence(1.0, cells.astype(np.float32), none, none, parts, torch.zeros(2))
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 2**31), st.integers(4, 20))
 def test_regions_are_connected_apart_and_in_order(seed: int, side: int) -> None:
     cells = np.random.default_rng(seed).normal(size=(side, side)).astype(np.float32)
-    regions = find_regions(evidence(cells))
+    regions = find_regions(cells)
     assert regions
     assert sum(one.cells.astype(int) for one in regions).max() == 1
     assert [one.share for one in regions] == sorted((one.share for one in regions), reverse=True)
@@ -38,14 +31,14 @@ def test_regions_are_connected_apart_and_in_order(seed: int, side: int) -> None:
 def test_two_spots_are_two_regions() -> None:
     cells = np.zeros((12, 12), np.float32)
     cells[2:4, 2:4], cells[8:10, 7:10], cells[5, 5] = 3, 2, -4
-    first, second = find_regions(evidence(cells))
+    first, second = find_regions(cells)
     assert first.cells[2:4, 2:4].all()
     assert second.cells[8:10, 7:10].all()
     assert not (first.cells | second.cells)[5, 5]
 
 
 def test_nothing_speaks_for_it() -> None:
-    assert find_regions(evidence(-np.ones((6, 6), np.float32))) == []
+    assert find_regions(-np.ones((6, 6), np.float32)) == []
 
 
 def test_parts_group_cells() -> None:
@@ -53,7 +46,7 @@ def test_parts_group_cells() -> None:
     cells[1, 1], cells[6, 6], cells[1, 2] = 1, 3, 1
     parts = torch.zeros(3, 4, 4)
     parts[0, 0, 0], parts[1, 3, 3], parts[2, 0, 3] = 1, 1, 1
-    first, second = find_regions(evidence(cells, parts))
+    first, second = find_regions(cells, parts)
     assert (first.part, second.part) == (1, 0)
     assert first.cells[6, 6]
     assert second.cells[1, 1]

@@ -69,7 +69,7 @@ class Explainer:
         names = self.bundle.classes[contrast.first], self.bundle.classes[contrast.second]
         log_probabilities = self.bundle.log_probabilities(outputs.logits)[0]
         known = self.known(names[0]), self.known(names[1])
-        evidence, found = explain_view(
+        evidence, found, whole = explain_view(
             self.bundle.method, normalised, contrast, known, besides=self._own_name(Path(image))
         )
         return Explanation(
@@ -81,6 +81,7 @@ class Explainer:
             pixels,
             evidence.cells,
             self._notes(names, known),
+            whole=whole,
         )
 
     def known(self, label: str) -> Known | None:

@@ -68,6 +68,10 @@ def _above(figure: Figure, grid: Any, explanation: Explanation) -> None:
     for number, found in enumerate(explanation.regions[:_SMALL]):
         _outline(left, found.region.cells, FOR if number == 0 else INK, 2.6 if number == 0 else 1.2)
         _numbered(left, found.region.cells, number + 1, number == 0)
+    if explanation.whole and explanation.whole.cells.any():
+        _outline(left, explanation.whole.cells, AGAINST, 1.4)
+        words = f"orange: where {_short(explanation.second, 30)} would show its mark"
+        left.text(0, -0.055, words, size=8.5, color=AGAINST, transform=left.transAxes, va="center", parse_math=False)
     _caption(left, "What decided" if explanation.regions else "Nothing decided")
     middle.imshow(overlaid(explanation.pixels, explanation.cells), extent=(0, 1, 1, 0))
     _caption(middle, "What speaks for either")
@@ -91,6 +95,10 @@ def _words(axes: Axes, explanation: Explanation) -> None:
         if first.as_first:
             bars.append((f"{first.name} from other {_short(explanation.first, 20)}", first.as_first.margin, FOR))
         bars.append((f"{first.name} from {_short(explanation.second, 24)}", first.as_second.margin, AGAINST))
+    if explanation.whole:
+        bars.append(
+            (f"and with the mark of {_short(explanation.second, 22)}", explanation.whole.exchange.margin, AGAINST)
+        )
     reach = max(1.0, *(abs(margin) for _, margin, _ in bars))
     left = min(0.0, *(margin for _, margin, _ in bars)) / reach
     axes.set_xlim(left - 0.02, 1.45)

@@ -15,6 +15,8 @@ Shapes: K classes, C channels, h × w cells, n maps at once.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import final
 
@@ -84,25 +86,42 @@ def find_evidence(method: Method, image: Tensor, contrast: Contrast, place: Tap)
     return Evidence(
         float(contrast(prediction.logits)[0]),
         ((own - start_of(method, own)) * slope).sum(1)[0].numpy(force=True),
-        own[0],
-        found[end][0],
+        own[0].cpu(),
+        found[end][0].cpu(),
         None if prediction.parts is None else prediction.parts[0],
         prediction.logits[0],
     )
 
 
 def start_of(method: Method, own: Tensor) -> Tensor:
-    """(1, C, h, w) where the way to `own` begins: see above."""
+    """(n, C, h, w) where the way to `own` begins: see above."""
     if any(isinstance(layer, nn.LayerNorm) for layer in method.backbone.modules()):
         return own.mean((2, 3), keepdim=True).expand_as(own)
     return torch.zeros_like(own)
 
 
 def mean_gradient(method: Method, image: Tensor, contrast: Contrast, place: Tap, own: Tensor) -> Tensor:
-    """(1, C, h, w) the gradient of the margin, averaged on the way from the start to `own` (1, C, h, w)."""
+    """(n, C, h, w) the gradient of the margin, averaged on the way from the start to each of n maps `own`.
+
+    The image (1, 3, S, S) is what comes before `place`, and has no say where the map is all that is read.
+    """
     shares = (torch.arange(STEPS, device=own.device) + 0.5) / STEPS  # the middles of equal steps
-    on_the_way = torch.lerp(start_of(method, own), own, shares[:, None, None, None]).requires_grad_()
-    with torch.enable_grad(), exchanged({place: on_the_way}):
-        margins = contrast(method(image.expand(STEPS, -1, -1, -1)).logits)
+    on_the_way = torch.lerp(start_of(method, own), own, shares[:, None, None, None, None])
+    on_the_way = on_the_way.flatten(0, 1).requires_grad_()
+    with torch.enable_grad(), _frozen(method), exchanged({place: on_the_way}):
+        margins = contrast(method(image.expand(len(on_the_way), -1, -1, -1)).logits)
         (gradient,) = torch.autograd.grad(margins.sum(), on_the_way)
-    return gradient.mean(0, keepdim=True)
+    return gradient.unflatten(0, (STEPS, -1)).mean(0)
+
+
+@contextmanager
+def _frozen(method: Method) -> Iterator[None]:
+    """While this lasts, parameters want no gradient: nothing is kept for what comes before the map."""
+    wanting = [one for one in method.parameters() if one.requires_grad]
+    for one in wanting:
+        one.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for one in wanting:
+            one.requires_grad_(True)

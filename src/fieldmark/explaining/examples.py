@@ -22,7 +22,7 @@ from torch import Tensor
 from fieldmark.explaining.taps import Tap, last_map, read
 from fieldmark.model.method import Method
 
-__all__ = ["Counterpart", "Known", "counterparts", "known_maps", "points_inside"]
+__all__ = ["Counterpart", "Known", "counterparts", "known_maps", "place_of", "points_inside"]
 
 _NAMED_BY = 8
 """So many of the nearest counterparts say which key points a region holds."""
@@ -104,6 +104,19 @@ def counterparts(
         for (number, row, column, there), alike in zip(found, likeness, strict=True)
     ]
     return sorted(counted, key=lambda one: -one.likeness)
+
+
+def place_of(
+    cells: NDArray[np.bool_], theirs: tuple[Tensor, Tensor], own: tuple[Tensor, Tensor]
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Rows and columns, in the order of a known image's region, of its counterpart here.
+
+    Either image is given by its map (C, h, w) and its last map (C', h', w').
+    """
+    there, here = (_Described.of(maps[None], last[None]) for maps, last in (theirs, own))
+    rows, columns = np.nonzero(cells)
+    window = cells[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+    return _best_place(here.alike(there.mean([cells])[0])[0], window)
 
 
 def points_inside(found: Sequence[Counterpart], known: Known) -> tuple[str, ...]:

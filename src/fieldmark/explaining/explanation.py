@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fieldmark.evaluation.verdict import Verdict
-from fieldmark.explaining.evidence import Contrast, Evidence, find_evidence
-from fieldmark.explaining.examples import Counterpart, Known, counterparts, points_inside
+from fieldmark.explaining.evidence import Contrast, Evidence, find_evidence, mean_gradient, start_of
+from fieldmark.explaining.examples import Counterpart, Known, counterparts, place_of, points_inside
 from fieldmark.explaining.regions import Region, find_regions
 from fieldmark.explaining.taps import Tap, exchanged, tap
 from fieldmark.model.method import Method
@@ -31,7 +31,9 @@ __all__ = [
     "Exchange",
     "Explanation",
     "RegionFound",
+    "Whole",
     "exchange",
+    "exchange_whole",
     "explain_view",
     "margins_of",
     "odds",
@@ -90,6 +92,16 @@ class RegionFound:
 
 
 @final
+@dataclass(frozen=True, eq=False)
+class Whole:
+    """Both sides of a difference: what A shows exchanged, and what B shows put in its place."""
+
+    exchange: Exchange
+    cells: NDArray[np.bool_]
+    """(h, w) where B would show its mark in this image."""
+
+
+@final
 @dataclass(frozen=True, eq=False, repr=False)
 class Explanation:
     """Which regions decided, and why it is A and not B."""
@@ -111,6 +123,8 @@ class Explanation:
     """(h, w) what each cell contributes to the margin."""
     notes: tuple[str, ...] = ()
     """What is missing, and why."""
+    whole: Whole | None = None
+    """With B's own mark in its place, too; none where there are no known images of B."""
 
     def __repr__(self) -> str:
         where = self.regions[0].title if self.regions else "no region"
@@ -135,6 +149,7 @@ class Explanation:
             "probabilities": [round(p, 6) for p in self.probabilities],
             "margin": round(self.margin, 4),
             "regions": [_region(one, self.margin) for one in self.regions],
+            "with_both_marks": None if self.whole is None else _moved(self.whole.exchange, self.margin),
             "notes": list(self.notes),
         }
 
@@ -171,14 +186,18 @@ def _region(one: RegionFound, margin: float) -> dict[str, Any]:
         "part": one.region.part,
     }
     for name, found in (("as_second", one.as_second), ("as_first", one.as_first)):
-        values[name] = found and {
-            "margin": round(found.margin, 4),
-            "change": round(found.margin - margin, 4),
-            "num_examples": found.num_examples,
-        }
+        values[name] = found and _moved(found, margin)
     for name, examples in (("first", one.first), ("second", one.second)):
         values[name] = [{"path": e.path, "label": e.label, "likeness": round(e.likeness, 4)} for e in examples]
     return values
+
+
+def _moved(found: Exchange, margin: float) -> dict[str, Any]:
+    return {
+        "margin": round(found.margin, 4),
+        "change": round(found.margin - margin, 4),
+        "num_examples": found.num_examples,
+    }
 
 
 def explain_view(
@@ -188,7 +207,7 @@ def explain_view(
     known: tuple[Known | None, Known | None] = (None, None),
     *,
     besides: str = "",
-) -> tuple[Evidence, list[RegionFound]]:
+) -> tuple[Evidence, list[RegionFound], Whole | None]:
     """The regions of a normalised image (1, 3, S, S) that speak for one class against the other.
 
     The image `besides` is left out of the examples: nothing explains itself.
@@ -196,7 +215,7 @@ def explain_view(
     place = tap(method, image.shape[-1])
     evidence = find_evidence(method, image, contrast, place)
     found = []
-    for number, region in enumerate(find_regions(evidence)):
+    for number, region in enumerate(find_regions(evidence.cells, evidence.parts)):
         theirs: list[list[Counterpart]] = [
             counterparts(evidence.map, evidence.last, region.cells, one, besides=besides) if one else []
             for one in known
@@ -207,7 +226,11 @@ def explain_view(
         name = f"region {number + 1}" if region.part is None else f"part {region.part + 1}"
         first, second = (tuple(Example(c.path, c.label, c.likeness, c.cells) for c in one) for one in nearest)
         found.append(RegionFound(region, name, holds, first, second, as_first=both[0], as_second=both[1]))
-    return evidence, found
+    whole = None
+    if found and known[1]:
+        donors = counterparts(evidence.map, evidence.last, found[0].region.cells, known[1], besides=besides)
+        whole = exchange_whole(method, image, contrast, place, evidence, found[0].region.cells, donors, known[1])
+    return evidence, found, whole
 
 
 def exchange(
@@ -225,7 +248,7 @@ def exchange(
     """
     if not donors:
         return None
-    inside = torch.from_numpy(cells).to(own.device)
+    inside = torch.from_numpy(cells)
     maps = own.repeat(len(donors), 1, 1, 1)
     for at, donor in enumerate(donors):
         maps[at][:, inside] = donor.features.to(own)
@@ -233,7 +256,42 @@ def exchange(
     return Exchange(float(margins.mean()), len(donors))
 
 
+def exchange_whole(
+    method: Method,
+    image: Tensor,
+    contrast: Contrast,
+    place: Tap,
+    evidence: Evidence,
+    cells: NDArray[np.bool_],
+    donors: Sequence[Counterpart],
+    known: Known,
+) -> Whole | None:
+    """Exchange a region for that of B, and put what speaks for B in its nearest images where its place is here.
+
+    What tells two classes apart need not be in one place: one has a white nape, the other a white cheek.
+    """
+    donors = donors[:NUM_EXAMPLES]
+    if not donors:
+        return None
+    numbers = [known.paths.index(donor.path) for donor in donors]
+    theirs, last = known.maps[numbers].float(), known.last[numbers].float()
+    slopes = mean_gradient(method, image, contrast, place, theirs.to(image.device)).cpu()
+    against = -((theirs - start_of(method, theirs)) * slopes).sum(1).numpy(force=True)
+    inside = torch.from_numpy(cells)
+    maps, shown = evidence.map.repeat(len(donors), 1, 1, 1), np.zeros_like(cells)
+    for at, donor in enumerate(donors):
+        maps[at][:, inside] = donor.features.to(maps)
+        if regions := find_regions(against[at], most=1):
+            mark = regions[0].cells
+            rows, columns = place_of(mark, (theirs[at], last[at]), (evidence.map, evidence.last))
+            maps[at][:, rows, columns] = theirs[at][:, torch.from_numpy(mark)]
+            if at == 0:
+                shown[rows, columns] = True
+    margins = margins_of(method, image, contrast, place, maps)
+    return Whole(Exchange(float(margins.mean()), len(donors)), shown)
+
+
 def margins_of(method: Method, image: Tensor, contrast: Contrast, place: Tap, maps: Tensor) -> Tensor:
     """(n,) margins with these maps (n, C, h, w) in place of the image's own."""
-    with torch.no_grad(), exchanged({place: maps}):
+    with torch.no_grad(), exchanged({place: maps.to(image.device)}):
         return contrast(method(image.expand(len(maps), -1, -1, -1)).logits)

@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
-from fieldmark.explaining.evidence import Evidence
-
 __all__ = ["Region", "find_regions"]
 
 NUM_REGIONS = 3
@@ -42,12 +40,15 @@ class Region:
     """The part of the method that it is."""
 
 
-def find_regions(evidence: Evidence, most: int = NUM_REGIONS) -> list[Region]:
-    """The regions that speak for A, the one that carries most first; [] where nothing does."""
-    located = evidence.cells.clip(min=0)
+def find_regions(cells: NDArray[np.float32], parts: Tensor | None = None, *, most: int = NUM_REGIONS) -> list[Region]:
+    """The regions that speak for A, the one that carries most first; [] where nothing does.
+
+    cells (h, w) is what each contributes to the margin, parts (M, h″, w″) the method's part maps if it has any.
+    """
+    located = cells.clip(min=0)
     if located.max(initial=0) <= 0:
         return []
-    grouped = _by_parts(evidence.parts, located) if evidence.parts is not None else _by_peaks(located, most)
+    grouped = _by_parts(parts, located) if parts is not None else _by_peaks(located, most)
     regions = [_region(cells, located, part) for part, cells in grouped if cells.any()]
     regions.sort(key=lambda region: -region.share)
     return [region for region in regions[:most] if region.share > 0 and region.share >= LEAST_SHARE * regions[0].share]
