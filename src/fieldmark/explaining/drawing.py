@@ -93,12 +93,15 @@ def _words(axes: Axes, explanation: Explanation) -> None:
     bars = [("as it is", explanation.margin, FOR)]
     if first and first.as_second:
         if first.as_first:
-            bars.append((f"{first.name} from other {_short(explanation.first, 20)}", first.as_first.margin, FOR))
-        bars.append((f"{first.name} from {_short(explanation.second, 24)}", first.as_second.margin, AGAINST))
-    if explanation.whole:
+            bars.append(
+                (f"{_short(first.title, 22)} from other {_short(explanation.first, 20)}", first.as_first.margin, FOR)
+            )
         bars.append(
-            (f"and with the mark of {_short(explanation.second, 22)}", explanation.whole.exchange.margin, AGAINST)
+            (f"{_short(first.title, 22)} from {_short(explanation.second, 24)}", first.as_second.margin, AGAINST)
         )
+    if explanation.whole:
+        name = f"and with the mark of {_short(explanation.second, 22)}"
+        bars.append((name, explanation.whole.exchange.margin, AGAINST))
     reach = max(1.0, *(abs(margin) for _, margin, _ in bars))
     left = min(0.0, *(margin for _, margin, _ in bars)) / reach
     axes.set_xlim(left - 0.02, 1.45)
@@ -116,28 +119,28 @@ def _words(axes: Axes, explanation: Explanation) -> None:
 
 
 def _meaning(explanation: Explanation) -> str:
+    a, b = explanation.first, explanation.second
     if not explanation.regions:
-        return f"Nothing in the picture speaks for {explanation.first} against {explanation.second}."
+        return f"Nothing in the picture speaks for {a} against {b}."
     one = explanation.regions[0]
-    text = f"{one.name.capitalize()} carries {100 * one.region.share:.0f} % of what speaks for {explanation.first}."
+    text = f"{one.title.capitalize()}: {100 * one.region.share:.0f} % of what speaks for {a}."
     if one.as_second is None:
         return text
     lost = explanation.margin - one.as_second.margin
     if one.as_second.margin < 0:
-        return f"{text} With the features of {explanation.second} there, it would pass for {explanation.second}."
-    if explanation.margin > 0 and lost > 0.5 * explanation.margin:
-        return f"{text} With the features of {explanation.second} there, most of the lead is gone."
+        return f"{text} With the features of {b} there, it would pass for {b}."
+    if explanation.whole and explanation.whole.exchange.margin < 0:
+        return f"{text} With the features of {b} there and its mark in its place, it would pass for {b}."
     if lost <= 0:
-        return f"{text} But {explanation.second} looks alike there: the exchange costs nothing."
-    share = f"{100 * lost / explanation.margin:.0f} % of the lead is" if explanation.margin > 0 else "some is"
-    return f"{text} With the features of {explanation.second} there, {share} gone; the rest is spread over the picture."
+        return f"{text} But {b} looks alike there: the exchange costs nothing."
+    return f"{text} With the features of {b} there, {100 * lost / explanation.margin:.0f} % of the lead is gone."
 
 
 def _below(figure: Figure, grid: Any, explanation: Explanation, found: RegionFound) -> None:
     """The region, and its counterparts in known images of A and of B."""
     own = _picture_axes(figure, grid[0])
     _close(own, explanation.pixels, found.region.cells, FOR)
-    _caption(own, f"{found.name.capitalize()}", "in this picture")
+    _caption(own, _short(found.title.capitalize(), 18), "in this picture")
     for at, examples, colour in ((1, found.first, FOR), (4, found.second, AGAINST)):
         for i in range(3):
             axes = _picture_axes(figure, grid[at + i])

@@ -138,7 +138,7 @@ class Explanation:
         found = self.regions[0].as_second
         if found is None:
             return f"odds {odds(self.margin)}"
-        return f"odds {odds(self.margin)}, with that of {self.second} in its place {odds(found.margin)}"
+        return f"odds {odds(self.margin)}, with the features of {self.second} there {odds(found.margin)}"
 
     def as_dict(self) -> dict[str, Any]:
         """The figures, as written to JSON."""
