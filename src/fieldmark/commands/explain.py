@@ -47,7 +47,8 @@ class Explainer:
     def __init__(self, run: Path | str | Bundle, *, root: Path | None = None) -> None:
         """`root` is where the training images are now, if they were moved."""
         self.bundle = run if isinstance(run, Bundle) else Bundle.load(run)
-        self._run = None if isinstance(run, Bundle) else opened_run(Path(run))
+        opened = None if isinstance(run, Bundle) else opened_run(Path(run))
+        self._run = opened if opened and opened.exists else None
         data = self._run.data() if self._run else {}
         self._root = root or (Path(data["root"]) if data else None)
         self._known: dict[str, Known | None] = {}
@@ -252,5 +253,6 @@ def write_explanation(explanation: Explanation, folder: Path) -> Path:
 
 
 def default_folder(run: Path) -> Path:
-    """Where explanations of a run go unless told otherwise."""
-    return opened_run(run).folder / "explanations"
+    """Where explanations of a run go unless told otherwise; those of a bundle alone into the working folder."""
+    opened = opened_run(run)
+    return (opened.folder if opened.exists else Path()) / "explanations"

@@ -91,17 +91,14 @@ def _words(axes: Axes, explanation: Explanation) -> None:
     _caption(axes, "How the odds move")
     first = explanation.regions[0] if explanation.regions else None
     bars = [("as it is", explanation.margin, FOR)]
+    a, b = _short(explanation.first, 20), _short(explanation.second, 22)
     if first and first.as_second:
+        what = _short(first.title, 22)
         if first.as_first:
-            bars.append(
-                (f"{_short(first.title, 22)} from other {_short(explanation.first, 20)}", first.as_first.margin, FOR)
-            )
-        bars.append(
-            (f"{_short(first.title, 22)} from {_short(explanation.second, 24)}", first.as_second.margin, AGAINST)
-        )
+            bars.append((f"{what} from other {a}", first.as_first.margin, FOR))
+        bars.append((f"{what} from {b}", first.as_second.margin, AGAINST))
     if explanation.whole:
-        name = f"and with the mark of {_short(explanation.second, 22)}"
-        bars.append((name, explanation.whole.exchange.margin, AGAINST))
+        bars.append((f"and with the mark of {b}", explanation.whole.exchange.margin, AGAINST))
     reach = max(1.0, *(abs(margin) for _, margin, _ in bars))
     left = min(0.0, *(margin for _, margin, _ in bars)) / reach
     axes.set_xlim(left - 0.02, 1.45)
