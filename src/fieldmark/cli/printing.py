@@ -121,12 +121,17 @@ def print_explanation(found: Explanation) -> None:
     console = Console(highlight=False)
     (p, q), now = found.probabilities, odds(found.margin)
     console.print(f"{found.first} {_percent(p)}, not {found.second} {_percent(q)}: odds {now}", markup=False)
-    table = Table("region", "of what speaks for it", "with that of the other", "with its own kind's")
+    table = Table("region", "share", f"with that of {found.second}", f"of other {found.first}")
     for one in found.regions:
         after = ["–" if exchange is None else odds(exchange.margin) for exchange in (one.as_second, one.as_first)]
-        table.add_row(one.name, f"{100 * one.region.share:.0f} %", *after)
+        table.add_row(one.title, f"{100 * one.region.share:.0f} %", *after)
     if found.regions:
         console.print(table)
+        if found.whole:
+            after = odds(found.whole.exchange.margin)
+            console.print(
+                f"With the first of them, and with the mark of {found.second} in its place: {after}", markup=False
+            )
     else:
         console.print(f"Nothing in the picture speaks for {found.first} against {found.second}.", markup=False)
     for note in found.notes:

@@ -35,10 +35,10 @@ def draw(explanation: Explanation) -> Figure:
     with mpl.rc_context(_STYLE):
         first = explanation.regions[0] if explanation.regions else None
         rows = 2 if first and (first.first or first.second) else 1
-        figure = Figure(figsize=(11.5, 5.4 if rows == 1 else 7.9), facecolor=PAPER)
+        figure = Figure(figsize=(11.5, 5.4 if rows == 1 else 7.7), facecolor=PAPER)
         heights = [1.0] if rows == 1 else [1.0, 0.44]
         top = 1 - 1.15 / figure.get_figheight()
-        grid = GridSpec(rows, 1, figure, 0.035, 0.04, 0.965, top, hspace=0.42, height_ratios=heights)
+        grid = GridSpec(rows, 1, figure, 0.035, 0.04, 0.965, top, hspace=0.36, height_ratios=heights)
         _title(figure, explanation)
         _above(figure, grid[0].subgridspec(1, 3, width_ratios=[1, 1, 1.05], wspace=0.07), explanation)
         if first and rows == 2:
@@ -137,7 +137,7 @@ def _below(figure: Figure, grid: Any, explanation: Explanation, found: RegionFou
     """The region, and its counterparts in known images of A and of B."""
     own = _picture_axes(figure, grid[0])
     _close(own, explanation.pixels, found.region.cells, FOR)
-    _caption(own, _short(found.title.capitalize(), 18), "in this picture")
+    _caption(own, _short(found.title.capitalize(), 15), "in this picture")
     for at, examples, colour in ((1, found.first, FOR), (4, found.second, AGAINST)):
         for i in range(3):
             axes = _picture_axes(figure, grid[at + i])
@@ -218,7 +218,8 @@ def _outline(axes: Axes, cells: NDArray[np.bool_], colour: str, width: float) ->
 
 def _numbered(axes: Axes, cells: NDArray[np.bool_], number: int, first: bool) -> None:
     rows, columns = np.nonzero(cells)
-    x, y = (columns.max() + 1) / cells.shape[1], rows.min() / cells.shape[0]
+    corner = int((columns - rows).argmax())  # the cell furthest up and to the right
+    x, y = (columns[corner] + 1) / cells.shape[1], rows[corner] / cells.shape[0]
     box = {"boxstyle": "circle,pad=0.18", "facecolor": FOR if first else INK, "edgecolor": "white", "linewidth": 1}
     axes.text(
         min(x, 0.95),

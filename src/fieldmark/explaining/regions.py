@@ -19,6 +19,8 @@ __all__ = ["Region", "find_regions"]
 NUM_REGIONS = 3
 LEAST_SHARE = 0.15
 """Of the first region's evidence; what carries less is not named."""
+LEAST_PEAK = 0.3
+"""Of the highest peak; what is spread thinly over the background is no mark."""
 EXTENT = 0.35
 """A region is where the evidence is at least this share of its peak."""
 MOST_CELLS = 0.2
@@ -69,7 +71,7 @@ def _by_peaks(located: NDArray[np.float32], most: int) -> list[tuple[None, NDArr
     left = smooth.copy()
     for _ in range(2 * most):
         peak = np.unravel_index(int(left.argmax()), left.shape)
-        if left[peak] <= LEAST_SHARE * smooth.max():
+        if left[peak] <= LEAST_PEAK * smooth.max():
             break
         above = left >= max(EXTENT * left[peak], np.quantile(left, 1 - MOST_CELLS))
         labels, _ = ndimage.label(above)
