@@ -129,9 +129,7 @@ def print_explanation(found: Explanation) -> None:
         console.print(table)
         if found.whole:
             after = odds(found.whole.exchange.margin)
-            console.print(
-                f"With the first of them, and with the mark of {found.second} in its place: {after}", markup=False
-            )
+            console.print(f"The first of them and the mark of {found.second} as well: {after}", markup=False)
     else:
         console.print(f"Nothing in the picture speaks for {found.first} against {found.second}.", markup=False)
     for note in found.notes:
