@@ -2,13 +2,16 @@
 
 usage: faithfulness.py photographs RUN OUT.json [NUM_IMAGES] [PART]     key points where the data has them
        faithfulness.py marks RUN GUIDE_FOLDER OUT.json [PART]           field guides: is it the differing mark?
+       faithfulness.py time RUN IMAGE …                                 seconds beyond the prediction
 
-Of photographs: A is the answer, right or wrong, B the runner-up. Of field guides: right answers, each other species of
-the genus for B. PART is test if not given. Options were chosen on val.
+Of photographs: A is the answer, right or wrong, B the runner-up. What decided (A against all others) is compared with
+Grad-CAM of A on the last map; swaps and randomised weights are about A against B. Of field guides: right answers, each
+other species of the genus for B. PART is test if not given. Options were chosen on val.
 """
 
 import copy
 import io
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -93,7 +96,8 @@ def photographs(run, out, count=100, part="test"):
         a, b = (int(k) for k in answered(bundle, image).topk(2).indices)
         contrast = contrast_of(bundle, a, b)
         evidence = find_evidence(method, image, contrast, place)
-        maps = {"evidence": evidence.cells, "grad_cam": grad_cam(method, image, a, end)}
+        answer = find_evidence(method, image, explainer._against_all(a), place).cells
+        maps = {"evidence": answer, "grad_cam": grad_cam(method, image, a, end)}
         line = {"path": catalog.paths[row], "margin": evidence.margin, "rest": evidence.rest}
         for name, cells in maps.items():
             deletion, insertion = curves(method, image, cells, a, 1 / temperature)
@@ -211,6 +215,21 @@ def one_pair(explainer, guide, image, sighting, other, mask, place, end, row_of)
     return line
 
 
+def timed(run, *images):
+    """Wall clock and processor seconds of a prediction, of the picture of its explanation, and of the first one."""
+    torch.set_num_threads(2)
+    explainer = Explainer(run)
+    shutil.rmtree(Path(run) / "explanations" / "known", ignore_errors=True)
+    for image in images:
+        explainer.bundle.predict([image])  # what is loaded once
+        steps = {"prediction": lambda: explainer.bundle.predict([image]), "first": lambda: explainer(image),
+                 "explanation": lambda: explainer(image), "with the picture": lambda: explainer(image).png()}  # fmt: skip
+        for name, step in steps.items():
+            wall, processor = time.perf_counter(), time.process_time()
+            step()
+            print(f"{name}: {time.perf_counter() - wall:.2f} s, {time.process_time() - processor:.2f} s of processors")
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    {"photographs": photographs, "marks": marks}[sys.argv[1]](*sys.argv[2:])
+    {"photographs": photographs, "marks": marks, "time": timed}[sys.argv[1]](*sys.argv[2:])

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fieldmark.explaining.evidence import Contrast, find_evidence, mean_gradient, start_of
+from fieldmark.explaining.evidence import AgainstAll, Contrast, find_evidence, mean_gradient, start_of
 from fieldmark.explaining.explanation import margins_of, odds
 from fieldmark.explaining.taps import CELLS, exchanged, last_map, read, tap
 from fieldmark.model.method import Method
@@ -43,6 +43,16 @@ def test_scales_and_bias_are_those_of_the_margin(make: Make, image: Tensor) -> N
     scaled = find_evidence(method, image, Contrast(0, 3, (2.0, 2.0), 0.5), last_map(method))
     np.testing.assert_allclose(scaled.cells, 2 * plain.cells, atol=1e-6)
     assert scaled.margin == pytest.approx(2 * float(logits[0] - logits[3]) + 0.5, abs=1e-5)
+
+
+def test_against_all_is_the_log_odds_of_the_probability() -> None:
+    logits, scale, bias = (
+        torch.randn(5, 4, dtype=torch.float64),
+        torch.tensor([1.0, 2, 3, 4]),
+        torch.tensor([0.0, 1, 0, 2]),
+    )
+    probability = torch.softmax(scale * logits + bias, dim=1)[:, 2]
+    torch.testing.assert_close(AgainstAll(2, scale, bias)(logits), torch.logit(probability))
 
 
 @pytest.mark.parametrize("name", NETWORKS)

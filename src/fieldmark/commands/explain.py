@@ -24,7 +24,7 @@ from fieldmark.data.splits import DataWarning
 from fieldmark.datasets import read
 from fieldmark.errors import DataError, ImageError, RunError, StorageError, nearest
 from fieldmark.evaluation.verdict import Verdict
-from fieldmark.explaining.evidence import Contrast
+from fieldmark.explaining.evidence import AgainstAll, Contrast, find_evidence
 from fieldmark.explaining.examples import Known, known_maps
 from fieldmark.explaining.explanation import Example, Explanation, RegionFound, explain_view
 from fieldmark.explaining.taps import tap
@@ -82,6 +82,7 @@ class Explainer:
             pixels,
             evidence.cells,
             self._notes(names, known),
+            decided=find_evidence(self.bundle.method, normalised, self._against_all(contrast.first), self._place).cells,
             whole=whole,
         )
 
@@ -109,6 +110,12 @@ class Explainer:
             return Contrast(a, b)
         scale, bias = judge.scaling.scale, judge.scaling.bias
         return Contrast(a, b, (float(scale[a]), float(scale[b])), float(bias[a] - bias[b]))
+
+    def _against_all(self, label: int) -> AgainstAll:
+        judge, count = self.bundle.judge, len(self.bundle.classes)
+        scale, bias = (judge.scaling.scale, judge.scaling.bias) if judge else (np.ones(count), np.zeros(count))
+        device = next(self.bundle.method.parameters()).device
+        return AgainstAll(label, *(torch.tensor(one, dtype=torch.float32, device=device) for one in (scale, bias)))
 
     def _view(self, path: Path) -> Tensor:
         return self.bundle.view(decode(path, short_side=short_side(self.bundle.images)).pixels)

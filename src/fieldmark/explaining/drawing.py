@@ -64,25 +64,27 @@ def _title(figure: Figure, explanation: Explanation) -> None:
 
 def _above(figure: Figure, grid: Any, explanation: Explanation) -> None:
     left, middle = _picture_axes(figure, grid[0]), _picture_axes(figure, grid[1])
-    left.imshow(_enlarged(explanation.pixels), extent=(0, 1, 1, 0))
+    decided = explanation.cells if explanation.decided is None else explanation.decided
+    left.imshow(overlaid(explanation.pixels, decided), extent=(0, 1, 1, 0))
+    _caption(left, "What decided")
+    _below_it(left, f"for {_short(explanation.first)}", FOR)
+    _below_it(left, "against it", AGAINST, at=1.0)
+    middle.imshow(_enlarged(explanation.pixels), extent=(0, 1, 1, 0))
+    _caption(middle, f"Why not {_short(explanation.second, 30)}")
     for number, found in enumerate(explanation.regions[:_SMALL]):
-        _outline(left, found.region.cells, FOR if number == 0 else INK, 2.6 if number == 0 else 1.2)
-        _numbered(left, found.region.cells, number + 1, number == 0)
+        _outline(middle, found.region.cells, FOR if number == 0 else INK, 2.6 if number == 0 else 1.2)
+        _numbered(middle, found.region.cells, number + 1, number == 0)
     if explanation.whole and explanation.whole.cells.any():
-        _outline(left, explanation.whole.cells, AGAINST, 1.4)
-        words = f"orange: where {_short(explanation.second, 30)} would show its mark"
-        left.text(0, -0.055, words, size=8.5, color=AGAINST, transform=left.transAxes, va="center", parse_math=False)
-    _caption(left, "What decided" if explanation.regions else "Nothing decided")
-    middle.imshow(overlaid(explanation.pixels, explanation.cells), extent=(0, 1, 1, 0))
-    _caption(middle, "What speaks for either")
-    middle.text(
-        0.0, -0.055, f"■ {_short(explanation.first)}", color=FOR, size=9, transform=middle.transAxes, va="center"
-    )
-    middle.text(
-        1.0, -0.055, f"{_short(explanation.second)} ■", color=AGAINST, size=9, ha="right", transform=middle.transAxes,
-        va="center",
-    )  # fmt: skip
+        _outline(middle, explanation.whole.cells, AGAINST, 1.6)
+        _below_it(middle, "where it would show its mark", AGAINST)
     _words(figure.add_subplot(grid[2]), explanation)
+
+
+def _below_it(axes: Axes, text: str, colour: str, at: float = 0.0) -> None:
+    side = "left" if at == 0 else "right"
+    axes.text(
+        at, -0.055, f"■ {text}", color=colour, size=9, ha=side, va="center", transform=axes.transAxes, parse_math=False
+    )
 
 
 def _words(axes: Axes, explanation: Explanation) -> None:

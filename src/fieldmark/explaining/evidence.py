@@ -15,10 +15,10 @@ Shapes: K classes, C channels, h × w cells, n maps at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import final
+from typing import TypeAlias, final
 
 import numpy as np
 import torch
@@ -28,10 +28,12 @@ from torch import Tensor, nn
 from fieldmark.explaining.taps import Tap, exchanged, last_map, read
 from fieldmark.model.method import Method
 
-__all__ = ["Contrast", "Evidence", "find_evidence", "mean_gradient", "start_of"]
+__all__ = ["AgainstAll", "Contrast", "Evidence", "Margin", "find_evidence", "mean_gradient", "start_of"]
 
 Floats = NDArray[np.float32]
 
+Margin: TypeAlias = Callable[[Tensor], Tensor]
+"""Logits (n, K) → (n,) by how much A leads."""
 STEPS = 5
 """On the way from an empty map; twelve find nothing else."""
 
@@ -49,6 +51,24 @@ class Contrast:
     def __call__(self, logits: Tensor) -> Tensor:
         """(n, K) → (n,) margins."""
         return self.scales[0] * logits[:, self.first] - self.scales[1] * logits[:, self.second] + self.bias
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class AgainstAll:
+    """A against all other classes at once: log p(A) − log(1 − p(A)), where p = softmax(scale · logits + bias)."""
+
+    first: int
+    scale: Tensor
+    """(K,)"""
+    bias: Tensor
+    """(K,)"""
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        """(n, K) → (n,) margins."""
+        scaled = self.scale * logits + self.bias
+        others = torch.arange(logits.shape[1], device=logits.device) != self.first
+        return scaled[:, self.first] - scaled[:, others].logsumexp(1)
 
 
 @final
@@ -75,7 +95,7 @@ class Evidence:
         return self.margin - float(self.cells.sum())
 
 
-def find_evidence(method: Method, image: Tensor, contrast: Contrast, place: Tap) -> Evidence:
+def find_evidence(method: Method, image: Tensor, contrast: Margin, place: Tap) -> Evidence:
     """What speaks in a normalised image (1, 3, S, S) for one class against the other, read at `place`."""
     method.eval()
     end = last_map(method)
@@ -100,7 +120,7 @@ def start_of(method: Method, own: Tensor) -> Tensor:
     return torch.zeros_like(own)
 
 
-def mean_gradient(method: Method, image: Tensor, contrast: Contrast, place: Tap, own: Tensor) -> Tensor:
+def mean_gradient(method: Method, image: Tensor, contrast: Margin, place: Tap, own: Tensor) -> Tensor:
     """(n, C, h, w) the gradient of the margin, averaged on the way from the start to each of n maps `own`.
 
     The image (1, 3, S, S) is what comes before `place`, and has no say where the map is all that is read.

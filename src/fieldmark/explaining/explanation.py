@@ -123,6 +123,8 @@ class Explanation:
     """(h, w) what each cell contributes to the margin."""
     notes: tuple[str, ...] = ()
     """What is missing, and why."""
+    decided: NDArray[np.float32] | None = None
+    """(h, w) what each cell contributes to the answer against all other classes."""
     whole: Whole | None = None
     """With B's own mark in its place, too; none where there are no known images of B."""
 

@@ -1,7 +1,7 @@
 """Is an explanation true? Measures of it, each for one image, and the baseline that they are compared with.
 
 - Deletion and insertion: Petsiuk, Das & Saenko, "RISE: randomized input sampling for explanation of black-box models"
-  (2018). Deviation: a pixel's rank is that of its smoothly enlarged cell.
+  (2018). Deviation: a pixel's rank is that of its enlarged cell, blurred, so that no map gains by its grid.
 - Pointing: from the strongest evidence to the nearest key point (Zhang et al. 2016, as a distance).
 - Swaps: what exchanging the named region moves, against a random one of its shape and against another image of A.
 - Randomised weights: Adebayo et al., "Sanity checks for saliency maps" (2018): evidence that stays the same when what
@@ -55,10 +55,11 @@ def grad_cam(method: Method, image: Tensor, label: int, place: Tap) -> Floats:
     return weighed.sum(1)[0].clamp(min=0).numpy(force=True)
 
 
-def pixel_order(cells: Floats, side: int) -> NDArray[np.int64]:
-    """(side, side) each pixel's rank by its evidence, 0 for the strongest."""
+def pixel_order(cells: Floats, side: int, *, blur: float = 0.0) -> NDArray[np.int64]:
+    """(side, side) each pixel's rank by its evidence, 0 for the strongest; `blur` is a share of the side."""
     fine = F.interpolate(torch.from_numpy(cells)[None, None], size=(side, side), mode="bicubic", align_corners=False)
-    order = np.argsort(-fine[0, 0].numpy().ravel(), kind="stable")
+    smooth = ndimage.gaussian_filter(fine[0, 0].numpy(), blur * side)
+    order = np.argsort(-smooth.ravel(), kind="stable")
     rank = np.empty_like(order)
     rank[order] = np.arange(len(order))
     return rank.reshape(side, side)
@@ -71,7 +72,7 @@ def curves(method: Method, image: Tensor, cells: Floats, label: int, scale: floa
     `scale` is what logits are multiplied by before softmax: probabilities of 1.0 throughout hide what happens.
     """
     side = image.shape[-1]
-    rank = torch.from_numpy(pixel_order(cells, side)).to(image.device)
+    rank = torch.from_numpy(pixel_order(cells, side, blur=_BLUR)).to(image.device)
     blurred = torch.from_numpy(ndimage.gaussian_filter(image.numpy(force=True), (0, 0, _BLUR * side, _BLUR * side)))
     blurred = blurred.to(image)
     first = [rank < share * side * side for share in SHARES]
