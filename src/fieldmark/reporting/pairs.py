@@ -9,7 +9,7 @@ from fieldmark.reporting.blocks import Columns, Gallery, Picture, Text
 
 __all__ = ["panel"]
 
-_SIDE = 200
+_SIDE, _NUM = 200, 2
 
 
 def panel(explanation: Explanation) -> Columns:
@@ -20,39 +20,41 @@ def panel(explanation: Explanation) -> Columns:
         words = Text(f"Nothing in this picture speaks for {explanation.first} against {explanation.second}.", "soft")
         return Columns(title, (("", (words, Gallery((Picture(picture(whole), explanation.verdict.path, ()),)))),))
     one = explanation.regions[0]
-    middle = Gallery(
-        (Picture(picture(outlined(whole, one.region.cells, FOR), side=_SIDE), explanation.verdict.path, ()),)
-    )
+    drawn = outlined(whole, one.region.cells, FOR)
+    views = (drawn, close_up(drawn, one.region.cells))
+    middle = Gallery(tuple(Picture(picture(view, side=_SIDE), explanation.verdict.path, ()) for view in views))
     return Columns(
         title,
         (
             (explanation.first, (Text(_own(one), "soft"), _examples(one.first, FOR))),
             (one.title, (Text(_decides(explanation, one), "soft"), middle)),
-            (explanation.second, (Text(_other(one), "soft"), _examples(one.second, AGAINST))),
+            (explanation.second, (Text(_other(explanation, one), "soft"), _examples(one.second, AGAINST))),
         ),
         abreast=True,
     )
 
 
 def _decides(explanation: Explanation, one: RegionFound) -> str:
-    share = f"{100 * one.region.share:.0f} % of what speaks for it"
-    return f"decides: {share}; odds {odds(explanation.margin)}"
+    return f"decides: {100 * one.region.share:.0f} % of what speaks for it; the odds are {odds(explanation.margin)}"
 
 
 def _own(one: RegionFound) -> str:
     if one.as_first is None:
         return "its pictures are gone"
-    return f"with the region of others of its kind: odds {odds(one.as_first.margin)}"
+    return f"with what others of its kind have there: {odds(one.as_first.margin)}"
 
 
-def _other(one: RegionFound) -> str:
+def _other(explanation: Explanation, one: RegionFound) -> str:
     if one.as_second is None:
         return "its pictures are gone"
-    return f"with its region instead: odds {odds(one.as_second.margin)}"
+    text = f"with what it has there: {odds(one.as_second.margin)}"
+    if explanation.whole is None:
+        return text
+    return f"{text}; and with its own mark in its place: {odds(explanation.whole.exchange.margin)}"
 
 
 def _examples(examples: tuple[Example, ...], colour: str) -> Gallery:
-    return Gallery(tuple(_example(one, colour) for one in examples))
+    return Gallery(tuple(_example(one, colour) for one in examples[:_NUM]))
 
 
 def _example(one: Example, colour: str) -> Picture:
