@@ -34,23 +34,27 @@ def panel(explanation: Explanation) -> Columns:
     )
 
 
+def _odds(margin: float) -> str:
+    return odds(margin).replace(" ", "\u00a0")  # they stay on one line
+
+
 def _decides(explanation: Explanation, one: RegionFound) -> str:
-    return f"decides: {100 * one.region.share:.0f} % of what speaks for it; the odds are {odds(explanation.margin)}"
+    return f"decides: {100 * one.region.share:.0f} % of what speaks for it; the odds are {_odds(explanation.margin)}"
 
 
 def _own(one: RegionFound) -> str:
     if one.as_first is None:
         return "its pictures are gone"
-    return f"with what others of its kind have there: {odds(one.as_first.margin)}"
+    return f"with what others of its kind have there: {_odds(one.as_first.margin)}"
 
 
 def _other(explanation: Explanation, one: RegionFound) -> str:
     if one.as_second is None:
         return "its pictures are gone"
-    text = f"with what it has there: {odds(one.as_second.margin)}"
+    text = f"with what it has there: {_odds(one.as_second.margin)}"
     if explanation.whole is None:
         return text
-    return f"{text}; and with its own mark in its place: {odds(explanation.whole.exchange.margin)}"
+    return f"{text}; and with its own mark in its place: {_odds(explanation.whole.exchange.margin)}"
 
 
 def _examples(examples: tuple[Example, ...], colour: str) -> Gallery:
