@@ -128,8 +128,8 @@ def print_explanation(found: Explanation) -> None:
     if found.regions:
         console.print(table)
         if found.whole:
-            after = odds(found.whole.exchange.margin)
-            console.print(f"The first of them and the mark of {found.second} as well: {after}", markup=False)
+            both = odds(found.whole.exchange.margin)
+            console.print(f"The first of them and the mark of {found.second} as well: {both}", markup=False)
     else:
         console.print(f"Nothing in the picture speaks for {found.first} against {found.second}.", markup=False)
     for note in found.notes:

@@ -25,7 +25,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fieldmark.explaining.taps import Tap, exchanged, last_map, read
+from fieldmark.explaining.taps import Tap, answers, last_map, read
 from fieldmark.model.method import Method
 
 __all__ = ["AgainstAll", "Contrast", "Evidence", "Margin", "find_evidence", "mean_gradient", "start_of"]
@@ -128,8 +128,8 @@ def mean_gradient(method: Method, image: Tensor, contrast: Margin, place: Tap, o
     shares = (torch.arange(STEPS, device=own.device) + 0.5) / STEPS  # the middles of equal steps
     on_the_way = torch.lerp(start_of(method, own), own, shares[:, None, None, None, None])
     on_the_way = on_the_way.flatten(0, 1).requires_grad_()
-    with torch.enable_grad(), _frozen(method), exchanged({place: on_the_way}):
-        margins = contrast(method(image.expand(len(on_the_way), -1, -1, -1)).logits)
+    with torch.enable_grad(), _frozen(method):
+        margins = contrast(answers(method, image, place, on_the_way))
         (gradient,) = torch.autograd.grad(margins.sum(), on_the_way)
     return gradient.unflatten(0, (STEPS, -1)).mean(0)
 

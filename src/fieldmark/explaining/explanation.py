@@ -19,7 +19,7 @@ from fieldmark.evaluation.verdict import Verdict
 from fieldmark.explaining.evidence import Contrast, Evidence, find_evidence, mean_gradient, start_of
 from fieldmark.explaining.examples import Counterpart, Known, counterparts, place_of, points_inside
 from fieldmark.explaining.regions import Region, find_regions
-from fieldmark.explaining.taps import Tap, exchanged, tap
+from fieldmark.explaining.taps import Tap, answers, tap
 from fieldmark.model.method import Method
 
 if TYPE_CHECKING:
@@ -295,5 +295,5 @@ def exchange_whole(
 
 def margins_of(method: Method, image: Tensor, contrast: Contrast, place: Tap, maps: Tensor) -> Tensor:
     """(n,) margins with these maps (n, C, h, w) in place of the image's own."""
-    with torch.no_grad(), exchanged({place: maps.to(image.device)}):
-        return contrast(method(image.expand(len(maps), -1, -1, -1)).logits)
+    with torch.no_grad():
+        return contrast(answers(method, image, place, maps))

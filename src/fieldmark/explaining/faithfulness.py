@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from fieldmark.explaining.evidence import Contrast, Evidence
 from fieldmark.explaining.examples import Known, counterparts
 from fieldmark.explaining.explanation import NUM_EXAMPLES, exchange
-from fieldmark.explaining.taps import Tap, exchanged, read
+from fieldmark.explaining.taps import Tap, answers, read
 from fieldmark.model.method import Method
 
 __all__ = [
@@ -49,8 +49,8 @@ def grad_cam(method: Method, image: Tensor, label: int, place: Tap) -> Floats:
     with torch.no_grad(), read((place,)) as found:
         method(image)
     own = found[place].clone().requires_grad_()
-    with torch.enable_grad(), exchanged({place: own}):
-        (slope,) = torch.autograd.grad(method(image).logits[0, label], own)
+    with torch.enable_grad():
+        (slope,) = torch.autograd.grad(answers(method, image, place, own)[0, label], own)
     weighed = own.detach() * slope.mean((2, 3), keepdim=True)
     return weighed.sum(1)[0].clamp(min=0).numpy(force=True)
 

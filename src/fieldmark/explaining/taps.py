@@ -6,8 +6,8 @@ Shapes: B images, C channels, h × w cells.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import final
@@ -18,7 +18,7 @@ from fieldmark.errors import RecipeError
 from fieldmark.model.backbone import Backbone
 from fieldmark.model.method import Method
 
-__all__ = ["CELLS", "Tap", "exchanged", "last_map", "read", "tap"]
+__all__ = ["CELLS", "Tap", "answers", "last_map", "read", "tap"]
 
 CELLS = 8
 """Across the picture, at least; a coarser map does not tell an eye from a beak."""
@@ -33,22 +33,21 @@ class Tap:
     module: nn.Module
 
     @contextmanager
-    def hooked(self, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    def hooked(self, change: Callable[[Tensor], Tensor]) -> Iterator[list[bool]]:
         """While this lasts, `change` sees what the model gives here and returns what the model goes on with.
 
-        Only the first look of each forward pass is changed: a method that looks again at crops sees them as they are.
+        Only the first look of a forward pass is changed: a method that looks again at crops sees them as they are.
+        Gives a list that grows by one at each look.
         """
-        seen: list[bool] = []
+        looks: list[bool] = []
 
         def hook(module: nn.Module, inputs: object, output: Tensor) -> Tensor:
-            if seen:
-                return output
-            seen.append(True)
-            return change(output)
+            looks.append(True)
+            return change(output) if len(looks) == 1 else output
 
         handle = self.module.register_forward_hook(hook)
         try:
-            yield
+            yield looks
         finally:
             handle.remove()
 
@@ -94,10 +93,16 @@ def read(places: Sequence[Tap]) -> Iterator[dict[Tap, Tensor]]:
         yield found
 
 
-@contextmanager
-def exchanged(maps: Mapping[Tap, Tensor]) -> Iterator[None]:
-    """In the forward pass that follows, these maps (B, C, h, w) stand in place of the model's own."""
-    with ExitStack() as stack:
-        for place, given in maps.items():
-            stack.enter_context(place.hooked(partial(place.backbone.with_map, given=given)))
-        yield
+def answers(method: Method, image: Tensor, place: Tap, maps: Tensor) -> Tensor:
+    """(n, K) the logits with these maps (n, C, h, w) in place of that of the image (1, 3, S, S)."""
+    given = maps.to(image.device)
+
+    def look(images: Tensor) -> tuple[Tensor, int]:
+        with place.hooked(partial(place.backbone.with_map, given=given)) as looks:
+            return method(images).logits, len(looks)
+
+    with suppress(RuntimeError):  # a method that reads more than one map of the image
+        logits, num_looks = look(image)  # what comes before the map is the same for all: once is enough
+        if num_looks == 1 and len(logits) == len(given):
+            return logits
+    return look(image.expand(len(given), -1, -1, -1))[0]
