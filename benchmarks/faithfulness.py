@@ -217,7 +217,6 @@ def one_pair(explainer, guide, image, sighting, other, mask, place, end, row_of)
 
 def timed(run, *images):
     """Wall clock and processor seconds of a prediction, of the picture of its explanation, and of the first one."""
-    torch.set_num_threads(2)
     explainer = Explainer(run)
     shutil.rmtree(Path(run) / "explanations" / "known", ignore_errors=True)
     explainer.bundle.predict(images[:1])  # what is loaded once
