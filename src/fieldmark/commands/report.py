@@ -58,7 +58,11 @@ def _explained(material: Material, listener: Listener) -> dict[tuple[str, str], 
     if shown is None or not shown.confused or not material.run.is_finished:
         return found
     root = material.catalog.root if material.catalog else None
-    explainer = Explainer(material.run.folder, root=root)
+    try:
+        explainer = Explainer(material.run.folder, root=root)
+    except RunError as error:  # of another version, or damaged: the rest of the page needs no model
+        listener.warn(f"The confused pairs are not explained. {error}")
+        return found
     pairs = [(pair.first, pair.second) for pair in shown.confused[:NUM_PAIRS]]
     with listener.progress("Explaining look-alikes") as tick:
         for done, (first, second) in enumerate(pairs):
