@@ -125,7 +125,7 @@ def test_a_class_token_that_ignores_the_last_cells_is_explained_by_those_before(
 
 @pytest.mark.parametrize(
     ("margin", "said"),
-    [(0.0, "1.0 : 1"), (3.135, "23 : 1"), (-1.386, "1 : 4.0"), (9.0, "8,103 : 1"), (40.0, "over 10,000 : 1")],
+    [(0.0, "1.0 : 1"), (3.135, "23 : 1"), (-1.386, "1 : 4.0"), (9.0, "8,100 : 1"), (40.0, "over a million : 1")],
 )
 def test_odds_in_words(margin: float, said: str) -> None:
     assert odds(margin) == said

@@ -120,7 +120,8 @@ def print_explanation(found: Explanation) -> None:
 
     console = Console(highlight=False)
     (p, q), now = found.probabilities, odds(found.margin)
-    console.print(f"{found.first} {_percent(p)}, not {found.second} {_percent(q)}: odds {now}", markup=False)
+    first = f"{found.first} {_percent(p)}, not {found.second} {_percent(q)}: odds {now}"
+    console.print(first, markup=False, soft_wrap=True)
     table = Table("region", "share", f"with that of {found.second}", f"of other {found.first}")
     for one in found.regions:
         after = ["–" if exchange is None else odds(exchange.margin) for exchange in (one.as_second, one.as_first)]

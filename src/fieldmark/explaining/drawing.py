@@ -76,7 +76,7 @@ def _above(figure: Figure, grid: Any, explanation: Explanation) -> None:
         _numbered(middle, found.region.cells, number + 1, number == 0)
     if explanation.whole and explanation.whole.cells.any():
         _outline(middle, explanation.whole.cells, AGAINST, 1.6)
-        _below_it(middle, "where it would show its mark", AGAINST)
+        _below_it(middle, f"where {_short(explanation.second, 24)} would show its mark", AGAINST)
     _words(figure.add_subplot(grid[2]), explanation)
 
 

@@ -172,9 +172,9 @@ class Explanation:
 
 
 def odds(margin: float) -> str:
-    """The logarithm of odds as one would say it: "23 : 1", "1 : 4"."""
-    value = float(np.exp(min(abs(margin), 12)))
-    text = f"{value:.1f}" if value < 9.5 else f"{value:,.0f}" if abs(margin) <= 9.21 else "over 10,000"
+    """The logarithm of odds as one would say it, with two digits: "23 : 1", "1 : 4.0", "over a million : 1"."""
+    value = float(np.exp(min(abs(margin), 20)))
+    text = f"{value:.1f}" if value < 9.95 else f"{float(f'{value:.2g}'):,.0f}" if value <= 1e6 else "over a million"
     return f"{text} : 1" if margin >= 0 else f"1 : {text}"
 
 
