@@ -40,7 +40,11 @@ def test_a_picture_and_its_figures(cli: Cli, trained: Run, photograph: Path, tmp
     assert values["verdict"] == verdict.as_dict()
     log_odds = np.log(values["probabilities"][0] / values["probabilities"][1])
     assert values["margin"] == pytest.approx(log_odds, abs=1e-2)
+    decided, against = (np.array(values["evidence"][name]) for name in ("against_all", "against_second"))
+    assert decided.shape == against.shape
+    assert np.abs(decided).max() > 0
     for region in values["regions"]:
+        assert np.array(region["cells"]).shape == against.shape
         assert 0 < region["share"] <= 1
         assert len(region["second"]) == 3
         assert all(one["path"].startswith(rival) for one in region["second"])

@@ -152,6 +152,10 @@ class Explanation:
             "margin": round(self.margin, 4),
             "regions": [_region(one, self.margin) for one in self.regions],
             "with_both_marks": None if self.whole is None else _moved(self.whole.exchange, self.margin),
+            "evidence": {
+                "against_all": None if self.decided is None else self.decided.round(4).tolist(),
+                "against_second": self.cells.round(4).tolist(),
+            },
             "notes": list(self.notes),
         }
 

@@ -20,8 +20,7 @@ def panel(explanation: Explanation) -> Columns:
         words = Text(f"Nothing in this picture speaks for {explanation.first} against {explanation.second}.", "soft")
         return Columns(title, (("", (words, Gallery((Picture(picture(whole), explanation.verdict.path, ()),)))),))
     one = explanation.regions[0]
-    drawn = outlined(whole, one.region.cells, FOR)
-    views = (drawn, close_up(drawn, one.region.cells))
+    views = (whole, close_up(outlined(whole, one.region.cells, FOR), one.region.cells))
     middle = Gallery(tuple(Picture(picture(view, side=_SIDE), explanation.verdict.path, ()) for view in views))
     return Columns(
         title,
