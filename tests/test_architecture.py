@@ -26,6 +26,7 @@ STAGES = [
     "methods",
     "training",
     "evaluation",
+    "explaining",
     "bundle",
     "run",
     "reporting",

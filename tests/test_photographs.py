@@ -13,6 +13,7 @@ from torchvision.datasets import Flowers102
 
 from fieldmark.bundle import Bundle
 from fieldmark.commands.evaluate import evaluate
+from fieldmark.commands.explain import Explainer
 from fieldmark.commands.predict import Skipped, predict
 from fieldmark.commands.train import train
 from fieldmark.data.catalog import SPLITS, Catalog
@@ -107,6 +108,24 @@ def test_flowers_have_their_official_labels(flowers: Path) -> None:
     numbers = [int(path[-9:-4]) for path in catalog.paths]
     assert [label + 1 for label in catalog.labels] == [official[number - 1] for number in numbers]
     assert sum(ours != theirs for ours, theirs in zip(catalog.classes, Flowers102.classes, strict=True)) < 5  # spelling
+
+
+def test_an_answer_is_explained(run: Run, birds: Catalog) -> None:
+    """Key points name the region; what is exchanged for B's speaks less for A than what other images of A have."""
+    explainer = Explainer(run.folder)
+    found = [explainer(birds.file(row)) for row in birds.rows("test")[::24]]
+    assert all(one.regions and one.notes == () for one in found)
+    assert np.mean([bool(one.regions[0].holds) for one in found]) > 0.5
+    lost = [
+        (one.regions[0].as_first.margin - one.margin, one.regions[0].as_second.margin - one.margin)
+        for one in found
+        if one.regions[0].as_first and one.regions[0].as_second
+    ]
+    own, other = np.mean(lost, axis=0)
+    assert other < min(own, 0)
+    for one in found:
+        paths = {e.path for region in one.regions for e in (*region.first, *region.second)}
+        assert paths <= {path for path, part in run.splits().items() if part == "train"}
 
 
 def test_flowers_are_no_birds(run: Run, birds: Catalog, flowers: Path) -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fieldmark.commands.audit import audit
     from fieldmark.commands.compare import compare
     from fieldmark.commands.evaluate import Evaluation, evaluate
+    from fieldmark.commands.explain import explain
     from fieldmark.commands.listener import Listener
     from fieldmark.commands.parts import Parts, parts
     from fieldmark.commands.predict import Skipped, predict
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
         WeightsError,
     )
     from fieldmark.evaluation.verdict import Verdict
+    from fieldmark.explaining.explanation import Explanation
     from fieldmark.fieldguide import draw
     from fieldmark.recipe import Recipe, load_recipe
     from fieldmark.run import Run
@@ -54,6 +56,7 @@ _HOMES = {
     "Classifier": "classifier",
     "DataError": "errors",
     "Evaluation": "commands.evaluate",
+    "Explanation": "explaining.explanation",
     "FieldmarkError": "errors",
     "Finding": "data.findings",
     "ImageError": "errors",
@@ -73,6 +76,7 @@ _HOMES = {
     "compare": "commands.compare",
     "draw": "fieldguide",
     "evaluate": "commands.evaluate",
+    "explain": "commands.explain",
     "load_recipe": "recipe",
     "parts": "commands.parts",
     "predict": "commands.predict",
@@ -90,6 +94,7 @@ __all__ = [
     "Classifier",
     "DataError",
     "Evaluation",
+    "Explanation",
     "FieldmarkError",
     "Finding",
     "ImageError",
@@ -109,6 +114,7 @@ __all__ = [
     "compare",
     "draw",
     "evaluate",
+    "explain",
     "load_recipe",
     "parts",
     "predict",

@@ -10,11 +10,18 @@ from typing import Annotated, Literal
 import typer
 
 from fieldmark.cli.app import DATA, Root, app
-from fieldmark.cli.printing import Format, print_evaluation, print_leaderboard, print_validation, printed
+from fieldmark.cli.printing import (
+    Format,
+    print_evaluation,
+    print_explanation,
+    print_leaderboard,
+    print_validation,
+    printed,
+)
 from fieldmark.cli.terminal import INTERRUPTED, terminal
 from fieldmark.errors import FieldmarkError
 
-__all__ = ["compare", "evaluate", "predict", "train"]
+__all__ = ["compare", "evaluate", "explain", "predict", "train"]
 
 _SOME_SKIPPED = _SOME_FAILED = 1
 _ACCURACY = "Of the names that are given, such as 0.95 (the default): else a coarser name, or none."
@@ -179,6 +186,25 @@ def predict(
             skipped += 1
     if skipped:
         raise SystemExit(_SOME_SKIPPED)
+
+
+@app.command()
+def explain(
+    run: Annotated[Path, typer.Argument(help="A run or a bundle.")],
+    image: Annotated[Path, typer.Argument(help="The photograph.")],
+    versus: Annotated[str | None, typer.Option(help="The class that it is not; the runner-up if not given.")] = None,
+    root: Annotated[
+        Path | None, typer.Option(help="Where the training images are now, if they were moved: the folder above them.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to write into; RUN/explanations if not given.")] = None,
+) -> None:
+    """Show why it is A and not B: the region that decides, known examples of it, and what exchanging it does."""
+    from fieldmark.commands.explain import default_folder, write_explanation
+    from fieldmark.commands.explain import explain as explain_image
+
+    found = explain_image(run, image, versus, root=root)
+    print_explanation(found)
+    typer.echo(f"Wrote {write_explanation(found, out or default_folder(run))}")
 
 
 def _asked_for(paths: list[str]) -> list[str]:

@@ -23,12 +23,14 @@ if TYPE_CHECKING:
     from fieldmark.evaluation.background import Reliance
     from fieldmark.evaluation.trust import Trust
     from fieldmark.evaluation.verdict import Verdict
+    from fieldmark.explaining.explanation import Explanation
 
 __all__ = [
     "Format",
     "print_audit",
     "print_datasets",
     "print_evaluation",
+    "print_explanation",
     "print_leaderboard",
     "print_parts",
     "print_validation",
@@ -112,6 +114,32 @@ def _others(verdict: Verdict) -> list[str]:
     else:
         rivals = [c for c in rivals if c.label in verdict.possible]
     return reason + [f"{c.label} {_percent(c.probability)}" for c in rivals[:2]]
+
+
+def print_explanation(found: Explanation) -> None:
+    """The answer, its regions and what exchanging them does."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from fieldmark.explaining.explanation import odds
+
+    console = Console(highlight=False)
+    (p, q), now = found.probabilities, odds(found.margin)
+    first = f"{found.first} {_percent(p)}, not {found.second} {_percent(q)}: odds {now}"
+    console.print(first, markup=False, soft_wrap=True)
+    table = Table("region", "share", f"with that of {found.second}", f"of other {found.first}")
+    for one in found.regions:
+        after = ["–" if exchange is None else odds(exchange.margin) for exchange in (one.as_second, one.as_first)]
+        table.add_row(one.title, f"{100 * one.region.share:.0f} %", *after)
+    if found.regions:
+        console.print(table)
+        if found.whole:
+            both = odds(found.whole.exchange.margin)
+            console.print(f"The first of them and the mark of {found.second} as well: {both}", markup=False)
+    else:
+        console.print(f"Nothing in the picture speaks for {found.first} against {found.second}.", markup=False)
+    for note in found.notes:
+        console.print(f"note: {note}", markup=False)
 
 
 def print_validation(folder: Path, listener: Listener) -> None:

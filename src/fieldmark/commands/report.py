@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 from fieldmark.commands.evaluate import opened_run
+from fieldmark.commands.explain import Explainer
 from fieldmark.commands.listener import Listener
 from fieldmark.data.catalog import Catalog
 from fieldmark.data.splits import DataWarning
 from fieldmark.datasets import read
-from fieldmark.errors import DataError
-from fieldmark.reporting import Material, compose, gather
+from fieldmark.errors import DataError, ImageError, RunError
+from fieldmark.explaining.explanation import Explanation
+from fieldmark.reporting import NUM_PAIRS, Material, Part, compose, gather
 from fieldmark.run import Run
 from fieldmark.storage import write_bytes
 
@@ -38,7 +42,7 @@ def report(
     material = gathered(Path(run), data, root=root, split=split)
     if material.shown is None:
         listener.warn(f"{run} has no predictions yet. The report will show more after: fieldmark evaluate {run}")
-    page = compose(material)
+    page = compose(replace(material, explained=_explained(material, listener)))
     if missing := material.pictures.missing:
         count = f"{len(missing):,} of {material.pictures.count:,} pictures"
         hint = f". If the data was moved: fieldmark report {run} DATA" if data is None else ""
@@ -46,6 +50,35 @@ def report(
     path = Path(out) if out is not None else material.run.folder / "report" / "index.html"
     write_bytes(path, page.encode())
     return path
+
+
+def _explained(material: Material, listener: Listener) -> dict[tuple[str, str], list[Explanation]]:
+    """Each of the most confused pairs: a right answer of either, if there is one, explained against the other."""
+    shown, found = material.shown, dict[tuple[str, str], list[Explanation]]()
+    if shown is None or not shown.confused or not material.run.is_finished:
+        return found
+    root = material.catalog.root if material.catalog else None
+    try:
+        explainer = Explainer(material.run.folder, root=root)
+    except RunError as error:  # of another version, or damaged: the rest of the page needs no model
+        listener.warn(f"The confused pairs are not explained. {error}")
+        return found
+    pairs = [(pair.first, pair.second) for pair in shown.confused[:NUM_PAIRS]]
+    with listener.progress("Explaining look-alikes") as tick:
+        for done, (first, second) in enumerate(pairs):
+            tick(done, len(pairs))
+            for own, other in ((first, second), (second, first)):
+                file = _typical(material, shown, own)
+                if file is not None:
+                    with contextlib.suppress(ImageError, RunError):  # the report does without
+                        found.setdefault((first, second), []).append(explainer(file, other))
+    return found
+
+
+def _typical(material: Material, shown: Part, label: str) -> Path | None:
+    """The file of a right answer that is as sure as most of its class."""
+    right = sorted((a for a in shown.answers if a.right and a.label == label), key=lambda a: (a.probability, a.path))
+    return material.pictures.file(right[len(right) // 2].path) if right else None
 
 
 def gathered(

@@ -45,6 +45,8 @@ class Level(NamedTuple):
     channels: int
     stride: int
     """Pixels per cell."""
+    module: str = ""
+    """The name of the submodule that makes it."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,8 @@ class Backbone(nn.Module):
     def __init__(self, model: Any, *, name: str, normalization: Normalization, neck: Choice | None = None) -> None:
         super().__init__()
         self.model = model  # timm's models share methods, not a class
+        self.last = nn.Identity()
+        """What the last map passes through, as the model gives it: a place for hooks that read it or exchange it."""
         self.name = name
         self.normalization = normalization
         self.channels: int = model.num_features
@@ -84,7 +88,8 @@ class Backbone(nn.Module):
             features, maps = self.model.forward_intermediates(images, indices=list(levels), output_fmt="NCHW")
         else:
             features = self.model.forward_features(images)
-        return Features(self._as_map(features), self._pool(features), tuple(maps))
+        features = self.last(features)
+        return Features(self.as_map(features), self._pool(features), tuple(maps))
 
     def shares(self, images: Tensor, score: Callable[[Tensor], Tensor]) -> Tensor:
         """(B, h, w): what each cell of the map adds to `score`, a function of pooled features (B, D) → (B,).
@@ -97,7 +102,7 @@ class Backbone(nn.Module):
         with torch.enable_grad():
             features = features.detach().requires_grad_()
             (gradient,) = torch.autograd.grad(score(self._pool(features)).sum(), features)
-        return self._as_map(features.detach() * gradient).float().sum(1)
+        return self.as_map(features.detach() * gradient).float().sum(1)
 
     def without_pooling(self) -> Self:
         """Drop the model's layers behind the feature map, which a method that pools by itself would leave without a
@@ -134,18 +139,18 @@ class Backbone(nn.Module):
                 "Choose a convolutional network or a transformer, such as resnet50 or vit_small_patch14_dinov2.",
             )
         info = self.model.feature_info
-        return tuple(Level(one["num_chs"], one["reduction"]) for one in getattr(info, "info", info))
+        return tuple(Level(one["num_chs"], one["reduction"], one["module"]) for one in getattr(info, "info", info))
 
     def _pool(self, features: Tensor) -> Tensor:
         """What the model computes before its head → (B, D)."""
         if self.neck is not None:
-            return self.neck(self._as_map(features))
+            return self.neck(self.as_map(features))
         if not self.pools:
-            return self._as_map(features).mean(dim=(2, 3))
+            return self.as_map(features).mean(dim=(2, 3))
         pooled: Tensor = self.model.forward_head(features, pre_logits=True)
         return pooled
 
-    def _as_map(self, features: Tensor) -> Tensor:
+    def as_map(self, features: Tensor) -> Tensor:
         """timm answers (B, C, h, w), (B, h, w, C) or tokens (B, prefix + h·w, C)."""
         if features.ndim == 4:
             return features.permute(0, 3, 1, 2) if getattr(self.model, "output_fmt", "NCHW") == "NHWC" else features
@@ -153,6 +158,13 @@ class Backbone(nn.Module):
         side = math.isqrt(tokens.shape[1])
         assert side * side == tokens.shape[1], "images are square, so the token grid is"
         return tokens.transpose(1, 2).unflatten(2, (side, side))
+
+    def with_map(self, features: Tensor, given: Tensor) -> Tensor:
+        """`features` as the model gives them, with the map (B, C, h, w) in place of their own: undoes `as_map`."""
+        if features.ndim == 4:
+            return given.permute(0, 2, 3, 1) if getattr(self.model, "output_fmt", "NCHW") == "NHWC" else given
+        prefix = features[:, : getattr(self.model, "num_prefix_tokens", 0)]
+        return torch.cat([prefix.expand(len(given), -1, -1), given.flatten(2).transpose(1, 2)], dim=1)
 
     def extra_repr(self) -> str:
         return f"{self.name}, width={self.width}"

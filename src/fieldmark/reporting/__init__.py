@@ -8,8 +8,9 @@ A section is a function from the material to blocks (`blocks`); `answers` and `t
 `parts` is a page of its own: what discovered parts look like.
 """
 
+from fieldmark.reporting.answers import NUM_PAIRS
 from fieldmark.reporting.composition import SECTIONS, compose
 from fieldmark.reporting.material import Answer, Material, Part, gather
 from fieldmark.reporting.parts import Example, compose_parts
 
-__all__ = ["SECTIONS", "Answer", "Example", "Material", "Part", "compose", "compose_parts", "gather"]
+__all__ = ["NUM_PAIRS", "SECTIONS", "Answer", "Example", "Material", "Part", "compose", "compose_parts", "gather"]

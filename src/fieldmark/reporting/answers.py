@@ -21,10 +21,11 @@ from fieldmark.reporting.blocks import (
 )
 from fieldmark.reporting.groupings import groupings
 from fieldmark.reporting.material import Answer, Material, Part
+from fieldmark.reporting.pairs import panel
 from fieldmark.reporting.plots import reliability, risk_coverage
 from fieldmark.reporting.slices import LEAST, LEVEL, Slice, Slicing, accuracy_by_slice
 
-__all__ = ["classes", "look_alikes", "mistakes", "predictions", "scores", "slices"]
+__all__ = ["NUM_PAIRS", "classes", "look_alikes", "mistakes", "predictions", "scores", "slices"]
 
 NUM_PREDICTIONS = 18
 NUM_MISTAKES = 12
@@ -139,7 +140,11 @@ def look_alikes(material: Material) -> Section | None:
         return None
     pairs = shown.confused[:NUM_PAIRS]
     text = "The pairs with most mistakes: training pictures of one and of the other, between them what was mistaken."
-    return Section("look-alikes", "Look-alikes", (Text(text), *(_pair(material, shown, pair) for pair in pairs)))
+    blocks: list[Block] = [Text(text)]
+    for pair in pairs:
+        blocks.append(_pair(material, shown, pair))
+        blocks += map(panel, material.explained.get((pair.first, pair.second), ()))
+    return Section("look-alikes", "Look-alikes", tuple(blocks))
 
 
 def _pair(material: Material, shown: Part, pair: ConfusedPair) -> Columns:

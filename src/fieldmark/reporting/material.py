@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, final
@@ -17,6 +17,7 @@ from fieldmark.data.catalog import Catalog
 from fieldmark.data.decode import decode
 from fieldmark.errors import ImageError, RunError
 from fieldmark.evaluation.metrics import ConfusedPair, Score
+from fieldmark.explaining.explanation import Explanation
 from fieldmark.pages import picture
 from fieldmark.recipe import Recipe
 from fieldmark.run import Run, read_table
@@ -139,6 +140,8 @@ class Material:
     lost: str
     """Why there is no catalogue."""
     pictures: Pictures
+    explained: Mapping[tuple[str, str], Sequence[Explanation]] = field(default_factory=dict)
+    """A confused pair → a right answer of either, explained against the other."""
 
     @property
     def classes(self) -> list[str]:

@@ -1,0 +1,110 @@
+"""`fieldmark explain`: what is written, and what happens when something is missing."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import fieldmark
+from fieldmark.commands.explain import Explainer
+from fieldmark.run import Run
+from fieldmark.storage import read_json
+
+Cli = Callable[..., Any]
+
+
+@pytest.fixture
+def photograph(pictures: Path) -> Path:
+    return pictures / "amber" / "03.png"
+
+
+def test_a_picture_and_its_figures(cli: Cli, trained: Run, photograph: Path, tmp_path: Path) -> None:
+    answer = fieldmark.predict(trained.folder, [str(photograph)])
+    (verdict,) = answer
+    label = verdict.label
+    rival = next(name for name in ("plum", "jade", "amber") if name != label)
+    answer = cli("explain", trained.folder, photograph, "--versus", rival, "--out", tmp_path)
+    assert answer.status == 0
+    assert f"{label} " in answer.out
+    assert f"not {rival}" in answer.out
+    stem = f"{photograph.stem} not {rival}"
+    assert Image.open(tmp_path / f"{stem}.png").size > (1000, 500)
+    values = read_json(tmp_path / f"{stem}.json")
+    assert (values["first"], values["second"]) == (label, rival)
+    assert values["verdict"] == verdict.as_dict()
+    log_odds = np.log(values["probabilities"][0] / values["probabilities"][1])
+    assert values["margin"] == pytest.approx(log_odds, abs=1e-2)
+    decided, against = (np.array(values["evidence"][name]) for name in ("against_all", "against_second"))
+    assert decided.shape == against.shape
+    assert np.abs(decided).max() > 0
+    for region in values["regions"]:
+        assert np.array(region["cells"]).shape == against.shape
+        assert 0 < region["share"] <= 1
+        assert len(region["second"]) == 3
+        assert all(one["path"].startswith(rival) for one in region["second"])
+        assert all(one["path"] != "amber/03.png" for one in region["first"])  # nothing explains itself
+        assert region["as_second"]["change"] == pytest.approx(
+            region["as_second"]["margin"] - values["margin"], abs=1e-3
+        )
+
+
+def test_known_images_are_looked_at_once(trained: Run, photograph: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = fieldmark.explain(trained.folder, photograph)
+    kept = sorted((trained.folder / "explanations" / "known").iterdir())
+    assert len(kept) == 2
+    monkeypatch.setattr(Explainer, "_looked_at", lambda *_: pytest.fail("looked again"))
+    again = fieldmark.explain(trained.folder, photograph)
+    assert again.as_dict() == first.as_dict()
+    kept[0].write_bytes(b"damaged")
+    monkeypatch.undo()
+    assert fieldmark.explain(trained.folder, photograph).as_dict() == first.as_dict()
+
+
+def test_training_images_that_are_gone_are_left_out(trained: Run, photograph: Path, tmp_path: Path) -> None:
+    own = shutil.copy(photograph, tmp_path / "own.png")
+    data = read_json(trained.folder / "data.json")
+    (trained.folder / "data.json").write_text(
+        (trained.folder / "data.json").read_text().replace(data["root"], str(tmp_path / "nowhere"))
+    )
+    found = fieldmark.explain(trained.folder, own)
+    assert "are gone" in found.notes[0]
+    assert all(one.second == () and one.as_second is None for one in found.regions)
+    assert found._repr_png_().startswith(b"\x89PNG")
+    moved = fieldmark.explain(trained.folder, own, root=data["root"])
+    assert moved.notes == ()
+    assert all(one.second for one in moved.regions)
+
+
+def test_a_bundle_alone_explains_without_examples(trained: Run, photograph: Path, tmp_path: Path) -> None:
+    bundle = shutil.copytree(trained.bundle, tmp_path / "shipped")
+    found = fieldmark.explain(bundle, photograph)
+    assert "A bundle alone has no training images" in found.notes[0]
+    assert found.png().startswith(b"\x89PNG")
+
+
+def test_what_cannot_be_explained(cli: Cli, trained: Run, photograph: Path, tmp_path: Path) -> None:
+    label = fieldmark.Bundle.load(trained.folder).predict([photograph])[0].label
+    complaint = cli("explain", trained.folder, photograph, "--versus", "jadde").complaint
+    assert complaint == "'jadde' is no class of this model. Did you mean 'jade'?"
+    complaint = cli("explain", trained.folder, photograph, "--versus", label).complaint
+    assert complaint.startswith(f"{label!r} is the answer itself")
+    (tmp_path / "bad.jpg").write_bytes(b"no picture")
+    assert "bad.jpg is not an image" in cli("explain", trained.folder, tmp_path / "bad.jpg").complaint
+    assert "does not exist" in cli("explain", trained.folder, tmp_path / "absent.jpg").complaint
+    assert "neither a finished run nor a bundle" in cli("explain", tmp_path, photograph).complaint
+
+
+def test_the_report_explains_confused_pairs(trained: Run) -> None:
+    evaluation = fieldmark.evaluate(trained.folder)
+    page = fieldmark.report(trained.folder).read_text(encoding="utf-8")
+    assert evaluation.confused
+    pair = evaluation.confused[0]
+    either = (f"What tells {a} from {b}" for a, b in ((pair.first, pair.second), (pair.second, pair.first)))
+    assert any(title in page for title in either)
+    assert len(page) < 20e6
