@@ -78,6 +78,20 @@ class Choice(_Section):
         return self.name, self.options
 
 
+class Labels(_Section):
+    """What labels say, beyond which class it is."""
+
+    order: Literal["auto", "numbers", "none"] | Annotated[tuple[str, ...], Strict(False)] = "auto"
+    """The classes from the lowest grade to the highest, where they are grades. "numbers": by the one
+    number that their names differ in ("stage 0", "stage 1", …); "auto": the same, where names are so and the classes
+    no more than a scale has; "none": they are no grades."""
+    attributes: Annotated[tuple[str, ...], Strict(False)] = ()
+    """Which of the data's attributes are learnt, each by a head of its own. None unless named: a table may hold what
+    a photograph does not show, or what gives the class away."""
+    attribute_weight: float = Field(default=1.0, gt=0.0)
+    """Of their mean loss, beside that of the class."""
+
+
 class Augment(_Section):
     """What is done to training images; see `fieldmark.augment`."""
 
@@ -149,6 +163,7 @@ class Recipe(_Section):
     method: Choice = Choice(name="transfer")
     head: Choice = Choice(name="linear")
     loss: Choice = Choice(name="cross_entropy")
+    labels: Labels = Labels()
     augment: Augment = Augment()
     train: Train = Train()
 
@@ -263,7 +278,7 @@ def _explained(error: pydantic.ValidationError, model: type[BaseModel], source: 
     if first["type"] == "model_type":
         return RecipeError(f"{source}: {key} = {first['input']!r}", f"Expected a section with keys, [{key}].")
     # one value has several problems where it may be of several types
-    reasons = dict.fromkeys(p["msg"] for p in problems if _place(p["loc"], model)[1] == key)
+    reasons = dict.fromkeys(p["msg"].replace("tuple", "list") for p in problems if _place(p["loc"], model)[1] == key)
     return RecipeError(f"{source}: {key} = {first['input']!r}", f"{', or '.join(reasons)}.")
 
 

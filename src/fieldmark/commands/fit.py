@@ -16,6 +16,7 @@ from torch import Tensor
 from fieldmark.augment.image import ImageAugment, mirror_permutation
 from fieldmark.augment.views import PlainViews, RandomViews
 from fieldmark.bundle import build_method, evaluation_square
+from fieldmark.commands.labels import codes_of, task_of
 from fieldmark.commands.listener import Listener
 from fieldmark.commands.prepare import Prepared
 from fieldmark.data.loader import Augmentation, Samples, Schedule, derive_seed, evaluation_batches, training_batches
@@ -71,18 +72,16 @@ class Fit:
         begun = self.run.checkpoint(self.name).is_file()
         if recipe.backbone.weights == "hub" and not begun:
             self.listener.note(f"Loading the weights of {recipe.backbone.name} (downloaded once, then kept)")
-        method = build_method(recipe, self._task(rows), load_weights=not begun)
+        method = build_method(recipe, self.task(rows), load_weights=not begun)
         method.to(torch.device(self.machine.device), memory_format=torch.channels_last)  # type: ignore[call-overload]
         if recipe.train.solver == "logistic":
             self._fit_head(method, rows)
             return method.eval()
         return self._descend(method, rows, validation)
 
-    def _task(self, rows: NDArray[np.int64]) -> Task:
+    def task(self, rows: NDArray[np.int64]) -> Task:
         """What is to be learnt from these rows."""
-        catalog = self.data.catalog
-        counts = np.bincount(catalog.labels[rows], minlength=len(catalog.classes))
-        return Task(len(catalog.classes), tuple(counts.tolist()), catalog.taxonomy)
+        return task_of(self.data.catalog, self.recipe, rows)
 
     def outputs(self, method: Method, rows: NDArray[np.int64], *, precision: str = "fp32") -> Outputs:
         """Answers for `rows` of the catalogue, in order. Raises TrainingError where they are not numbers."""
@@ -127,6 +126,25 @@ class Fit:
         with torch.no_grad():
             classifier.linear.weight.copy_(torch.from_numpy(fitted.weight))
             classifier.linear.bias.copy_(torch.from_numpy(fitted.bias))
+        self._fit_attributes(method, features, rows)
+
+    def _fit_attributes(self, method: Method, features: NDArray[np.float32], rows: NDArray[np.int64]) -> None:
+        """The same for its attributes, of the rows (N, D) where each is known."""
+        if method.attributes is None:
+            return
+        task = self.task(rows)
+        codes = codes_of(self.data.catalog, task)[rows]
+        for linear, attribute, code in zip(method.attributes.linear, task.attributes, codes.T, strict=True):
+            assert isinstance(linear, torch.nn.Linear)
+            known = code >= 0
+            fitted = fit_linear_head(
+                features[known], code[known], self.data.units[rows][known], len(attribute.values), seed=self.recipe.seed
+            )
+            counts = np.array(attribute.counts, np.float32).clip(1)
+            with torch.no_grad():
+                linear.weight.copy_(torch.from_numpy(fitted.weight))
+                # as if all values were equally common, which is what these heads answer by
+                linear.bias.copy_(torch.from_numpy(fitted.bias - np.log(counts / counts.sum())))
 
     def _descend(self, method: Method, rows: NDArray[np.int64], validation: NDArray[np.int64]) -> Method:
         recipe, train = self.recipe, self.recipe.train
@@ -146,8 +164,15 @@ class Fit:
         if path.is_file():
             state.restore(path)
             self.listener.note(f"Going on after step {state.step} of {schedule.num_steps}")
+        task = self.task(rows)
         steps = train_steps(
-            state, samples, schedule, recipe, precision=self.machine.precision, workers=self.machine.workers
+            state,
+            samples,
+            schedule,
+            recipe,
+            precision=self.machine.precision,
+            workers=self.machine.workers,
+            attributes=torch.from_numpy(codes_of(self.data.catalog, task)) if task.attributes else None,
         )
         title = "Training" if self.name == "model" else f"Training {self.name}"
         with self.listener.stoppable() as stop_asked, self.listener.progress(title) as tick:

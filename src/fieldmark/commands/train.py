@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fieldmark.augment.mixing import KINDS
 from fieldmark.bundle import Bundle
@@ -20,6 +21,7 @@ from fieldmark.commands.flips import decide_flip
 from fieldmark.commands.listener import Listener, relayed_warnings
 from fieldmark.commands.prepare import prepare
 from fieldmark.data.catalog import Catalog
+from fieldmark.data.grades import in_order
 from fieldmark.data.splits import first_few
 from fieldmark.datasets import find
 from fieldmark.errors import RecipeError, RunError, nearest
@@ -67,6 +69,11 @@ def resolve_recipe(
         raise RecipeError(
             f"train.head_epochs = {plan.head_epochs} leaves nothing of train.epochs = {plan.epochs}",
             "Give more epochs or fewer head epochs.",
+        )
+    if plan.solver == "logistic" and resolved.loss.name != "cross_entropy":
+        raise RecipeError(
+            f"A logistic regression learns by cross-entropy, not by the loss {resolved.loss.name!r}",
+            "Use train.solver = 'gradient', or leave loss.name away.",
         )
     return resolved.model_copy(update=pieces)
 
@@ -142,11 +149,13 @@ def _learn(run: Run, data: Path | str | Catalog, root: Path | str | None, listen
             held = held or hold_out(fit, method, means, validation)
             judge = fit_judge(fit, held, means)
             answers = judge.scaling(held.logits) if judge else held.logits
-            write_evaluation(run, part, prepared.catalog, rows if part == "crossfit" else validation, answers)
+            answered = rows if part == "crossfit" else validation
+            task = fit.task(rows)
+            write_evaluation(run, part, prepared.catalog, answered, answers, task=task, attributes=held.attributes)
     else:
         listener.note("Not calibrated: no image was held out, so verdicts are plain softmax")
     # last, since a bundle is what makes a run finished
-    _bundle(fit, method, judge, len(rows)).save(run.bundle)
+    _bundle(fit, method, judge, rows).save(run.bundle)
     listener.note(f"Saved {run.bundle}")
 
 
@@ -170,8 +179,10 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _bundle(fit: Fit, method: Method, judge: Judge | None, num_images: int) -> Bundle:
-    recipe, catalog = fit.recipe, fit.data.catalog
+def _bundle(fit: Fit, method: Method, judge: Judge | None, rows: NDArray[np.int64]) -> Bundle:
+    recipe, catalog, task = fit.recipe, fit.data.catalog, fit.task(rows)
+    order = in_order(catalog.classes, recipe.labels.order) or "none"  # a bundle does not ask again
+    recipe = recipe.model_copy(update={"labels": recipe.labels.model_copy(update={"order": order})})
     return Bundle(
         method,
         catalog.classes,
@@ -181,7 +192,7 @@ def _bundle(fit: Fit, method: Method, judge: Judge | None, num_images: int) -> B
             "fieldmark": metadata.version("fieldmark"),
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             "data": catalog.name,
-            "images": num_images,
+            "images": len(rows),
             "protocol": recipe.protocol,
             "seed": recipe.seed,
             "weights": recipe.backbone.weights,
@@ -189,4 +200,5 @@ def _bundle(fit: Fit, method: Method, judge: Judge | None, num_images: int) -> B
             "calibrated": judge is not None,
         },
         judge,
+        {one.name: one.values for one in task.attributes},
     )
