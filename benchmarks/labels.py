@@ -1,0 +1,174 @@
+"""What labels beyond plain classes are worth on field guides: grades, a taxonomy, attributes.
+
+usage: labels.py ordinal|taxonomy|attributes WORK [--seeds 5] [--part test]
+
+Draws the guide into WORK, trains the recipe `demo` at 96 px from the small weights that come along, once for each
+seed and loss, on so many training pictures of each class (drawn by the seed, the same for each loss), scores a part
+and writes results/labels-NAME.json. Finished runs in WORK are kept. `--part val` is for choosing options: it writes no
+result, and the test part has no say in it.
+"""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from collect import RESULTS, processor
+
+import fieldmark
+from fieldmark.evaluation.grading import quadratic_kappa
+from fieldmark.evaluation.severity import tree_distances
+from fieldmark.run import read_table
+from fieldmark.storage import read_json, write_json
+
+COMMON = ["protocol=refit", "images.size=96", "train.precision=fp32", "augment.flip=true"]
+MARKS = ["eye ring", "wing bar", "crown", "rump", "tail tip"]
+CASES = {
+    "ordinal": {
+        "guide": {"kind": "stages", "species": 12, "images_per_species": 200},
+        "per_class": 40,
+        "epochs": 8,
+        "losses": {"cross_entropy": [], "ordinal": ["loss.name=ordinal", "loss.sharpness=0.5"]},
+    },
+    "taxonomy": {
+        "guide": {"kind": "species", "species": 48, "images_per_species": 60},
+        "per_class": 8,
+        "epochs": 8,
+        "losses": {"cross_entropy": [], "taxonomy": ["loss.name=taxonomy"]},
+    },
+    "attributes": {
+        "guide": {"kind": "attributes", "species": 12, "images_per_species": 240},
+        "per_class": None,
+        "epochs": 16,
+        "losses": {"attributes": []},
+    },
+}
+
+
+def drawn(work, name):
+    """The guide of a case."""
+    options = CASES[name]["guide"]
+    folder = Path(work, options["kind"])
+    if not (folder / "guide.json").is_file():
+        fieldmark.draw(folder, **options)
+    return fieldmark.read(folder)
+
+
+def few(catalog, part, per_class, seed):
+    """Some training pictures of each class, and the part that is scored as the test part; all others are left out."""
+    rng, rows = np.random.default_rng([11, seed]), catalog.rows("train")
+    of_class = [rng.permutation(rows[catalog.labels[rows] == k])[:per_class] for k in range(len(catalog.classes))]
+    splits = np.where(catalog.splits == part, "test", np.where(catalog.splits == "train", "train", ""))
+    return replace(catalog, splits=splits).select(np.sort(np.concatenate([*of_class, catalog.rows(part)])))
+
+
+def trained(work, name, catalog, part, loss, seed, overrides):
+    """The run of one loss and seed, trained and scored where that is still to do."""
+    case = CASES[name]
+    out = Path(work, "-".join([name, part, loss, str(seed), *overrides]).replace("/", "_"))
+    settings = [*COMMON, f"seed={seed}", f"train.epochs={case['epochs']}", *case["losses"].get(loss, []), *overrides]
+    run = fieldmark.train(few(catalog, part, case["per_class"], seed), "demo", out=out, overrides=settings, resume=True)
+    if not (run.evaluation("test") / "scores.json").is_file():
+        fieldmark.evaluate(run.folder, few(catalog, part, case["per_class"], seed))
+    return run
+
+
+def answers(run, catalog):
+    """(N,) answers and labels, in the order of paths."""
+    rows = sorted(read_table(run.evaluation("test") / "predictions.csv"), key=lambda row: row["path"])
+    index = {name: k for k, name in enumerate(catalog.classes)}
+    return np.array([index[row["predicted"]] for row in rows]), np.array([index[row["label"]] for row in rows])
+
+
+def kappa(catalog, given, true, times):
+    """Stages are in the order of their numbers."""
+    return quadratic_kappa(given, true, times)
+
+
+def distance(catalog, given, true, times):
+    """Mean over all pictures."""
+    return times @ tree_distances(catalog.taxonomy, given, true) / times.sum()
+
+
+def severity(catalog, given, true, times):
+    """Mean over mistakes."""
+    return times @ tree_distances(catalog.taxonomy, given, true) / (times @ (given != true))
+
+
+def top1(catalog, given, true, times):
+    """Share that is right."""
+    return times @ (given == true) / times.sum()
+
+
+MEASURES = {
+    "ordinal": {"quadratic_kappa": kappa, "top1": top1},
+    "taxonomy": {"tree_distance": distance, "mistake_severity": severity, "top1": top1},
+}
+
+
+def paired(catalog, measure, base, other, replicates=2000):
+    """Mean over seeds of each, and of their difference with its interval over pictures, all resampled together."""
+    true = base[0][1]
+    assert all((labels == true).all() for _, labels in (*base, *other))
+
+    def mean(runs, times):
+        return np.mean([measure(catalog, given, true, times) for given, _ in runs])
+
+    rng, count = np.random.default_rng(0), len(true)
+    resamples = (np.bincount(rng.integers(count, size=count), minlength=count) for _ in range(replicates))
+    drawn = [mean(other, times) - mean(base, times) for times in (t.astype(float) for t in resamples)]
+    once = np.ones(count)
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    seeds = [mean([b], once) for b in base], [mean([o], once) for o in other]
+    return {
+        "base": mean(base, once), "other": mean(other, once), "gain": mean(other, once) - mean(base, once),
+        "low": low, "high": high, "base_by_seed": seeds[0], "other_by_seed": seeds[1],
+    }  # fmt: skip
+
+
+def main():
+    """See above."""
+    parser = argparse.ArgumentParser(usage=__doc__)
+    parser.add_argument("name", choices=CASES)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--part", choices=("val", "test"), default="test")
+    parser.add_argument("--per-class", type=int)
+    parser.add_argument("--set", action="append", default=[], help="further settings of the second loss, for choosing")
+    asked = parser.parse_args()
+    case = CASES[asked.name]
+    case["per_class"] = asked.per_class or case["per_class"]
+    catalog = drawn(asked.work, asked.name)
+    if asked.name == "attributes":
+        case["losses"]["attributes"] = ["labels.attributes=[" + ", ".join(f'"{mark}"' for mark in MARKS) + "]"]
+    runs = {}
+    for seed in range(asked.seeds):
+        for loss in case["losses"]:
+            further = asked.set if loss == list(case["losses"])[-1] else []
+            run = trained(asked.work, asked.name, catalog, asked.part, loss, seed, further)
+            runs.setdefault(loss, []).append(run)
+            scores = read_json(run.evaluation("test") / "scores.json")
+            figures = {k: round(v["value"], 4) for k, v in scores.items() if isinstance(v, dict) and "value" in v}
+            print(loss, seed, figures, scores.get("attributes", ""), flush=True)
+    first = next(iter(runs.values()))[0]
+    found = {
+        "guide": case["guide"], "training_pictures": first.data()["counts"]["train"],
+        "scored": first.data()["counts"]["test"], "seeds": asked.seeds, "epochs": case["epochs"],
+        "losses": {loss: settings + (asked.set if loss != "cross_entropy" else [])
+                   for loss, settings in case["losses"].items()},
+        "machine": {"processor": processor()},
+    }  # fmt: skip
+    if asked.name in MEASURES:
+        base, other = ([answers(run, catalog) for run in of_loss] for of_loss in runs.values())
+        found |= {name: paired(catalog, measure, base, other) for name, measure in MEASURES[asked.name].items()}
+    else:
+        files = [run.evaluation("test") / "scores.json" for run in runs["attributes"]]
+        found["attributes"] = [read_json(file)["attributes"] for file in files]
+    for name, value in found.items():
+        print(name, value)
+    if asked.part == "test":
+        write_json(RESULTS / f"labels-{asked.name}.json", found)
+
+
+if __name__ == "__main__":
+    main()
