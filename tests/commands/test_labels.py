@@ -45,7 +45,7 @@ def scores(run: Run, part: str = "test") -> dict[str, Any]:
 
 def test_attributes_are_learnt_scored_and_told(table: Path, tmp_path: Path, cli: Cli, tiny: Tiny) -> None:
     run = Run(tmp_path / "run")
-    learning = tiny(backbone__weights="fieldguide", train__epochs="4", train__batch_size="8")
+    learning = tiny(backbone__weights="fieldguide", train__epochs="12", train__batch_size="8", train__lr="0.003")
     assert cli("train", table, *learning, ATTRIBUTES, "--out", run.folder).status == 0
     assert list(scores(run, "val")["attributes"]) == ["tint", "grain"]
     answer = cli("evaluate", run.folder)
