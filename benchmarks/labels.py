@@ -26,20 +26,20 @@ MARKS = ["eye ring", "wing bar", "crown", "rump", "tail tip"]
 CASES = {
     "ordinal": {
         "guide": {"kind": "stages", "species": 12, "images_per_species": 200},
-        "per_class": 40,
-        "epochs": 8,
+        "per_class": 20,
+        "settings": ["train.epochs=20", "train.batch_size=20"],
         "losses": {"cross_entropy": [], "ordinal": ["loss.name=ordinal", "loss.sharpness=0.5"]},
     },
     "taxonomy": {
         "guide": {"kind": "species", "species": 48, "images_per_species": 60},
         "per_class": 8,
-        "epochs": 8,
+        "settings": ["train.epochs=10"],
         "losses": {"cross_entropy": [], "taxonomy": ["loss.name=taxonomy"]},
     },
     "attributes": {
         "guide": {"kind": "attributes", "species": 12, "images_per_species": 240},
         "per_class": None,
-        "epochs": 16,
+        "settings": ["train.epochs=12"],
         "losses": {"attributes": []},
     },
 }
@@ -66,7 +66,7 @@ def trained(work, name, catalog, part, loss, seed, overrides):
     """The run of one loss and seed, trained and scored where that is still to do."""
     case = CASES[name]
     out = Path(work, "-".join([name, part, loss, str(seed), *overrides]).replace("/", "_"))
-    settings = [*COMMON, f"seed={seed}", f"train.epochs={case['epochs']}", *case["losses"].get(loss, []), *overrides]
+    settings = [*COMMON, f"seed={seed}", *case["settings"], *case["losses"][loss], *overrides]
     run = fieldmark.train(few(catalog, part, case["per_class"], seed), "demo", out=out, overrides=settings, resume=True)
     if not (run.evaluation("test") / "scores.json").is_file():
         fieldmark.evaluate(run.folder, few(catalog, part, case["per_class"], seed))
@@ -153,7 +153,7 @@ def main():
     first = next(iter(runs.values()))[0]
     found = {
         "guide": case["guide"], "training_pictures": first.data()["counts"]["train"],
-        "scored": first.data()["counts"]["test"], "seeds": asked.seeds, "epochs": case["epochs"],
+        "scored": first.data()["counts"]["test"], "seeds": asked.seeds, "settings": [*COMMON, *case["settings"]],
         "losses": {loss: settings + (asked.set if loss != "cross_entropy" else [])
                    for loss, settings in case["losses"].items()},
         "machine": {"processor": processor()},

@@ -93,8 +93,15 @@ def test_data_without_the_attributes_is_scored_all_the_same(
 ) -> None:
     run = Run(tmp_path / "run")
     assert cli("train", table, *tiny(), ATTRIBUTES, "--out", run.folder).status == 0
-    assert cli("evaluate", run.folder, parted).status == 0
+    answer = cli("evaluate", run.folder, parted)
+    assert answer.status == 0
+    assert "warning: parted does not say the attribute 'tint', so it is not scored." in answer.err
     assert "attributes" not in scores(run)
+    table.write_text(table.read_text().replace("warm,fine", "hot,fine"))
+    answer = cli("evaluate", run.folder)
+    what = "values of 'tint' that the model does not know (hot)"
+    assert f"warning: 1 image left out of its score: {what}." in answer.err
+    assert scores(run)["attributes"]["tint"]["num_images"] == 11
 
 
 @pytest.mark.parametrize("protocol", ["holdout", "crossfit"])

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fieldmark.bundle import Bundle, short_side, stacked
 from fieldmark.commands.listener import Listener, relayed_warnings
-from fieldmark.data.attributes import attribute_codes
+from fieldmark.data.attributes import attribute_codes, unscored
 from fieldmark.data.catalog import SPLITS, Catalog
 from fieldmark.data.decode import decode
 from fieldmark.data.splits import counted, first_few
@@ -102,6 +102,8 @@ def evaluate(
     if len(unreadable):
         names = first_few(unreadable)
         listener.warn(f"{len(unreadable):,} of {len(rows):,} images cannot be read and are left out: {names}")
+    for problem in unscored(catalog, bundle.attributes, readable):
+        listener.warn(problem)
     looks = _count_look(catalog.digest("test"), listener) if part == "test" else None
     trust = None
     if rules and (part == "test" or (catalog.splits == "").all()):  # what it has learnt from would flatter it

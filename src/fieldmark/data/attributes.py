@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from fieldmark.data.catalog import Catalog
 from fieldmark.data.folder import natural_key
+from fieldmark.data.splits import counted, first_few
 from fieldmark.errors import RecipeError, nearest
 
-__all__ = ["UNKNOWN", "attribute_codes", "attribute_values"]
+__all__ = ["UNKNOWN", "attribute_codes", "attribute_values", "unscored"]
 
 UNKNOWN = -1
 """The code of a value that is not given, or that no image to learn from has."""
@@ -59,3 +60,18 @@ def attribute_codes(catalog: Catalog, values: Mapping[str, Sequence[str]]) -> ND
             index = {value: code for code, value in enumerate(known)}
             codes[:, column] = [index.get(value, UNKNOWN) for value in catalog.attributes[name].tolist()]
     return codes
+
+
+def unscored(catalog: Catalog, values: Mapping[str, Sequence[str]], rows: NDArray[np.int64]) -> list[str]:
+    """Why attributes of these rows cannot be scored, in words: the data does not say them, or says what is unknown."""
+    found = []
+    for name, known in values.items():
+        if name not in catalog.attributes:
+            found.append(f"{catalog.name} does not say the attribute {name!r}, so it is not scored")
+            continue
+        said = catalog.attributes[name][rows]
+        strange = said[(said != "") & ~np.isin(said, list(known))]
+        if len(strange):
+            what = f"values of {name!r} that the model does not know ({first_few(sorted(set(strange.tolist())))})"
+            found.append(f"{counted(len(strange), 'image')} left out of its score: {what}")
+    return found
