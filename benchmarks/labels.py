@@ -9,6 +9,7 @@ result, and the test part has no say in it.
 """
 
 import argparse
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from fieldmark.run import read_table
 from fieldmark.storage import read_json, write_json
 
 COMMON = ["protocol=refit", "images.size=96", "train.precision=fp32", "augment.flip=true"]
-MARKS = ["eye ring", "wing bar", "crown", "rump", "tail tip"]
+CIRCUMSTANCES = {"habitat", "light", "pose", "sex", "occlusion"}
 CASES = {
     "ordinal": {
         "guide": {"kind": "stages", "species": 12, "images_per_species": 200},
@@ -39,7 +40,7 @@ CASES = {
     "attributes": {
         "guide": {"kind": "attributes", "species": 12, "images_per_species": 240},
         "per_class": None,
-        "settings": ["train.epochs=12"],
+        "settings": ["train.epochs=16", "protocol=holdout"],
         "losses": {"attributes": []},
     },
 }
@@ -55,7 +56,12 @@ def drawn(work, name):
 
 
 def few(catalog, part, per_class, seed):
-    """Some training pictures of each class, and the part that is scored as the test part; all others are left out."""
+    """Some training pictures of each class, and the part that is scored as the test part; all others are left out.
+
+    Without a number, the guide as it is.
+    """
+    if per_class is None:
+        return catalog
     rng, rows = np.random.default_rng([11, seed]), catalog.rows("train")
     of_class = [rng.permutation(rows[catalog.labels[rows] == k])[:per_class] for k in range(len(catalog.classes))]
     splits = np.where(catalog.splits == part, "test", np.where(catalog.splits == "train", "train", ""))
@@ -63,19 +69,22 @@ def few(catalog, part, per_class, seed):
 
 
 def trained(work, name, catalog, part, loss, seed, overrides):
-    """The run of one loss and seed, trained and scored where that is still to do."""
+    """The scores of one loss and seed: a folder. Trained and scored where that is still to do."""
     case = CASES[name]
-    out = Path(work, "-".join([name, part, loss, str(seed), *overrides]).replace("/", "_"))
+    data = few(catalog, part, case["per_class"], seed)
+    kind = name if data is catalog else f"{name}-{part}"
+    out = Path(work, "-".join([kind, loss, str(seed), *overrides]).replace("/", "_"))
     settings = [*COMMON, f"seed={seed}", *case["settings"], *case["losses"][loss], *overrides]
-    run = fieldmark.train(few(catalog, part, case["per_class"], seed), "demo", out=out, overrides=settings, resume=True)
-    if not (run.evaluation("test") / "scores.json").is_file():
-        fieldmark.evaluate(run.folder, few(catalog, part, case["per_class"], seed))
-    return run
+    run = fieldmark.train(data, "demo", out=out, overrides=settings, resume=True)
+    folder = run.evaluation(part if data is catalog else "test")  # of few pictures the part was made the test part
+    if not (folder / "scores.json").is_file():
+        fieldmark.evaluate(run.folder, data)
+    return folder
 
 
-def answers(run, catalog):
+def answers(folder, catalog):
     """(N,) answers and labels, in the order of paths."""
-    rows = sorted(read_table(run.evaluation("test") / "predictions.csv"), key=lambda row: row["path"])
+    rows = sorted(read_table(folder / "predictions.csv"), key=lambda row: row["path"])
     index = {name: k for k, name in enumerate(catalog.classes)}
     return np.array([index[row["predicted"]] for row in rows]), np.array([index[row["label"]] for row in rows])
 
@@ -140,30 +149,27 @@ def main():
     case["per_class"] = asked.per_class or case["per_class"]
     catalog = drawn(asked.work, asked.name)
     if asked.name == "attributes":
-        case["losses"]["attributes"] = ["labels.attributes=[" + ", ".join(f'"{mark}"' for mark in MARKS) + "]"]
-    runs = {}
+        marks = [name for name in catalog.attributes if name not in CIRCUMSTANCES]
+        case["losses"]["attributes"] = ["labels.attributes=" + json.dumps(marks)]
+    folders = {}
     for seed in range(asked.seeds):
         for loss in case["losses"]:
             further = asked.set if loss == list(case["losses"])[-1] else []
-            run = trained(asked.work, asked.name, catalog, asked.part, loss, seed, further)
-            runs.setdefault(loss, []).append(run)
-            scores = read_json(run.evaluation("test") / "scores.json")
+            folder = trained(asked.work, asked.name, catalog, asked.part, loss, seed, further)
+            folders.setdefault(loss, []).append(folder)
+            scores = read_json(folder / "scores.json")
             figures = {k: round(v["value"], 4) for k, v in scores.items() if isinstance(v, dict) and "value" in v}
             print(loss, seed, figures, scores.get("attributes", ""), flush=True)
-    first = next(iter(runs.values()))[0]
+    counts = fieldmark.Run(next(iter(folders.values()))[0].parent.parent).data()["counts"]
     found = {
-        "guide": case["guide"], "training_pictures": first.data()["counts"]["train"],
-        "scored": first.data()["counts"]["test"], "seeds": asked.seeds, "settings": [*COMMON, *case["settings"]],
-        "losses": {loss: settings + (asked.set if loss != "cross_entropy" else [])
-                   for loss, settings in case["losses"].items()},
-        "machine": {"processor": processor()},
+        "guide": case["guide"], "counts": counts, "seeds": asked.seeds, "settings": [*COMMON, *case["settings"]],
+        "losses": case["losses"], "machine": {"processor": processor()},
     }  # fmt: skip
     if asked.name in MEASURES:
-        base, other = ([answers(run, catalog) for run in of_loss] for of_loss in runs.values())
+        base, other = ([answers(folder, catalog) for folder in of_loss] for of_loss in folders.values())
         found |= {name: paired(catalog, measure, base, other) for name, measure in MEASURES[asked.name].items()}
     else:
-        files = [run.evaluation("test") / "scores.json" for run in runs["attributes"]]
-        found["attributes"] = [read_json(file)["attributes"] for file in files]
+        found["attributes"] = [read_json(folder / "scores.json")["attributes"] for folder in folders["attributes"]]
     for name, value in found.items():
         print(name, value)
     if asked.part == "test":
