@@ -137,6 +137,10 @@ class Fit:
         for linear, attribute, code in zip(method.attributes.linear, task.attributes, codes.T, strict=True):
             assert isinstance(linear, torch.nn.Linear)
             known = code >= 0
+            if len(np.unique(code[known])) < 2:  # in a fold, a rare value may be missing: then nothing is said
+                torch.nn.init.zeros_(linear.weight)
+                torch.nn.init.zeros_(linear.bias)
+                continue
             fitted = fit_linear_head(
                 features[known], code[known], self.data.units[rows][known], len(attribute.values), seed=self.recipe.seed
             )
