@@ -47,7 +47,7 @@ CASES = {
     "attributes": {
         "guide": {"kind": "attributes", "species": 12, "images_per_species": 240},
         "per_class": None,
-        "settings": ["train.epochs=16", "protocol=holdout"],
+        "settings": ["train.epochs=8", "protocol=holdout"],
         "losses": {"attributes": []},
     },
 }
