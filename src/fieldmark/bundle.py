@@ -61,7 +61,10 @@ def build_method(recipe: Recipe, task: Task, *, load_weights: bool = True) -> Me
     options = METHODS.complete(*recipe.method.pair)
     method = METHODS.get(recipe.method.name)(backbone, heads, **options)  # type: ignore[call-arg]  # the contract
     if task.attributes:
-        method.attributes = AttributeHeads(backbone.width, task.attributes, weight=recipe.labels.attribute_weight)
+        said = recipe.labels
+        method.attributes = AttributeHeads(
+            backbone.width, task.attributes, weight=said.attribute_weight, balance=said.attribute_balance
+        )
     return method
 
 

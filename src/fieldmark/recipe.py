@@ -90,6 +90,8 @@ class Labels(_Section):
     a photograph does not show, or what gives the class away."""
     attribute_weight: float = Field(default=1.0, gt=0.0)
     """Of their mean loss, beside that of the class."""
+    attribute_balance: float = Field(default=1.0, ge=0.0, le=1.0)
+    """1: answered as if all values of an attribute were equally common; 0: as they are in training."""
 
 
 class Augment(_Section):

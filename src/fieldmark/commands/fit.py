@@ -147,8 +147,10 @@ class Fit:
             counts = np.array(attribute.counts, np.float32).clip(1)
             with torch.no_grad():
                 linear.weight.copy_(torch.from_numpy(fitted.weight))
-                # as if all values were equally common, which is what these heads answer by
-                linear.bias.copy_(torch.from_numpy(fitted.bias - np.log(counts / counts.sum())))
+                # by the adjustment of a head that is learnt step by step; see `AttributeHeads`
+                linear.bias.copy_(
+                    torch.from_numpy(fitted.bias - self.recipe.labels.attribute_balance * np.log(counts / counts.sum()))
+                )
 
     def _descend(self, method: Method, rows: NDArray[np.int64], validation: NDArray[np.int64]) -> Method:
         recipe, train = self.recipe, self.recipe.train

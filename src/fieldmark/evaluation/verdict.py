@@ -27,7 +27,7 @@ class Trait:
 
     value: str
     probability: float
-    """Plain softmax, as if all values were equally common."""
+    """Plain softmax; as if all values were equally common, unless the recipe says otherwise."""
 
 
 @dataclass(frozen=True, repr=False)

@@ -2,7 +2,7 @@
 
 One linear head each on the backbone's pooled features, learnt by cross-entropy. That values are rare would be learnt,
 too, and a head would then rather not name them. So each head's loss is adjusted by how common its values are (Menon et
-al., "Long-tail learning via logit adjustment", 2021, τ = 1): it answers as if all values were equally common.
+al., "Long-tail learning via logit adjustment", 2021): with τ = `balance` = 1 it answers as if all were equally common.
 
 Shapes: B images, D features, A attributes of V values.
 """
@@ -25,12 +25,14 @@ __all__ = ["AttributeHeads"]
 class AttributeHeads(nn.Module):
     """Pooled features → the logits of each attribute."""
 
-    def __init__(self, width: int, attributes: Sequence[Attribute], *, weight: float = 1.0) -> None:
+    def __init__(
+        self, width: int, attributes: Sequence[Attribute], *, weight: float = 1.0, balance: float = 1.0
+    ) -> None:
         super().__init__()
         self.weight = weight
         self.linear = nn.ModuleList(nn.Linear(width, len(one.values)) for one in attributes)
         self.balanced = nn.ModuleList(
-            CrossEntropy(Task(len(one.values), one.counts), logit_adjustment=1.0) for one in attributes
+            CrossEntropy(Task(len(one.values), one.counts), logit_adjustment=balance) for one in attributes
         )
 
     def forward(self, features: Tensor) -> tuple[Tensor, ...]:
