@@ -42,7 +42,7 @@ CASES = {
         "guide": {"kind": "species", "species": 48, "images_per_species": 60},
         "per_class": 8,
         "settings": ["train.epochs=10"],
-        "losses": {"cross_entropy": [], "taxonomy": ["loss.name=taxonomy"]},
+        "losses": {"cross_entropy": [], "taxonomy": ["loss.name=taxonomy", "loss.alpha=0.2"]},
     },
     "attributes": {
         "guide": {"kind": "attributes", "species": 12, "images_per_species": 240},

@@ -36,7 +36,7 @@ class TaxonomyLoss(Loss):
     parents: Tensor
     """(H, K) a number for the name of each class at each level, the class itself first."""
 
-    def __init__(self, task: Task, *, alpha: float = 0.5) -> None:
+    def __init__(self, task: Task, *, alpha: float = 0.2) -> None:
         super().__init__()
         if alpha < 0:
             raise RecipeError(f"loss.alpha = {alpha}", "Expected 0 (cross-entropy) or more; 0.1 to 0.6 is usual.")
