@@ -25,14 +25,16 @@ import fieldmark.methods  # both register what is in them
 from fieldmark.augment.image import evaluation_view
 from fieldmark.auxiliaries.auxiliary import Auxiliary
 from fieldmark.data.decode import decode
+from fieldmark.data.grades import grades_of
 from fieldmark.errors import RecipeError, RunError, nearest
 from fieldmark.evaluation.backoff import Taxonomy
 from fieldmark.evaluation.bursts import DEPENDENT, pool
 from fieldmark.evaluation.judge import Judge
 from fieldmark.evaluation.rules import Rules
 from fieldmark.evaluation.unknown import nearness
-from fieldmark.evaluation.verdict import Verdict, verdict
-from fieldmark.losses.loss import Task
+from fieldmark.evaluation.verdict import Verdict, trait, verdict
+from fieldmark.losses.loss import Attribute, Task
+from fieldmark.model.attributes import AttributeHeads
 from fieldmark.model.backbone import Normalization, build_backbone
 from fieldmark.model.head import Heads
 from fieldmark.model.inference import Outputs, infer
@@ -43,7 +45,8 @@ from fieldmark.storage import read_json, write_json, write_tensors
 __all__ = ["Bundle", "build_method", "evaluation_square", "short_side", "stacked"]
 
 _FORMAT = 2
-_PIECES = ("images", "neck", "method", "head")
+_PIECES = ("images", "neck", "method", "head", "labels")
+_LATER = ("labels",)  # bundles of before had none
 _ = fieldmark.losses, fieldmark.methods
 
 
@@ -53,11 +56,17 @@ def short_side(images: Images) -> int:
 
 
 def build_method(recipe: Recipe, task: Task, *, load_weights: bool = True) -> Method:
-    """The method that a recipe names, on its backbone and neck, with its head and loss."""
+    """The method that a recipe names, on its backbone and neck, with its head and loss, and heads for attributes."""
     backbone = build_backbone(recipe.backbone, size=recipe.images.size, neck=recipe.neck, load_weights=load_weights)
     heads = Heads(task, recipe.head, recipe.loss, recipe.auxiliary)
     options = METHODS.complete(*recipe.method.pair)
-    return METHODS.get(recipe.method.name)(backbone, heads, **options)  # type: ignore[call-arg]  # the contract
+    method = METHODS.get(recipe.method.name)(backbone, heads, **options)  # type: ignore[call-arg]  # the contract
+    if task.attributes:
+        said = recipe.labels
+        method.attributes = AttributeHeads(
+            backbone.width, task.attributes, weight=said.attribute_weight, balance=said.attribute_balance
+        )
+    return method
 
 
 @dataclass(repr=False)
@@ -71,7 +80,7 @@ class Bundle:
     method: Method
     classes: tuple[str, ...]
     recipe: Recipe
-    """Of it, what answering needs: images, backbone, neck, method, head."""
+    """Of it, what answering needs: images, backbone, neck, method, head, labels."""
     taxonomy: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     """Data, protocol, weights, licence, seed, versions; whether the probabilities are calibrated."""
@@ -80,6 +89,8 @@ class Bundle:
     parts: tuple[str, ...] = ()
     """Names of the method's part maps, in their order and without the background: those of the key points that they
     were found to lie at, else numbers; () where it has none."""
+    attributes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """What else it tells of each image: attribute → what it may be, in the order of `Outputs.attributes`."""
 
     def __repr__(self) -> str:
         size = self.images.size
@@ -106,6 +117,7 @@ class Bundle:
                 "format": _FORMAT,
                 "classes": self.classes,
                 "taxonomy": {level: list(names) for level, names in self.taxonomy.items()},
+                "attributes": {name: list(values) for name, values in self.attributes.items()},
                 "interpolation": normalization.interpolation,
                 "backbone": backbone.model_dump(mode="json", exclude={"weights"}),
                 **self.recipe.model_dump(mode="json", include=set(_PIECES)),
@@ -123,16 +135,18 @@ class Bundle:
         description = _description(folder)
         try:
             recipe = Recipe.parse(
-                {name: description[name] for name in _PIECES}
+                {name: description[name] for name in _PIECES if name in description or name not in _LATER}
                 | {"backbone": {**description["backbone"], "weights": "none"}},
                 source=str(folder / "model.json"),
             )
             classes = tuple(description["classes"])
             taxonomy = {level: tuple(names) for level, names in description["taxonomy"].items()}
+            attributes = {name: tuple(values) for name, values in description.get("attributes", {}).items()}
             interpolation, provenance = description["interpolation"], description["provenance"]
         except (KeyError, TypeError, ValueError, AttributeError, RecipeError):
             raise RunError(f"{folder / 'model.json'} is damaged", "Copy the bundle again.") from None
-        method = build_method(recipe, Task(len(classes)), load_weights=False)
+        told = tuple(Attribute(name, values) for name, values in attributes.items())
+        method = build_method(recipe, Task(len(classes), attributes=told), load_weights=False)
         method.backbone.normalization = Normalization(
             method.backbone.normalization.mean, method.backbone.normalization.std, interpolation
         )
@@ -147,7 +161,15 @@ class Bundle:
         where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         method.to(where, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]  # torch's stub lacks it
         judge = _judge(folder, description.get("calibration"))
-        return cls(method, classes, recipe, taxonomy, provenance, judge, tuple(description.get("parts", ())))
+        parts = tuple(description.get("parts", ()))
+        return cls(method, classes, recipe, taxonomy, provenance, judge, parts, attributes)
+
+    @property
+    def task(self) -> Task:
+        """What it tells apart."""
+        grades = grades_of(self.classes, self.recipe.labels.order)
+        told = tuple(Attribute(name, values) for name, values in self.attributes.items())
+        return Task(len(self.classes), taxonomy=self.taxonomy, grades=grades, attributes=told)
 
     @property
     def view(self) -> Callable[[NDArray[np.uint8]], Tensor]:
@@ -223,7 +245,8 @@ class Bundle:
         if not len(paths):
             return []
         near = nearness(outputs.embedding, rules.judge.means) if rules else np.zeros(len(paths))
-        return self._spoken(paths, self.log_probabilities(outputs.logits), near, rules, among, most)
+        verdicts = self._spoken(paths, self.log_probabilities(outputs.logits), near, rules, among, most)
+        return self._with_traits(verdicts, [log_softmax(logits, axis=1) for logits in outputs.attributes])
 
     def pooled_verdicts(
         self,
@@ -245,7 +268,20 @@ class Bundle:
         if rules:
             near = np.bincount(groups, nearness(outputs.embedding, rules.judge.means)) / frames
         verdicts = self._spoken(folders.tolist(), log_probabilities, near, rules, among, most)
-        return [replace(pooled, frames=int(number)) for pooled, number in zip(verdicts, frames, strict=True)]
+        verdicts = [replace(pooled, frames=int(number)) for pooled, number in zip(verdicts, frames, strict=True)]
+        return self._with_traits(
+            verdicts, [pool(log_softmax(logits, axis=1), groups, DEPENDENT) for logits in outputs.attributes]
+        )
+
+    def _with_traits(self, verdicts: list[Verdict], attributes: Sequence[NDArray[np.floating]]) -> list[Verdict]:
+        """With the likeliest value of each attribute, from log-probabilities (N, V) of each."""
+        if not self.attributes:
+            return verdicts
+        told = list(zip(self.attributes.items(), attributes, strict=True))
+        return [
+            replace(one, attributes={name: trait(z[i], values) for (name, values), z in told})
+            for i, one in enumerate(verdicts)
+        ]
 
     def _spoken(
         self,

@@ -80,6 +80,22 @@ class Choice(_Section):
         return self.name, self.options
 
 
+class Labels(_Section):
+    """What labels say, beyond which class it is."""
+
+    order: Literal["auto", "numbers", "none"] | Annotated[tuple[str, ...], Strict(False)] = "auto"
+    """The classes from the lowest grade to the highest, where they are grades. "numbers": by the one
+    number that their names differ in ("stage 0", "stage 1", …); "auto": the same, where names are so and the classes
+    no more than a scale has; "none": they are no grades."""
+    attributes: Annotated[tuple[str, ...], Strict(False)] = ()
+    """Which of the data's attributes are learnt, each by a head of its own. None unless named: a table may hold what
+    a photograph does not show, or what gives the class away."""
+    attribute_weight: float = Field(default=1.0, gt=0.0)
+    """Of their mean loss, beside that of the class."""
+    attribute_balance: float = Field(default=1.0, ge=0.0, le=1.0)
+    """1: answered as if all values of an attribute were equally common; 0: as they are in training."""
+
+
 class Augment(_Section):
     """What is done to training images; see `fieldmark.augment`."""
 
@@ -167,6 +183,7 @@ class Recipe(_Section):
     loss: Choice = Choice(name="cross_entropy")
     auxiliary: Choice = Choice(name=NONE)
     """A further loss that compares the images of a batch with each other; "none": none."""
+    labels: Labels = Labels()
     augment: Augment = Augment()
     train: Train = Train()
 
@@ -295,7 +312,7 @@ def _explained(error: pydantic.ValidationError, model: type[BaseModel], source: 
     if first["type"] == "model_type":
         return RecipeError(f"{source}: {key} = {first['input']!r}", f"Expected a section with keys, [{key}].")
     # one value has several problems where it may be of several types
-    reasons = dict.fromkeys(p["msg"] for p in problems if _place(p["loc"], model)[1] == key)
+    reasons = dict.fromkeys(p["msg"].replace("tuple", "list") for p in problems if _place(p["loc"], model)[1] == key)
     return RecipeError(f"{source}: {key} = {first['input']!r}", f"{', or '.join(reasons)}.")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from PIL import Image, ImageDraw
 from fieldmark.commands import flips
 from fieldmark.commands.listener import Listener
 from fieldmark.commands.train import train
+from fieldmark.datasets import read
 from fieldmark.errors import RunError
 from fieldmark.recipe import Recipe
 
@@ -128,3 +130,20 @@ def test_names_that_differ_by_side_are_enough(pictures: Path, tmp_path: Path) ->
     run = train(tmp_path / "data", recipe(), out=tmp_path / "run", listener=listener)
     assert note_of(listener) == ["Images are not mirrored: class names differ by left and right only"]
     assert run.decided("flip") is None
+
+
+def test_so_are_values_of_an_attribute_that_is_learnt(pictures: Path, tmp_path: Path) -> None:
+    catalog = read(pictures)
+    sides = {
+        "side": np.array(["left", "right"] * (len(catalog) // 2)),
+        "size": np.array(["s", "m"] * (len(catalog) // 2)),
+    }
+    catalog = replace(catalog, attributes=sides)
+    for name, notes in (
+        ("side", ["Images are not mirrored: values of 'side' differ by left and right only"]),
+        ("size", []),
+    ):
+        listener = Heard()
+        asked = recipe().with_overrides([f'labels.attributes=["{name}"]'])
+        train(catalog, asked, out=tmp_path / name, listener=listener)
+        assert note_of(listener) == notes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,8 @@ import fieldmark.methods
 from fieldmark.auxiliaries.auxiliary import AUXILIARIES, Auxiliary
 from fieldmark.bundle import Bundle, build_method
 from fieldmark.heads.classifier import CLASSIFIERS
-from fieldmark.losses.loss import LOSSES, Task
-from fieldmark.model.method import METHODS, Batch, Method, Prediction
+from fieldmark.losses.loss import LOSSES, Attribute, Task
+from fieldmark.model.method import METHODS, Batch, LossModule, Method, Prediction
 from fieldmark.necks.neck import NECKS
 from fieldmark.recipe import NONE, Backbone, Choice, Images, Recipe
 
@@ -24,6 +25,8 @@ BACKBONES = {
     "vit_tiny_patch16_224": {"depth": 2, "embed_dim": 48, "num_heads": 3},
 }
 CLASSES = 3
+# all that a piece may need to know: a loss refuses labels that lack what it is about
+TASK = Task(CLASSES, (2, 2, 2), {"genus": ("one", "one", "other")}, grades=(0, 1, 2))
 
 
 def recipe_of(
@@ -49,7 +52,7 @@ def recipe_of(
 
 def make(method: str, backbone: str, size: int, **pieces: str) -> Method:
     torch.manual_seed(0)
-    return build_method(recipe_of(method, backbone, size, **pieces), Task(CLASSES))
+    return build_method(recipe_of(method, backbone, size, **pieces), TASK)
 
 
 def batch_of(size: int, count: int = 6) -> Batch:
@@ -140,6 +143,23 @@ def test_overfits_one_batch(name: str, backbone: str) -> None:
             optimizer.step()
     method.train()  # a batch's own statistics: forty steps do not settle the running ones
     assert (method(batch.images).logits.argmax(1) == batch.labels[:, 0]).all()
+
+
+def test_attributes_are_learnt_beside_any_method(name: str, backbone: str) -> None:
+    """The method does not know of them: its own losses stay as they are, and the heads' reach the backbone."""
+    torch.manual_seed(0)
+    told = (Attribute("beak", ("red", "yellow"), (3, 3)), Attribute("crown", ("a", "b", "c"), (2, 2, 2)))
+    method = build_method(recipe_of(name, backbone, 64), replace(TASK, attributes=told)).train()
+    batch = replace(batch_of(64), attributes=torch.tensor([[0, 2], [1, -1], [-1, 0]] * 2))
+    losses = [LossModule(method)(batch, step) for step in range(method.steps_per_batch)]
+    (attributes,) = [found["attributes"] for found in losses if "attributes" in found]  # in one step of a batch
+    attributes.backward()
+    assert method.attributes is not None
+    assert [key for key, p in method.attributes.named_parameters() if p.grad is None or not p.grad.any()] == []
+    assert any(p.grad is not None and p.grad.any() for p in method.backbone.parameters())
+    with torch.no_grad():
+        prediction = method.eval().answer(batch.images)
+    assert [tuple(logits.shape) for logits in prediction.attributes] == [(6, 2), (6, 3)]
 
 
 def test_saves_loads_and_answers_the_same(name: str, backbone: str, tmp_path: Path) -> None:

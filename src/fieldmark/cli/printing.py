@@ -64,6 +64,8 @@ def _csv_printer() -> Callable[[Verdict], None]:
         values["candidates"] = "; ".join(f"{c.label} {c.probability:.4f}" for c in verdict.candidates)
         if "possible" in values:
             values["possible"] = "; ".join(verdict.possible or ())
+        for name, one in values.pop("attributes", {}).items():
+            values |= {f"attribute.{name}": one["value"], f"attribute.{name}.probability": one["probability"]}
         if not header:
             header.extend(values)
             writer.writerow(header)
@@ -92,6 +94,9 @@ def _table_printer() -> Callable[[Verdict], None]:
                 others = [last[: room - 1] + "…"]
         rest = f"  ({', '.join(others)})" if others else ""
         console.print(f"{escape(line)}[dim]{escape(rest)}{escape(outside)}[/dim]", soft_wrap=True)
+        if verdict.attributes:
+            told = (f"{name} {one.value} {_percent(one.probability)}" for name, one in verdict.attributes.items())
+            console.print(f"    [dim]{escape(', '.join(told))}[/dim]")
 
     return show
 
@@ -164,6 +169,10 @@ _TITLES = {
     "mean_class_accuracy": "mean per-class accuracy",
     "nll": "negative log-likelihood",
     "calibration_error": "calibration error",
+    "quadratic_kappa": "quadratic weighted kappa",
+    "grade_error": "mean error in grades",
+    "tree_distance": "mean distance in the tree",
+    "mistake_severity": "… of mistakes",
 }
 
 
@@ -221,6 +230,12 @@ def print_evaluation(result: Evaluation) -> None:
         value, _, interval = text.partition(" (")
         table.add_row(_TITLES.get(name, name), value, interval.removesuffix(")"))
     console.print(table)
+    if result.attributes:
+        told = Table("attribute", "balanced accuracy", "95 % interval", "images")
+        for name, one in result.attributes.items():
+            value, _, interval = str(one.balanced_accuracy).partition(" (")
+            told.add_row(escape(name), value, interval.removesuffix(")"), f"{one.num_images:,}")
+        console.print(told)
     if result.trust:
         console.print(_trust_table(result.trust))
     if result.reliance:

@@ -29,11 +29,16 @@ def cross_fit(fit: Fit, rows: Ints) -> Held:
     catalog = fit.data.catalog
     pooled = replace(catalog, splits=np.where(catalog.splits == "val", "train", catalog.splits))
     fold_of = folds(pooled, k=fit.recipe.folds, clusters=fit.data.clusters, seed=fit.recipe.seed)[rows]
+    task = fit.task(rows)
     logits, near = np.zeros((len(rows), len(catalog.classes)), np.float32), np.zeros(len(rows))
+    attributes = tuple(np.zeros((len(rows), len(one.values)), np.float32) for one in task.attributes)
     for fold in range(fit.recipe.folds):
         held = fold_of == fold
-        logits[held], near[held], *_ = _fold(replace(fit, name=f"fold {fold}"), rows[~held], rows[held])
-    return Held(logits, near, catalog.labels[rows], fit.data.units[rows])
+        answers = _fold(replace(fit, name=f"fold {fold}"), rows[~held], rows[held])
+        logits[held], near[held] = answers.logits, answers.nearness
+        for values, found in zip(attributes, answers.attributes, strict=True):
+            values[held] = found
+    return Held(logits, near, catalog.labels[rows], fit.data.units[rows], attributes)
 
 
 def _fold(fit: Fit, learnt: Ints, held: Ints) -> Held:
@@ -57,7 +62,8 @@ def settled(fit: Fit) -> Fit:
 def hold_out(fit: Fit, method: Method, means: NDArray[np.float64], rows: Ints) -> Held:
     """The method's answers for rows that it has not learnt from; `means` (K, D) are its own."""
     outputs, catalog = fit.outputs(method, rows), fit.data.catalog
-    return Held(outputs.logits, nearness(outputs.embedding, means), catalog.labels[rows], fit.data.units[rows])
+    near = nearness(outputs.embedding, means)
+    return Held(outputs.logits, near, catalog.labels[rows], fit.data.units[rows], outputs.attributes)
 
 
 def means_of(fit: Fit, method: Method, rows: Ints) -> NDArray[np.float64]:

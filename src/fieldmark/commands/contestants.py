@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, Final, final
 
 from fieldmark.bundle import build_method
-from fieldmark.commands.fit import linear_head, task_of
+from fieldmark.commands.fit import linear_head
+from fieldmark.commands.labels import task_of
 from fieldmark.commands.train import resolve_recipe
 from fieldmark.comparison.result import Result, weights_name
 from fieldmark.data.catalog import Catalog
@@ -47,7 +48,7 @@ class Contestant:
     def check_builds(self, catalog: Catalog) -> None:
         """Raise FieldmarkError where its pieces do not fit together, or not these classes."""
         try:
-            method = build_method(self.recipe, task_of(catalog, catalog.rows("train")), load_weights=False)
+            method = build_method(self.recipe, task_of(catalog, self.recipe, catalog.rows("train")), load_weights=False)
             if "logistic" in (self.recipe.train.solver, self.recipe.train.head_start):
                 linear_head(method, self.recipe)
         except FieldmarkError as error:

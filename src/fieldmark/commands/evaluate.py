@@ -6,7 +6,7 @@ import fcntl
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,16 +16,21 @@ from torch import Tensor
 from fieldmark.bundle import Bundle, short_side, stacked
 from fieldmark.commands.background import measure_reliance
 from fieldmark.commands.listener import Listener, relayed_warnings
+from fieldmark.data.attributes import attribute_codes, unscored
 from fieldmark.data.catalog import SPLITS, Catalog
 from fieldmark.data.decode import decode
 from fieldmark.data.splits import counted, first_few
 from fieldmark.datasets import find, read
 from fieldmark.errors import DataError, ImageError, RunError, StorageError, nearest
+from fieldmark.evaluation.attributes import AttributeScore, attribute_score
 from fieldmark.evaluation.background import Reliance
+from fieldmark.evaluation.grading import grade_scores
 from fieldmark.evaluation.metrics import ConfusedPair, Score, confused_pairs, scores
+from fieldmark.evaluation.severity import severity
 from fieldmark.evaluation.trust import Trust, measure_trust
 from fieldmark.evaluation.unknown import nearness
 from fieldmark.evaluation.verdict import Verdict
+from fieldmark.losses.loss import Task
 from fieldmark.model.inference import Outputs, infer
 from fieldmark.run import Run, write_table
 from fieldmark.storage import cache_folder, make_folder, read_json, write_json
@@ -51,6 +56,8 @@ class Evaluation:
     """How far its verdicts can be trusted; none where it is not calibrated, or has learnt from these images."""
     reliance: Reliance | None = None
     """How much it leans on the background; none unless asked for."""
+    attributes: dict[str, AttributeScore] = field(default_factory=dict)
+    """Of each attribute that is learnt and that the data knows."""
     folder: Path | None = field(default=None, compare=False)
 
     def as_dict(self) -> dict[str, Any]:
@@ -62,6 +69,7 @@ class Evaluation:
             "unreadable": list(self.unreadable),
             "confused": [vars(pair) for pair in self.confused],
             "trust": self.trust.as_dict() if self.trust else None,
+            **({"attributes": {k: one.as_dict() for k, one in self.attributes.items()}} if self.attributes else {}),
         }
 
 
@@ -100,6 +108,8 @@ def evaluate(
     if len(unreadable):
         names = first_few(unreadable)
         listener.warn(f"{len(unreadable):,} of {len(rows):,} images cannot be read and are left out: {names}")
+    for problem in unscored(catalog, bundle.attributes, readable):
+        listener.warn(problem)
     looks = _count_look(catalog.digest("test"), listener) if part == "test" else None
     trust = None
     if rules and (part == "test" or (catalog.splits == "").all()):  # what it has learnt from would flatter it
@@ -113,6 +123,8 @@ def evaluate(
         catalog,
         readable,
         bundle.log_probabilities(outputs.logits),
+        task=bundle.task,
+        attributes=outputs.attributes,
         verdicts=bundle.verdicts([catalog.paths[row] for row in readable], outputs, rules) if rules else (),
         trust=trust,
         looks=looks,
@@ -132,22 +144,29 @@ def write_evaluation(
     rows: NDArray[np.int64],
     logits: NDArray[np.floating],
     *,
+    task: Task | None = None,
+    attributes: Sequence[NDArray[np.floating]] = (),
     verdicts: Sequence[Verdict] = (),
     trust: Trust | None = None,
     looks: int | None = None,
     unreadable: Sequence[str] = (),
 ) -> Evaluation:
-    """Score logits or log-probabilities (len(rows), K) and write scores.json and predictions.csv."""
+    """Score logits or log-probabilities (len(rows), K) and write scores.json and predictions.csv.
+
+    `task` says which further scores make sense; `attributes` are the logits (len(rows), V) of each of its attributes.
+    """
     labels = catalog.labels[rows]
+    told = _told(catalog, rows, task, attributes) if task and attributes else {}
     folder = run.evaluation(part)
     result = Evaluation(
         part,
-        scores(logits, labels),
+        scores(logits, labels) | (_further(task, logits.argmax(axis=1), labels) if task else {}),
         len(rows),
         confused_pairs(logits, labels, catalog.classes),
         looks,
         tuple(unreadable),
         trust,
+        attributes={name: one.score for name, one in told.items() if one.score},
         folder=folder,
     )
     write_json(folder / "scores.json", result.as_dict())
@@ -158,7 +177,7 @@ def write_evaluation(
         spoken = [(v.name or "", v.level or "", "; ".join(v.possible or ())) for v in verdicts]
     write_table(
         folder / "predictions.csv",
-        [*_COLUMNS, *(("name", "level", "possible") if verdicts else ())],
+        [*_COLUMNS, *(("name", "level", "possible") if verdicts else ()), *(f"attribute.{name}" for name in told)],
         (
             (
                 catalog.paths[row],
@@ -168,11 +187,42 @@ def write_evaluation(
                 int(label == guess),
                 f"{p[label]:.6g}",  # digits that count: its logarithm is the likelihood
                 *more,
+                *(one.answers[at] for one in told.values()),
             )
-            for row, label, guess, p, more in zip(rows, labels, best, probabilities, spoken, strict=True)
+            for at, (row, label, guess, p, more) in enumerate(
+                zip(rows, labels, best, probabilities, spoken, strict=True)
+            )
         ),
     )
     return result
+
+
+def _further(task: Task, answers: NDArray[np.int64], labels: NDArray[np.int64]) -> dict[str, Score]:
+    """The scores that grades and a taxonomy allow for."""
+    found: dict[str, Score] = {}
+    if task.grades:
+        found |= grade_scores(np.array(task.grades), answers, labels)
+    if task.taxonomy:
+        found |= severity(task.taxonomy, answers, labels)
+    return found
+
+
+class _Told(NamedTuple):
+    """What was told of an attribute."""
+
+    answers: list[str]
+    score: AttributeScore | None
+
+
+def _told(
+    catalog: Catalog, rows: NDArray[np.int64], task: Task, attributes: Sequence[NDArray[np.floating]]
+) -> dict[str, _Told]:
+    values = {one.name: one.values for one in task.attributes}
+    codes = attribute_codes(catalog, values)[rows]
+    return {
+        name: _Told([known[guess] for guess in logits.argmax(axis=1)], attribute_score(logits, code))
+        for (name, known), logits, code in zip(values.items(), attributes, codes.T, strict=True)
+    }
 
 
 def opened_run(path: Path) -> Run:

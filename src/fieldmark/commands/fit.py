@@ -18,10 +18,10 @@ from fieldmark.augment.views import PlainViews, RandomViews
 from fieldmark.bundle import build_method, evaluation_square
 from fieldmark.commands.background import bind_background
 from fieldmark.commands.combinations import no_linear_head
+from fieldmark.commands.labels import codes_of, task_of
 from fieldmark.commands.listener import Listener
 from fieldmark.commands.poses import bind_poses
 from fieldmark.commands.prepare import Prepared
-from fieldmark.data.catalog import Catalog
 from fieldmark.data.loader import Augmentation, Samples, Schedule, derive_seed, evaluation_batches, training_batches
 from fieldmark.errors import TrainingError
 from fieldmark.heads.linear import LinearClassifier
@@ -36,7 +36,7 @@ from fieldmark.training.optimizer import build_optimizer
 from fieldmark.training.probe import STRENGTHS, fit_linear_head
 from fieldmark.training.state import TrainingState
 
-__all__ = ["Fit", "Stopped", "linear_head", "task_of", "training_samples"]
+__all__ = ["Fit", "Stopped", "linear_head", "training_samples"]
 
 _INITIAL, _STATISTICS = 4, 3  # streams of random numbers
 
@@ -75,12 +75,16 @@ class Fit:
         begun = self.run.checkpoint(self.name).is_file()
         if recipe.backbone.weights == "hub" and not begun:
             self.listener.note(f"Loading the weights of {recipe.backbone.name} (downloaded once, then kept)")
-        method = build_method(recipe, task_of(self.data.catalog, rows), load_weights=not begun)
+        method = build_method(recipe, self.task(rows), load_weights=not begun)
         method.to(torch.device(self.machine.device), memory_format=torch.channels_last)  # type: ignore[call-overload]
         if recipe.train.solver == "logistic":
             self._fit_head(method, rows)
             return method.eval()
         return self._descend(method, rows, validation)
+
+    def task(self, rows: NDArray[np.int64]) -> Task:
+        """What is to be learnt from these rows."""
+        return task_of(self.data.catalog, self.recipe, rows)
 
     def outputs(self, method: Method, rows: NDArray[np.int64], *, precision: str = "fp32") -> Outputs:
         """Answers for `rows` of the catalogue, in order. Raises TrainingError where they are not numbers."""
@@ -118,6 +122,31 @@ class Fit:
         with torch.no_grad():
             classifier.linear.weight.copy_(torch.from_numpy(fitted.weight))
             classifier.linear.bias.copy_(torch.from_numpy(fitted.bias))
+        self._fit_attributes(method, features, rows)
+
+    def _fit_attributes(self, method: Method, features: NDArray[np.float32], rows: NDArray[np.int64]) -> None:
+        """The same for its attributes, of the rows (N, D) where each is known."""
+        if method.attributes is None:
+            return
+        task = self.task(rows)
+        codes = codes_of(self.data.catalog, task)[rows]
+        for linear, attribute, code in zip(method.attributes.linear, task.attributes, codes.T, strict=True):
+            assert isinstance(linear, torch.nn.Linear)
+            known = code >= 0
+            if len(np.unique(code[known])) < 2:  # in a fold, a rare value may be missing: then nothing is said
+                torch.nn.init.zeros_(linear.weight)
+                torch.nn.init.zeros_(linear.bias)
+                continue
+            fitted = fit_linear_head(
+                features[known], code[known], self.data.units[rows][known], len(attribute.values), seed=self.recipe.seed
+            )
+            counts = np.array(attribute.counts, np.float32).clip(1)
+            with torch.no_grad():
+                linear.weight.copy_(torch.from_numpy(fitted.weight))
+                # by the adjustment of a head that is learnt step by step; see `AttributeHeads`
+                linear.bias.copy_(
+                    torch.from_numpy(fitted.bias - self.recipe.labels.attribute_balance * np.log(counts / counts.sum()))
+                )
 
     def _descend(self, method: Method, rows: NDArray[np.int64], validation: NDArray[np.int64]) -> Method:
         recipe, train = self.recipe, self.recipe.train
@@ -141,8 +170,15 @@ class Fit:
         if path.is_file():
             state.restore(path)
             self.listener.note(f"Going on after step {state.step} of {schedule.num_steps}")
+        task = self.task(rows)
         steps = train_steps(
-            state, samples, schedule, recipe, precision=self.machine.precision, workers=self.machine.workers
+            state,
+            samples,
+            schedule,
+            recipe,
+            precision=self.machine.precision,
+            workers=self.machine.workers,
+            attributes=torch.from_numpy(codes_of(self.data.catalog, task)) if task.attributes else None,
         )
         title = "Training" if self.name == "model" else f"Training {self.name}"
         with self.listener.stoppable() as stop_asked, self.listener.progress(title) as tick:
@@ -212,14 +248,6 @@ def _only_head_is_new(method: Method) -> bool:
         return False
     known = {id(param) for part in (method.backbone.model, classifier) for param in part.parameters()}
     return all(id(param) in known for param in method.parameters())
-
-
-def task_of(catalog: Catalog, rows: NDArray[np.int64]) -> Task:
-    """What is to be learnt from these rows."""
-    counts = np.bincount(catalog.labels[rows], minlength=len(catalog.classes))
-    points = catalog.keypoints
-    seen = points is not None and bool((points[rows, :, 2] > 0).any())
-    return Task(len(catalog.classes), tuple(counts.tolist()), catalog.taxonomy, catalog.keypoint_names if seen else ())
 
 
 def linear_head(method: Method, recipe: Recipe) -> LinearClassifier:

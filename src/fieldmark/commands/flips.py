@@ -9,6 +9,7 @@ import numpy as np
 from fieldmark.augment.image import evaluation_view, flip_keeps_meaning
 from fieldmark.commands.listener import Listener
 from fieldmark.commands.prepare import Prepared
+from fieldmark.data.attributes import attribute_values
 from fieldmark.data.loader import derive_seed, evaluation_batches
 from fieldmark.recipe import Recipe
 from fieldmark.run import Run
@@ -35,6 +36,10 @@ def decide_flip(run: Run | None, recipe: Recipe, data: Prepared, listener: Liste
     if not flip_keeps_meaning(data.catalog.classes):
         listener.note("Images are not mirrored: class names differ by left and right only")
         return False
+    for name, values in attribute_values(data.catalog, recipe.labels.attributes).items():
+        if not flip_keeps_meaning(values):
+            listener.note(f"Images are not mirrored: values of {name!r} differ by left and right only")
+            return False
     found = run.decided("flip") if run else None
     if found is None:
         found = _measured(recipe, data)

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 from torch import Tensor
 
 from fieldmark.bundle import Bundle, short_side, stacked
@@ -16,7 +15,7 @@ from fieldmark.data.decode import decode
 from fieldmark.data.folder import is_image_name
 from fieldmark.errors import DataError, ImageError
 from fieldmark.evaluation.verdict import Verdict
-from fieldmark.model.inference import Outputs, infer
+from fieldmark.model.inference import Outputs, infer, joined
 
 __all__ = ["Skipped", "expand", "predict", "read_checklist"]
 
@@ -106,5 +105,4 @@ def predict(
         done += len(batch)
         tick(done)
     if kept:
-        together = Outputs(*(np.concatenate(arrays) for arrays in zip(*kept, strict=True)))
-        yield from bundle.pooled_verdicts(answered, together, rules, among=rows, most=candidates)
+        yield from bundle.pooled_verdicts(answered, joined(kept), rules, among=rows, most=candidates)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldmark.bundle import short_side
+from fieldmark.commands.labels import check_labels
 from fieldmark.commands.listener import Listener, relayed_warnings
 from fieldmark.data.cache import PixelStore, build_store
 from fieldmark.data.catalog import SPLITS, Catalog
@@ -47,6 +48,7 @@ def prepare(data: Path | str | Catalog, recipe: Recipe, listener: Listener) -> P
     with relayed_warnings(listener):
         catalog = data if isinstance(data, Catalog) else read(data, tell=listener.note)
         listener.note(f"Read {catalog!r}")
+        check_labels(catalog, recipe)
         with listener.progress("Decoding images") as tick:
             pixels = build_store(
                 catalog,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fieldmark.augment.mixing import KINDS
 from fieldmark.auxiliaries.auxiliary import AUXILIARIES
@@ -25,6 +26,7 @@ from fieldmark.commands.part_centres import name_parts
 from fieldmark.commands.poses import check_pose_options, check_poses
 from fieldmark.commands.prepare import prepare
 from fieldmark.data.catalog import Catalog
+from fieldmark.data.grades import in_order
 from fieldmark.data.splits import first_few
 from fieldmark.datasets import find
 from fieldmark.errors import RecipeError, RunError, nearest
@@ -82,6 +84,11 @@ def resolve_recipe(
         raise RecipeError(
             f"train.head_epochs = {plan.head_epochs} leaves nothing of train.epochs = {plan.epochs}",
             "Give more epochs or fewer head epochs.",
+        )
+    if plan.solver == "logistic" and resolved.loss.name != "cross_entropy":
+        raise RecipeError(
+            f"A logistic regression learns by cross-entropy, not by the loss {resolved.loss.name!r}",
+            "Use train.solver = 'gradient', or leave loss.name away.",
         )
     resolved = resolved.model_copy(update=pieces)
     check_combination(resolved)
@@ -162,13 +169,15 @@ def _learn(run: Run, data: Path | str | Catalog, root: Path | str | None, listen
             held = held or hold_out(fit, method, means, validation)
             judge = fit_judge(fit, held, means)
             answers = judge.scaling(held.logits) if judge else held.logits
-            write_evaluation(run, part, prepared.catalog, rows if part == "crossfit" else validation, answers)
+            answered = rows if part == "crossfit" else validation
+            task = fit.task(rows)
+            write_evaluation(run, part, prepared.catalog, answered, answers, task=task, attributes=held.attributes)
     else:
         listener.note("Not calibrated: no image was held out, so verdicts are plain softmax")
     run.keep_memory()
     names = name_parts(fit, method, rows)
     # last, since a bundle is what makes a run finished
-    _bundle(fit, method, judge, len(rows), names).save(run.bundle)
+    _bundle(fit, method, judge, rows, names).save(run.bundle)
     listener.note(f"Saved {run.bundle}")
 
 
@@ -197,8 +206,10 @@ def _check_same(begun: Recipe, asked: Recipe, run: Run) -> None:
         )
 
 
-def _bundle(fit: Fit, method: Method, judge: Judge | None, num_images: int, parts: tuple[str, ...]) -> Bundle:
-    recipe, catalog = fit.recipe, fit.data.catalog
+def _bundle(fit: Fit, method: Method, judge: Judge | None, rows: NDArray[np.int64], parts: tuple[str, ...]) -> Bundle:
+    recipe, catalog, task = fit.recipe, fit.data.catalog, fit.task(rows)
+    order = in_order(catalog.classes, recipe.labels.order) or "none"  # a bundle does not ask again
+    recipe = recipe.model_copy(update={"labels": recipe.labels.model_copy(update={"order": order})})
     return Bundle(
         method,
         catalog.classes,
@@ -208,7 +219,7 @@ def _bundle(fit: Fit, method: Method, judge: Judge | None, num_images: int, part
             "fieldmark": metadata.version("fieldmark"),
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             "data": catalog.name,
-            "images": num_images,
+            "images": len(rows),
             "protocol": recipe.protocol,
             "seed": recipe.seed,
             "weights": recipe.backbone.weights,
@@ -217,4 +228,5 @@ def _bundle(fit: Fit, method: Method, judge: Judge | None, num_images: int, part
         },
         judge,
         parts,
+        {one.name: one.values for one in task.attributes},
     )

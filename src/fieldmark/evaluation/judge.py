@@ -46,6 +46,8 @@ class Held(NamedTuple):
     """(N,)."""
     units: Ints
     """(N,) what belongs together (a burst, near-duplicates) shares a number."""
+    attributes: tuple[NDArray[np.float32], ...] = ()
+    """Logits (N, V) of each attribute that is learnt; promises are made of the class alone."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ Shapes: N images, K classes, R replicates.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -20,6 +20,7 @@ __all__ = [
     "ConfusedPair",
     "Score",
     "Z",
+    "bootstrapped",
     "confused_pairs",
     "equal_mass_bins",
     "paired",
@@ -92,6 +93,21 @@ def scores(
         name: Score(float(value[at]), float(low[at]), float(high[at]), percent=name != "nll")
         for at, name in enumerate(("top1", "top5", "mean_class_accuracy", "nll", "calibration_error"))
     }
+
+
+def bootstrapped(
+    measure: Callable[[Floats], float], count: int, *, percent: bool = False, seed: int = 0, replicates: int = 1000
+) -> Score:
+    """A score with its percentile interval (Efron 1979): `measure` is given how often each of the images counts (N,).
+
+    It may be NaN for a resample that has nothing to measure; such are left out.
+    """
+    value = measure(np.ones(count))
+    rng = np.random.default_rng(seed)
+    resamples = (np.bincount(rng.integers(count, size=count), minlength=count) for _ in range(replicates))
+    drawn = [measure(times.astype(np.float64)) for times in resamples]
+    low, high = np.nanquantile(drawn, [0.025, 0.975]) if np.isfinite(drawn).any() else (value, value)
+    return Score(float(value), min(float(low), value), max(float(high), value), percent=percent)
 
 
 class _PerImage(NamedTuple):

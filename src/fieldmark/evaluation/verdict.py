@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-__all__ = ["Candidate", "Verdict", "verdict"]
+__all__ = ["Candidate", "Trait", "Verdict", "trait", "verdict"]
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,15 @@ class Candidate:
 
     label: str
     probability: float
+
+
+@dataclass(frozen=True)
+class Trait:
+    """What an attribute is."""
+
+    value: str
+    probability: float
+    """Plain softmax; as if all values were equally common, unless the recipe says otherwise."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -46,6 +55,8 @@ class Verdict:
     """Why the answer is not a class."""
     frames: int | None = None
     """With bursts: how many photographs the answer is of, `path` being their folder; none for a single one."""
+    attributes: Mapping[str, Trait] | None = None
+    """What else was told of it; none where no attribute was learnt."""
 
     def __repr__(self) -> str:
         rest = ", ".join(f"{c.label} {100 * c.probability:.0f} %" for c in self.candidates[1:3])
@@ -59,7 +70,7 @@ class Verdict:
         """Plain values: path, label, probability, candidates.
 
         From a calibrated bundle also name, level, certainty, possible and reason; frames where bursts were asked for;
-        outside with a checklist.
+        attributes where some were learnt; outside with a checklist.
         """
         values: dict[str, Any] = {
             "path": self.path,
@@ -77,7 +88,19 @@ class Verdict:
             }
         if self.frames is not None:
             values["frames"] = self.frames
+        if self.attributes is not None:
+            values["attributes"] = {
+                name: {"value": one.value, "probability": round(one.probability, 6)}
+                for name, one in self.attributes.items()
+            }
         return values if self.outside is None else values | {"outside": round(self.outside, 6)}
+
+
+def trait(logits: NDArray[np.floating], values: Sequence[str]) -> Trait:
+    """The likeliest of these values for logits (V,), or log-probabilities."""
+    probabilities = softmax(logits.astype(np.float64))
+    best = int(probabilities.argmax())
+    return Trait(values[best], float(probabilities[best]))
 
 
 def verdict(

@@ -13,7 +13,18 @@ from torch import Tensor, nn
 
 from fieldmark.registry import Registry
 
-__all__ = ["LOSSES", "Loss", "Task"]
+__all__ = ["LOSSES", "Attribute", "Loss", "Task"]
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """Something else that is to be told of each image, beside its class."""
+
+    name: str
+    values: tuple[str, ...]
+    """(V) what it may be."""
+    counts: tuple[int, ...] = ()
+    """(V) training images of each value; () where it is not known."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +39,9 @@ class Task:
     keypoints: tuple[str, ...] | None = None
     """Names of the key points, () where no training image has a visible one; none where it is not known, as in a loaded
     bundle."""
+    grades: tuple[int, ...] = ()
+    """(K) the place of each class in the order of grades, from 0; () where classes are not graded."""
+    attributes: tuple[Attribute, ...] = ()
 
 
 class Loss(nn.Module, ABC):

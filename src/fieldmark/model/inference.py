@@ -1,11 +1,11 @@
 """Answers for many images: batches in, arrays out.
 
-Shapes: N images, K classes, D embedding.
+Shapes: N images, K classes, D embedding, V values of an attribute.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fieldmark.model.method import Method
 
-__all__ = ["Outputs", "autocast", "infer"]
+__all__ = ["Outputs", "autocast", "infer", "joined"]
 
 
 class Outputs(NamedTuple):
@@ -25,6 +25,8 @@ class Outputs(NamedTuple):
     """(N, K)."""
     embedding: NDArray[np.float32]
     """(N, D), not normalised."""
+    attributes: tuple[NDArray[np.float32], ...] = ()
+    """Logits (N, V) of each attribute that is learnt, in the recipe's order."""
 
 
 def autocast(precision: str, device: torch.device) -> torch.autocast:
@@ -36,12 +38,27 @@ def infer(method: Method, batches: Iterable[Tensor], *, precision: str = "fp32")
     """Answer uint8 batches (B, 3, S, S). The method is left in evaluation mode."""
     device = next(method.parameters()).device
     method.eval()
-    logits, embedding = [], []
+    answers: list[Outputs] = []
     with torch.inference_mode(), autocast(precision, device):
         for images in batches:
-            prediction = method(method.backbone.normalization(images.to(device)))
-            logits.append(prediction.logits.float().cpu().numpy())
-            embedding.append(prediction.embedding.float().cpu().numpy())
-    if not logits:
+            prediction = method.answer(method.backbone.normalization(images.to(device)))
+            attributes = tuple(_array(values) for values in prediction.attributes)
+            answers.append(Outputs(_array(prediction.logits), _array(prediction.embedding), attributes))
+    return joined(answers)
+
+
+def joined(answers: Sequence[Outputs]) -> Outputs:
+    """The answers of several batches as one."""
+    if not answers:
         return Outputs(np.zeros((0, 0), np.float32), np.zeros((0, 0), np.float32))
-    return Outputs(np.concatenate(logits), np.concatenate(embedding))
+    logits, embedding, attributes = zip(*answers, strict=True)
+    return Outputs(
+        np.concatenate(logits),
+        np.concatenate(embedding),
+        tuple(np.concatenate(values) for values in zip(*attributes, strict=True)),
+    )
+
+
+def _array(values: Tensor) -> NDArray[np.float32]:
+    found: NDArray[np.float32] = values.float().cpu().numpy()
+    return found

@@ -1,18 +1,21 @@
 """The contract of a method: Batch → Method → Prediction.
 
-Shapes: B images, T targets per image (1 plain, 2 mixed), K classes, D embedding, P key points, M parts.
+Shapes: B images, T targets per image (1 plain, 2 mixed), K classes, D embedding, P key points, M parts, A attributes of
+V values.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple
 
 from torch import Tensor, nn
 
-from fieldmark.model.backbone import Backbone
+from fieldmark.model.attributes import AttributeHeads
+from fieldmark.model.backbone import Backbone, Features
 from fieldmark.registry import Registry
 
 __all__ = ["METHODS", "Batch", "LossModule", "Method", "Need", "Prediction"]
@@ -38,6 +41,8 @@ class Batch:
     """(B, 4) x, y, width, height in pixels of `images`; NaN where there is none."""
     keypoints: Tensor | None = None
     """(B, P, 3) x, y, visible, in pixels of `images`."""
+    attributes: Tensor | None = None
+    """(B, A) int64 the value of each attribute that is learnt, −1 where unknown; of the images' own rows."""
 
 
 class Prediction(NamedTuple):
@@ -50,6 +55,8 @@ class Prediction(NamedTuple):
     parts: Tensor | None = None
     """(B, M, h, w) part maps. Where the method `has_background`, they sum to 1 in each cell and the last of them is the
     background: the share of a cell that belongs to no part."""
+    attributes: tuple[Tensor, ...] = ()
+    """Logits (B, V) of each attribute that is learnt, in the recipe's order; from `Method.answer`."""
 
 
 class Method(nn.Module, ABC):
@@ -70,10 +77,13 @@ class Method(nn.Module, ABC):
     as they were drawn."""
     has_background: ClassVar[bool] = False
     """Whether the last of its part maps is the background."""
+    attributes: AttributeHeads | None
+    """Heads for further attributes; no method need know of them."""
 
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()
         self.backbone = backbone
+        self.attributes = None
 
     @classmethod
     def required(cls, options: Mapping[str, Any]) -> frozenset[Need]:
@@ -83,6 +93,16 @@ class Method(nn.Module, ABC):
     @abstractmethod
     def forward(self, images: Tensor) -> Prediction:
         """Answer for normalised images (B, 3, S, S)."""
+
+    def answer(self, images: Tensor) -> Prediction:
+        """`forward`, with the attributes where there are heads for them."""
+        if self.attributes is None:
+            prediction: Prediction = self(images)
+            return prediction
+        with _overheard(self.backbone, images) as features:
+            prediction = self(images)
+        assert features, "a method looks at the images that it is asked about"
+        return prediction._replace(attributes=self.attributes(features[0].pooled))
 
     @abstractmethod
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
@@ -103,8 +123,36 @@ class LossModule(nn.Module):
         self.method = method
 
     def forward(self, batch: Batch, step: int) -> dict[str, Tensor]:
-        """`method.losses(batch, step)`."""
-        return self.method.losses(batch, step)
+        """`method.losses(batch, step)`, and that of the attributes in the step that looks at the whole images."""
+        method = self.method
+        if method.attributes is None or batch.attributes is None:
+            return method.losses(batch, step)
+        with _overheard(method.backbone, batch.images) as features:
+            losses = method.losses(batch, step)
+        if not features:
+            return losses
+        own = batch.weights[:, 0]  # of a mixed image, the share that is its own: its row is the one that is known
+        return losses | {"attributes": method.attributes.loss(features[0].pooled, batch.attributes, own)}
+
+
+@contextmanager
+def _overheard(backbone: Backbone, images: Tensor) -> Iterator[list[Features]]:
+    """What the backbone sees in these very images while a method works with them.
+
+    So attributes are learnt beside any method, from the pooled features, without a second pass and without a word in
+    the method. Crops, shuffled tiles and second views are other images.
+    """
+    features: list[Features] = []
+
+    def overhear(module: nn.Module, inputs: tuple[Tensor, ...], output: Features) -> None:
+        if inputs and inputs[0] is images:
+            features.append(output)
+
+    handle = backbone.register_forward_hook(overhear)
+    try:
+        yield features
+    finally:
+        handle.remove()
 
 
 METHODS: Registry[type[Method]] = Registry("method")

@@ -38,6 +38,10 @@ TITLES = {
     "mean_class_accuracy": "mean over the classes",
     "nll": "negative log-likelihood",
     "calibration_error": "calibration error",
+    "quadratic_kappa": "quadratic weighted kappa of the grades",
+    "grade_error": "mean error in grades",
+    "tree_distance": "mean distance in the tree",
+    "mistake_severity": "mean distance in the tree, of mistakes",
 }
 
 
@@ -56,6 +60,9 @@ def scores(material: Material) -> Section | None:
     blocks.append(
         Text("With 95 % intervals: how far a figure would move with another sample of as many images.", "soft")
     )
+    if shown.attributes:
+        told = tuple((name, Interval(score), number) for name, (score, number) in shown.attributes.items())
+        blocks.append(Table(("attribute", "balanced accuracy", "images that say it"), told))
     if shown.unreadable:
         blocks.append(Text(f"Left out, since they cannot be read: {_some(shown.unreadable)}.", "warn"))
     curves = [reliability(shown.answers)]

@@ -28,7 +28,8 @@ __all__ = ["PARTS", "Answer", "Material", "Part", "Pictures", "gather"]
 PARTS = {"test": "test part", "val": "validation part", "crossfit": "out-of-fold answers", "all": "all parts"}
 """What is shown, the first of these that has been evaluated, and what it is called."""
 SHARES = ("top1", "top5", "mean_class_accuracy", "calibration_error")
-SCORES = (*SHARES[:3], "nll", *SHARES[3:])
+FURTHER = ("quadratic_kappa", "grade_error", "tree_distance", "mistake_severity")
+SCORES = (*SHARES[:3], "nll", *SHARES[3:], *FURTHER)
 
 
 @final
@@ -61,6 +62,8 @@ class Part:
     answers: Sequence[Answer]
     trust: Mapping[str, Any] | None = None
     """What verdicts promised and what was found (`evaluation.trust`); none where that was not measured."""
+    attributes: Mapping[str, tuple[Score, int]] = field(default_factory=dict)
+    """Balanced accuracy of each attribute that is learnt, and the images of which it is known."""
 
     @property
     def title(self) -> str:
@@ -239,6 +242,10 @@ def _part(folder: Path) -> Part:
                 for row in read_table(folder / "predictions.csv")
             ],
             written.get("trust"),
+            {
+                name: (Score(found["value"], found["low"], found["high"]), int(found["num_images"]))
+                for name, found in written.get("attributes", {}).items()
+            },
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(

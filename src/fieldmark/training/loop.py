@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -52,8 +52,11 @@ def train_steps(
     *,
     precision: str,
     workers: int,
+    attributes: Tensor | None = None,
 ) -> Iterator[Progress]:
     """Take the steps that `state` has not taken yet; yields after each. `state` is whole whenever it yields.
+
+    `attributes` (N, A) are those of the catalogue's rows that are learnt, −1 where unknown.
 
     Raises TrainingError when a loss is not a number.
     """
@@ -72,6 +75,8 @@ def train_steps(
         if train.batchnorm == "frozen":
             freeze_statistics(method)
         set_rates(state.optimizer, state.step, head_steps=head_steps, num_steps=schedule.num_steps, train=train)
+        if attributes is not None:
+            batch = replace(batch, attributes=attributes[sampled.rows].to(batch.images.device))
         torch.manual_seed(derive_seed(recipe.seed, state.step, _STEP))
         loss = _step(module, state, batch, train.clip_norm, precision)
         if state.ema is not None:

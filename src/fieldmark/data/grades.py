@@ -1,0 +1,67 @@
+"""Graded classes: the order that labels have where they are stages, severities or sizes.
+
+Shapes: K classes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from fieldmark.data.splits import first_few
+from fieldmark.errors import RecipeError, nearest
+
+__all__ = ["grades_of", "in_order", "numbered"]
+
+LONGEST_SCALE = 11
+"""Of grades that are taken for such unasked: 0 to 10. More numbered classes are rather serial numbers."""
+
+
+def numbered(classes: Sequence[str]) -> tuple[str, ...]:
+    """The classes in the order of the one number that their names differ in; () where they differ otherwise."""
+    parts = [re.split(r"(\d+)", name) for name in classes]  # text, number, text, …
+    if len({len(split) for split in parts}) != 1:
+        return ()
+    differing = [place for place, found in enumerate(zip(*parts, strict=True)) if len(set(found)) > 1]
+    if len(differing) != 1 or differing[0] % 2 == 0:
+        return ()
+    numbers = [int(split[differing[0]]) for split in parts]
+    if len(set(numbers)) < len(classes):  # "1" and "01"
+        return ()
+    return tuple(name for _, name in sorted(zip(numbers, classes, strict=True)))
+
+
+def in_order(classes: Sequence[str], order: str | Sequence[str]) -> tuple[str, ...]:
+    """The classes from the lowest grade to the highest, by `labels.order` of a recipe; () where they are no grades.
+
+    Raises RecipeError where the order is not one of these classes.
+    """
+    if order == "none":
+        return ()
+    if order == "auto":
+        return numbered(classes) if 3 <= len(classes) <= LONGEST_SCALE else ()
+    if order == "numbers":
+        if not (found := numbered(classes)):
+            raise RecipeError(
+                "labels.order = 'numbers', but class names do not differ in one number alone: " + first_few(classes),
+                f"Name them from the lowest to the highest: labels.order = {_example(classes)}.",
+            )
+        return found
+    assert not isinstance(order, str)
+    if unknown := [name for name in order if name not in classes]:
+        raise RecipeError(f"labels.order names {unknown[0]!r}, which is no class", nearest(unknown[0], classes))
+    if left := [name for name in classes if name not in order]:
+        raise RecipeError(f"labels.order leaves out {first_few(left)}", "Name every class, from the lowest grade on.")
+    if twice := [name for name in order if list(order).count(name) > 1]:
+        raise RecipeError(f"labels.order names {twice[0]!r} twice", "Name each class once.")
+    return tuple(order)
+
+
+def grades_of(classes: Sequence[str], order: str | Sequence[str]) -> tuple[int, ...]:
+    """(K) the place of each class in the order, from 0; () where they are no grades. See `in_order`."""
+    place = {name: grade for grade, name in enumerate(in_order(classes, order))}
+    return tuple(place[name] for name in classes) if place else ()
+
+
+def _example(classes: Sequence[str]) -> str:
+    return "[" + ", ".join(f'"{name}"' for name in classes[:2]) + ", …]"

@@ -1,0 +1,44 @@
+"""How often an attribute is told rightly. Shapes: N images, V values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fieldmark.evaluation.metrics import Score, bootstrapped
+
+__all__ = ["AttributeScore", "attribute_score"]
+
+
+@dataclass(frozen=True)
+class AttributeScore:
+    """The score of one attribute."""
+
+    balanced_accuracy: Score
+    num_images: int
+    """Of which it is known."""
+
+    def as_dict(self) -> dict[str, float]:
+        """As written to scores.json."""
+        return self.balanced_accuracy.as_dict() | {"num_images": self.num_images}
+
+
+def attribute_score(logits: NDArray[np.floating], codes: NDArray[np.integer]) -> AttributeScore | None:
+    """Balanced accuracy, of the images whose value is known: logits (N, V), codes (N,) with −1 where it is not.
+
+    The mean over the values that occur of the share of their images that are right, so a value that nearly all images
+    have counts no more than a rare one. None where no image's value is known.
+    """
+    known = codes >= 0
+    if not known.any():
+        return None
+    truth, right = codes[known], logits[known].argmax(axis=1) == codes[known]
+
+    def measure(times: NDArray[np.float64]) -> float:
+        total = np.bincount(truth, times)
+        present = total > 0
+        return float((np.bincount(truth, times * right)[present] / total[present]).mean())
+
+    return AttributeScore(bootstrapped(measure, len(truth), percent=True), len(truth))

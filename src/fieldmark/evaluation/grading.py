@@ -1,0 +1,45 @@
+"""How far graded answers are off.
+
+Quadratic weighted kappa: Cohen, "Weighted kappa: nominal scale agreement with provision for scaled disagreement or
+partial credit" (1968). Shapes: N images, K classes.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fieldmark.evaluation.metrics import Score, bootstrapped
+
+__all__ = ["grade_scores", "quadratic_kappa"]
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.integer]
+
+
+def quadratic_kappa(given: Ints | Floats, true: Ints | Floats, times: Floats | None = None) -> float:
+    """1 − Σ (given − true)² / the sum expected if answers and grades (N,) had nothing to do with each other.
+
+    `times` (N,): how often each image counts. 1 is perfect, 0 chance; NaN where all answers and grades are one.
+    """
+    weights = np.ones(len(true)) if times is None else times
+    total = weights.sum()
+    mean_given, mean_true = weights @ given / total, weights @ true / total
+    found = weights @ (given - true) ** 2 / total
+    spread = weights @ (given - mean_given) ** 2 / total + weights @ (true - mean_true) ** 2 / total
+    expected = spread + (mean_given - mean_true) ** 2
+    return float(1 - found / expected) if expected > 0 else float("nan")
+
+
+def grade_scores(grades: Ints, answers: Ints, labels: Ints) -> dict[str, Score]:
+    """`quadratic_kappa` and `grade_error`, the mean distance in grades: grades (K,), answers and labels (N,).
+
+    Without a kappa where all answers and labels are of one grade.
+    """
+    given, true = grades[answers].astype(np.float64), grades[labels].astype(np.float64)
+    off = np.abs(given - true)
+    found = {"grade_error": bootstrapped(lambda times: float(times @ off / times.sum()), len(off))}
+    if np.isfinite(quadratic_kappa(given, true)):
+        kappa = bootstrapped(lambda times: quadratic_kappa(given, true, times), len(off))
+        return {"quadratic_kappa": kappa, **found}
+    return found
