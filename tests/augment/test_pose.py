@@ -398,7 +398,7 @@ class TestPoseChanges:
         samples = Samples(catalog, pictures, RandomViews(48, ImageAugment()), 0)
         picture = samples.marked(3)
         assert bound(catalog)(picture, 3, 7, samples.marked) is picture
-        changed = Samples(catalog, pictures, RandomViews(48, ImageAugment()), 0, change=bound(catalog))
+        changed = Samples(catalog, pictures, RandomViews(48, ImageAugment()), 0, changes=[bound(catalog)])
         assert all(torch.equal(samples[0, row][0], changed[0, row][0]) for row in range(12))
 
     def test_a_class_of_one_keeps_its_picture(self) -> None:
@@ -420,7 +420,9 @@ class TestPoseChanges:
     def test_workers_change_nothing(self) -> None:
         catalog, pictures = birds()
         changes = bound(catalog, align=0.5, warp=0.5, swap=0.5)
-        samples = Samples(catalog, pictures, RandomViews(48, ImageAugment(), MIRROR), 3, change=changes)
+        samples = Samples(
+            catalog, pictures, RandomViews(48, ImageAugment(), MIRROR), 3, changes=[c for c in [changes] if c]
+        )
         schedule = Schedule(np.arange(12), batch_size=4, epochs=2, seed=3)
         alone = list(training_batches(samples, schedule))
         shared = list(islice(training_batches(samples, schedule, workers=2), 6))
