@@ -168,7 +168,7 @@ def test_a_table_with_something_missing(
         (
             "method.name=progressive_jigsaw train.head_start=logistic",
             "train.head_start = 'logistic' fits a head to features that 'progressive_jigsaw' has yet to learn. "
-            "Set train.head_start = 'random', or method.name = 'transfer'.",
+            "Set train.head_start = 'auto', or method.name = 'transfer'.",
         ),
     ],
 )
