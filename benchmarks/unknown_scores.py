@@ -26,14 +26,15 @@ from fieldmark.bundle import build_method, evaluation_square, short_side, stacke
 from fieldmark.data.decode import decode
 from fieldmark.evaluation.calibration import fit_temperature
 from fieldmark.evaluation.unknown import class_means, fit_familiarity, nearness
+from fieldmark.losses.loss import Task
 from fieldmark.model.inference import infer
-from fieldmark.recipe import Backbone, Images, MethodChoice
+from fieldmark.recipe import Backbone, Images, Recipe
 
 
 def features(cub, flowers, weights, out):
     """Embeddings of the training part, of crops beside its birds, and of every eighth flower."""
     images = Images(size=160)
-    method = build_method(Backbone(weights=weights), MethodChoice(), images, 2)
+    method = build_method(Recipe(images=images, backbone=Backbone(weights=weights)), Task(2))
     view, side = evaluation_square(images, method.backbone.normalization.interpolation), short_side(images)
 
     def embedded(pictures):

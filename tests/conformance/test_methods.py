@@ -132,6 +132,9 @@ def test_an_auxiliary_joins_any_method_in_training(name: str, auxiliary: str, tm
         np.testing.assert_allclose(answering(batch_of(64).images).logits, method(batch_of(64).images).logits, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "backbone", [pytest.param(name, marks=pytest.mark.slow) if name == "resnet10t" else name for name in BACKBONES]
+)
 def test_overfits_one_batch(name: str, backbone: str) -> None:
     method = make(name, backbone, 64).train()
     optimizer = torch.optim.AdamW(method.parameters(), lr=2e-3)
