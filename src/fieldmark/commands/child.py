@@ -35,6 +35,7 @@ def run_child(
             stdout=said,
             stderr=said,
             process_group=0,
+            preexec_fn=_hear_interrupts,
             pass_fds=[keep_open],
         )
     told = False
@@ -51,6 +52,11 @@ def run_child(
         child.send_signal(signal.SIGKILL if told else signal.SIGINT)
         child.wait()
         raise
+
+
+def _hear_interrupts() -> None:
+    """What a shell starts in the background, or by nohup, ignores Ctrl-C, and so would its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def why_it_ended(status: int, log: Path) -> str:
