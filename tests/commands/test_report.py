@@ -88,7 +88,7 @@ def test_the_page_of_a_run(trained: Run, cli: Cli) -> None:
         assert section in page.sections
     assert page.pictures >= 6 + 3  # the answers, and one of each class
     assert sum(attributes.get("class") in ("is-right", "is-wrong") for _, attributes in page.tags) >= 6
-    assert sum(tag == "svg" for tag, _ in page.tags) == 4  # loss, validation accuracy, reliability
+    assert sum(tag == "svg" for tag, _ in page.tags) == 4  # loss, validation accuracy, reliability, risk
     assert "The data came without parts and was cut class by class" in page.text
     assert "training steps" in page.text
     assert "test_resnet" in page.text
