@@ -161,26 +161,6 @@ def test_a_backbone_without_batchnorm_is_left_alone(make: Make, batches: list[Te
     assert torch.equal(answers(method, batches), before)
 
 
-def test_layers_of_the_method_itself_normalise(make: Make, batches: list[Tensor]) -> None:
-    """They have no function to keep: after the first images they put these on one scale, one layer after the other."""
-    method = lived_in(make())
-    method.head = nn.Sequential(
-        nn.BatchNorm1d(method.backbone.width), nn.Linear(method.backbone.width, 3), nn.BatchNorm1d(3, affine=False)
-    )
-    adopt_statistics(method, iter(batches))
-    assert not any(m.training for m in method.modules())
-    first, last = method.head[0], method.head[2]
-    assert (first.weight == 1).all()
-    assert (first.bias == 0).all()
-    assert first.momentum == last.momentum == 0.1
-    seen = [method.backbone(method.backbone.normalization(images)).pooled for images in batches]
-    torch.testing.assert_close(first.running_mean, torch.stack([x.mean(0) for x in seen]).mean(0))
-    torch.testing.assert_close(first.running_var, torch.stack([x.var(0) for x in seen]).mean(0))
-    scaled = [(x - x.mean(0)) / (x.var(0, correction=0) + first.eps).sqrt() for x in seen]
-    linear = [x @ method.head[1].weight.T + method.head[1].bias for x in scaled]
-    torch.testing.assert_close(last.running_var, torch.stack([x.var(0) for x in linear]).mean(0), rtol=1e-4, atol=1e-5)
-
-
 @pytest.mark.parametrize("frozen", [True, False])
 def test_frozen_statistics_do_not_move_in_training(make: Make, batches: list[Tensor], frozen: bool) -> None:
     method = lived_in(make()).train()
