@@ -251,7 +251,7 @@ def test_noise_is_for_training_only_and_of_torchs_generator() -> None:
     ("overrides", "said"),
     [
         (["augment.mix=cutmix", "method.supervise=1"], "learns from single pictures"),
-        (["train.solver=logistic"], "leaves what the method"),
+        (["train.solver=logistic"], "has yet to learn"),
         (["method.part=3"], "Did you mean 'parts'"),
     ],
 )
