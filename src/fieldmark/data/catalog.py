@@ -43,8 +43,6 @@ class Catalog:
     """(N,) what must stay together (burst, patient, individual); "" where a sample stands alone."""
     boxes: NDArray[np.float32] | None = None
     """(N, 4) x, y, width, height; NaN where a sample has none."""
-    masks: tuple[str, ...] = ()
-    """(N) pictures, relative to `root`, whose pixels above 0 are the object; "" where there is none. () if nowhere."""
     keypoint_names: tuple[str, ...] = ()
     keypoints: NDArray[np.float32] | None = None
     """(N, P, 3) x, y, visible (0 or 1); NaN coordinates where there is none."""
@@ -52,6 +50,8 @@ class Catalog:
     """Level name → the name of each class at that level (K), the finest level first: {"genus": …, "family": …}."""
     attributes: Mapping[str, NDArray[np.str_]] = field(default_factory=dict)
     """Attribute name → its value for each sample (N,), "" where unknown."""
+    masks: tuple[str, ...] = ()
+    """(N) pictures, relative to `root`, whose pixels above 0 are the object; "" where there is none. () if nowhere."""
 
     def __post_init__(self) -> None:
         n = len(self.paths)
