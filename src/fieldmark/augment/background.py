@@ -62,7 +62,8 @@ def scenery(pixels: Pixels, shown: Bools) -> Pixels:
     seen = torch.from_numpy(~shown)[None, None].float()
     levels = [(torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() * seen, seen)]
     while (levels[-1][1] == 0).any() and max(levels[-1][1].shape[-2:]) > 1:
-        levels.append(tuple(F.avg_pool2d(level, 2, ceil_mode=True) for level in levels[-1]))  # type: ignore[arg-type]
+        colour, weight = levels[-1]
+        levels.append((F.avg_pool2d(colour, 2, ceil_mode=True), F.avg_pool2d(weight, 2, ceil_mode=True)))
     filled = torch.full_like(levels[-1][0], _GREY)  # of what is all object nothing is known
     for colour, weight in reversed(levels):
         filled = F.interpolate(filled, size=weight.shape[-2:], mode="bilinear", align_corners=False)

@@ -256,7 +256,7 @@ class _Quiet(Listener):
     """Passes on warnings alone: there is one bar, and it is the comparison's."""
 
     def __init__(self, listener: Listener) -> None:
-        self.warn = listener.warn  # type: ignore[method-assign]
+        self.warn = listener.warn  # type: ignore[method-assign]  # of this listener only, and of no class
 
 
 def _part(split: Literal["val", "test"], recipe: Recipe) -> str:

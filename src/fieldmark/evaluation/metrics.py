@@ -15,6 +15,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fieldmark.evaluation.paired import interval, resampled_means
+
 __all__ = [
     "NUM_BINS",
     "ConfusedPair",
@@ -195,10 +197,9 @@ def paired(gains: Floats, *, seed: int = 0, replicates: int = 2000, percent: boo
     """Mean of gains (N,), one for each image, with the interval of a bootstrap over images: the same images stand on
     both sides of a gain, so what makes an image hard cancels out."""
     assert len(gains)
-    rng = np.random.default_rng(seed)
-    means = np.array([gains[rng.integers(len(gains), size=len(gains))].mean() for _ in range(replicates)])
-    low, high = np.quantile(means, [0.025, 0.975])
-    return Score(float(gains.mean()), float(low), float(high), percent)
+    value = float(gains.mean())
+    means = resampled_means(gains[:, None], np.arange(len(gains)), seed=seed, replicates=replicates)[:, 0]
+    return Score(value, *interval(value, means), percent)
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from scipy import ndimage
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
+from fieldmark.evaluation.paired import interval, resampled_means
 from fieldmark.explaining.evidence import Contrast, Evidence
 from fieldmark.explaining.examples import Known, counterparts
 from fieldmark.explaining.explanation import NUM_EXAMPLES, exchange
@@ -170,7 +171,6 @@ class Gain(NamedTuple):
 def gain(differences: Sequence[float], *, seed: int = 0, replicates: int = 2000) -> Gain:
     """The mean of paired differences, with percentiles over resampled images."""
     values = np.asarray(differences, np.float64)
-    rng = np.random.default_rng(seed)
-    means = values[rng.integers(len(values), size=(replicates, len(values)))].mean(axis=1)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return Gain(float(values.mean()), float(low), float(high))
+    value = float(values.mean())
+    means = resampled_means(values[:, None], np.arange(len(values)), seed=seed, replicates=replicates)[:, 0]
+    return Gain(value, *interval(value, means))

@@ -188,9 +188,9 @@ class BilinearAttention(Method):
         chances = (maps.float().sum((2, 3)) + _TINY).sqrt()
         chosen = torch.multinomial(chances, 2, replacement=True)  # (B, 2)
         one, other = (maps[torch.arange(count, device=maps.device), index] for index in chosen.unbind(1))
-        draw = lambda low, high: torch.empty(count, device=maps.device).uniform_(low, high)  # noqa: E731
-        crops = closer(images, regions(one, size, draw(*CROP)))
-        return torch.cat([crops, hidden(images, other, draw(*DROP))]).contiguous(memory_format=torch.channels_last)
+        crop, drop = (torch.empty(count, device=maps.device).uniform_(*bounds) for bounds in (CROP, DROP))
+        crops = closer(images, regions(one, size, crop))
+        return torch.cat([crops, hidden(images, other, drop)]).contiguous(memory_format=torch.channels_last)
 
     def _centre_loss(self, matrix: Tensor, batch: Batch) -> Tensor:
         """Σₜ weightₜ · ‖f − centre of labelₜ‖², over the batch; then the centres follow."""
