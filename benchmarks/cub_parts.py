@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from fieldmark import read
-from fieldmark.data.table import write_catalog
+from fieldmark.data.write import write_catalog
 
 folder, table, part = sys.argv[1:]
 other = {"val": "train", "train": "val"}[part]

@@ -125,5 +125,6 @@ def _same(before: Catalog, after: Catalog) -> None:
     for name in ("boxes", "keypoints"):
         np.testing.assert_allclose(getattr(after, name), getattr(before, name), atol=0.051)
     assert after.keypoint_names == before.keypoint_names
+    assert [after.root / mask for mask in after.masks] == [before.root / mask for mask in before.masks]
     assert after.taxonomy == before.taxonomy
     assert {name: list(v) for name, v in after.attributes.items()} == {k: list(v) for k, v in before.attributes.items()}

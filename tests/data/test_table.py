@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from fieldmark.data.catalog import SPLITS, Catalog
 from fieldmark.data.folder import natural_key
 from fieldmark.data.splits import DataWarning
-from fieldmark.data.table import column_names, read_table, write_catalog
+from fieldmark.data.table import column_names, read_table
+from fieldmark.data.write import write_catalog
 from fieldmark.errors import DataError
 
 pytestmark = pytest.mark.filterwarnings("error::fieldmark.data.splits.DataWarning")

@@ -30,7 +30,8 @@ from fieldmark.comparison import Leaderboard, Result, compose, rank
 from fieldmark.comparison.result import answered_rows, data_digest
 from fieldmark.data.catalog import SPLITS, Catalog
 from fieldmark.data.splits import counted, first_few
-from fieldmark.data.table import read_table, write_catalog
+from fieldmark.data.table import read_table
+from fieldmark.data.write import write_catalog
 from fieldmark.datasets import find, read
 from fieldmark.errors import DataError, FieldmarkError, RecipeError, RunError, StorageError, TrainingError
 from fieldmark.recipe import Recipe

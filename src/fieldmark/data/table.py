@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import csv
 import difflib
-import io
 import itertools
 import math
 import os
@@ -31,9 +30,8 @@ from fieldmark.data.catalog import Catalog
 from fieldmark.data.folder import natural_key
 from fieldmark.data.splits import SPLIT_NAMES, DataWarning, first_few
 from fieldmark.errors import DataError, nearest
-from fieldmark.storage import write_bytes
 
-__all__ = ["TABLE_SUFFIXES", "check_images", "column_names", "read_table", "write_catalog"]
+__all__ = ["TABLE_SUFFIXES", "check_images", "column_names", "read_table"]
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
 _BOX = ("x", "y", "width", "height")
@@ -88,34 +86,6 @@ def read_table(file: Path) -> Catalog:
         taxonomy=_taxonomy(sheet, labels, classes),
         attributes={name: np.array(values, dtype=np.str_) for name, values in sheet.below("attribute.").items()},
     )
-
-
-def write_catalog(file: Path, catalog: Catalog) -> None:
-    """Write what `read_table` reads (CSV, absolute paths): the same samples, with classes in the table's own order."""
-    columns: dict[str, Sequence[str]] = {
-        "path": [str(catalog.file(row)) for row in range(len(catalog))],
-        "label": [catalog.classes[label] for label in catalog.labels],
-        "split": catalog.splits.tolist(),
-        "group": catalog.groups.tolist(),
-    }
-    if catalog.boxes is not None:
-        columns |= {name: _texts(catalog.boxes[:, at]) for at, name in enumerate(_BOX)}
-    if catalog.keypoints is not None:
-        for at, name in enumerate(catalog.keypoint_names):
-            fields = (_texts(catalog.keypoints[:, at, axis]) for axis in range(3))
-            columns |= {f"keypoint.{name}.{axis}": next(fields) for axis in ("x", "y", "visible")}
-    for level, names in catalog.taxonomy.items():
-        columns[f"level.{level}"] = [names[label] for label in catalog.labels]
-    for attribute, values in catalog.attributes.items():
-        columns[f"attribute.{attribute}"] = values.tolist()
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([list(columns), *zip(*columns.values(), strict=True)])
-    write_bytes(file, text.getvalue().encode())
-
-
-def _texts(numbers: NDArray[np.float32]) -> list[str]:
-    """Each number as it reads back, "" for NaN."""
-    return ["" if math.isnan(number) else np.format_float_positional(number, trim="-") for number in numbers]
 
 
 def column_names(file: Path) -> list[str]:

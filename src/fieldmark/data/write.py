@@ -8,8 +8,10 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+
+import numpy as np
 
 from fieldmark.data.catalog import Catalog
 from fieldmark.storage import write_bytes
@@ -23,7 +25,7 @@ def write_catalog(file: Path, catalog: Catalog) -> None:
     Paths are relative to the table where the images lie below its folder, and absolute elsewhere.
     """
     columns: dict[str, Iterable[object]] = {
-        "path": _paths(file.resolve().parent, catalog),
+        "path": _placed(file.resolve().parent, catalog, catalog.paths),
         "label": [catalog.classes[label] for label in catalog.labels],
         "split": catalog.splits.tolist(),
         "group": catalog.groups.tolist(),
@@ -34,7 +36,9 @@ def write_catalog(file: Path, catalog: Catalog) -> None:
         for p, name in enumerate(catalog.keypoint_names):
             x, y, visible = catalog.keypoints[:, p].T
             columns |= {f"keypoint.{name}.x": map(_number, x), f"keypoint.{name}.y": map(_number, y)}
-            columns[f"keypoint.{name}.visible"] = visible.astype(int).tolist()
+            columns[f"keypoint.{name}.visible"] = map(_number, visible)
+    if catalog.masks:
+        columns["mask"] = _placed(file.resolve().parent, catalog, catalog.masks)
     for level, names in catalog.taxonomy.items():
         columns[f"level.{level}"] = [names[label] for label in catalog.labels]
     columns |= {f"attribute.{name}": values.tolist() for name, values in catalog.attributes.items()}
@@ -43,12 +47,13 @@ def write_catalog(file: Path, catalog: Catalog) -> None:
     write_bytes(file, text.getvalue().encode())
 
 
-def _paths(folder: Path, catalog: Catalog) -> list[str]:
-    if not catalog.root.is_relative_to(folder):
-        return [(catalog.root / path).as_posix() for path in catalog.paths]
-    return [(catalog.root.relative_to(folder) / path).as_posix() for path in catalog.paths]
+def _placed(folder: Path, catalog: Catalog, paths: Sequence[str]) -> list[str]:
+    """Paths below the catalogue's root as a table in `folder` names them; "" stays."""
+    near = catalog.root.is_relative_to(folder)
+    root = catalog.root.relative_to(folder) if near else catalog.root
+    return [(root / path).as_posix() if path else "" for path in paths]
 
 
-def _number(value: float) -> str:
-    """A tenth of a pixel; empty for NaN."""
-    return "" if math.isnan(value) else f"{value:.1f}"
+def _number(value: np.float32) -> str:
+    """As it reads back; empty for NaN."""
+    return "" if math.isnan(value) else np.format_float_positional(value, trim="-")
