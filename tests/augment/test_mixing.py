@@ -202,7 +202,10 @@ def test_snapmix_gives_no_more_than_there_was(size: int, targets: int, seed: int
 
 def test_snapmix_without_a_preference_goes_by_area() -> None:
     images, labels, _ = batch(4)
-    even = lambda images, labels: torch.full((len(images), 2, 2), 3.0)  # noqa: E731
+
+    def even(images: Tensor, labels: Tensor) -> Tensor:
+        return torch.full((len(images), 2, 2), 3.0)
+
     for seed in range(20):
         mixed = snapmix(
             images, labels, torch.ones(4, 1).double(), alpha=1.0, generator=generator(seed), class_maps=even

@@ -436,12 +436,12 @@ class TestPoseChanges:
     def test_the_size_that_pixels_are_kept_in_does_not_matter(self) -> None:
         """Donors and poses are those of the originals; points are scaled with the pixels."""
         catalog, pictures = birds()
-        doubled = replace(catalog, keypoints=catalog.keypoints * np.array([2, 2, 1], np.float32))  # type: ignore[operator]
+        doubled = replace(catalog, keypoints=catalog.keypoints * np.array([2, 2, 1], np.float32))
         twice = [Decoded(one.pixels, (200, 160)) for one in pictures]
         small = bound(catalog, align=1.0, warp=1.0, swap=1.0)
         large = bound(doubled, (200, 160), align=1.0, warp=1.0, swap=1.0)
         for row in (0, 4, 5):
-            a, b = Samples(catalog, pictures, None, 0), Samples(doubled, twice, None, 0)  # type: ignore[arg-type]
+            a, b = Samples(catalog, pictures, None, 0), Samples(doubled, twice, None, 0)
             one, other = small(a.marked(row), row, 9, a.marked), large(b.marked(row), row, 9, b.marked)
             assert abs(one.pixels.astype(int) - other.pixels).max() <= 1
             np.testing.assert_allclose(one.keypoints, other.keypoints, atol=1e-3)

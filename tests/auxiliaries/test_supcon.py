@@ -77,4 +77,4 @@ def test_the_projection_is_contrasted_and_weighted() -> None:
 @pytest.mark.parametrize("options", [{"weight": 0.0}, {"temperature": 0.0}, {"projection": 0}])
 def test_options_that_make_no_sense(options: dict[str, float]) -> None:
     with pytest.raises(RecipeError, match=rf"auxiliary\.{next(iter(options))} = .*\. Expected "):
-        SupCon(5, **options)  # type: ignore[arg-type]
+        SupCon(5, **options)

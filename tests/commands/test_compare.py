@@ -241,7 +241,7 @@ def test_what_is_kept_of_something_else_is_refused(
     with pytest.raises(RunError, match=r"linear-0\.json holds another run: images\.size was 32, not 48"):
         compare(pictures, recipes[1:], out=out, seeds=1, **wider)
     with pytest.raises(RunError, match=r"weights was 'none', not 'fieldguide'"):
-        compare(pictures, recipes[1:], out=out, seeds=1, **{**TINY, "weights": "fieldguide"})  # type: ignore[arg-type]
+        compare(pictures, recipes[1:], out=out, seeds=1, **{**TINY, "weights": "fieldguide"})
     (out / "results" / "linear-0.json").unlink()
     with pytest.raises(RunError, match=r"linear-0 is another run: images\.size was 32, not 48.*another --out"):
         compare(pictures, recipes[1:], out=out, seeds=1, **wider)
@@ -359,8 +359,12 @@ def test_a_training_that_outlives_its_command_keeps_the_lock(
     def work() -> None:
         with (out / ".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            pid = lambda: log.read_text().partition("\n")[0]  # noqa: E731
-            run_child(["train"], log=log, keep_open=lock.fileno(), look=lambda: lock.close() if pid() else None)
+            run_child(
+                ["train"],
+                log=log,
+                keep_open=lock.fileno(),
+                look=lambda: lock.close() if log.read_text().partition("\n")[0] else None,
+            )
 
     thread = threading.Thread(target=work)
     thread.start()

@@ -103,7 +103,7 @@ def test_all_right_is_not_certain(made_up: MadeUp) -> None:
 def test_it_is_written_as_it_is(board: Leaderboard) -> None:
     written = json.loads(json.dumps(board.as_dict(), allow_nan=False))
     assert [one["recipe"] for one in written["standings"]] == [one.recipe for one in board.standings]
-    assert written["standings"][0]["gain"]["value"] == board.standings[0].gain.value  # type: ignore[union-attr]
+    assert written["standings"][0]["gain"]["value"] == board.standings[0].gain.value
     assert written["failures"] == {"broken-0": "no", "broken-1": "no"}
     header, rows = board.sheet()
     assert header[:4] == ["recipe", "seeds", "accuracy", "accuracy_low"]

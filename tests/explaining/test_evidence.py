@@ -113,7 +113,7 @@ def test_only_the_first_look_is_exchanged(make: Make, image: Tensor) -> None:
     with torch.no_grad():
         empty = torch.zeros(3, *once.backbone(image).map.shape[1:])
         expected = bias + once(image.flip(3)).logits[0]
-        found = answers(twice, image, place, empty)  # type: ignore[arg-type]  # as far as taps care it is a method
+        found = answers(twice, image, place, empty)  # as far as taps care it is a method
     torch.testing.assert_close(found, expected.expand(3, -1))
 
 

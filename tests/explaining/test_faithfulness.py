@@ -57,7 +57,7 @@ def test_curves_know_what_counts() -> None:
     image[..., :8, :8] = 1
     right, wrong = np.zeros((2, 4, 4), np.float32)
     right[0, 0] = wrong[3, 3] = 1
-    good, bad = (curves(OnePixelCounts(), image, cells, 1) for cells in (right, wrong))  # type: ignore[arg-type]
+    good, bad = (curves(OnePixelCounts(), image, cells, 1) for cells in (right, wrong))
     assert good[0] < 0.15 < bad[0]
     assert good[1] > bad[1]
 

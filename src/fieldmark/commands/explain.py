@@ -126,9 +126,10 @@ class Explainer:
 
     def _own_name(self, image: Path) -> str:
         """An image of the run's own data, as the run calls it; "" for any other."""
-        with contextlib.suppress(ValueError, AttributeError, TypeError):
-            return image.resolve().relative_to(self._root).as_posix()  # type: ignore[arg-type]
-        return ""
+        place = image.resolve()
+        if self._root is None or not place.is_relative_to(self._root):
+            return ""
+        return place.relative_to(self._root).as_posix()
 
     def _pictured(self, found: RegionFound) -> RegionFound:
         first, second = (tuple(self._with_pixels(one) for one in group) for group in (found.first, found.second))
