@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from safetensors.torch import load_file, save_file
 
 from fieldmark.bundle import Bundle, build_method, short_side, stacked
@@ -54,6 +54,21 @@ def test_saved_and_loaded(tmp_path: Path, files: list[Path]) -> None:
         assert not loaded.method.training
         np.testing.assert_allclose(loaded.outputs(files).logits, bundle.outputs(files).logits, atol=1e-5)
     assert repr(loaded) == "Bundle(transfer on test_resnet, 4 classes, 48 px)"
+
+
+def test_answers_over_mirror_images(tmp_path: Path, files: list[Path]) -> None:
+    """The mean of what the same weights say of an image and of its mirror image, which thus gets the same answer."""
+    plain, mirrored = fresh(), fresh(Images(size=32, mirror=True))
+    mirrored.save(tmp_path)
+    mirrored, turned = Bundle.load(tmp_path), []
+    for file in files:
+        turned.append(tmp_path / file.name)
+        ImageOps.mirror(Image.open(file)).save(turned[-1])
+    for name in ("logits", "embedding"):
+        one, other = getattr(plain.outputs(files), name), getattr(plain.outputs(turned), name)
+        assert np.abs(one - other).max() > 1e-3
+        for seen in (files, turned):
+            np.testing.assert_allclose(getattr(mirrored.outputs(seen), name), (one + other) / 2, atol=2e-5)
 
 
 def test_a_bundle_needs_nothing_beside_it(tmp_path: Path, files: list[Path]) -> None:

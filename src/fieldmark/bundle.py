@@ -61,6 +61,7 @@ def build_method(recipe: Recipe, task: Task, *, load_weights: bool = True) -> Me
     heads = Heads(task, recipe.head, recipe.loss, recipe.auxiliary)
     options = METHODS.complete(*recipe.method.pair)
     method = METHODS.get(recipe.method.name)(backbone, heads, **options)  # type: ignore[call-arg]  # the contract
+    method.mirrored = recipe.images.mirror
     if task.attributes:
         said = recipe.labels
         method.attributes = AttributeHeads(

@@ -41,6 +41,9 @@ class Images(_Section):
     """When answering: the central square of this share of the short side."""
     whole: bool = False
     """When answering: the whole image, squeezed to a square, instead of a central crop."""
+    mirror: bool = False
+    """When answering: the mean over an image and its mirror image, at twice the cost. Not where `augment.flip` finds
+    that a flip changes what is seen."""
     cache_gb: float = Field(default=8.0, ge=0.0)
     """Most that decoded pixels may take in the user's cache folder."""
 
@@ -158,6 +161,10 @@ class Train(_Section):
     """Longest gradient; 0 = unlimited."""
     ema: bool = False
     """Ship the exponential moving average of the weights."""
+    keep_start: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Share of the weights before the first step in those that are shipped (WiSE-FT: Wortsman et al., "Robust
+    fine-tuning of zero-shot models", 2022). Only where training starts from the head of a probe: the straight line
+    between two models is one of good models only where both are good."""
     batchnorm: Literal["plain", "refreshed", "frozen"] = "plain"
     """Statistics of BatchNorm. "plain": as the layer has it. "refreshed": re-estimated on training images at the end,
     which averaged weights need. "frozen": the backbone's are taken from training images before the first step, with the

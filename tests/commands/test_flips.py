@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from fieldmark.bundle import Bundle
 from fieldmark.commands import flips
 from fieldmark.commands.listener import Listener
 from fieldmark.commands.train import train
@@ -88,6 +89,14 @@ def test_the_recipes_word_counts(arrows: Path, tmp_path: Path) -> None:
         run = train(arrows, recipe(flip=flip), out=tmp_path / str(flip), listener=listener)
         assert not note_of(listener)
         assert run.decided("flip") is None
+
+
+def test_answers_mirror_where_training_does(arrows: Path, pictures: Path, tmp_path: Path) -> None:
+    for data, mirrored in ((arrows, False), (pictures, True)):
+        asked = recipe().with_overrides(["images.mirror=true"])
+        bundle = Bundle.load(train(data, asked, out=tmp_path / data.name).folder)
+        assert bundle.images.mirror is mirrored
+        assert bundle.method.mirrored is mirrored
 
 
 def test_ordinary_pictures_are_mirrored(pictures: Path, tmp_path: Path) -> None:

@@ -74,6 +74,24 @@ def test_the_strength_has_the_most_held_out_rows_right() -> None:
     assert head.accuracy == pytest.approx(reference[best][1])
 
 
+def test_of_very_many_rows_some_are_enough_to_choose_by(monkeypatch: pytest.MonkeyPatch) -> None:
+    features, labels, groups = clouds(3, per_class=40)
+    monkeypatch.setattr(probe, "MOST_TO_CHOOSE", 60)
+    fitted: list[int] = []
+    regression = probe._regression
+
+    def counted(inputs: Any, labels: Any, strength: float) -> LogisticRegression:
+        fitted.append(len(labels))
+        return regression(inputs, labels, strength)
+
+    monkeypatch.setattr(probe, "_regression", counted)
+    head = fit_linear_head(features, labels, groups, 3, strengths=(1e-2, 1.0))
+    assert max(fitted[:-1]) == 40  # two folds of three
+    assert fitted[-1] == 120
+    whole = make_pipeline(StandardScaler(), LogisticRegression(C=head.strength, max_iter=300)).fit(features, labels)
+    np.testing.assert_allclose(softmax(logits(head, features), axis=1), whole.predict_proba(features), atol=2e-4)
+
+
 @pytest.mark.parametrize("present", [[0, 2, 3], [1, 3]])
 def test_a_class_without_training_images(present: list[int]) -> None:
     features, labels, groups = clouds(4)

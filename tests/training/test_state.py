@@ -22,9 +22,13 @@ from fieldmark.training.state import TrainingState, ema_decay
 Make = Callable[..., Method]
 
 
-def begin(method: Method, *, optimizer: str = "adamw", ema: bool = True, num_steps: int = 40) -> TrainingState:
+def begin(
+    method: Method, *, optimizer: str = "adamw", ema: bool = True, num_steps: int = 40, keep_start: float = 0.0
+) -> TrainingState:
     train = Train(optimizer=optimizer, lr=1e-2, head_lr=1e-2, weight_decay=0.01)
-    state = TrainingState.begin(method, build_optimizer(method, train), ema=ema, num_steps=num_steps)
+    state = TrainingState.begin(
+        method, build_optimizer(method, train), ema=ema, num_steps=num_steps, keep_start=keep_start
+    )
     set_rates(state.optimizer, 5, head_steps=0, num_steps=num_steps, train=train)
     return state
 
@@ -47,6 +51,7 @@ def everything(state: TrainingState) -> dict[str, Tensor]:
     return (
         {f"method.{k}": v for k, v in state.method.state_dict().items()}
         | ({f"ema.{k}": v for k, v in state.ema.state_dict().items()} if state.ema else {})
+        | {f"start.{k}": v for k, v in (state.start or {}).items()}
         | {f"optimizer.{i}.{k}": v for i, entries in moments.items() for k, v in entries.items() if v is not None}
     )
 
@@ -93,14 +98,32 @@ def test_what_ships(make: Make) -> None:
     )
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd"])
 @pytest.mark.parametrize("ema", [True, False])
-def test_a_checkpoint_brings_back_every_bit(make: Make, tmp_path: Path, optimizer: str, ema: bool) -> None:
-    whole = begin(make(), optimizer=optimizer, ema=ema)
+def test_a_share_of_the_start_ships(make: Make, ema: bool) -> None:
+    """WiSE-FT's formula, of every weight and statistic; what is trained on is not touched."""
+    state = begin(make(), ema=ema, keep_start=0.25)
+    before = {key: value.clone() for key, value in state.method.state_dict().items()}
+    advance(state, 3)
+    after = (state.ema.module if state.ema else state.method).state_dict()
+    trained = {key: value.clone() for key, value in after.items()}
+    shipped = state.shipped.state_dict()
+    for key, value in shipped.items():
+        expected = 0.25 * before[key] + 0.75 * trained[key] if value.is_floating_point() else trained[key]
+        torch.testing.assert_close(value, expected, msg=key)
+        assert torch.equal(after[key], trained[key])
+    assert any(not torch.equal(shipped[key], trained[key]) for key in shipped)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd"])
+@pytest.mark.parametrize(("ema", "keep_start"), [(True, 0.3), (True, 0.0), (False, 0.0)])
+def test_a_checkpoint_brings_back_every_bit(
+    make: Make, tmp_path: Path, optimizer: str, ema: bool, keep_start: float
+) -> None:
+    whole = begin(make(), optimizer=optimizer, ema=ema, keep_start=keep_start)
     advance(whole, 3)
     whole.sums, whole.seconds = {"loss": 0.1 + 0.2}, 1.5
     whole.save(tmp_path / "last.safetensors")
-    taken_up = begin(make(seed=9), optimizer=optimizer, ema=ema)
+    taken_up = begin(make(seed=9), optimizer=optimizer, ema=ema, keep_start=keep_start)
     taken_up.restore(tmp_path / "last.safetensors")
     assert (taken_up.step, taken_up.sums, taken_up.seconds) == (3, {"loss": 0.1 + 0.2}, 1.5)
     for _ in range(3):  # as read, and after further steps

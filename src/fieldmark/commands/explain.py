@@ -28,7 +28,7 @@ from fieldmark.explaining.evidence import AgainstAll, Contrast, find_evidence
 from fieldmark.explaining.examples import Known, known_maps
 from fieldmark.explaining.explanation import Example, Explanation, RegionFound, explain_view
 from fieldmark.explaining.taps import tap
-from fieldmark.model.inference import Outputs
+from fieldmark.model.inference import infer
 from fieldmark.recipe import Images
 from fieldmark.storage import write_bytes, write_json, write_tensors
 
@@ -62,9 +62,7 @@ class Explainer:
         view = self._view(Path(image))
         pixels = np.ascontiguousarray(view.permute(1, 2, 0).numpy())
         normalised = self._normalised([view])
-        with torch.inference_mode():
-            prediction = self.bundle.method(normalised)
-        outputs = Outputs(prediction.logits.float().cpu().numpy(), prediction.embedding.float().cpu().numpy())
+        outputs = infer(self.bundle.method, [view.unsqueeze(0)])
         verdict = self.bundle.verdicts([str(image)], outputs, self.bundle.rules())[0]
         contrast = self._contrast(verdict, versus)
         names = self.bundle.classes[contrast.first], self.bundle.classes[contrast.second]

@@ -155,18 +155,23 @@ class Fit:
         samples = training_samples(recipe, self.data, rows, flip=self.flip, size=size, interpolation=interpolation)
         schedule = _schedule(recipe, rows, self.data.catalog.labels[rows])
         path = self.run.checkpoint(self.name)
-        starts_from_probe = (
-            train.head_start == "auto" and recipe.backbone.weights != "none" and _only_head_is_new(method)
-        )
-        if starts_from_probe:
+        spared = train.head_start == "auto" and recipe.backbone.weights != "none" and _only_head_is_new(method)
+        starts_from_probe = spared or train.head_start == "logistic"
+        if spared:
             recipe = recipe.model_copy(update={"train": train.model_copy(update={"head_epochs": 0})})
         if not path.is_file():
             if train.batchnorm == "frozen":
                 adopt_statistics(method, _some(samples, schedule))
-            if train.head_start == "logistic" or starts_from_probe:
+            if starts_from_probe:
                 self._fit_head(method, rows)
         optimizer = build_optimizer(method, train)
-        state = TrainingState.begin(method, optimizer, ema=train.ema, num_steps=schedule.num_steps)
+        state = TrainingState.begin(
+            method,
+            optimizer,
+            ema=train.ema,
+            num_steps=schedule.num_steps,
+            keep_start=train.keep_start if starts_from_probe else 0.0,
+        )
         if path.is_file():
             state.restore(path)
             self.listener.note(f"Going on after step {state.step} of {schedule.num_steps}")

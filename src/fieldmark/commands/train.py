@@ -154,6 +154,8 @@ def _learn(run: Run, data: Path | str | Catalog, root: Path | str | None, listen
     check_background(resolved, prepared, listener)
     check_poses(resolved, prepared, listener)
     flip = decide_flip(run, resolved, prepared, listener)
+    if not flip:  # what training must not mirror, answers must not
+        resolved = resolved.model_copy(update={"images": resolved.images.model_copy(update={"mirror": False})})
     fit = Fit(run, resolved, run.machine(), prepared, listener, flip)
     rows, validation = prepared.catalog.rows("train"), prepared.catalog.rows("val")
     held, part = None, "val"

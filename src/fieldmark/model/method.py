@@ -79,11 +79,14 @@ class Method(nn.Module, ABC):
     """Whether the last of its part maps is the background."""
     attributes: AttributeHeads | None
     """Heads for further attributes; no method need know of them."""
+    mirrored: bool
+    """Whether `answer` looks at mirror images, too."""
 
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()
         self.backbone = backbone
         self.attributes = None
+        self.mirrored = False
 
     @classmethod
     def required(cls, options: Mapping[str, Any]) -> frozenset[Need]:
@@ -95,7 +98,20 @@ class Method(nn.Module, ABC):
         """Answer for normalised images (B, 3, S, S)."""
 
     def answer(self, images: Tensor) -> Prediction:
-        """`forward`, with the attributes where there are heads for them."""
+        """`forward`, with the attributes where there are heads for them; where it is `mirrored`, the mean of all that a
+        user gets over the images and their mirror images. Maps are those of the images as they are.
+        """
+        seen = self._seen(images)
+        if not self.mirrored:
+            return seen
+        other = self._seen(images.flip(-1))
+        return seen._replace(
+            logits=(seen.logits + other.logits) / 2,
+            embedding=(seen.embedding + other.embedding) / 2,
+            attributes=tuple((one + two) / 2 for one, two in zip(seen.attributes, other.attributes, strict=True)),
+        )
+
+    def _seen(self, images: Tensor) -> Prediction:
         if self.attributes is None:
             prediction: Prediction = self(images)
             return prediction

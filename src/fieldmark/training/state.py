@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +35,10 @@ class TrainingState:
     method: Method
     optimizer: Optimizer
     ema: AveragedModel | None
+    start: dict[str, Tensor] | None = None
+    """The weights before the first step, where a share of them is shipped."""
+    keep_start: float = 0.0
+    """That share."""
     step: int = 0
     """Batches that are done, since the start of the training."""
     sums: dict[str, float] = field(default_factory=dict)
@@ -42,7 +47,9 @@ class TrainingState:
     """Spent in training steps so far, over all sittings."""
 
     @classmethod
-    def begin(cls, method: Method, optimizer: Optimizer, *, ema: bool, num_steps: int) -> TrainingState:
+    def begin(
+        cls, method: Method, optimizer: Optimizer, *, ema: bool, num_steps: int, keep_start: float = 0.0
+    ) -> TrainingState:
         """The state before the first step."""
         average = None
         if ema:
@@ -50,22 +57,30 @@ class TrainingState:
             # shipped the loop re-estimates them.
             average = AveragedModel(method, multi_avg_fn=get_ema_multi_avg_fn(ema_decay(num_steps)), use_buffers=True)
             average.requires_grad_(False)
-        return cls(method, optimizer, average)
+        start = {key: value.clone() for key, value in method.state_dict().items()} if keep_start else None
+        return cls(method, optimizer, average, start, keep_start)
 
     @property
     def shipped(self) -> Method:
-        """The weights that one would ship now: the average if there is one."""
-        if self.ema is None:
-            return self.method
-        average = self.ema.module
-        assert isinstance(average, Method)
-        return average
+        """The weights that one would ship now: the average if there is one, on its way back to the start."""
+        shipped = self.method if self.ema is None else self.ema.module
+        assert isinstance(shipped, Method)
+        if self.start is None:
+            return shipped
+        mixed = copy.deepcopy(shipped)
+        with torch.no_grad():
+            for key, value in mixed.state_dict().items():  # counters stay as they are
+                if value.is_floating_point():
+                    value.lerp_(self.start[key], self.keep_start)
+        return mixed
 
     def save(self, path: Path) -> None:
         """Write all of it to `path`, in one step."""
         tensors: dict[str, Tensor] = {f"method.{key}": value for key, value in self.method.state_dict().items()}
         if self.ema is not None:
             tensors |= {f"ema.{key}": value for key, value in self.ema.state_dict().items()}
+        if self.start is not None:
+            tensors |= {f"start.{key}": value for key, value in self.start.items()}
         for index, entries in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{key}": value for key, value in entries.items() if value is not None}
         meta = {"format": _FORMAT, "step": self.step, "sums": self.sums, "seconds": self.seconds}
@@ -81,6 +96,9 @@ class TrainingState:
                 self.ema.load_state_dict(part("ema."))
         except RuntimeError as error:  # torch's own text runs over as many lines as there are layers
             raise RunError(f"{path} is the state of another model", "Start a new run with --out.") from error
+        kept = part("start.")
+        for key, value in (self.start or {}).items():
+            value.copy_(kept[key])
         self._restore_optimizer(part("optimizer."))
         self.step, self.sums, self.seconds = meta["step"], meta["sums"], meta["seconds"]
 
