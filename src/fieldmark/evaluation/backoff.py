@@ -18,7 +18,7 @@ Shapes: N images, K classes, G names of a level, L levels from the class upwards
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -77,13 +77,19 @@ class Taxonomy:
 
     def best(self, probabilities: Floats) -> tuple[Ints, Floats]:
         """The likeliest name of each level and its probability, (N, L) each, for probabilities (N, K)."""
-        answers, confidences = [], []
+        answers = np.stack([summed.argmax(axis=1) for summed in self._summed(probabilities)], axis=1)
+        return answers, self.shares(probabilities, answers)
+
+    def shares(self, probabilities: Floats, answers: Ints) -> Floats:
+        """(N, L) the probability of these names (N, L), for probabilities (N, K)."""
+        rows = np.arange(len(answers))
+        of_levels = zip(self._summed(probabilities), answers.T, strict=True)
+        return np.stack([summed[rows, names] for summed, names in of_levels], axis=1).clip(0, 1)
+
+    def _summed(self, probabilities: Floats) -> Iterator[Floats]:
+        """(N, G) of each level."""
         for names, parent in zip(self.names, self.parents, strict=True):
-            member = (parent[:, None] == np.arange(len(names))).astype(np.float64)  # (K, G)
-            summed = probabilities @ member
-            answers.append(summed.argmax(axis=1))
-            confidences.append(summed.max(axis=1))
-        return np.stack(answers, axis=1), np.stack(confidences, axis=1).clip(0, 1)
+            yield probabilities @ (parent[:, None] == np.arange(len(names))).astype(np.float64)
 
     def right(self, answers: Ints, labels: Ints) -> Bools:
         """(N, L) whether the answer of each level is true, for classes (N,)."""

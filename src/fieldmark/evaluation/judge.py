@@ -19,6 +19,7 @@ from fieldmark.evaluation.backoff import Taxonomy
 from fieldmark.evaluation.bursts import fit_power
 from fieldmark.evaluation.calibration import Scaling, choose_scaling
 from fieldmark.evaluation.conformal import Penalty, score, sets, standing, thresholds
+from fieldmark.evaluation.order import Order, choose_order
 from fieldmark.evaluation.unknown import Familiarity, fit_familiarity
 
 __all__ = ["COVERAGE", "Held", "Judge", "Source"]
@@ -59,6 +60,7 @@ class Judge:
     that is shipped. Coverage from these is reported and never called guaranteed."""
     num_images: int
     scaling: Scaling
+    order: Order
     penalty: Penalty
     power: float
     """Of pooled frames; see `fieldmark.evaluation.bursts`."""
@@ -72,7 +74,8 @@ class Judge:
     rank: Ints
     """and their number."""
     confidences: Floats
-    """(N', L) of the best name of each level, for all independent images; −1 for one that does not pass as known."""
+    """(N', L) of the best name of each level, by `order`, for all independent images; −1 for one that does not pass as
+    known."""
     right: NDArray[np.bool_]
     """(N', L) whether that name is true."""
 
@@ -86,7 +89,8 @@ class Judge:
         familiarity = fit_familiarity(confidence, held.nearness)
         groups = np.unique(held.units, return_inverse=True)[1]
         alone = _one_of_each(groups, seed)
-        answers, confidences = taxonomy.best(probabilities)
+        order = choose_order(log_probabilities[alone], held.labels[alone], scaling.temperature)
+        answers, confidences = order(taxonomy, log_probabilities)
         confidences[~familiarity.accepts(familiarity.score(confidence, held.nearness))] = -1  # below every threshold
         penalty, witnesses = _penalty(probabilities, held.labels, alone)
         above, rank = standing(probabilities[witnesses], held.labels[witnesses])
@@ -94,6 +98,7 @@ class Judge:
             source=source,
             num_images=len(held.labels),
             scaling=scaling,
+            order=order,
             penalty=penalty,
             power=fit_power(log_probabilities, held.labels, groups),
             familiarity=familiarity,
@@ -115,6 +120,7 @@ class Judge:
             "independent_images": len(self.right),
             "scaling": self.scaling.kind,
             "temperature": round(self.scaling.temperature, 4),
+            "sharpness": self.order.sharpness,
             "penalty": vars(self.penalty),
             "power": round(self.power, 4),
         }
@@ -124,6 +130,8 @@ class Judge:
         return {
             "scale": self.scaling.scale,
             "bias": self.scaling.bias,
+            "sharpened": self.order.sharpened,
+            "calibrated": self.order.calibrated,
             "centre": self.familiarity.centre,
             "spread": self.familiarity.spread,
             "known": self.familiarity.known,
@@ -142,6 +150,9 @@ class Judge:
             source=values["source"],
             num_images=int(values["images"]),
             scaling=Scaling(values["scaling"], arrays["scale"], arrays["bias"]),
+            order=Order(values["sharpness"], arrays["sharpened"], arrays["calibrated"])
+            if "sharpness" in values
+            else Order(),  # bundles of before knew one order only
             penalty=Penalty(**values["penalty"]),
             power=float(values["power"]),
             familiarity=Familiarity(arrays["centre"], arrays["spread"], arrays["known"]),

@@ -95,8 +95,10 @@ class Rules:
         if not len(paths):
             return []
         shares = self.shares_below(np.exp(log_probabilities), near)
-        probabilities = np.exp(log_probabilities if among is None else _within(log_probabilities, among))
-        answers, confidences = self.taxonomy.best(probabilities)
+        considered = log_probabilities if among is None else _within(log_probabilities, among)
+        probabilities = np.exp(considered)
+        answers, confidences = self.judge.order(self.taxonomy, considered)
+        certainties = self.taxonomy.shares(probabilities, answers)
         levels = self.levels(confidences, shares > 1 - ACCEPTED)
         possible = self.sets(probabilities) & (probabilities > 0)
         verdicts = []
@@ -108,7 +110,7 @@ class Rules:
                     plain,
                     name=None if level == NONE else self.taxonomy.names[level][answers[i, level]],
                     level="none" if level == NONE else self.taxonomy.levels[level],
-                    certainty=None if level == NONE else float(confidences[i, level]),
+                    certainty=None if level == NONE else float(certainties[i, level]),
                     possible=self._listed(probabilities[i], possible[i]) if self.gives_sets else None,
                     reason=self._reason(level, confidences[i], float(shares[i])),
                 )

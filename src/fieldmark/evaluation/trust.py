@@ -55,7 +55,7 @@ class Trust:
     shares: dict[str, float]
     """Of images answered at each level, not surely enough for any ("unsure"), and not passed as known ("unknown")."""
     area: tuple[float, float]
-    """Under the risk–coverage curve of class answers: by calibrated probability, and by maximum softmax."""
+    """Under the risk–coverage curve of class answers: in the judge's order, and by maximum softmax."""
     area_gain: tuple[float, float, float]
     """By how much the second is larger, with its 95 % interval."""
     risk: list[float]
@@ -78,13 +78,14 @@ def measure_trust(
     probabilities = np.exp(after)
     sure, softmax_sure = probabilities.max(axis=1), np.exp(before.max(axis=1))
     hit, softmax_hit = probabilities.argmax(axis=1) == labels, before.argmax(axis=1) == labels
-    answers, confidences = rules.taxonomy.best(probabilities)
+    answers, confidences = judge.order(rules.taxonomy, after)
     familiar = rules.shares_below(probabilities, near) > 1 - ACCEPTED
     level = rules.levels(confidences, familiar)
     given = level != NONE
     inside = rules.sets(probabilities)
     shares = {name: float((level == k).mean()) for k, name in enumerate(rules.taxonomy.levels)}
-    risk = risk_coverage(sure, hit)
+    surest = confidences[:, 0]
+    risk = risk_coverage(surest, hit)
     return Trust(
         source=judge.source,
         num_judged=len(judge.right),
@@ -100,8 +101,8 @@ def measure_trust(
         promised=rules.promise.threshold is not None,
         right=_share(rules.taxonomy.right(answers, labels)[rows[given], level[given]]),
         shares=shares | {"unsure": float((~given & familiar).mean()), "unknown": float((~familiar).mean())},
-        area=(area_under_risk_coverage(sure, hit), area_under_risk_coverage(softmax_sure, softmax_hit)),
-        area_gain=area_gain(sure, hit, softmax_sure, softmax_hit),
+        area=(area_under_risk_coverage(surest, hit), area_under_risk_coverage(softmax_sure, softmax_hit)),
+        area_gain=area_gain(surest, hit, softmax_sure, softmax_hit),
         risk=[float(risk[max(0, round(at) - 1)]) for at in np.linspace(0, len(risk), _POINTS)],
     )
 

@@ -1,0 +1,63 @@
+"""Which of two answers is surer: by calibrated probability, or by the softmax as it came.
+
+A temperature changes the order of images, not only the size of their numbers. Which order parts right answers from
+wrong ones better depends on the training, label smoothing above all (Xia et al., "Towards understanding why label
+smoothing degrades selective classification and how to fix it", 2024). So held-out images decide.
+
+Shapes: N images, K classes, L levels from the class upwards, Q quantiles.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import softmax
+
+from fieldmark.evaluation.backoff import Taxonomy, area_gain
+
+__all__ = ["Order", "choose_order"]
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+_QUANTILES = 1001
+_REPLICATES = 300
+
+
+@dataclass(frozen=True, eq=False)
+class Order:
+    """How sure an answer is: in one order or the other, on the scale of calibrated probabilities in either."""
+
+    sharpness: float = 1.0
+    """The power that calibrated probabilities are raised to: 1, or the temperature, which undoes the scaling."""
+    sharpened: Floats = field(default_factory=lambda: np.zeros(0))
+    """(Q,) quantiles of the class's probability after that, of held-out images;"""
+    calibrated: Floats = field(default_factory=lambda: np.zeros(0))
+    """(Q,) those of its calibrated probability. One stands for the other, so that thresholds mean what they did."""
+
+    def __call__(self, taxonomy: Taxonomy, log_probabilities: Floats) -> tuple[Ints, Floats]:
+        """The likeliest name of each level and how sure it is, (N, L) each, for calibrated log-probabilities (N, K)."""
+        answers, probabilities = taxonomy.best(np.exp(log_probabilities))
+        if self.sharpness == 1:
+            return answers, probabilities
+        raised = taxonomy.shares(softmax(self.sharpness * log_probabilities, axis=1), answers)
+        return answers, np.interp(raised, self.sharpened, self.calibrated)
+
+
+def choose_order(log_probabilities: Floats, labels: Ints, temperature: float) -> Order:
+    """By probability, unless softmax has the smaller area under the risk–coverage curve beyond doubt.
+
+    For calibrated log-probabilities (N, K); beyond doubt: the 95 % interval of the paired gain excludes zero.
+    """
+    right = log_probabilities.argmax(axis=1) == labels
+    by_probability = np.exp(log_probabilities.max(axis=1))
+    by_softmax = softmax(temperature * log_probabilities, axis=1).max(axis=1)
+    if area_gain(by_softmax, right, by_probability, right, replicates=_REPLICATES)[1] <= 0:
+        return Order()
+    at = np.linspace(0, 1, _QUANTILES)
+    sharpened, first = np.unique(np.quantile(by_softmax, at), return_index=True)
+    calibrated = np.quantile(by_probability, at)[first]
+    # the ends are tied to each other, so that no order is lost beyond what was seen
+    return Order(temperature, np.concatenate([[0.0], sharpened, [1.0]]), np.concatenate([[0.0], calibrated, [1.0]]))
