@@ -8,12 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageDraw
 
 from fieldmark.commands.evaluate import evaluate
 from fieldmark.commands.report import report
 from fieldmark.commands.train import train
 from fieldmark.errors import RecipeError
+from fieldmark.methods.part_discovery import PartDiscovery
+from fieldmark.model.method import Prediction
 from fieldmark.storage import read_json
 
 Cli = Callable[..., Any]
@@ -79,6 +82,36 @@ def test_exchanged_backgrounds_teach_something_else(tied: Path, tmp_path: Path) 
     weights = [(run.folder / "bundle" / "model.safetensors").read_bytes() for run in (one, again, other)]
     assert weights[0] == weights[1]
     assert weights[0] != weights[2]
+
+
+def test_the_parts_that_a_model_has_found_do_where_no_box_is_given(
+    tied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model that takes what is grey for its parts, and answers by the colour of the rest."""
+
+    def forward(self: Any, images: torch.Tensor) -> Prediction:
+        pixels = images * torch.tensor(self.backbone.normalization.std).view(1, 3, 1, 1)
+        pixels = pixels + torch.tensor(self.backbone.normalization.mean).view(1, 3, 1, 1)
+        grey = (pixels.amax(1) - pixels.amin(1) < 0.1).float()
+        rest = (pixels * (1 - grey[:, None])).sum((2, 3))
+        maps = torch.stack([grey / 2, grey / 2, 1 - grey], dim=1)
+        logits = torch.stack([rest[:, 2] - rest[:, 1], rest[:, 1] - rest[:, 2]], dim=1)
+        return Prediction(logits, logits.new_ones(len(images), self.cells.channels), maps)
+
+    bare = tied.parent / "bare.csv"
+    bare.write_text("\n".join(",".join(line.split(",")[:3]) for line in tied.read_text().splitlines()) + "\n")
+    options = [*OVERRIDES, "method.name=part_discovery", "train.epochs=1"]
+    run = train(bare, "demo", out=tmp_path / "run", overrides=options)
+    monkeypatch.setattr(PartDiscovery, "forward", forward)
+    found = evaluate(run.folder, split="val", background=True).reliance
+    assert found is not None
+    assert found.known_by == "the parts that the model has found"
+    assert found.num_images == 16
+    assert {name: found.accuracy[name].value for name in ("whole", "scenery", "same", "other")} == {
+        "whole": 1, "scenery": 1, "same": 1, "other": 0,
+    }  # fmt: skip
+    assert found.gap.value == 1
+    assert "the parts that the model has found" in report(run.folder).read_text(encoding="utf-8")
 
 
 def test_nobody_knows_where_the_object_is(pictures: Path, trained: Any, cli: Cli) -> None:

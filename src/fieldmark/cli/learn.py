@@ -132,7 +132,10 @@ def evaluate(
     accuracy: Annotated[float | None, typer.Option(help=_ACCURACY)] = None,
     coverage: Annotated[float | None, typer.Option(help=_COVERAGE)] = None,
     background: Annotated[
-        bool, typer.Option("--background", help="Also measure how much it leans on the background (boxes or masks).")
+        bool,
+        typer.Option(
+            "--background", help="Also measure how much it leans on the background (by boxes, masks or found parts)."
+        ),
     ] = False,
 ) -> None:
     """Score a classifier, each figure with its 95 % interval, and hold its verdicts to what they promise."""

@@ -5,13 +5,17 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch.nn import functional as F
 
 from fieldmark.augment.background import BackgroundChange, alone, exchanged, scenery
+from fieldmark.augment.image import evaluation_window
 from fieldmark.bundle import Bundle, short_side, stacked
 from fieldmark.commands.listener import Listener
 from fieldmark.commands.prepare import Prepared
@@ -37,12 +41,36 @@ class _Stage:
 
     bundle: Bundle
     catalog: Catalog
-    donors: NDArray[np.int64]
-    """Rows whose backgrounds are used: training images whose object is known."""
+    known: NDArray[np.bool_]
+    """(N,) of which samples the catalogue knows the object."""
+
+    @property
+    def known_by(self) -> str:
+        """How the object is found."""
+        if self.by_parts:
+            return "the parts that the model has found"
+        return "masks" if self.catalog.masks else "boxes"
+
+    @property
+    def by_parts(self) -> bool:
+        """Whether the model's own background map has to do: the catalogue knows no object at all."""
+        return not self.known.any() and self.bundle.method.has_background
+
+    def usable(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Those of which the object can be told."""
+        return rows if self.by_parts else rows[self.known[rows]]
+
+    @cached_property
+    def donors(self) -> NDArray[np.int64]:
+        """Rows whose backgrounds are used: of training images."""
+        learnt = self.catalog.rows("train")
+        return self.usable(learnt if len(learnt) else np.arange(len(self.catalog)))
 
     def picture(self, row: int) -> tuple[Pixels, NDArray[np.bool_]]:
         """Pixels (H, W, 3) and which of them are the object."""
         pixels, size = decode(self.catalog.file(row), short_side=short_side(self.bundle.images))
+        if self.by_parts:
+            return pixels, _in_parts(self.bundle, pixels)
         boxes = self.catalog.boxes
         box = None if boxes is None else boxes[row] * np.float32(pixels.shape[1] / size[0])
         shown = object_in(self.catalog, row, pixels, box)
@@ -50,7 +78,7 @@ class _Stage:
         return pixels, shown
 
     def views(self, row: int) -> dict[str, Pixels] | None:
-        """One image in each of VIEWS; None where its class, or every other, lends no background."""
+        """One image in each of VIEWS; None where it shows no object, or its class or no other lends a background."""
         labels = self.catalog.labels
         random = np.random.default_rng([0, row])
         donors = self.donors[self.donors != row]
@@ -58,6 +86,8 @@ class _Stage:
         if not all(map(len, lenders.values())):
             return None
         pixels, shown = self.picture(row)
+        if not shown.any():  # the model finds no part in it
+            return None
         views = {"whole": pixels, "alone": alone(pixels, shown), "scenery": scenery(pixels, shown)}
         return views | {
             name: exchanged(pixels, shown, scenery(*self.picture(int(random.choice(rows)))))
@@ -70,12 +100,11 @@ def measure_reliance(
 ) -> Reliance:
     """How much the model leans on the background in these rows of the catalogue; labels as the bundle numbers them.
 
+    Where the catalogue knows no object at all, that of a method with a background map is what it takes for parts.
     Writes background.json and some pictures to `folder`. Raises DataError where no object is known.
     """
-    known = knows_object(catalog)
-    learnt = catalog.rows("train") if len(catalog.rows("train")) else np.arange(len(catalog))
-    stage = _Stage(bundle, catalog, learnt[known[learnt]])
-    rows = rows[known[rows]]
+    stage = _Stage(bundle, catalog, knows_object(catalog))
+    rows = stage.usable(rows)
     if not len(rows) or not len(stage.donors):
         raise _no_object(catalog)
     shown: list[int] = []
@@ -101,7 +130,7 @@ def measure_reliance(
     labels = catalog.labels[shown]
     guesses = outputs.logits.argmax(axis=1).reshape(len(shown), len(VIEWS))
     right = {name: guesses[:, at] == labels for at, name in enumerate(VIEWS)}
-    result = reliance(right, labels, known_by="masks" if catalog.masks else "boxes")
+    result = reliance(right, labels, known_by=stage.known_by)
     _write(folder, stage, result, shown, guesses)
     return result
 
@@ -140,8 +169,25 @@ def bind_background(recipe: Recipe, data: Prepared, rows: NDArray[np.int64]) -> 
 def _no_object(catalog: Catalog) -> DataError:
     return DataError(
         f"{catalog.name} does not say where the object is, so that its background cannot be told from it",
-        "Give boxes (x, y, width, height) or masks (mask) as columns of the table.",
+        "Give boxes (x, y, width, height) or masks (mask) as columns of the table. A model of the method "
+        "part_discovery, which finds parts, is evaluated without.",
     )
+
+
+def _in_parts(bundle: Bundle, pixels: Pixels) -> NDArray[np.bool_]:
+    """(H, W) where parts have more of a cell than the background has. Beyond the square that the model sees is none."""
+    method, images = bundle.method, bundle.images
+    height, width = pixels.shape[:2]
+    view = bundle.view(pixels).unsqueeze(0).to(next(method.parameters()).device)
+    with torch.inference_mode():
+        maps = method(method.backbone.normalization(view)).parts
+    assert maps is not None
+    window = evaluation_window(width, height, crop=images.crop, whole=images.whole)
+    left, top, right, bottom = (round(edge) for edge in window)
+    share = F.interpolate(1 - maps[:, -1:].float(), size=(bottom - top, right - left), mode="bilinear")
+    found = np.zeros((height, width), bool)
+    found[top:bottom, left:right] = (share[0, 0] > 0.5).cpu().numpy()
+    return found
 
 
 def _write(folder: Path, stage: _Stage, result: Reliance, shown: list[int], guesses: NDArray[np.int64]) -> None:
