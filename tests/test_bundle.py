@@ -266,9 +266,7 @@ def test_a_damaged_description(tmp_path: Path, text: str) -> None:
     assert f"{tmp_path / 'model.json'} cannot be read" in opened(tmp_path)
 
 
-@pytest.mark.parametrize(
-    "change", [{"classes": None}, {"backbone": {"name": 3}}, {"images": {"sizes": 32}}, {"taxonomy": []}]
-)
+@pytest.mark.parametrize("change", [{"classes": None}, {"taxonomy": []}])
 def test_a_description_that_lacks_something(tmp_path: Path, change: dict[str, Any]) -> None:
     fresh().save(tmp_path)
     description = json.loads((tmp_path / "model.json").read_text())
@@ -276,6 +274,21 @@ def test_a_description_that_lacks_something(tmp_path: Path, change: dict[str, An
     assert opened(tmp_path) == f"{tmp_path / 'model.json'} is damaged. Copy the bundle again."
     (tmp_path / "model.json").write_text('{"format": 2}')
     assert opened(tmp_path) == f"{tmp_path / 'model.json'} is damaged. Copy the bundle again."
+
+
+@pytest.mark.parametrize(
+    ("change", "names"), [({"backbone": {"name": 3}}, "backbone.name"), ({"images": {"sizes": 32}}, "images.sizes")]
+)
+def test_a_description_by_another_version(tmp_path: Path, change: dict[str, Any], names: str) -> None:
+    fresh().save(tmp_path)
+    description = json.loads((tmp_path / "model.json").read_text())
+    (tmp_path / "model.json").write_text(json.dumps(description | change))
+    text = opened(tmp_path)
+    assert text.startswith(f"This version of Fieldmark cannot use {tmp_path / 'model.json'}: ")
+    assert names in text
+    assert text.endswith(
+        "Use the version that wrote the bundle; if it is this one, the file is damaged: copy the bundle again."
+    )
 
 
 def test_damaged_weights(tmp_path: Path) -> None:

@@ -144,7 +144,12 @@ class Bundle:
             taxonomy = {level: tuple(names) for level, names in description["taxonomy"].items()}
             attributes = {name: tuple(values) for name, values in description.get("attributes", {}).items()}
             interpolation, provenance = description["interpolation"], description["provenance"]
-        except (KeyError, TypeError, ValueError, AttributeError, RecipeError):
+        except RecipeError as error:
+            raise RunError(
+                f"This version of Fieldmark cannot use {error.problem}",
+                "Use the version that wrote the bundle; if it is this one, the file is damaged: copy the bundle again.",
+            ) from None
+        except (KeyError, TypeError, ValueError, AttributeError):
             raise RunError(f"{folder / 'model.json'} is damaged", "Copy the bundle again.") from None
         told = tuple(Attribute(name, values) for name, values in attributes.items())
         method = build_method(recipe, Task(len(classes), attributes=told), load_weights=False)

@@ -312,7 +312,9 @@ def test_listener_of_the_library_is_silent(pictures: Path, tmp_path: Path, capsy
 # What a head starts from ----------------------------------------------------------------------------------------------
 
 
-def test_auto_starts_a_linear_head_from_a_probe(pictures: Path, tmp_path: Path) -> None:
+def test_auto_starts_a_linear_head_from_a_probe(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     common = ["backbone.name=test_resnet", "backbone.weights=fieldguide", "images.size=32", "train.epochs=2"]
     auto = train(
         pictures, "finetune", out=tmp_path / "auto", overrides=[*common, "train.head_epochs=1", "train.head_start=auto"]
@@ -324,6 +326,12 @@ def test_auto_starts_a_linear_head_from_a_probe(pictures: Path, tmp_path: Path) 
     auto = train(pictures, "finetune", out=tmp_path / "blank", overrides=[*blank, "train.head_start=auto"])
     random = [*blank, "train.head_start=random"]
     assert identical(weights(auto), weights(train(pictures, "finetune", out=tmp_path / "random", overrides=random)))
+    # of many images none does
+    monkeypatch.setattr("fieldmark.commands.fit._FEW", 10)
+    many = [*common, "train.head_epochs=1"]
+    auto = train(pictures, "finetune", out=tmp_path / "many", overrides=[*many, "train.head_start=auto"])
+    random = [*many, "train.head_start=random"]
+    assert identical(weights(auto), weights(train(pictures, "finetune", out=tmp_path / "plain", overrides=random)))
 
 
 # Under which licence --------------------------------------------------------------------------------------------------

@@ -39,6 +39,8 @@ from fieldmark.training.state import TrainingState
 __all__ = ["Fit", "Stopped", "linear_head", "training_samples"]
 
 _INITIAL, _STATISTICS = 4, 3  # streams of random numbers
+_FEW = 10_000
+"""Images that a head may start from a probe of; see `recipe.Train.head_start`."""
 
 
 class Stopped(Exception):
@@ -155,7 +157,8 @@ class Fit:
         samples = training_samples(recipe, self.data, rows, flip=self.flip, size=size, interpolation=interpolation)
         schedule = _schedule(recipe, rows, self.data.catalog.labels[rows])
         path = self.run.checkpoint(self.name)
-        spared = train.head_start == "auto" and recipe.backbone.weights != "none" and _only_head_is_new(method)
+        pretrained, few = recipe.backbone.weights != "none", len(rows) <= _FEW
+        spared = train.head_start == "auto" and pretrained and few and _only_head_is_new(method)
         starts_from_probe = spared or train.head_start == "logistic"
         if spared:
             recipe = recipe.model_copy(update={"train": train.model_copy(update={"head_epochs": 0})})
