@@ -136,7 +136,8 @@ class Train(_Section):
     and underperform out-of-distribution", 2022). "auto": that, where a linear head on pretrained weights is all that
     is new and there are no more than 10,000 images: many take long, and teach a random head soon enough."""
     head_epochs: int = Field(default=0, ge=0)
-    """Of these, so many train only what is new; none where "auto" has found a head to start from."""
+    """Of the epochs, so many train only what is new, and never more than half of them; none where "auto" has found a
+    head to start from."""
     freeze_stages: int = Field(default=0, ge=0)
     """The backbone's first so many stages stay as they are; see `fieldmark.training.optimizer.early_stages`."""
     batch_size: int = Field(default=32, ge=2)

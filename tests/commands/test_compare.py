@@ -282,7 +282,6 @@ def test_a_result_from_before_an_option_was_there_has_its_default(
         (["probe"], {"overrides": ["seed=3"]}, "A comparison chooses its seeds itself. Say how many with --seeds."),
         (["probe"], {"overrides": ["protocol=refit"]}, "'refit' keeps no validation part"),
         (["probe"], {"seeds": 0}, "with 0 seeds"),
-        (["finetune", "probe"], {"overrides": ["train.epochs=2"]}, "finetune: train.head_epochs = 2 leaves nothing of"),
         (["finetune", "probe"], {"overrides": ["loss.name=nothing"]}, "finetune: There is no loss 'nothing'"),
     ],
 )

@@ -253,6 +253,17 @@ def test_the_head_learns_first(make: Make, samples: Samples) -> None:
     assert any("running_mean" in key for key in moved)
 
 
+def test_the_head_never_takes_more_than_half_of_the_epochs(make: Make, samples: Samples) -> None:
+    """A recipe that gives two epochs to the head can be tried for two."""
+    chosen = recipe(train={"head_epochs": EPOCHS})
+    method = make()
+    running = _steps(begin(method, chosen), samples, chosen)
+    list(islice(running, EPOCHS // 2 * PER_EPOCH))
+    middle = weights(method)
+    list(islice(running, 3))
+    assert "backbone.model.conv1.0.weight" in differing(middle, method.state_dict())
+
+
 @pytest.mark.parametrize("batchnorm", ["plain", "frozen"])
 def test_statistics_of_batchnorm(make: Make, samples: Samples, batchnorm: str) -> None:
     method = make()

@@ -80,11 +80,6 @@ def resolve_recipe(
     check_background_option(resolved)
     check_backbone(resolved.backbone)
     plan = resolved.train
-    if plan.head_epochs >= plan.epochs and plan.solver == "gradient":
-        raise RecipeError(
-            f"train.head_epochs = {plan.head_epochs} leaves nothing of train.epochs = {plan.epochs}",
-            "Give more epochs or fewer head epochs.",
-        )
     if plan.solver == "logistic" and resolved.loss.name != "cross_entropy":
         raise RecipeError(
             f"A logistic regression learns by cross-entropy, not by the loss {resolved.loss.name!r}",

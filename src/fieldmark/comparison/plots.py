@@ -77,6 +77,7 @@ def learning_curves(standings: Sequence[Standing], baseline: str) -> Markup | No
         axes.plot(epochs, one.curve, color=colour, linestyle=style, label=one.recipe, marker="o", markersize=3)
     axes.legend(frameon=False, labelcolor=INK)
     axes.set(title="Validation accuracy", xlabel="epoch")
+    axes.set_ylim(top=min(1.01, axes.get_ylim()[1]))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.yaxis.set_major_formatter(PercentFormatter(1))
     return svg(figure, title="Validation accuracy over the epochs, mean over seeds")

@@ -62,7 +62,7 @@ def train_steps(
     """
     method, train = state.method, recipe.train
     module = LossModule(method)
-    head_steps = train.head_epochs * schedule.steps_per_epoch
+    head_steps = min(train.head_epochs, train.epochs // 2) * schedule.steps_per_epoch
     early = early_stages(method, train.freeze_stages)
     set_learning(method, early=early, head_only=False)  # known to what follows even where no step is left to take
     sitting, first = time.monotonic(), state.step
