@@ -264,6 +264,10 @@ def test_a_recipe_builds_on_another(tmp_path: Path) -> None:
     assert mine.train == base.train.model_copy(update={"epochs": 7})
     assert mine.images == base.images
     assert mine.loss.pair == ("other", {})
+    path.write_text('base = "finetune"\n[loss]\nlabel_smoothing = 0.2\n[method]\ndropout = 0.1\n')
+    mine = load_recipe(str(path))
+    assert mine.loss.pair == ("cross_entropy", {"label_smoothing": 0.2})
+    assert mine.method.pair == ("transfer", {"dropout": 0.1})
 
 
 def test_a_recipe_builds_on_shipped_ones_only(tmp_path: Path) -> None:

@@ -267,14 +267,17 @@ def load_recipe(name_or_file: str) -> Recipe:
     except tomllib.TOMLDecodeError as error:
         raise RecipeError(f"{name_or_file} is not valid TOML: {error}") from None
     base = values.pop("base", None)
-    recipe = Recipe.parse(values, source=name_or_file)  # mistakes are told of this file, not of what it builds on
     if base is None:
-        return recipe
+        return Recipe.parse(values, source=name_or_file)
     if base not in recipe_names():
         raise RecipeError(
             f"{name_or_file}: base = {base!r}", f"Expected a shipped recipe. {nearest(base, recipe_names())}"
         )
-    return Recipe.parse(_merged(load_recipe(base).model_dump(exclude_none=True), values), source=name_or_file)
+    whole = load_recipe(base).model_dump(exclude_none=True)
+    # options of a piece that has no other name are those of the base's
+    values |= {key: {"name": whole[key]["name"], **values[key]} for key in _PIECES if isinstance(values.get(key), dict)}
+    Recipe.parse(values, source=name_or_file)  # mistakes are told of this file, not of what it builds on
+    return Recipe.parse(_merged(whole, values), source=name_or_file)
 
 
 def _merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
