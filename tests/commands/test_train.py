@@ -17,10 +17,13 @@ import numpy as np
 import pytest
 import timm
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import fieldmark
+from fieldmark.commands import calibrate
 from fieldmark.commands.fit import _duration
 from fieldmark.commands.train import train
 from fieldmark.errors import RunError, TrainingError
@@ -332,6 +335,18 @@ def test_auto_starts_a_linear_head_from_a_probe(
     auto = train(pictures, "finetune", out=tmp_path / "many", overrides=[*many, "train.head_start=auto"])
     random = [*many, "train.head_start=random"]
     assert identical(weights(auto), weights(train(pictures, "finetune", out=tmp_path / "plain", overrides=random)))
+
+
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=60), st.integers(1, 20), st.integers(0, 9))
+def test_class_means_are_of_some_images_of_each_class(labels: list[int], most: int, seed: int) -> None:
+    given_labels = np.array(labels)
+    rows = 3 * np.arange(len(labels)) + 1
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(calibrate, "_ENOUGH", most)
+        few = calibrate._few_of_each(rows, given_labels, seed=seed)
+    assert (np.diff(few) > 0).all()
+    counts = np.bincount(given_labels, minlength=5)
+    np.testing.assert_array_equal(np.bincount(given_labels[(few - 1) // 3], minlength=5), counts.clip(None, most))
 
 
 # Under which licence --------------------------------------------------------------------------------------------------

@@ -18,6 +18,9 @@ __all__ = ["cross_fit", "fit_judge", "hold_out", "means_of", "settled"]
 
 Ints = NDArray[np.int64]
 
+_ENOUGH = 200
+"""Images of a class that its mean is taken of: what more of them would move it by is a fraction of their spread."""
+
 
 def cross_fit(fit: Fit, rows: Ints) -> Held:
     """Answer every training row by a model that has not seen it (out-of-fold predictions).
@@ -67,9 +70,18 @@ def hold_out(fit: Fit, method: Method, means: NDArray[np.float64], rows: Ints) -
 
 
 def means_of(fit: Fit, method: Method, rows: Ints) -> NDArray[np.float64]:
-    """(K, D) class means, in the method's space, of the rows that it learnt from."""
+    """(K, D) class means, in the method's space, of the rows that it learnt from; of `_ENOUGH` of a class at most."""
     catalog = fit.data.catalog
+    rows = _few_of_each(rows, catalog.labels[rows], seed=fit.recipe.seed)
     return class_means(fit.outputs(method, rows).embedding, catalog.labels[rows], len(catalog.classes))
+
+
+def _few_of_each(rows: Ints, labels: Ints, *, seed: int) -> Ints:
+    """`_ENOUGH` of the rows (N,) of each label (N,), drawn at random, in their order; all of a class that has fewer."""
+    drawn = np.random.default_rng(seed).permutation(len(rows))
+    by_class = drawn[np.argsort(labels[drawn], kind="stable")]
+    place = np.arange(len(rows)) - np.searchsorted(labels[by_class], labels[by_class])  # within its class
+    return rows[np.sort(by_class[place < _ENOUGH])]
 
 
 def fit_judge(fit: Fit, held: Held, means: NDArray[np.float64]) -> Judge | None:
