@@ -71,6 +71,14 @@ def test_answers_over_mirror_images(tmp_path: Path, files: list[Path]) -> None:
             np.testing.assert_allclose(getattr(mirrored.outputs(seen), name), (one + other) / 2, atol=2e-5)
 
 
+def test_one_image_is_a_list_of_one(files: list[Path]) -> None:
+    bundle = fresh()
+    for one in (files[0], str(files[0])):
+        assert bundle.predict(one) == bundle.predict([str(files[0])])
+        np.testing.assert_array_equal(bundle.predict_proba(one), bundle.predict_proba(files[:1]))
+        np.testing.assert_array_equal(bundle.embed(one), bundle.embed(files[:1]))
+
+
 def test_a_bundle_needs_nothing_beside_it(tmp_path: Path, files: list[Path]) -> None:
     """Neither the folder it was made in nor the weights that training began with."""
     begun = tmp_path / "imagenet.safetensors"

@@ -188,7 +188,7 @@ class Bundle:
 
     def predict(
         self,
-        images: Sequence[Path | str],
+        images: Path | str | Sequence[Path | str],
         *,
         among: Sequence[str] | None = None,
         candidates: int = 5,
@@ -201,6 +201,7 @@ class Bundle:
         `among` restricts the answer to these classes. `accuracy` is that of the names that are given, `coverage` that
         of the sets of classes that cannot be ruled out; see `rules`.
         """
+        images = _several(images)
         rows, rules = None if among is None else self.class_rows(among), self.rules(accuracy, coverage)
         paths, outputs = [str(path) for path in images], self.outputs(images)
         verdicts = self.verdicts(paths, outputs, rules, among=rows, most=candidates)
@@ -209,9 +210,9 @@ class Bundle:
         pooled = self.pooled_verdicts(paths, outputs, rules, among=rows, most=candidates)
         return [*(replace(single, frames=1) for single in verdicts), *pooled]
 
-    def predict_proba(self, images: Sequence[Path | str]) -> NDArray[np.float64]:
+    def predict_proba(self, images: Path | str | Sequence[Path | str]) -> NDArray[np.float64]:
         """Probabilities (N, K), in the order of `classes`; calibrated where the bundle is."""
-        outputs = self.outputs(images)
+        outputs = self.outputs(_several(images))
         return np.exp(self.log_probabilities(outputs.logits))
 
     def log_probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -303,9 +304,9 @@ class Bundle:
         answers = zip(paths, log_probabilities, strict=True)
         return [verdict(path, z, self.classes, among=among, most=most) for path, z in answers]
 
-    def embed(self, images: Sequence[Path | str]) -> NDArray[np.float32]:
+    def embed(self, images: Path | str | Sequence[Path | str]) -> NDArray[np.float32]:
         """Embeddings (N, D) of unit length."""
-        embedding = self.outputs(images).embedding
+        embedding = self.outputs(_several(images)).embedding
         return embedding / np.linalg.norm(embedding, axis=1, keepdims=True).clip(1e-12)
 
     def class_rows(self, names: Iterable[str]) -> NDArray[np.int64]:
@@ -321,6 +322,11 @@ class Bundle:
     def _decode(self, image: Path | str | bytes) -> NDArray[np.uint8]:
         source = Path(image) if isinstance(image, str) else image
         return decode(source, short_side=short_side(self.images)).pixels
+
+
+def _several(images: Path | str | Sequence[Path | str]) -> Sequence[Path | str]:
+    """One image is a list of one; a string would be a sequence of letters."""
+    return [images] if isinstance(images, (Path, str)) else images
 
 
 def _answering(method: Method) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -115,7 +116,10 @@ def test_the_parts_that_a_model_has_found_do_where_no_box_is_given(
 
 
 def test_nobody_knows_where_the_object_is(pictures: Path, trained: Any, cli: Cli) -> None:
+    looks = Path(os.environ["FIELDMARK_CACHE"]) / "looks.json"
+    before = looks.read_bytes() if looks.exists() else b""
     assert "mask" in cli("evaluate", trained.folder, "--background").complaint
+    assert (looks.read_bytes() if looks.exists() else b"") == before  # what is refused has looked at nothing
     recipe = ["--recipe", "demo", "--weights", "none", "--set", "images.size=32", "--set", "augment.background=0.5"]
     assert "box" in cli("train", pictures, *recipe, "--out", pictures.parent / "none").complaint
 

@@ -135,7 +135,7 @@ def test_too_few_images_promise_nothing() -> None:
     rules = Rules.of(known, LEVELS)
     (note,) = rules.notes
     assert note.startswith("95 % right answers cannot be promised from 20 independent validation images; it would take")
-    assert note.endswith(", so every answer is given")
+    assert note.endswith(", so every answer to a picture that passes as known is given")
     _, verdicts = spoken(rules, 50)
     assert all(v.level == "species" or v.reason.startswith("less familiar") for v in verdicts)
     with pytest.raises(RunError, match=r"95 % right answers cannot be promised from 20 .* Ask for less"):

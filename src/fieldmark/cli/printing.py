@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -38,6 +39,8 @@ __all__ = [
 ]
 
 Format = Literal["table", "csv", "json"]
+_IN_A_FILE = 160
+"""Columns of what is not printed to a terminal."""
 
 
 def printed(results: Iterator[Verdict | Skipped], format: Format) -> Iterator[Verdict | Skipped]:
@@ -75,11 +78,13 @@ def _csv_printer() -> Callable[[Verdict], None]:
 
 
 def _table_printer() -> Callable[[Verdict], None]:
-    """Lines as they come, file names cut at the left: their ends tell them apart."""
+    """Lines as they come, file names cut at the left: their ends tell them apart. A file has room for more of them."""
     from rich.console import Console
     from rich.markup import escape
 
     console = Console(highlight=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = _IN_A_FILE
     width = max(20, min(48, console.width // 3))
 
     def show(verdict: Verdict) -> None:

@@ -28,7 +28,7 @@ from fieldmark.model.inference import infer
 from fieldmark.recipe import Recipe
 from fieldmark.storage import write_bytes, write_json
 
-__all__ = ["bind_background", "check_background", "check_background_option", "measure_reliance"]
+__all__ = ["bind_background", "check_background", "check_background_option", "check_reliance", "measure_reliance"]
 
 Pixels = NDArray[np.uint8]
 _EXAMPLES = 6
@@ -95,6 +95,15 @@ class _Stage:
         }
 
 
+def check_reliance(bundle: Bundle, catalog: Catalog, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Those of the rows of which the object can be told. Raises DataError where there is none, or none to learn from."""
+    stage = _Stage(bundle, catalog, knows_object(catalog))
+    rows = stage.usable(rows)
+    if not len(rows) or not len(stage.donors):
+        raise _no_object(catalog)
+    return rows
+
+
 def measure_reliance(
     bundle: Bundle, catalog: Catalog, rows: NDArray[np.int64], folder: Path, listener: Listener
 ) -> Reliance:
@@ -103,10 +112,7 @@ def measure_reliance(
     Where the catalogue knows no object at all, that of a method with a background map is what it takes for parts.
     Writes background.json and some pictures to `folder`. Raises DataError where no object is known.
     """
-    stage = _Stage(bundle, catalog, knows_object(catalog))
-    rows = stage.usable(rows)
-    if not len(rows) or not len(stage.donors):
-        raise _no_object(catalog)
+    stage, rows = _Stage(bundle, catalog, knows_object(catalog)), check_reliance(bundle, catalog, rows)
     shown: list[int] = []
 
     def views() -> Iterator[Pixels]:

@@ -14,7 +14,7 @@ from scipy.special import softmax
 from torch import Tensor
 
 from fieldmark.bundle import Bundle, short_side, stacked
-from fieldmark.commands.background import measure_reliance
+from fieldmark.commands.background import check_reliance, measure_reliance
 from fieldmark.commands.listener import Listener, relayed_warnings
 from fieldmark.data.attributes import attribute_codes, unscored
 from fieldmark.data.catalog import SPLITS, Catalog
@@ -103,6 +103,8 @@ def evaluate(
         found = [*(name for name in SPLITS if len(catalog.rows(name))), EVERYTHING]
         raise DataError(f"{catalog.name} has no {part} part", f"Choose one with --split: {', '.join(found)}.")
     catalog = _with_classes_of(bundle, catalog, rows)
+    if background:
+        check_reliance(bundle, catalog, rows)  # before the test part is looked at
     with opened.timed("evaluating"):
         outputs, readable, unreadable = _answers(bundle, catalog, rows, listener)
     if len(unreadable):

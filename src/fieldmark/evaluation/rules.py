@@ -65,7 +65,10 @@ class Rules:
             )
             if coverage is not None:
                 raise RunError(lacking, "Ask for less, or leave the coverage away.")
-        notes = (f"{given.problem}, so every answer is given" if given.problem else "", lacking)
+        notes = (
+            f"{given.problem}, so every answer to a picture that passes as known is given" if given.problem else "",
+            lacking,
+        )
         return cls(judge, taxonomy, given, share, limits, tuple(note for note in notes if note))
 
     @property
