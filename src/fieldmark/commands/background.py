@@ -96,7 +96,7 @@ class _Stage:
 
 
 def check_reliance(bundle: Bundle, catalog: Catalog, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Those of the rows of which the object can be told. Raises DataError where there is none, or none to learn from."""
+    """Those of the rows of which the object can be told. Raises DataError where there is none, or no background."""
     stage = _Stage(bundle, catalog, knows_object(catalog))
     rows = stage.usable(rows)
     if not len(rows) or not len(stage.donors):
