@@ -159,7 +159,6 @@ def test_a_table_with_something_missing(
         ("train.optimizer=adm", "There is no optimizer 'adm'. Did you mean 'adam'?"),
         ("augment.mix=cutmx", "There is no mix 'cutmx'. Did you mean 'cutmix'?"),
         ("backbone.name=test_resnt", "timm has no model 'test_resnt'. Did you mean 'test_resnet'?"),
-        ("train.head_epochs=1", "train.head_epochs = 1 leaves nothing of train.epochs = 1. Give more epochs"),
         (
             "method.name=part_selection train.solver=logistic",
             "train.solver = 'logistic' fits a head to features that 'part_selection' has yet to learn. "

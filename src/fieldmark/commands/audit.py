@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import shorten
 
 import numpy as np
 from markupsafe import Markup
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from fieldmark.commands.listener import Listener, Tick, kept_warnings
@@ -28,7 +30,7 @@ _CASES, _PICTURES = 12, 6
 """Of each finding and of each case so many are shown, so that the page stays small whatever is found."""
 _NAMED = 60
 _SAMPLES = 24
-_CLASSES = 300
+_CLASSES, _BY_NAME = 300, 20
 _PICTURE_SIDE = 160
 _BLOCK = 1024
 
@@ -99,7 +101,7 @@ def _page(found: Audit) -> str:
         else [],
         findings=[(finding, list(_cases(found, finding)), _rest(found, finding)) for finding in found],
         samples=[_shown(catalog, row) for row in _sample(catalog)],
-        balance=_balance(counts.sum(0)),
+        balance=_balance(catalog.classes, counts.sum(0)),
         columns=parts,
         classes=[(catalog.classes[k], counts[:, k].tolist()) for k in order[:_CLASSES]],
         more_classes=max(0, len(order) - _CLASSES),
@@ -153,11 +155,25 @@ def _sample(catalog: Catalog) -> list[int]:
     return sorted([*once.tolist(), *others.tolist()], key=lambda row: (catalog.labels[row], row))
 
 
-def _balance(counts: NDArray[np.int64]) -> Markup:
+def _balance(classes: Sequence[str], counts: NDArray[np.int64]) -> Markup:
+    """Few classes by name, of many the outline."""
+    title = "Images of each class, the largest class first"
+    if len(classes) <= _BY_NAME:
+        figure, axes = canvas(6.0, 0.6 + 0.26 * len(classes))
+        order = np.argsort(-counts, kind="stable")
+        axes.barh(np.arange(len(order)), counts[order], height=0.7, color=ACCENT)
+        names = [shorten(classes[k], 32, placeholder=" …") for k in order]
+        axes.set_yticks(np.arange(len(order)), names, parse_math=False)
+        axes.invert_yaxis()
+        axes.grid(visible=False, axis="y")
+        axes.set_axisbelow(True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_xlabel("images")
+        return svg(figure, title=title)
     figure, axes = canvas(6.0, 2.4)
     axes.fill_between(np.arange(len(counts) + 1), np.append(np.sort(counts)[::-1], 0), step="post", color=ACCENT)
     axes.set_ylim(bottom=0)
     axes.set_xlim(0, len(counts))
     axes.set_xlabel("classes, the largest first")
     axes.set_ylabel("images")
-    return svg(figure, title="Images of each class, the largest class first")
+    return svg(figure, title=title)
