@@ -96,8 +96,8 @@ def test_the_order_is_kept_on_disk(judge: Judge) -> None:
     assert Judge.restored(of_before, judge.arrays()).order.sharpness == 1
 
 
-def test_given_answers_follow_the_order_and_keep_the_promise(judge: Judge) -> None:
-    """Where the order tells right from wrong, half of the answers can be vouched for; by probability hardly any."""
+def test_answers_follow_the_order_and_keep_their_probabilities(judge: Judge) -> None:
+    """The area is that of maximum softmax; what a verdict calls its certainty stays the calibrated probability."""
     log_probabilities, labels = by_softmax(2000, seed=2)
     logits, near = 3 * log_probabilities, np.full(2000, 0.9)
     found = [
