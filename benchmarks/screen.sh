@@ -9,7 +9,8 @@ here=$(cd "$(dirname "$0")" && pwd)
 recipes=("${@:2}")
 if [[ ${#recipes[@]} -eq 0 ]]; then
   recipes=(finetune probe)
-  for file in $(grep -lE '^base *= *"finetune"' "$here"/../src/fieldmark/recipes/*.toml); do
+  # ordinal is for grades, and birds have none
+  for file in $(grep -lE '^base *= *"finetune"' "$here"/../src/fieldmark/recipes/*.toml | grep -v /ordinal.toml); do
     recipes+=("$(basename "$file" .toml)")
   done
 fi
@@ -17,4 +18,5 @@ mkdir -p "$work/screen" "$here/results/screen"
 [[ -e $work/screen/results ]] || ln -s "$here/results/screen" "$work/screen/results"
 python "$here/cub_parts.py" "$FIELDMARK_DATA/CUB_200_2011_first50" "$work/cub50-ten.csv" train
 fieldmark compare "$work/cub50-ten.csv" --recipes "$(IFS=,; echo "${recipes[*]}")" --seeds 3 --out "$work/screen" \
-  --weights "$FIELDMARK_WEIGHTS/mobilenetv2_100.imagenet1k.safetensors" --set images.size=160 --set train.epochs=16
+  --weights "$FIELDMARK_WEIGHTS/mobilenetv2_100.imagenet1k.safetensors" --set images.size=160 --set train.epochs=16 \
+  --set train.validate_epochs=false  # there are twice as many images to answer for as to learn from

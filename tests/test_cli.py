@@ -8,14 +8,17 @@ import re
 import signal
 import subprocess
 import sys
+import tomllib
 
 import pytest
 from rich.console import Console
 
 from fieldmark.cli import main
 from fieldmark.cli.terminal import bar, interrupt_flag
+from fieldmark.commands.train import resolve_recipe
+from fieldmark.recipe import Recipe, about_recipe, recipe_names
 
-COMMANDS = ["audit", "draw", "report", "datasets", "train", "evaluate", "predict", "compare"]
+COMMANDS = ["audit", "draw", "report", "datasets", "recipes", "train", "evaluate", "predict", "compare"]
 HEAVY = {"torch", "torchvision", "timm", "sklearn", "scipy", "numpy", "PIL", "pyarrow"}
 
 
@@ -131,3 +134,19 @@ def test_the_first_interrupt_is_a_request_and_the_second_an_order() -> None:
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_recipes_are_listed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = answer(monkeypatch, capsys, "recipes")
+    assert status == 0
+    assert [line.split()[0] for line in out.splitlines() if re.match(r"  \w", line)] == recipe_names()
+    assert about_recipe("arcface") in out  # short enough for one line
+
+
+def test_a_printed_recipe_is_the_recipe(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = answer(monkeypatch, capsys, "recipes", "snapmix")
+    assert status == 0
+    assert Recipe.parse(tomllib.loads(out), source="printed") == resolve_recipe("snapmix")
+    status, _, err = answer(monkeypatch, capsys, "recipes", "snapmax")
+    assert status == 2
+    assert "Did you mean 'snapmix'? `fieldmark recipes` lists them" in err

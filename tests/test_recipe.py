@@ -15,7 +15,7 @@ from fieldmark.errors import RecipeError
 from fieldmark.methods.transfer import Transfer
 from fieldmark.model.method import Method
 from fieldmark.necks.neck import NECKS
-from fieldmark.recipe import Images, Recipe, load_recipe, recipe_names
+from fieldmark.recipe import Images, Recipe, about_recipe, load_recipe, recipe_names
 
 
 def set_to(*overrides: str) -> Recipe:
@@ -35,13 +35,14 @@ def test_shipped_recipes(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", recipe_names())
-def test_shipped_recipes_open_with_their_command(name: str) -> None:
+def test_shipped_recipes_open_with_what_they_do_and_their_command(name: str) -> None:
     import fieldmark
 
     text = (Path(fieldmark.__file__).parent / "recipes" / f"{name}.toml").read_text(encoding="utf-8")
-    first = text.splitlines()[0]
-    assert first.startswith("# fieldmark ")
-    assert f"--recipe {name}" in first
+    first, second = text.splitlines()[:2]
+    assert first == f"# {about_recipe(name)}."
+    assert second.startswith("# fieldmark ")
+    assert f"--recipe {name}" in second
 
 
 def test_the_named_recipes_are_there() -> None:

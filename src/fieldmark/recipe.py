@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, Strict
 
 from fieldmark.errors import RecipeError, nearest
 
-__all__ = ["NONE", "Choice", "Recipe", "load_recipe", "recipe_names"]
+__all__ = ["NONE", "Choice", "Recipe", "about_recipe", "load_recipe", "recipe_names"]
 
 NONE = "none"
 """The name of a piece that a recipe does without."""
@@ -172,6 +172,9 @@ class Train(_Section):
     function left as it is, and kept; those of layers that a method or a neck adds are learnt and refreshed."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """"auto": bf16 autocast where the processor computes in it, else fp32. Decided once per run."""
+    validate_epochs: bool = True
+    """Look at the validation part after each epoch. It decides nothing and is scored at the end in any case, and where
+    it is as large as the training part, looking takes as long as learning."""
     checkpoint_steps: int = Field(default=0, ge=0)
     """Save every so many steps; 0 = after each epoch."""
 
@@ -247,6 +250,15 @@ def recipe_names() -> list[str]:
     return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
 
 
+def about_recipe(name: str) -> str:
+    """What a shipped recipe does, in a line: the first of its file."""
+    return _shipped(name).partition("\n")[0].removeprefix("# ").removesuffix(".")
+
+
+def _shipped(name: str) -> str:
+    return (resources.files("fieldmark") / "recipes" / f"{name}.toml").read_text(encoding="utf-8")
+
+
 def load_recipe(name_or_file: str) -> Recipe:
     """A shipped recipe by name, or one from a TOML file.
 
@@ -254,14 +266,15 @@ def load_recipe(name_or_file: str) -> Recipe:
     """
     path = Path(name_or_file)
     if name_or_file in recipe_names():
-        text = (resources.files("fieldmark") / "recipes" / f"{name_or_file}.toml").read_text(encoding="utf-8")
+        text = _shipped(name_or_file)
     elif path.suffix == ".toml":
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise RecipeError(f"Cannot read the recipe {path}: {error}") from None
     else:
-        raise RecipeError(f"There is no recipe {name_or_file!r}", nearest(name_or_file, recipe_names()))
+        hint = f"{nearest(name_or_file, recipe_names())} `fieldmark recipes` lists them."
+        raise RecipeError(f"There is no recipe {name_or_file!r}", hint)
     try:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

@@ -94,6 +94,22 @@ def test_the_page_of_a_run(trained: Run, cli: Cli) -> None:
     assert "test_resnet" in page.text
 
 
+def test_verdicts_that_vouch_for_less_are_shown(tmp_path: Path) -> None:
+    """Of three answers, all of class "a": one is vouched for, one is of the genus only, one is withheld."""
+    classes = ["a", "b"]
+    run = made_up(tmp_path, classes, each=4)
+    predictions = run.evaluation("test") / "predictions.csv"
+    header, *rows = predictions.read_text().splitlines()
+    said = [("a", "species"), ("A", "genus"), ("", "none")]
+    told = [f"{','.join(row.split(',')[:2])},a,0.9,{int(',a,' in row)},0.9" for row in rows[:3]]
+    lines = [f"{row},{name},{level}" for row, (name, level) in zip(told, said, strict=True)]
+    predictions.write_text("\n".join([f"{header},name,level", *lines]) + "\n")
+    page = Page(fieldmark.report(run.folder, out=tmp_path / "page.html"))
+    assert "The verdict vouches for the likeliest class of 1 of 3 that are right." in page.text
+    assert page.text.count("verdict: A (genus)") == 1
+    assert page.text.count("verdict: none given") == 1
+
+
 def test_the_page_is_whole_and_repeats(trained: Run, tmp_path: Path) -> None:
     first = fieldmark.report(trained.folder, out=tmp_path / "a.html").read_bytes()
     assert fieldmark.report(trained.folder, out=tmp_path / "b.html").read_bytes() == first

@@ -135,6 +135,17 @@ def test_one_line_for_each_epoch(pictures: Path, tmp_path: Path, cli: Cli, tiny:
     assert err.splitlines()[-1] == f"Next: fieldmark evaluate {out}"
 
 
+def test_looking_at_the_validation_part_changes_nothing(
+    pictures: Path, trained: Run, tmp_path: Path, cli: Cli, tiny: Tiny
+) -> None:
+    arguments = tiny(train__epochs="2", train__validate_epochs="false")
+    assert cli("train", pictures, *arguments, "--out", tmp_path / "run").status == 0
+    run = Run(tmp_path / "run")
+    assert not any("val_top1" in line for line in run.history())
+    scored = [(one.evaluation("val") / "predictions.csv").read_bytes() for one in (run, trained)]
+    assert scored[0] == scored[1]
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [(0.2, "0 s"), (89, "89 s"), (91, "2 min"), (149, "2 min"), (3599, "1 h 00 min"), (3900, "1 h 05 min")],

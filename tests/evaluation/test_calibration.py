@@ -164,6 +164,13 @@ def test_what_a_calibrated_model_would_show() -> None:
     assert most == pytest.approx(np.quantile(shown, 0.95), abs=0.01)
 
 
+def test_what_is_usual_of_few_is_below_what_is_rare() -> None:
+    """Bins of one or two images would be corrected to nothing, and the 95th percentile with them."""
+    confidence, _ = answers(21, seed=0)
+    mean, most = calibrated_reference(confidence)
+    assert 0 < mean < most
+
+
 def test_a_reliability_diagram() -> None:
     confidence, right = answers(300, seed=2)
     diagram = reliability(confidence, right)

@@ -33,7 +33,7 @@ def train(
     data: Annotated[Path, typer.Argument(help=DATA)],
     recipe: Annotated[
         str | None,
-        typer.Option(help="finetune (the default), probe (minutes), walkthrough (a tutorial's), or a TOML file."),
+        typer.Option(help="A recipe's name (`fieldmark recipes` lists them), or a TOML file; finetune if not given."),
     ] = None,
     backbone: Annotated[str | None, typer.Option(help="Any timm model, such as mobilenetv2_100.")] = None,
     weights: Annotated[
@@ -77,7 +77,9 @@ def train(
 @app.command()
 def compare(
     data: Annotated[Path, typer.Argument(help=DATA)],
-    recipes: Annotated[str, typer.Option(help="Names or TOML files, with commas between them: finetune,probe.")],
+    recipes: Annotated[
+        str, typer.Option(help="Names (`fieldmark recipes`) or TOML files, with commas: finetune,probe.")
+    ],
     seeds: Annotated[int, typer.Option(min=1, help="Each recipe is trained so many times.")] = 3,
     baseline: Annotated[
         str | None, typer.Option(help="What the others are compared with; finetune, or else the first, if not given.")

@@ -8,10 +8,10 @@ from typing import Annotated, Literal
 import typer
 
 from fieldmark.cli.app import DATA, Root, app
-from fieldmark.cli.printing import print_audit, print_datasets, print_parts
+from fieldmark.cli.printing import print_audit, print_datasets, print_parts, print_recipes
 from fieldmark.cli.terminal import terminal
 
-__all__ = ["audit", "datasets", "draw", "parts", "preview", "report"]
+__all__ = ["audit", "datasets", "draw", "parts", "preview", "recipes", "report"]
 
 _SPOILT = 1
 
@@ -146,3 +146,16 @@ def datasets(
 
     with relayed_warnings(terminal()):
         print_datasets(root, format)
+
+
+@app.command()
+def recipes(
+    name: Annotated[str | None, typer.Argument(help="Print this one whole: every key that --set can change.")] = None,
+) -> None:
+    """List the recipes that come along, or print one."""
+    if name is None:
+        print_recipes()
+    else:
+        from fieldmark.commands.train import resolve_recipe
+
+        typer.echo(resolve_recipe(name).to_toml(), nl=False)

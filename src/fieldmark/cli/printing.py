@@ -34,6 +34,7 @@ __all__ = [
     "print_explanation",
     "print_leaderboard",
     "print_parts",
+    "print_recipes",
     "print_validation",
     "printed",
 ]
@@ -146,6 +147,8 @@ def print_explanation(found: Explanation) -> None:
         if found.whole:
             both = odds(found.whole.exchange.margin)
             console.print(f"The first of them and the mark of {found.second} as well: {both}", markup=False)
+        if found.doubt:
+            console.print(f"{found.doubt}.", markup=False, soft_wrap=True)
     else:
         console.print(f"Nothing in the picture speaks for {found.first} against {found.second}.", markup=False)
     for note in found.notes:
@@ -324,6 +327,23 @@ def print_parts(found: Parts) -> None:
             f"Mean distance {_percent(mean)} of the object's size, on {found.num_measured:,} images.", soft_wrap=True
         )
     console.print(f"Written to {found.table} and {found.page}", markup=False, soft_wrap=True)
+
+
+def print_recipes() -> None:
+    from rich.box import SIMPLE
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from fieldmark.recipe import about_recipe, recipe_names
+
+    table = Table("recipe", "", box=SIMPLE, show_header=False)
+    table.columns[0].no_wrap = True
+    for name in recipe_names():
+        table.add_row(f"[bold]{name}[/bold]", escape(about_recipe(name)))
+    console = Console(highlight=False)
+    console.print(table)
+    console.print("fieldmark recipes NAME prints one whole; train, compare and preview take it with --recipe(s).")
 
 
 def print_datasets(root: Path | None, format: Literal["table", "json"]) -> None:

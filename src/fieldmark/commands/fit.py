@@ -70,7 +70,7 @@ class Fit:
     """What the probes chose, one for each fit; the fits of a cross-fit share the list."""
 
     def train(self, rows: NDArray[np.int64], validation: NDArray[np.int64]) -> Method:
-        """Learn from `rows`; `validation` is looked at after each epoch and decides nothing."""
+        """Learn from `rows`; `validation` is looked at after each epoch, if the recipe says so, and decides nothing."""
         torch.set_num_threads(self.machine.threads)
         torch.manual_seed(derive_seed(self.recipe.seed, _INITIAL))
         recipe = self.recipe
@@ -227,7 +227,7 @@ class Fit:
             "seconds": round(state.seconds, 1),
         }
         text = f"epoch {progress.epoch + 1}/{epochs}  loss {progress.loss:.3f}"
-        if len(validation):
+        if len(validation) and self.recipe.train.validate_epochs:
             start = time.monotonic()
             outputs = self.outputs(state.shipped, validation, precision=self.machine.precision)
             line["validation_seconds"] = round(time.monotonic() - start, 1)

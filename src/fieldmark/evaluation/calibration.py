@@ -115,7 +115,7 @@ def choose_scaling(logits: NDArray[np.floating], labels: Ints, *, seed: int = 0)
 
 
 def calibration_error(confidence: Floats, right: NDArray[np.bool_]) -> float:
-    """Root of the mean squared calibration error in 15 bins of equally many images, corrected for bias.
+    """Root of the mean squared calibration error in 15 bins of equally many images (fewer of few), corrected for bias.
 
     In each bin (mean confidence − share right)² is too large by the variance of that share, which is subtracted as
     Kumar et al. (2019) do; a sum below zero is zero. The root weighs large errors more than the plain mean does, so it
@@ -149,9 +149,9 @@ class Bin:
     """Wilson's 95 % interval of that share."""
 
 
-def reliability(confidence: Floats, right: NDArray[np.bool_], num_bins: int = NUM_BINS) -> list[Bin]:
+def reliability(confidence: Floats, right: NDArray[np.bool_]) -> list[Bin]:
     """The reliability diagram, from least to most confident; bins of equally many images, empty ones left out."""
-    bins = equal_mass_bins(confidence, num_bins)
+    bins = equal_mass_bins(confidence)
     diagram = []
     for inside in (bins == k for k in np.unique(bins)):
         count, share = int(inside.sum()), float(right[inside].mean())

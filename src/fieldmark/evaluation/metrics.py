@@ -35,6 +35,8 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 NUM_BINS = 15
+"""Of a calibration error, where there are images enough."""
+_LEAST_IN_BIN = 10
 Z = 1.959964
 """Of a 95 % interval."""
 
@@ -72,8 +74,8 @@ def scores(
     - `mean_class_accuracy`: mean over the classes that occur of the share of their images that are right.
     - `nll`: mean negative log-likelihood in nats.
     - `calibration_error`: expected calibration error of the top answer in 15 bins of equally many images
-      (Naeini et al. 2015; Nguyen & O'Connor 2015); images of equal confidence share a bin. Not corrected for bias:
-      with few images even a perfectly calibrated model shows some.
+      (Naeini et al. 2015; Nguyen & O'Connor 2015), fewer where they would hold less than ten; images of equal
+      confidence share a bin. Not corrected for bias: with few images even a perfectly calibrated model shows some.
 
     Intervals are percentiles over bootstrap replicates of the images (Efron 1979), with two repairs. Where all
     are right no resample differs and the percentiles claim certainty, so the interval of an accuracy is never
@@ -152,8 +154,12 @@ def _check(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> None:
     assert labels.max() < logits.shape[1]
 
 
-def equal_mass_bins(confidence: Floats, num_bins: int = NUM_BINS) -> Ints:
-    """(N,) bins of equally many images by rising confidence; equal ones go to the bin of the first of them."""
+def equal_mass_bins(confidence: Floats) -> Ints:
+    """(N,) bins of equally many images by rising confidence; equal ones go to the bin of the first of them.
+
+    15 of them, or fewer where they would hold less than ten images: a share of one or two says nothing.
+    """
+    num_bins = min(NUM_BINS, max(1, len(confidence) // _LEAST_IN_BIN))
     confidence = confidence.round(12)  # equal ones differ in the last digit where classes are summed in another order
     first = np.searchsorted(np.sort(confidence), confidence, side="left")
     return (first * num_bins // len(confidence)).astype(np.int64)

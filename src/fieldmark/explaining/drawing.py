@@ -105,15 +105,14 @@ def _words(axes: Axes, explanation: Explanation) -> None:
     left = min(0.0, *(margin for _, margin, _ in bars)) / reach
     axes.set_xlim(left - 0.02, 1.45)
     axes.set_ylim(6.2, -0.6)
-    axes.plot([0, 0], [-0.2, len(bars) * 1.15 - 0.1], color=FAINT, linewidth=1)
     for at, (name, margin, colour) in enumerate(bars):
         y = 1.15 * at
+        axes.plot([0, 0], [y + 0.06, y + 0.5], color=SOFT, linewidth=1)  # even odds, not through the name
         axes.barh(y + 0.28, margin / reach, height=0.34, color=colour if margin >= 0 else AGAINST, left=0)
         axes.text(left, y - 0.12, name, size=9.5, va="center", parse_math=False)
         axes.text(max(margin / reach, 0) + 0.03, y + 0.28, odds(margin), size=10.5, weight="bold", va="center")
-    text = fill(_meaning(explanation), 50)
-    if explanation.notes:
-        text += "\n\n" + "\n".join(fill(note, 50) for note in explanation.notes)
+    said = [_meaning(explanation), *([f"{explanation.doubt}."] if explanation.doubt else []), *explanation.notes]
+    text = "\n\n".join(fill(one, 50) for one in said)
     axes.text(left, 1.15 * len(bars) + 0.1, text, size=9.5, color=SOFT, va="top", linespacing=1.4, parse_math=False)
 
 

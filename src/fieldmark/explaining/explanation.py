@@ -40,6 +40,8 @@ __all__ = [
 ]
 
 NUM_EXAMPLES = 3
+_HALF = 0.5
+"""From this share on, what other images of A change is worth a word."""
 
 
 @final
@@ -89,6 +91,16 @@ class RegionFound:
     def title(self) -> str:
         """ "beak, forehead", or its name where nobody knows."""
         return ", ".join(self.holds[:3]) or self.name
+
+    def of_the_photograph(self, margin: float) -> float | None:
+        """What other images of A change there, as a share of what those of B change; `margin` is the image's own.
+
+        About 0 where the region tells A from B, 1 or more where it is this photograph that is special, not the kind;
+        none where it was not measured or B changes nothing.
+        """
+        if self.as_first is None or self.as_second is None or (lost := margin - self.as_second.margin) <= 0:
+            return None
+        return max(0.0, margin - self.as_first.margin) / lost
 
 
 @final
@@ -142,6 +154,16 @@ class Explanation:
             return f"odds {odds(self.margin)}"
         return f"odds {odds(self.margin)}, with the features of {self.second} there {odds(found.margin)}"
 
+    @property
+    def doubt(self) -> str:
+        """Why the first region may not be what tells A from B; "" where nothing speaks against it."""
+        share = self.regions[0].of_the_photograph(self.margin) if self.regions else None
+        if share is None or share < _HALF:
+            return ""
+        much = "as far" if share >= 1 else f"{100 * share:.0f} % as far"
+        others = f"those of other pictures of {self.first} move the odds {much}"
+        return f"But {others}: it may be this photograph, not the kind"
+
     def as_dict(self) -> dict[str, Any]:
         """The figures, as written to JSON."""
         return {
@@ -193,6 +215,8 @@ def _region(one: RegionFound, margin: float) -> dict[str, Any]:
     }
     for name, found in (("as_second", one.as_second), ("as_first", one.as_first)):
         values[name] = found and _moved(found, margin)
+    share = one.of_the_photograph(margin)
+    values["of_the_photograph"] = None if share is None else round(share, 4)
     for name, examples in (("first", one.first), ("second", one.second)):
         values[name] = [{"path": e.path, "label": e.label, "likeness": round(e.likeness, 4)} for e in examples]
     return values

@@ -111,7 +111,22 @@ def predictions(material: Material) -> Section | None:
         f"{len(drawn)} of {len(shown.answers):,} images, drawn by chance; {right} are right (✓). "
         "Below a wrong answer (✗) stands what it is."
     )
-    return Section("predictions", "Predictions", (Text(text), _answers(material, drawn)))
+    blocks: list[Block] = [Text(text)]
+    if any(answer.level for answer in shown.answers):
+        blocks.append(Text(_vouched(shown), "soft"))
+    return Section("predictions", "Predictions", (*blocks, _answers(material, drawn)))
+
+
+def _vouched(shown: Part) -> str:
+    """How far verdicts go along with the likeliest class, for right answers and for wrong ones."""
+    parts = []
+    for word, answers in (("right", [a for a in shown.answers if a.right]), ("wrong", shown.mistakes)):
+        if answers:
+            parts.append(f"{sum(not a.backed_off for a in answers):,} of {len(answers):,} that are {word}")
+    return (
+        f"The verdict vouches for the likeliest class of {' and '.join(parts)}. "
+        "Where it vouches for less, that is said below the picture."
+    )
 
 
 def mistakes(material: Material) -> Section | None:
@@ -133,11 +148,12 @@ def _answers(material: Material, answers: Iterable[Answer]) -> Gallery:
 
 
 def _answer(material: Material, answer: Answer) -> Picture:
-    guess = f"{answer.predicted} {_percent(answer.probability)}"
-    image = material.pictures(answer.path)
-    if answer.right:
-        return Picture(image, answer.path, (f"✓ {guess}",), True)
-    return Picture(image, answer.path, (f"✗ {guess}", f"is {answer.label} {_percent(answer.label_probability)}"), False)
+    lines = [f"{'✓' if answer.right else '✗'} {answer.predicted} {_percent(answer.probability)}"]
+    if not answer.right:
+        lines.append(f"is {answer.label} {_percent(answer.label_probability)}")
+    if answer.backed_off:
+        lines.append(f"verdict: {answer.name} ({answer.level})" if answer.name else "verdict: none given")
+    return Picture(material.pictures(answer.path), answer.path, tuple(lines), answer.right)
 
 
 def look_alikes(material: Material) -> Section | None:

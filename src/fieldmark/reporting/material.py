@@ -43,10 +43,19 @@ class Answer:
     probability: float
     """Of `predicted`."""
     label_probability: float
+    name: str = ""
+    """What the verdict vouches for; "" for nothing, and where there is no verdict."""
+    level: str = ""
+    """Of `name`, "none" for nothing; "" where there is no verdict."""
 
     @property
     def right(self) -> bool:
         return self.label == self.predicted
+
+    @property
+    def backed_off(self) -> bool:
+        """Whether the verdict vouches for less than the likeliest class."""
+        return bool(self.level) and self.name != self.predicted
 
 
 @final
@@ -238,6 +247,8 @@ def _part(folder: Path) -> Part:
                     row["predicted"],
                     float(row["probability"]),
                     float(row["label_probability"]),
+                    row.get("name", ""),
+                    row.get("level", ""),
                 )
                 for row in read_table(folder / "predictions.csv")
             ],

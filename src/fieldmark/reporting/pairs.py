@@ -38,7 +38,8 @@ def _odds(margin: float) -> str:
 
 
 def _decides(explanation: Explanation, one: RegionFound) -> str:
-    return f"decides: {100 * one.region.share:.0f} % of what speaks for it; the odds are {_odds(explanation.margin)}"
+    share = f"{100 * one.region.share:.0f} % of what speaks for it; the odds are {_odds(explanation.margin)}"
+    return f"{share}. {explanation.doubt}." if explanation.doubt else f"decides: {share}"
 
 
 def _own(one: RegionFound) -> str:

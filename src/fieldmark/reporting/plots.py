@@ -38,7 +38,7 @@ def _curve(history: Sequence[Mapping[str, Any]], key: str, title: str) -> Markup
     axes.set(title=title, xlabel="epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if key == "val_top1":
-        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        axes.yaxis.set_major_formatter(PercentFormatter(1))
     else:
         axes.set_ylim(bottom=0)
     return svg(figure, title=f"{title} over the epochs")
@@ -53,7 +53,7 @@ def reliability(answers: Sequence[Answer]) -> Markup:
     right = np.array([answer.right for answer in answers])
     figure, axes = canvas(height=3.4)
     axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1.2, linestyle="--")
-    for point in calibration.reliability(confidence, right, int(np.clip(len(answers) // 20, 3, 10))):
+    for point in calibration.reliability(confidence, right):
         axes.plot([point.confidence] * 2, [point.low, point.high], color=ACCENT, linewidth=1.2)
         axes.plot([point.confidence], [point.accuracy], color=ACCENT, marker="o", markersize=4)
     axes.set(title="Is it right as often as it is sure?", xlabel="probability of the answer", ylabel="share right")
