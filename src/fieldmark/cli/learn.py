@@ -9,15 +9,9 @@ from typing import Annotated, Literal
 
 import typer
 
+from fieldmark.cli.answers import Format, print_explanation, printed
 from fieldmark.cli.app import DATA, Root, app
-from fieldmark.cli.printing import (
-    Format,
-    print_evaluation,
-    print_explanation,
-    print_leaderboard,
-    print_validation,
-    printed,
-)
+from fieldmark.cli.scores import print_evaluation, print_leaderboard, print_validation
 from fieldmark.cli.terminal import INTERRUPTED, terminal
 from fieldmark.errors import FieldmarkError
 

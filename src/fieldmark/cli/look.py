@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from fieldmark.cli.app import DATA, Root, app
-from fieldmark.cli.printing import print_audit, print_datasets, print_parts, print_recipes
+from fieldmark.cli.lists import print_audit, print_datasets, print_parts, print_recipes
 from fieldmark.cli.terminal import terminal
 
 __all__ = ["audit", "datasets", "draw", "parts", "preview", "recipes", "report"]

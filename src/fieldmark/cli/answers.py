@@ -1,0 +1,138 @@
+"""Verdicts and explanations, on standard output."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from fieldmark.commands.predict import Skipped
+    from fieldmark.evaluation.verdict import Verdict
+    from fieldmark.explaining.explanation import Explanation
+
+__all__ = ["Format", "percent", "print_explanation", "printed"]
+
+
+Format = Literal["table", "csv", "json"]
+_IN_A_FILE = 160
+"""Columns of what is not printed to a terminal."""
+
+
+def printed(results: Iterator[Verdict | Skipped], format: Format) -> Iterator[Verdict | Skipped]:
+    """Print verdicts to standard output as they come; pass everything on."""
+    from fieldmark.evaluation.verdict import Verdict
+
+    show = {"table": _table_printer, "csv": _csv_printer, "json": _json_printer}[format]()
+    for result in results:
+        if isinstance(result, Verdict):
+            show(result)
+        yield result
+
+
+def _json_printer() -> Callable[[Verdict], None]:
+    return lambda verdict: print(json.dumps(verdict.as_dict(), ensure_ascii=False), flush=True)
+
+
+def _csv_printer() -> Callable[[Verdict], None]:
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    header: list[str] = []
+
+    def show(verdict: Verdict) -> None:
+        values = verdict.as_dict()
+        values["candidates"] = "; ".join(f"{c.label} {c.probability:.4f}" for c in verdict.candidates)
+        if "possible" in values:
+            values["possible"] = "; ".join(verdict.possible or ())
+        for name, one in values.pop("attributes", {}).items():
+            values |= {f"attribute.{name}": one["value"], f"attribute.{name}.probability": one["probability"]}
+        if not header:
+            header.extend(values)
+            writer.writerow(header)
+        writer.writerow(values.values())
+
+    return show
+
+
+def _table_printer() -> Callable[[Verdict], None]:
+    """Lines as they come, file names cut at the left: their ends tell them apart. A file has room for more of them."""
+    from rich.console import Console
+    from rich.markup import escape
+
+    console = Console(highlight=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = _IN_A_FILE
+    width = max(20, min(48, console.width // 3))
+
+    def show(verdict: Verdict) -> None:
+        path = verdict.path if len(verdict.path) <= width else "…" + verdict.path[-width + 1 :]
+        sure, name = _said(verdict)
+        line = f"{path:<{width}}  {sure:>7}  {name}"
+        outside = "" if verdict.outside is None else f"  [{percent(verdict.outside)} outside the checklist]"
+        others, room = _others(verdict), console.width - len(line) - len(outside) - 4
+        while others and len(", ".join(others)) > room:
+            last = others.pop()
+            if not others and verdict.level == "none" and room > 8:
+                others = [last[: room - 1] + "…"]
+        rest = f"  ({', '.join(others)})" if others else ""
+        console.print(f"{escape(line)}[dim]{escape(rest)}{escape(outside)}[/dim]", soft_wrap=True)
+        if verdict.attributes:
+            told = (f"{name} {one.value} {percent(one.probability)}" for name, one in verdict.attributes.items())
+            console.print(f"    [dim]{escape(', '.join(told))}[/dim]")
+
+    return show
+
+
+def _said(verdict: Verdict) -> tuple[str, str]:
+    """How sure, and of what."""
+    if verdict.level is None or verdict.name == verdict.label:
+        return percent(verdict.probability), verdict.label
+    if verdict.certainty is None:
+        return "– %", "none"
+    return percent(verdict.certainty), f"{verdict.name} [{verdict.level}]"
+
+
+def _others(verdict: Verdict) -> list[str]:
+    """Why there is no name, and what else it may be."""
+    reason = [verdict.reason] if verdict.level == "none" else []
+    rivals = [c for c in verdict.candidates if c.label != verdict.name]
+    if verdict.possible is None:
+        rivals = [c for c in rivals if c.probability > 0.01]
+    else:
+        rivals = [c for c in rivals if c.label in verdict.possible]
+    return reason + [f"{c.label} {percent(c.probability)}" for c in rivals[:2]]
+
+
+def print_explanation(found: Explanation) -> None:
+    """The answer, its regions and what exchanging them does."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from fieldmark.explaining.explanation import odds
+
+    console = Console(highlight=False)
+    (p, q), now = found.probabilities, odds(found.margin)
+    first = f"{found.first} {percent(p)}, not {found.second} {percent(q)}: odds {now}"
+    console.print(first, markup=False, soft_wrap=True)
+    table = Table("region", "share", f"with that of {found.second}", f"of other {found.first}")
+    for one in found.regions:
+        after = ["–" if exchange is None else odds(exchange.margin) for exchange in (one.as_second, one.as_first)]
+        table.add_row(one.title, f"{100 * one.region.share:.0f} %", *after)
+    if found.regions:
+        console.print(table)
+        if found.whole:
+            both = odds(found.whole.exchange.margin)
+            console.print(f"The first of them and the mark of {found.second} as well: {both}", markup=False)
+        if found.doubt:
+            console.print(f"{found.doubt}.", markup=False, soft_wrap=True)
+    else:
+        console.print(f"Nothing in the picture speaks for {found.first} against {found.second}.", markup=False)
+    for note in found.notes:
+        console.print(f"note: {note}", markup=False)
+
+
+def percent(share: float) -> str:
+    """With one digit: "97.2 %"."""
+    return f"{100 * share:.1f} %"
