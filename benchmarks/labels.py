@@ -2,7 +2,7 @@
 
 usage: labels.py ordinal|taxonomy|attributes WORK [--seeds 5] [--part test] [--frozen]
 
-Draws the guide into WORK, trains the recipe `demo` at 96 px from the small weights that come along, once for each
+Draws the guide into WORK, trains the recipe `demo` (at 96 px, attributes at 128) from the small weights that come along, once for each
 seed and loss, on so many training pictures of each class (drawn by the seed, the same for each loss), scores a part
 and writes results/labels-NAME.json. Finished runs in WORK are kept. `--part val` is for choosing options: it writes no
 result, and the test part has no say in it. `--frozen` leaves the network as it is and learns linear heads only, which
@@ -47,7 +47,9 @@ CASES = {
     "attributes": {
         "guide": {"kind": "attributes", "species": 12, "images_per_species": 240},
         "per_class": None,
-        "settings": ["train.epochs=8", "protocol=holdout"],
+        "settings": [
+            "train.epochs=24", "protocol=holdout", "images.size=128", "augment.min_scale=0.8", "labels.attribute_weight=5",
+        ],  # fmt: skip
         "losses": {"attributes": []},
     },
 }
