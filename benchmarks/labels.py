@@ -2,11 +2,11 @@
 
 usage: labels.py ordinal|taxonomy|attributes WORK [--seeds 5] [--part test] [--frozen]
 
-Draws the guide into WORK, trains the recipe `demo` (at 96 px, attributes at 128) from the small weights that come along, once for each
-seed and loss, on so many training pictures of each class (drawn by the seed, the same for each loss), scores a part
-and writes results/labels-NAME.json. Finished runs in WORK are kept. `--part val` is for choosing options: it writes no
-result, and the test part has no say in it. `--frozen` leaves the network as it is and learns linear heads only, which
-takes a second each; the features are kept in WORK.
+Draws the guide into WORK, trains the recipe `demo` (at 96 px, attributes at 128) from its small weights,
+once for each seed and loss, on so many training pictures of each class (drawn by the seed, the same for each loss),
+scores a part and writes results/labels-NAME.json. Finished runs in WORK are kept. `--part val` is for choosing
+options: it writes no result, and the test part has no say in it. `--frozen` leaves the network as it is and learns
+linear heads only, which takes a second each; the features are kept in WORK.
 """
 
 import argparse
@@ -48,8 +48,12 @@ CASES = {
         "guide": {"kind": "attributes", "species": 12, "images_per_species": 240},
         "per_class": None,
         "settings": [
-            "train.epochs=24", "protocol=holdout", "images.size=128", "augment.min_scale=0.8", "labels.attribute_weight=5",
-        ],  # fmt: skip
+            "train.epochs=24",
+            "protocol=holdout",
+            "images.size=128",
+            "augment.min_scale=0.8",
+            "labels.attribute_weight=5",
+        ],
         "losses": {"attributes": []},
     },
 }

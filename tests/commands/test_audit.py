@@ -16,6 +16,7 @@ from PIL import Image
 
 import fieldmark
 from fieldmark.data.catalog import Catalog
+from fieldmark.data.class_counts import class_findings
 from fieldmark.data.findings import Audit, Finding
 from fieldmark.fieldguide import draw
 
@@ -88,7 +89,7 @@ def test_sound_data(guide: Path, cli: Cli, tmp_path: Path) -> None:
     found = json.loads((tmp_path / "out" / "audit.json").read_text())
     assert (found["format"], found["version"], found["spoils"]) == ("fieldmark audit", 1, False)
     assert found["data"]["images"] == 96
-    assert {finding["kind"] for finding in found["findings"]} <= {"few-to-test"}
+    assert {finding["kind"] for finding in found["findings"]} <= {"few-to-test", "few-to-promise"}
 
 
 @pytest.mark.parametrize("how", ["identical", "same picture", "cropped", "mirrored", "turned"])
@@ -252,3 +253,25 @@ def test_flowers(flowers: Path) -> None:
     identical = [case.rows for case in found.cases if case.note == "identical"]
     assert {int(some[row].stem[-5:]) for rows in identical for row in rows} == same
     assert len(identical) == 4
+
+
+@pytest.mark.parametrize(
+    ("parts", "title"),
+    [
+        ({"": 380}, "about 57 images for validation"),  # 15 % of them
+        ({"": 400}, ""),
+        ({"train": 380, "test": 500}, "about 57 images for validation"),
+        ({"train": 380, "val": 58, "test": 500}, "58 images for validation"),
+        ({"train": 100, "val": 59}, ""),
+    ],
+)
+def test_too_few_to_promise(parts: dict[str, int], title: str) -> None:
+    splits = np.repeat(list(parts), list(parts.values()))
+    paths = tuple(f"{row}.jpg" for row in range(len(splits)))
+    catalog = Catalog(
+        "made up", Path(), paths, np.arange(len(splits)) % 2, ("a", "b"), splits, np.full(len(splits), "")
+    )
+    found = [f for f in class_findings(catalog, np.arange(len(splits))) if f.kind == "few-to-promise"]
+    assert [finding.title for finding in found] == ([title] if title else [])
+    one_image = class_findings(catalog, np.zeros(len(splits), np.int64))  # copies of one picture in each class
+    assert "few-to-promise" in {finding.kind for finding in one_image}

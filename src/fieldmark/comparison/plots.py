@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from markupsafe import Markup
-from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, PercentFormatter
 
 from fieldmark.comparison.leaderboard import Standing
 from fieldmark.evaluation.paired import Difference
@@ -54,6 +54,7 @@ def accuracy_against_time(standings: Sequence[Standing], baseline: str) -> Marku
         axes.annotate(str(place), (x, one.accuracy.value), (5, 4), textcoords="offset points", color=colour)
     if max(minutes) > 10 * min(minutes):
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.xaxis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
     else:

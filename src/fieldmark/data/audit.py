@@ -8,7 +8,7 @@
 | not-in-train | always: such a class cannot be answered |
 | annotations-unturned | always: boxes or key points are not where the picture shows the thing |
 | copies, turned-copies, exif-orientation, annotations-outside, tiny, one-colour | never |
-| few-to-learn, few-to-test, unbalanced, not-measured, reading | never |
+| few-to-learn, few-to-test, few-to-promise, unbalanced, not-measured, reading | never |
 
 Shapes: N rows of the catalogue, K classes.
 """

@@ -18,6 +18,10 @@ __all__ = ["class_findings"]
 
 _LEARN, _TEST = 10, 5
 _UNBALANCED = 10
+_HELD_OUT = 0.15
+"""Share of what is learnt from that is held out where the data names no validation part."""
+_PROMISE = 59
+"""With fewer images that are all right, 95 % may not even be true: 0.95⁵⁸ > 0.05."""
 
 
 def class_findings(catalog: Catalog, units: NDArray[np.int64]) -> Iterable[Finding]:
@@ -30,6 +34,7 @@ def class_findings(catalog: Catalog, units: NDArray[np.int64]) -> Iterable[Findi
     if (learnt := counts.get("" if whole else "train")) is not None:
         yield from _few(catalog, learnt, "to learn from", "few-to-learn", _LEARN, _WHY_LEARN)
         yield from _unbalanced(catalog, "" if whole else "train")
+        yield from _unpromising(int(learnt.sum()), int(counts["val"].sum()) if "val" in counts else None)
     if "test" in counts:
         yield from _few(catalog, counts["test"], "to test", "few-to-test", _TEST, _WHY_TEST)
 
@@ -110,6 +115,21 @@ def _unbalanced(catalog: Catalog, part: str) -> Iterable[Finding]:
         "accuracy beside top-1.",
         tuple(Case((), f"{catalog.classes[k]}: {counted(int(counts[k]), 'image')}") for k in (most, least)),
     )
+
+
+def _unpromising(learnt: int, validation: int | None) -> Iterable[Finding]:
+    """Numbers of independent images; None where the data has no validation part."""
+    held_out = round(_HELD_OUT * learnt) if validation is None else validation
+    if held_out < _PROMISE:
+        yield Finding(
+            "few-to-promise",
+            "notice",
+            f"{'about ' if validation is None else ''}{counted(held_out, 'image')} for validation",
+            f"To promise that 95 % of given answers are right takes {_PROMISE} independent ones that are all right, "
+            "and more where some are wrong. Verdicts will say what they cannot promise. Collect more, or let every "
+            "training image be answered by a model that has not seen it: --set protocol=crossfit.",
+            (Case((), f"{held_out:,} of at least {_PROMISE}"),),
+        )
 
 
 def _examples(catalog: Catalog, label: int) -> tuple[int, ...]:
