@@ -182,9 +182,8 @@ def test_a_misspelt_recipe_is_refused_before_data_is_read(
 
 def test_a_recipe_that_is_not_there(tmp_path: Path, cli: Cli) -> None:
     data, file = tmp_path / "absent", tmp_path / "mine.toml"
-    assert (
-        cli("train", data, "--recipe", "fintune").complaint == "There is no recipe 'fintune'. Did you mean 'finetune'?"
-    )
+    complaint = cli("train", data, "--recipe", "fintune").complaint
+    assert complaint == "There is no recipe 'fintune'. Did you mean 'finetune'? `fieldmark recipes` lists them."
     assert cli("train", data, "--recipe", file).complaint.startswith(f"Cannot read the recipe {file}")
     file.write_text("epochs = [")
     assert cli("train", data, "--recipe", file).complaint.startswith(f"{file} is not valid TOML: ")
