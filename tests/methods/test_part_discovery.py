@@ -267,3 +267,18 @@ def test_combinations_without_sense_are_refused_before_any_data_is_read(override
 def test_options_without_sense_are_refused(options: dict[str, object]) -> None:
     with pytest.raises(RecipeError, match=f"method.{next(iter(options))} = "):
         make(**options)
+
+
+def test_a_small_part_counts_like_a_large_one() -> None:
+    """Its vector is the mean of its own cells, so what the classifier sees of it does not depend on its size."""
+    method = make(parts=2).eval()
+    features = torch.ones(1, method.cells.channels, 4, 4)
+    features[:, 0] = -3.0
+    maps = torch.zeros(1, 3, 4, 4)
+    maps[:, 0, 0, 0] = 1.0  # one cell
+    maps[:, 1, 1:3] = 1.0  # eight
+    maps[:, 2] = 1 - maps[:, :2].sum(dim=1)
+    vectors = method._vectors(features, maps)[0]
+    torch.testing.assert_close(vectors[0], vectors[1])
+    maps[:, 0, 0, 0] = 0.25  # less than a cell: it fades
+    assert method._vectors(features, maps)[0, 0, 0].abs() < vectors[0, 0].abs()

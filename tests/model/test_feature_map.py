@@ -98,3 +98,12 @@ def test_a_neck_takes_the_place_of_the_pooling(name: str, monkeypatch: pytest.Mo
 def test_a_neck_that_there_is_not() -> None:
     with pytest.raises(RecipeError, match="There is no neck 'atention'"):
         build("resnet10t", 64, Piece(name="atention"))
+
+
+def test_fused_cells_have_nothing_in_common() -> None:
+    """Rectified maps have large means, and a random mixture of them would be much the same in every cell."""
+    backbone = build("resnet10t", 64)
+    fine = FeatureMap(backbone, stride=16)
+    cells = fine(backbone(torch.rand(8, 3, 64, 64), fine.levels))
+    assert cells.mean(dim=(0, 2, 3)).abs().max() < 1e-5
+    assert cells.std(dim=(0, 2, 3), correction=0).mean().item() == pytest.approx(1, abs=1e-2)

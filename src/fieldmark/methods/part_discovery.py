@@ -6,9 +6,9 @@ the last of which is the background, a cell with features f of C channels belong
 
     aₖ = softmaxₖ(−‖f − pₖ‖² / √C).
 
-A part's vector is the mean of aₖ · f over cells; the vectors of an image are normalised together and scaled and
-shifted part by part (modulation); their mean over parts, some of which are dropped whole in training, is classified.
-The shares are led by
+A part's vector is the mean of f over cells, weighed by aₖ; the vectors of an image are normalised together and scaled
+and shifted part by part (modulation); their mean over parts, some of which are dropped whole in training, is
+classified. The shares are led by
 
     concentration   20 · mean over parts of Σ aₖ · ‖cell − centre of aₖ‖² / Σ aₖ   parts are compact, or
     variation       Σ |differences of neighbouring cells' aₖ| / cells              of any shape, but smooth
@@ -25,15 +25,17 @@ PDiscoFormer's, for self-supervised transformers, whose features hold together w
 With `supervise`, annotated key points lead as well: part k is the k-th key point of the data, and where that is
 visible the losses −log aₖ(cell) and −log(aₖ(cell) / Σ aₖ) say that the cell belongs to the part and the part to it.
 
-Deviations. Modulation, part dropout, background, and the presence of parts but not of the background are
-PDiscoFormer's with either prior. One head sees the mean of the part vectors, which for the papers' linear classifier
-is the mean of its answers for each part. Four changes keep parts from vanishing, as all of them did within ten steps
-on maps of 4 × 4 cells, where the papers have 28 × 28 and more: concentration is divided by the mass of the part
-(published: 1000 · the mean over cells, least where there is no part); presence is a logarithm (published: 1 − mean),
-whose gradient outlasts the part; cells are normalised and distances divided by √C, so that prototypes do not outrun
-the rest of the head; windows are 3/28 of the side (published: 3 × 3 cells). Each image of a batch is moved by a
-transform of its own, and cells without a counterpart are left out of the comparison. Answers are without Gumbel
-noise. On a CNN the map of stride 16 is fused from two levels (`model.feature_map`).
+Deviations. Modulation, part dropout, background, and the presence of parts but not of the background are PDiscoFormer's
+with either prior. One head sees the mean of the part vectors, which for the papers' linear classifier is the mean of
+its answers for each part. A part's vector is divided by the part's mass, or by that of a cell where it has less, and
+not by the number of cells: in vectors that are normalised together, parts of few cells were a fiftieth of the
+background's, and the classifier saw next to nothing. Four changes keep parts from vanishing, as all of them did within
+ten steps on maps of 4 × 4 cells, where the papers have 28 × 28 and more: concentration is divided by the mass of the
+part (published: 1000 · the mean over cells, least where there is no part); presence is a logarithm (published: 1 −
+mean), whose gradient outlasts the part; cells are normalised and distances divided by √C, so that prototypes do not
+outrun the rest of the head; windows are 3/28 of the side (published: 3 × 3 cells). Each image of a batch is moved by a
+transform of its own, and cells without a counterpart are left out of the comparison. Answers are without Gumbel noise.
+On a CNN the map of stride 16 is fused from two levels (`model.feature_map`).
 """
 
 from __future__ import annotations
@@ -178,7 +180,8 @@ class PartDiscovery(Method):
 
     def _vectors(self, features: Tensor, maps: Tensor) -> Tensor:
         """(B, parts + 1, C), modulated."""
-        means = torch.einsum("bkhw,bchw->bkc", maps, features.float()) / (maps.shape[2] * maps.shape[3])
+        mass = maps.sum(dim=(2, 3)).clamp_min(1.0)  # of less than a cell the vector fades
+        means = torch.einsum("bkhw,bchw->bkc", maps, features.float()) / mass[..., None]
         vectors: Tensor = self.modulation(means)
         return vectors
 

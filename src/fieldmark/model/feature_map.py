@@ -2,7 +2,9 @@
 
 Small networks at small sizes end in maps too coarse for parts: MobileNetV2 at 160 px in 5 × 5 cells. The last map is
 enlarged and fused with the earlier one of the wanted stride, as in feature pyramids (Lin et al. 2017), by one 1 × 1
-convolution over both. A transformer's tokens are such a map already.
+convolution over both. BatchNorm behind it takes away what all cells of all images have in common: maps that were
+rectified have large means, and a random mixture of those drowns what tells one cell from another. A transformer's
+tokens are such a map already.
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ class FeatureMap(nn.Module):
         self.channels = backbone.channels
         if self.levels:
             self.channels = min(width, backbone.channels)
-            self.fuse = nn.Conv2d(found[finer[-1]].channels + backbone.channels, self.channels, 1)
+            both = found[finer[-1]].channels + backbone.channels
+            self.fuse = nn.Sequential(nn.Conv2d(both, self.channels, 1, bias=False), nn.BatchNorm2d(self.channels))
 
     def forward(self, features: Features) -> Tensor:
         """(B, C, h, w)."""
