@@ -14,14 +14,14 @@ from fieldmark.commands.listener import Listener, relayed_warnings
 from fieldmark.data.cache import PixelStore, build_store
 from fieldmark.data.catalog import SPLITS, Catalog
 from fieldmark.data.duplicates import clusters
-from fieldmark.data.splits import cut_validation, duplicate_conflicts, first_few, split, units
+from fieldmark.data.splits import VALIDATION_SHARE, cut_validation, duplicate_conflicts, first_few, split, units
 from fieldmark.datasets import read
 from fieldmark.errors import DataError
 from fieldmark.recipe import Recipe
 
 __all__ = ["Prepared", "prepare"]
 
-VALIDATION_SHARE = TEST_SHARE = 0.15
+TEST_SHARE = 0.15
 
 
 @dataclass(frozen=True)

@@ -12,14 +12,12 @@ from numpy.typing import NDArray
 
 from fieldmark.data.catalog import SPLITS, Catalog
 from fieldmark.data.findings import Case, Finding
-from fieldmark.data.splits import counted
+from fieldmark.data.splits import VALIDATION_SHARE, counted
 
 __all__ = ["class_findings"]
 
 _LEARN, _TEST = 10, 5
 _UNBALANCED = 10
-_HELD_OUT = 0.15
-"""Share of what is learnt from that is held out where the data names no validation part."""
 _PROMISE = 59
 """With fewer images that are all right, 95 % may not even be true: 0.95⁵⁸ > 0.05."""
 
@@ -119,7 +117,7 @@ def _unbalanced(catalog: Catalog, part: str) -> Iterable[Finding]:
 
 def _unpromising(learnt: int, validation: int | None) -> Iterable[Finding]:
     """Numbers of independent images; None where the data has no validation part."""
-    held_out = round(_HELD_OUT * learnt) if validation is None else validation
+    held_out = round(VALIDATION_SHARE * learnt) if validation is None else validation
     if held_out < _PROMISE:
         yield Finding(
             "few-to-promise",

@@ -26,6 +26,7 @@ from fieldmark.errors import DataError
 
 __all__ = [
     "SPLIT_NAMES",
+    "VALIDATION_SHARE",
     "DataWarning",
     "DuplicateConflicts",
     "counted",
@@ -36,6 +37,9 @@ __all__ = [
     "split",
     "units",
 ]
+
+VALIDATION_SHARE = 0.15
+"""Held out where the data names no validation part."""
 
 SPLIT_NAMES: dict[str, Split] = {
     "train": "train",
@@ -88,7 +92,7 @@ def split(
 
 
 def cut_validation(
-    catalog: Catalog, *, clusters: NDArray[np.int64] | None = None, seed: int, fraction: float = 0.15
+    catalog: Catalog, *, clusters: NDArray[np.int64] | None = None, seed: int, fraction: float = VALIDATION_SHARE
 ) -> Catalog:
     """Cut a val part from train, by the rules of `split`; test stays as it is.
 
