@@ -38,6 +38,7 @@ from fieldmark.model.attributes import AttributeHeads
 from fieldmark.model.backbone import Normalization, build_backbone
 from fieldmark.model.head import Heads
 from fieldmark.model.inference import Outputs, infer
+from fieldmark.model.memory import keep_freed_memory
 from fieldmark.model.method import METHODS, Method
 from fieldmark.recipe import Images, Recipe
 from fieldmark.storage import read_json, write_json, write_tensors
@@ -57,6 +58,7 @@ def short_side(images: Images) -> int:
 
 def build_method(recipe: Recipe, task: Task, *, load_weights: bool = True) -> Method:
     """The method that a recipe names, on its backbone and neck, with its head and loss, and heads for attributes."""
+    keep_freed_memory()  # whoever has a network runs it
     backbone = build_backbone(recipe.backbone, size=recipe.images.size, neck=recipe.neck, load_weights=load_weights)
     heads = Heads(task, recipe.head, recipe.loss, recipe.auxiliary)
     options = METHODS.complete(*recipe.method.pair)
