@@ -13,9 +13,9 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 
 from fieldmark.evaluation.calibration import (
     Scaling,
+    calibrate,
     calibrated_reference,
     calibration_error,
-    choose_scaling,
     fit_temperature,
     fit_vector,
     nll,
@@ -87,11 +87,52 @@ def test_ten_images_that_are_all_right_do_not_make_certain() -> None:
 
 def test_the_choice_is_a_temperature_unless_classes_differ_beyond_doubt() -> None:
     logits, labels = drawn(2000)
-    assert choose_scaling(logits * 2, labels).kind == "temperature"
-    uneven = choose_scaling(logits * np.linspace(0.5, 2, 6), labels)
+    assert calibrate(logits * 2, labels).scaling.kind == "temperature"
+    uneven = calibrate(logits * np.linspace(0.5, 2, 6), labels).scaling
     assert uneven.kind == "vector"
     assert np.log(uneven.scale) == pytest.approx(-np.log(np.linspace(0.5, 2, 6)), abs=0.25)
-    assert choose_scaling(logits[:11] * np.linspace(0.5, 2, 6), labels[:11]).kind == "temperature"
+    assert calibrate(logits[:11] * np.linspace(0.5, 2, 6), labels[:11]).scaling.kind == "temperature"
+
+
+def test_what_scores_are_made_of_has_not_seen_its_labels() -> None:
+    """What a scaling says of its own images promises more than other images keep."""
+    off = np.linspace(-2, 2, 20)
+    ratios = []
+    for seed in range(5):
+        (logits, labels), (others, truth) = drawn(300, 20, seed=seed), drawn(5000, 20, seed=100 + seed)
+        found = calibrate(logits + off, labels)
+        assert found.scaling.kind == "vector"
+        own, held_out, fresh = (
+            nll(values, truths).mean()
+            for values, truths in (
+                (found.scaling(logits + off), labels),
+                (found.held_out, labels),
+                (found.scaling(others + off), truth),
+            )
+        )
+        assert own < held_out
+        ratios.append((own / fresh, held_out / fresh))
+    seen, unseen = np.mean(ratios, axis=0)
+    assert seen < 0.95
+    assert unseen == pytest.approx(1, abs=0.04)
+
+
+def test_images_of_one_group_do_not_tell_of_each_other() -> None:
+    logits, labels = drawn(300)
+    groups = np.arange(300) // 3
+    whole = calibrate(logits, labels, groups)
+    last = groups == groups[-1]
+    other = labels.copy()
+    other[last] = (labels[last] + 1) % logits.shape[1]
+    changed = calibrate(logits, other, groups)
+    assert changed.scaling.scale != pytest.approx(whole.scaling.scale, abs=1e-9)
+    np.testing.assert_array_equal(changed.held_out[last], whole.held_out[last])
+
+
+def test_with_one_group_nothing_can_be_held_out() -> None:
+    logits, labels = drawn(12)
+    found = calibrate(logits, labels, np.zeros(12, int))
+    np.testing.assert_array_equal(found.held_out, found.scaling(logits))
 
 
 @given(st.integers(0, 10_000), st.floats(0.1, 8))

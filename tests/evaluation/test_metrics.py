@@ -6,7 +6,7 @@ import pytest
 import sklearn.metrics
 import torch
 import torchmetrics.functional.classification as reference
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fieldmark.evaluation import metrics
@@ -115,6 +115,7 @@ class TestIntervals:
         seed=st.integers(0, 10**6),
         sharpness=st.sampled_from([0.2, 1.0, 5.0]),
     )
+    @example(num_images=2, num_classes=3, seed=1, sharpness=5.0)  # one sure and wrong, one sure and right
     def test_contains_the_value(self, num_images: int, num_classes: int, seed: int, sharpness: float) -> None:
         for name, score in scores(*simulated(num_images, num_classes, seed, sharpness), replicates=50).items():
             assert 0 <= score.low <= score.value <= score.high, name

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from fieldmark.commands.fit import Fit
 from fieldmark.data.splits import folds
 from fieldmark.evaluation.backoff import Taxonomy
+from fieldmark.evaluation.calibration import calibrate
 from fieldmark.evaluation.judge import Held, Judge, Source
 from fieldmark.evaluation.unknown import class_means, nearness
 from fieldmark.model.method import Method
@@ -84,15 +85,20 @@ def _few_of_each(rows: Ints, labels: Ints, *, seed: int) -> Ints:
     return rows[np.sort(by_class[place < _ENOUGH])]
 
 
-def fit_judge(fit: Fit, held: Held, means: NDArray[np.float64]) -> Judge | None:
-    """The judge that the protocol allows for; `means` are those of the model that is shipped."""
+def fit_judge(fit: Fit, held: Held, means: NDArray[np.float64]) -> tuple[Judge | None, NDArray[np.floating]]:
+    """The judge that the protocol allows for, and what to score the held-out answers by.
+
+    `means` are those of the model that is shipped. Scored are log-probabilities (N, K), each calibrated by the others;
+    the logits as they are where there is no judge.
+    """
     recipe, catalog = fit.recipe, fit.data.catalog
     if recipe.protocol == "refit":
         fit.listener.note("Not calibrated: the protocol refit is for comparing figures, so verdicts are plain softmax")
-        return None
+        return None, held.logits
     source: Source = "validation" if recipe.protocol == "holdout" else "out-of-fold"
     levels = Taxonomy.of(catalog.classes, catalog.taxonomy)
-    made = Judge.fit(held, means, levels, source=source, seed=recipe.seed)
+    calibrated = calibrate(held.logits, held.labels, held.units, seed=recipe.seed)
+    made = Judge.fit(held, means, levels, source=source, seed=recipe.seed, calibrated=calibrated)
     images = f"{len(held.labels):,} {source} image{'' if len(held.labels) == 1 else 's'}"
     fit.listener.note(f"Calibrated on {images}: {made.scaling.kind} {made.scaling.temperature:.2f}")
-    return made
+    return made, calibrated.held_out

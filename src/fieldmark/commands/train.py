@@ -164,8 +164,7 @@ def _learn(run: Run, data: Path | str | Catalog, root: Path | str | None, listen
         with run.timed("evaluating"):
             means = means_of(fit, method, rows)
             held = held or hold_out(fit, method, means, validation)
-            judge = fit_judge(fit, held, means)
-            answers = judge.scaling(held.logits) if judge else held.logits
+            judge, answers = fit_judge(fit, held, means)
             answered = rows if part == "crossfit" else validation
             task = fit.task(rows)
             write_evaluation(run, part, prepared.catalog, answered, answers, task=task, attributes=held.attributes)

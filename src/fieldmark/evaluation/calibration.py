@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,10 +25,11 @@ from fieldmark.evaluation.metrics import NUM_BINS, Z, equal_mass_bins, wilson_in
 
 __all__ = [
     "Bin",
+    "Calibrated",
     "Scaling",
+    "calibrate",
     "calibrated_reference",
     "calibration_error",
-    "choose_scaling",
     "fit_temperature",
     "fit_vector",
     "nll",
@@ -96,22 +97,46 @@ def fit_vector(logits: NDArray[np.floating], labels: Ints) -> Scaling:
     return Scaling("vector", base * np.exp(x[:num_classes]), x[num_classes:])
 
 
-def choose_scaling(logits: NDArray[np.floating], labels: Ints, *, seed: int = 0) -> Scaling:
-    """A temperature, or vector scaling where images that are held out in turn are likelier under it beyond doubt.
+class Calibrated(NamedTuple):
+    """A scaling, and what scalings that have not seen them say of the images that it was fitted to."""
 
-    Five folds; beyond doubt: the 95 % interval of the mean paired gain excludes zero.
+    scaling: Scaling
+    held_out: Floats
+    """(N, K) log-probabilities, each fold's by the scaling of the other folds: a bias for each class that has seen an
+    image's own label moves it towards that label, and scores and promises made of it would be too good."""
+
+
+def calibrate(
+    logits: NDArray[np.floating], labels: Ints, groups: NDArray[np.integer] | None = None, *, seed: int = 0
+) -> Calibrated:
+    """Fit a temperature, or vector scaling where images that are held out in turn are likelier under it beyond doubt.
+
+    Logits (N, K), labels (N,). Five folds, which part no two images of one of the groups (N,); with a single group
+    nothing can be held out. Beyond doubt: the 95 % interval of the mean paired gain excludes zero.
     """
-    if len(labels) < 2 * logits.shape[1]:  # fewer images than numbers to fit
-        return fit_temperature(logits, labels)
-    fold = np.random.default_rng(seed).permutation(len(labels)) % _FOLDS
-    gain = np.zeros(len(labels))
-    for held in (fold == k for k in range(_FOLDS)):
-        losses = [
-            nll(fit(logits[~held], labels[~held])(logits[held]), labels[held]) for fit in (fit_temperature, fit_vector)
-        ]
-        gain[held] = losses[0] - losses[1]
-    certain = gain.mean() > Z * gain.std(ddof=1) / np.sqrt(len(gain))
-    return (fit_vector if certain else fit_temperature)(logits, labels)
+    group = np.unique(np.arange(len(labels)) if groups is None else groups, return_inverse=True)[1]
+    fold = (np.random.default_rng(seed).permutation(group.max() + 1) % _FOLDS)[group]
+    fits = [fit_temperature]
+    if len(labels) >= 2 * logits.shape[1]:  # no fewer images than numbers to fit
+        fits.append(fit_vector)
+    held_out = [_by_the_others(fit, logits, labels, fold) for fit in fits]
+    losses = [nll(values, labels) for values in held_out]
+    gain = losses[0] - losses[-1]
+    certain = len(fits) > 1 and gain.mean() > Z * gain.std(ddof=1) / np.sqrt(len(gain))
+    chosen = 1 if certain else 0
+    return Calibrated(fits[chosen](logits, labels), held_out[chosen])
+
+
+def _by_the_others(
+    fit: Callable[[NDArray[np.floating], Ints], Scaling], logits: NDArray[np.floating], labels: Ints, fold: Ints
+) -> Floats:
+    """(N, K) log-probabilities, each fold's by what is fitted to the other folds; to all where there is one fold."""
+    if (fold == fold[0]).all():
+        return fit(logits, labels)(logits)
+    answers = np.empty(logits.shape, np.float64)
+    for held in (fold == k for k in np.unique(fold)):
+        answers[held] = fit(logits[~held], labels[~held])(logits[held])
+    return answers
 
 
 def calibration_error(confidence: Floats, right: NDArray[np.bool_]) -> float:

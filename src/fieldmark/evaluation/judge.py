@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from fieldmark.evaluation.backoff import Taxonomy
 from fieldmark.evaluation.bursts import fit_power
-from fieldmark.evaluation.calibration import Scaling, choose_scaling
+from fieldmark.evaluation.calibration import Calibrated, Scaling, calibrate
 from fieldmark.evaluation.conformal import Penalty, score, sets, standing, thresholds
 from fieldmark.evaluation.order import Order, choose_order
 from fieldmark.evaluation.unknown import Familiarity, fit_familiarity
@@ -80,10 +80,21 @@ class Judge:
     """(N', L) whether that name is true."""
 
     @classmethod
-    def fit(cls, held: Held, means: Floats, taxonomy: Taxonomy, *, source: Source, seed: int = 0) -> Judge:
-        """Learn from held-out answers; `means` are those of the model that is shipped."""
-        scaling = choose_scaling(held.logits, held.labels, seed=seed)
-        log_probabilities = scaling(held.logits)
+    def fit(
+        cls,
+        held: Held,
+        means: Floats,
+        taxonomy: Taxonomy,
+        *,
+        source: Source,
+        seed: int = 0,
+        calibrated: Calibrated | None = None,
+    ) -> Judge:
+        """Learn from held-out answers; `means` are those of the model that is shipped.
+
+        `calibrated` is what `calibrate` made of the same answers, where that is known already.
+        """
+        scaling, log_probabilities = calibrated or calibrate(held.logits, held.labels, held.units, seed=seed)
         probabilities = np.exp(log_probabilities)
         confidence = probabilities.max(axis=1)
         familiarity = fit_familiarity(confidence, held.nearness)

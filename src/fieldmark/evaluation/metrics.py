@@ -37,6 +37,8 @@ Ints = NDArray[np.int64]
 NUM_BINS = 15
 """Of a calibration error, where there are images enough."""
 _LEAST_IN_BIN = 10
+_MOST = {"top1": 1.0, "top5": 1.0, "mean_class_accuracy": 1.0, "nll": np.inf, "calibration_error": 1.0}
+"""How large each score can be; only the likelihood is no share."""
 Z = 1.959964
 """Of a 95 % interval."""
 
@@ -89,13 +91,13 @@ def scores(
     drawn = (np.bincount(rng.integers(count, size=count), minlength=count) for _ in range(replicates))
     resampled = np.array([_measure(images, weights.astype(np.float64)) for weights in drawn])  # (R, 5)
     resampled[:, 4] -= resampled[:, 4].mean() - value[4]
-    low, high = np.quantile(resampled.clip(0), [0.025, 0.975], axis=0)
+    low, high = np.quantile(resampled.clip(0, list(_MOST.values())), [0.025, 0.975], axis=0)
     wilson_low, wilson_high = wilson_interval(value[:3], count)
     low[:3], high[:3] = np.minimum(low[:3], wilson_low), np.maximum(high[:3], wilson_high)
     low, high = np.minimum(low, value), np.maximum(high, value)
     return {
-        name: Score(float(value[at]), float(low[at]), float(high[at]), percent=name != "nll")
-        for at, name in enumerate(("top1", "top5", "mean_class_accuracy", "nll", "calibration_error"))
+        name: Score(float(value[at]), float(low[at]), float(high[at]), percent=bool(np.isfinite(most)))
+        for at, (name, most) in enumerate(_MOST.items())
     }
 
 

@@ -16,6 +16,10 @@ __all__ = ["Match", "match_parts", "names_of", "numbered", "placements"]
 
 Floats = NDArray[np.float64]
 
+_NEAR = 0.75
+"""Chosen by looking at discovered parts of birds: those at 0.37 to 0.68 were what they were called, those at 0.88 and
+0.95 were bellies and branches called legs."""
+
 
 @dataclass(frozen=True)
 class Match:
@@ -32,8 +36,11 @@ class Match:
 
     @property
     def tells(self) -> bool:
-        """Whether the part says more of the key point than its mean place does."""
-        return self.distance < self.constant
+        """Whether the part says clearly more of the key point than its mean place does.
+
+        One that is a tenth nearer than that lies on the object, not at its leg.
+        """
+        return self.distance < _NEAR * self.constant
 
 
 def placements(centres: NDArray[np.floating], keypoints: NDArray[np.floating], sizes: NDArray[np.floating]) -> Floats:
