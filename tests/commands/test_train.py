@@ -28,7 +28,7 @@ from fieldmark.commands.fit import _duration
 from fieldmark.commands.train import train
 from fieldmark.errors import RunError, TrainingError
 from fieldmark.recipe import Recipe
-from fieldmark.run import Machine, Run
+from fieldmark.run import Machine, Run, read_table
 
 Cli = Callable[..., Any]
 Tiny = Callable[..., list[str]]
@@ -98,6 +98,27 @@ def test_protocols(
         assert "Out-of-fold top-1: " in answer.err
     else:
         assert ("Validation top-1: " in answer.err) == (protocol == "holdout")
+
+
+@pytest.mark.parametrize("protocol", ["holdout", "crossfit"])
+def test_scores_are_of_probabilities_that_have_not_seen_their_labels(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Cli, tiny: Tiny, protocol: str
+) -> None:
+    seen: list[tuple[Any, Any]] = []
+
+    def recorded(logits: Any, labels: Any, *more: Any, **options: Any) -> Any:
+        found = real(logits, labels, *more, **options)
+        seen.append((found, labels))
+        return found
+
+    real = calibrate.calibrate
+    monkeypatch.setattr(calibrate, "calibrate", recorded)
+    run = Run(tmp_path / "run")
+    assert cli("train", pictures, *tiny(protocol=protocol, folds="2"), "--out", run.folder).status == 0
+    ((found, labels),) = seen
+    part = run.evaluation("crossfit" if protocol == "crossfit" else "val")
+    told = [float(row["label_probability"]) for row in read_table(part / "predictions.csv")]
+    assert told == pytest.approx(np.exp(found.held_out[np.arange(len(labels)), labels]), rel=1e-4)
 
 
 def test_a_probe(pictures: Path, tmp_path: Path, cli: Cli) -> None:
