@@ -133,8 +133,9 @@ class Train(_Section):
     head_start: Literal["random", "logistic", "auto"] = "random"
     """What a linear head starts from. "logistic": the head of a probe, so that the first steps do not spoil features
     that a random head would send into the wrong direction (Kumar et al., "Fine-tuning can distort pretrained features
-    and underperform out-of-distribution", 2022). "auto": that, where a linear head on pretrained weights is all that
-    is new and there are no more than 10,000 images: many take long, and teach a random head soon enough."""
+    and underperform out-of-distribution", 2022). "auto": that, where a linear head is the first new thing
+    that pretrained features meet and there are no more than 10,000 images: many take long, and teach a random head soon
+    enough."""
     head_epochs: int = Field(default=0, ge=0)
     """Of the epochs, so many train only what is new, and never more than half of them; none where "auto" has found a
     head to start from."""

@@ -361,6 +361,19 @@ def test_auto_starts_a_linear_head_from_a_probe(
     auto = train(pictures, "finetune", out=tmp_path / "blank", overrides=[*blank, "train.head_start=auto"])
     random = [*blank, "train.head_start=random"]
     assert identical(weights(auto), weights(train(pictures, "finetune", out=tmp_path / "random", overrides=random)))
+    # nor of what a neck makes of them before it has learnt, unless that is their mean
+    larger = ["images.size=64", "train.epochs=1", *common[:2]]
+    for neck, as_auto in (("attention", "logistic"), ("isqrt_cov", "random")):
+        runs = [
+            train(
+                pictures,
+                "finetune",
+                out=tmp_path / neck / name,
+                overrides=[*larger, f"neck.name={neck}", f"train.head_start={start}", "train.head_epochs=0"],
+            )
+            for name, start in (("auto", "auto"), ("said", as_auto))
+        ]
+        assert identical(*map(weights, runs)), neck
     # of many images none does
     monkeypatch.setattr("fieldmark.commands.fit._FEW", 10)
     many = [*common, "train.head_epochs=1"]

@@ -117,6 +117,14 @@ def test_pieces_combine(neck: str, head: str, loss: str, backbone: str) -> None:
     assert method(batch_of(64).images).embedding.shape == (6, method.backbone.width)
 
 
+@pytest.mark.parametrize("neck", list(NECKS))
+def test_a_neck_that_says_so_starts_as_the_mean(neck: str) -> None:
+    features = torch.randn(2, 8, 3, 5)
+    pooled = NECKS.get(neck)(8, **NECKS.complete(neck, {}))(features)
+    means = features.mean((2, 3))
+    assert (pooled.shape == means.shape and torch.allclose(pooled, means, atol=1e-6)) == NECKS.get(neck).starts_as_mean
+
+
 @pytest.mark.parametrize("auxiliary", list(AUXILIARIES))
 def test_an_auxiliary_joins_any_method_in_training(name: str, auxiliary: str, tmp_path: Path) -> None:
     method = make(name, "resnet10t", 64, auxiliary=auxiliary).train()

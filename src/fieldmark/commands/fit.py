@@ -26,6 +26,7 @@ from fieldmark.data.loader import Augmentation, Samples, Schedule, derive_seed, 
 from fieldmark.errors import TrainingError
 from fieldmark.heads.linear import LinearClassifier
 from fieldmark.losses.loss import Task
+from fieldmark.model.head import Head
 from fieldmark.model.inference import Outputs, infer
 from fieldmark.model.method import Method
 from fieldmark.recipe import Recipe
@@ -158,7 +159,7 @@ class Fit:
         schedule = _schedule(recipe, rows, self.data.catalog.labels[rows])
         path = self.run.checkpoint(self.name)
         pretrained, few = recipe.backbone.weights != "none", len(rows) <= _FEW
-        spared = train.head_start == "auto" and pretrained and few and _only_head_is_new(method)
+        spared = train.head_start == "auto" and pretrained and few and _features_are_known(method)
         starts_from_probe = spared or train.head_start == "logistic"
         if spared:
             recipe = recipe.model_copy(update={"train": train.model_copy(update={"head_epochs": 0})})
@@ -249,12 +250,19 @@ def _classifier(method: Method) -> object:
     return getattr(getattr(method, "head", None), "classifier", None)
 
 
-def _only_head_is_new(method: Method) -> bool:
-    """Whether a linear head is all that has not been trained before."""
-    classifier = _classifier(method)
-    if not isinstance(classifier, LinearClassifier):
+def _features_are_known(method: Method) -> bool:
+    """Whether a linear head sees pretrained features alone, so that it may start from a probe of them."""
+    head, backbone = getattr(method, "head", None), method.backbone
+    if not (isinstance(head, Head) and isinstance(head.classifier, LinearClassifier)):
         return False
-    known = {id(param) for part in (method.backbone.model, classifier) for param in part.parameters()}
+    parts = [
+        backbone.model,
+        head.classifier,
+        head.auxiliaries,
+    ]  # an auxiliary has layers, and the head sees none of them
+    if backbone.neck is not None and backbone.neck.starts_as_mean:
+        parts.append(backbone.neck)
+    known = {id(param) for part in parts for param in part.parameters()}
     return all(id(param) in known for param in method.parameters())
 
 

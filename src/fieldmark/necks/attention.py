@@ -10,7 +10,7 @@ gates; w starts at zero, so that training starts from the mean over cells, which
 
 from __future__ import annotations
 
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,8 @@ __all__ = ["AttentionPooling"]
 @final
 class AttentionPooling(Neck):
     """The mean over cells, weighted by what is in them."""
+
+    starts_as_mean: ClassVar[bool] = True
 
     def __init__(self, channels: int, *, hidden: int = 128) -> None:
         super().__init__()

@@ -6,6 +6,7 @@ Shapes: B images, C channels, h × w cells, D features.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -21,6 +22,8 @@ class Neck(nn.Module, ABC):
 
     width: int
     """D."""
+    starts_as_mean: ClassVar[bool] = False
+    """Whether it is the mean over cells before it has learnt anything, so that a head may start from a probe."""
 
     @abstractmethod
     def forward(self, features: Tensor) -> Tensor:
