@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fieldmark.evaluation.part_names import match_parts, names_of, numbered
+from fieldmark.evaluation.part_names import Match, match_parts, names_of, numbered
 
 FRAMES = np.array([[100.0, 80.0], [60.0, 60.0], [50.0, 120.0]])
 SIZES = np.array([40.0, 30.0, 60.0])
@@ -76,3 +76,9 @@ def test_pairs_that_are_given_are_measured_as_they_are() -> None:
     centres, keypoints = drawn(0, 2, 2)
     found = match_parts(centres, keypoints, ["a", "b"], SIZES, FRAMES, pairs=[(0, 1), (1, 0)])
     assert [(match.part, match.keypoint) for match in found] == [(0, "b"), (1, "a")]
+
+
+@pytest.mark.parametrize(("distance", "named"), [(0.1, True), (0.19, False), (0.24, False), (0.3, False)])
+def test_a_part_a_little_nearer_than_the_mean_place_has_no_name(distance: float, named: bool) -> None:
+    match = Match(0, "left leg", distance, constant=0.25, num_images=100)
+    assert names_of(1, [match]) == (("left leg",) if named else ("part 1",))
