@@ -19,11 +19,12 @@ from fieldmark.commands.listener import Listener, relayed_warnings
 from fieldmark.data.attributes import attribute_codes, unscored
 from fieldmark.data.catalog import SPLITS, Catalog
 from fieldmark.data.decode import decode
-from fieldmark.data.splits import counted, first_few
+from fieldmark.data.splits import counted, first_few, units
 from fieldmark.datasets import find, read
 from fieldmark.errors import DataError, ImageError, RunError, StorageError, nearest
 from fieldmark.evaluation.attributes import AttributeScore, attribute_score
 from fieldmark.evaluation.background import Reliance
+from fieldmark.evaluation.calibration import calibrate
 from fieldmark.evaluation.grading import grade_scores
 from fieldmark.evaluation.metrics import ConfusedPair, Score, confused_pairs, scores
 from fieldmark.evaluation.severity import severity
@@ -87,7 +88,8 @@ def evaluate(
     """Score a run on its own data or on other; the test part unless told otherwise.
 
     `data` is what `fieldmark.train` takes. Other data that is not split is scored whole, as "all". A calibrated run is
-    held to an accuracy of given answers and a coverage of sets, 95 % and 90 % unless given. With `background` it is
+    held to an accuracy of given answers and a coverage of sets, 95 % and 90 % unless given. The run's own validation
+    images are calibrated without their own labels, as in training. With `background` it is
     also measured how much the answers lean on the background, for which the data needs boxes or masks. Raises
     RunError and DataError.
     """
@@ -112,6 +114,10 @@ def evaluate(
         listener.warn(f"{len(unreadable):,} of {len(rows):,} images cannot be read and are left out: {names}")
     for problem in unscored(catalog, bundle.attributes, readable):
         listener.warn(problem)
+    answers = bundle.log_probabilities(outputs.logits)
+    if data is None and part == "val" and bundle.judge:  # its scaling has seen these labels
+        together, seed = units(catalog)[readable], int(bundle.provenance.get("seed", 0))
+        answers = calibrate(outputs.logits, catalog.labels[readable], together, seed=seed).held_out
     looks = _count_look(catalog.digest("test"), listener) if part == "test" else None
     trust = None
     if rules and (part == "test" or (catalog.splits == "").all()):  # what it has learnt from would flatter it
@@ -124,7 +130,7 @@ def evaluate(
         part,
         catalog,
         readable,
-        bundle.log_probabilities(outputs.logits),
+        answers,
         task=bundle.task,
         attributes=outputs.attributes,
         verdicts=bundle.verdicts([catalog.paths[row] for row in readable], outputs, rules) if rules else (),
