@@ -89,9 +89,8 @@ def evaluate(
 
     `data` is what `fieldmark.train` takes. Other data that is not split is scored whole, as "all". A calibrated run is
     held to an accuracy of given answers and a coverage of sets, 95 % and 90 % unless given. The run's own validation
-    images are calibrated without their own labels, as in training. With `background` it is
-    also measured how much the answers lean on the background, for which the data needs boxes or masks. Raises
-    RunError and DataError.
+    images are calibrated without their own labels, as in training. With `background` it is also measured how much the
+    answers lean on the background, for which the data needs boxes or masks. Raises RunError and DataError.
     """
     listener = listener or Listener()
     opened = opened_run(Path(run))
