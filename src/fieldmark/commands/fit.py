@@ -255,11 +255,8 @@ def _features_are_known(method: Method) -> bool:
     head, backbone = getattr(method, "head", None), method.backbone
     if not (isinstance(head, Head) and isinstance(head.classifier, LinearClassifier)):
         return False
-    parts = [
-        backbone.model,
-        head.classifier,
-        head.auxiliaries,
-    ]  # an auxiliary has layers, and the head sees none of them
+    # an auxiliary has layers of its own, and the head sees none of them
+    parts = [backbone.model, head.classifier, head.auxiliaries]
     if backbone.neck is not None and backbone.neck.starts_as_mean:
         parts.append(backbone.neck)
     known = {id(param) for part in parts for param in part.parameters()}
