@@ -11,4 +11,4 @@ mkdir -p "$work/confirm" "$here/results/confirm"
 [[ -e $work/confirm/results ]] || ln -s "$here/results/confirm" "$work/confirm/results"
 fieldmark compare cub --root "$FIELDMARK_DATA" --recipes "$(IFS=,; echo "${recipes[*]}")" --seeds 3 --split test \
   --out "$work/confirm" --weights "$FIELDMARK_WEIGHTS/mobilenetv2_100.imagenet1k.safetensors" \
-  --set protocol=refit --set images.size=160 --set train.epochs=20
+  --set train.precision=fp32 --set protocol=refit --set images.size=160 --set train.epochs=20

@@ -19,4 +19,4 @@ mkdir -p "$work/screen" "$here/results/screen"
 python "$here/cub_parts.py" "$FIELDMARK_DATA/CUB_200_2011_first50" "$work/cub50-ten.csv" train
 fieldmark compare "$work/cub50-ten.csv" --recipes "$(IFS=,; echo "${recipes[*]}")" --seeds 3 --out "$work/screen" \
   --weights "$FIELDMARK_WEIGHTS/mobilenetv2_100.imagenet1k.safetensors" --set images.size=160 --set train.epochs=16 \
-  --set train.validate_epochs=false  # there are twice as many images to answer for as to learn from
+  --set train.precision=fp32 --set train.validate_epochs=false  # there are twice as many images to answer for as to learn from

@@ -5,12 +5,15 @@ usage: verdicts.py answers RUN OUT.npz [PART=PATH …]
            backgrounds:DATA for crops beside the boxes of a data set's test part, or unknown:DATA for its test images
            of classes that the run does not know.
        verdicts.py figures RUN OUT.npz
-           the figures, without a look at any image.
+           the figures, without a look at any image, kept as results/verdicts/NAME.json; NAME is that of the run.
+       verdicts.py table NAME …
+           the kept figures of several runs beside each other, and their means.
        verdicts.py hold-out CUB_FOLDER TABLE.csv
            the table without the last species of each of the first ten genera with two or more, to train another run on.
 """
 
 import csv
+import json
 import sys
 from pathlib import Path
 
@@ -21,14 +24,16 @@ from sklearn.metrics import roc_auc_score
 
 from fieldmark import Bundle, evaluate, read
 from fieldmark.bundle import short_side, stacked
+from fieldmark.comparison.result import processor
 from fieldmark.data.decode import decode
 from fieldmark.evaluation.calibration import nll
 from fieldmark.evaluation.conformal import coverage_interval, score, sets, standing, thresholds
 from fieldmark.evaluation.trust import measure_trust
 from fieldmark.evaluation.unknown import nearness
 from fieldmark.model.inference import infer
-from fieldmark.storage import read_json
+from fieldmark.storage import read_json, write_json
 
+RESULTS = Path(__file__).parent / "results" / "verdicts"
 SMALLEST = 64
 """Side of a background crop, in pixels of the photograph."""
 
@@ -83,25 +88,25 @@ def test_answers(run, bundle):
 def paired(gain):
     """Mean of a paired gain and its 95 % interval."""
     half = 1.96 * gain.std(ddof=1) / np.sqrt(len(gain))
-    return f"{gain.mean():.4f} ({gain.mean() - half:.4f} to {gain.mean() + half:.4f})"
+    return [gain.mean(), gain.mean() - half, gain.mean() + half]
+
+
+def auroc(known, other):
+    """Area under the curve that tells known pictures from others by their scores."""
+    return roc_auc_score(np.repeat([1, 0], [len(known), len(other)]), np.concatenate([known, other]))
 
 
 def auroc_gain(known, other, base_known, base_other, replicates=1000):
-    """AUROC of a score and of the baseline, and the bootstrap interval of the difference."""
-
-    def auroc(a, b):
-        return roc_auc_score(np.repeat([1, 0], [len(a), len(b)]), np.concatenate([a, b]))
-
+    """How much larger AUROC is than the baseline's, and the bootstrap interval of the difference."""
     rng, gains = np.random.default_rng(0), []
     for _ in range(replicates):
         i, j = rng.integers(len(known), size=len(known)), rng.integers(len(other), size=len(other))
         gains.append(auroc(known[i], other[j]) - auroc(base_known[i], base_other[j]))
-    low, high = np.quantile(gains, [0.025, 0.975])
-    return auroc(known, other), auroc(base_known, base_other), low, high
+    return [auroc(known, other) - auroc(base_known, base_other), *np.quantile(gains, [0.025, 0.975])]
 
 
 def halvings(probabilities, labels, penalty, times=100):
-    """Coverage, interval hits and size of 90 % sets, calibrated on one random half and tested on the other."""
+    """90 % sets, calibrated on one random half and tested on the other."""
     scores = score(*standing(probabilities, labels), penalty)
     covered, size, hits = [], [], 0
     for seed in range(times):
@@ -113,36 +118,34 @@ def halvings(probabilities, labels, penalty, times=100):
         covered.append(inside[np.arange(len(second)), labels[second]].mean())
         size.append(inside.sum(axis=1).mean())
         hits += low <= covered[-1] <= high
-    return np.mean(covered), hits, np.mean(size), (low, high)
+    return {"covered": np.mean(covered), "hits": hits, "of": times, "interval": [low, high], "size": np.mean(size)}
 
 
 def figures(run, file):
-    """Print everything that the answers can tell."""
+    """All that the answers can tell."""
     bundle, saved = Bundle.load(run), np.load(file)
     judge, rules = bundle.judge, bundle.rules()
     logits, near, labels = saved["logits"], saved["near"], saved["labels"]
     trust = measure_trust(rules, logits, near, labels)
     before, after = log_softmax(logits.astype(np.float64), axis=1), judge.scaling(logits)
     probabilities = np.exp(after)
-    print(f"{len(labels):,} test images, look {saved['looks']}; judged by {trust.num_judged:,} {trust.source} images")
-    print(
-        f"top-1 {np.mean(probabilities.argmax(1) == labels):.4f}; {judge.scaling.kind} {judge.scaling.temperature:.3f}"
-    )
-    print("calibration error before, after: {:.4f}, {:.4f}".format(*trust.calibration_error))
-    print("if perfectly calibrated, mean and 95th percentile: {:.4f}, {:.4f}".format(*trust.if_calibrated))
-    print(
-        "nll before, after: {:.4f}, {:.4f}".format(*trust.nll),
-        "; gain",
-        paired(nll(before, labels) - nll(after, labels)),
-    )
-    low, high = trust.coverage_interval
-    print(f"sets of the run: covered {trust.covered:.4f}, expected {low:.4f} to {high:.4f}, size {trust.set_size:.2f}")
-    covered, hits, size, interval = halvings(probabilities, labels, judge.penalty)
-    print(f"100 halvings, {judge.penalty}: covered {covered:.4f}, {hits} in {interval}, size {size:.2f}")
-    print(f"answers at 95 %: threshold {rules.promise.threshold}, right {trust.right}, {trust.shares}")
-    print(f"answers of the class by maximum softmax, chosen on the test part: {softmax_share(before, labels):.4f}")
-    print("area under risk-coverage {:.4f}, maximum softmax {:.4f}".format(*trust.area), "; gain", trust.area_gain)
-    unknowns(bundle, saved, rules, probabilities)
+    told = trust.as_dict()
+    for crowded in ("reliability", "risk"):
+        del told[crowded]
+    return {
+        "run": Path(run).name,
+        "images": len(labels),
+        "looks": int(saved["looks"]),
+        "top1": np.mean(probabilities.argmax(axis=1) == labels),
+        "scaling": [judge.scaling.kind, judge.scaling.temperature],
+        "threshold": rules.promise.threshold,
+        **told,
+        "nll_gain": paired(nll(before, labels) - nll(after, labels)),
+        "halvings": halvings(probabilities, labels, judge.penalty),
+        "softmax_share": softmax_share(before, labels),
+        "unknown": unknowns(bundle, saved, probabilities, np.exp(before.max(axis=1))),
+        "machine": {**read_json(Path(run) / "environment.json")["machine"], "processor": processor()},
+    }
 
 
 def softmax_share(before, labels):
@@ -154,21 +157,41 @@ def softmax_share(before, labels):
     return (passed[-1] + 1) / len(labels) if len(passed) else 0.0
 
 
-def unknowns(bundle, saved, rules, probabilities):
+def unknowns(bundle, saved, probabilities, softmax):
     """Known against each kind of unknown picture."""
     familiarity = bundle.judge.familiarity
     known = familiarity.score(probabilities.max(axis=1), saved["near"])
-    print(f"known test images accepted: {familiarity.accepts(known).mean():.4f} (95 % asked)")
-    base = np.exp(log_softmax(saved["logits"].astype(np.float64), axis=1).max(axis=1))
+    told = {"accepted": familiarity.accepts(known).mean()}
     for part in (name.removeprefix("logits_") for name in saved.files if name.startswith("logits_")):
         logits, near = saved[f"logits_{part}"], saved[f"near_{part}"]
         other = familiarity.score(np.exp(bundle.judge.scaling(logits).max(axis=1)), near)
-        other_base = np.exp(log_softmax(logits.astype(np.float64), axis=1).max(axis=1))
-        own, softmax, low, high = auroc_gain(known, other, base, other_base)
-        at95 = [(o >= np.quantile(k, 0.05)).mean() for k, o in ((known, other), (base, other_base))]
-        print(f"{part}: {len(other):,} pictures, AUROC {own:.4f}, softmax {softmax:.4f}, gain {low:.4f} to {high:.4f}")
-        print(f"  false positives at 95 % true positives: {at95[0]:.4f}, maximum softmax {at95[1]:.4f}")
-        print(f"  passed as known by the bundle: {familiarity.accepts(other).mean():.4f}")
+        other_softmax = np.exp(log_softmax(logits.astype(np.float64), axis=1).max(axis=1))
+        pairs = ((known, other), (softmax, other_softmax))
+        told[part] = {
+            "pictures": len(other),
+            "auroc": [auroc(*pair) for pair in pairs],
+            "gain": auroc_gain(known, other, softmax, other_softmax),
+            "false_positives": [(o >= np.quantile(k, 0.05)).mean() for k, o in pairs],
+            "accepted": familiarity.accepts(other).mean(),
+        }
+    return told
+
+
+def leaves(told, path=()):
+    """Every number of a nested result, by where it stands."""
+    items = told.items() if isinstance(told, dict) else enumerate(told) if isinstance(told, list) else ()
+    for key, value in items:
+        yield from leaves(value, (*path, str(key)))
+    if isinstance(told, int | float) and not isinstance(told, bool):
+        yield ".".join(path), told
+
+
+def table(names):
+    """One line for each figure that all runs have: each run's, and their mean."""
+    runs = [dict(leaves(read_json(RESULTS / f"{name}.json"))) for name in names]
+    for figure in runs[0]:
+        values = [run[figure] for run in runs if figure in run]
+        print(f"{figure:36}", *(f"{value:9.4f}" for value in values), f"  mean {np.mean(values):9.4f}")
 
 
 def hold_out(folder, table):
@@ -192,7 +215,11 @@ if __name__ == "__main__":
     if command == "hold-out":
         hold_out(*arguments)
     elif command == "figures":
-        figures(*arguments)
+        found = figures(*arguments)
+        write_json(RESULTS / f"{found['run']}.json", json.loads(json.dumps(found, default=float)))
+        print(RESULTS / f"{found['run']}.json")
+    elif command == "table":
+        table(arguments)
     else:
         run, out, *others = arguments
         bundle = Bundle.load(run)
