@@ -164,6 +164,13 @@ def test_a_validation_share_of_nothing_leaves_train_and_test() -> None:
     assert {part: len(result.rows(part)) for part in ("train", "val", "test")} == {"train": 34, "val": 0, "test": 6}
 
 
+@given(rows=samples, seed=st.integers(0, 2))
+def test_the_test_part_is_the_same_whatever_becomes_of_the_rest(rows: list[tuple[int, int, int]], seed: int) -> None:
+    catalog = table([label for label, _, _ in rows], [f"burst{group}" if group else "" for _, group, _ in rows])
+    whole = quietly(split, catalog, seed=seed, fractions=(0.85, 0.0, 0.15))
+    assert (quietly(split, catalog, seed=seed).rows("test") == whole.rows("test")).all()
+
+
 def test_small_classes_are_counted() -> None:
     catalog = table([0] * 10 + [1] + [2] + [3, 3])
     with pytest.warns(DataWarning) as caught:

@@ -53,8 +53,12 @@ SPLIT_NAMES: dict[str, Split] = {
 }
 """What a part may be called in a folder or a table, in any case."""
 
-_FILLED_FIRST: tuple[Split, ...] = ("train", "test", "val")
-_UNITS_FOR_VALIDATION = 3
+_TO_TEST = ((), (0,), (0, 1), (0, 0, 1))
+"""By how many units a class has (the last entry is for more): the parts that it gets into, train being 0. Of three, two
+stay in train, so that one of them can be for validation."""
+_TO_VALIDATION = ((), (0,), (0,), (0, 1))
+_TO_VALIDATION_TOO = ((), (0,), (0, 1))
+"""Of what a cut for testing has left."""
 
 
 class DataWarning(UserWarning):
@@ -84,11 +88,19 @@ def split(
 
     `clusters` (N,) are the component ids of near-duplicates, `fractions` those of train, val and test. A class of
     three or more units is in every part; of two, in train and test; of one, in train alone: a DataWarning counts
-    such classes. The result depends on the seed, the paths, labels, groups and clusters, not on the order of rows.
+    such classes. The result depends on the seed, the paths, labels, groups and clusters, not on the order of rows, and
+    the test part not on how the rest is divided: models of different protocols can be compared by it.
     """
     assert (catalog.splits == "").all(), "the data is already split"
     assert abs(sum(fractions) - 1) < 1e-6
-    return _cut(catalog, np.arange(len(catalog)), clusters, seed, dict(zip(SPLITS, fractions, strict=True)))
+    train, val, test = fractions
+    rest = train + val
+    parted, num_units = _cut(catalog, np.arange(len(catalog)), clusters, seed, {"train": rest, "test": test}, _TO_TEST)
+    if val:
+        shares: dict[Split, float] = {"train": train / rest, "val": val / rest}
+        parted, _ = _cut(parted, parted.rows("train"), clusters, seed, shares, _TO_VALIDATION_TOO)
+    _warn_of_small_classes(catalog, num_units, ["train", "test", "val"] if val else ["train", "test"])
+    return parted
 
 
 def cut_validation(
@@ -99,7 +111,10 @@ def cut_validation(
     A class gives to val only when it has three or more units in train. Raises DataError where there is no train part.
     """
     assert not (catalog.splits == "val").any(), "the data has a validation part"
-    return _cut(catalog, _train_rows(catalog), clusters, seed, {"train": 1 - fraction, "val": fraction})
+    shares: dict[Split, float] = {"train": 1 - fraction, "val": fraction}
+    cut, num_units = _cut(catalog, _train_rows(catalog), clusters, seed, shares, _TO_VALIDATION)
+    _warn_of_small_classes(catalog, num_units, ["train", "val"])
+    return cut
 
 
 def folds(catalog: Catalog, *, k: int, clusters: NDArray[np.int64] | None = None, seed: int) -> NDArray[np.int64]:
@@ -184,27 +199,23 @@ def _cut(
     clusters: NDArray[np.int64] | None,
     seed: int,
     fractions: dict[Split, float],
-) -> Catalog:
-    """The catalogue with `rows` dealt out to parts."""
-    parts = [part for part in _FILLED_FIRST if fractions.get(part, 0) > 0]
+    places: Sequence[tuple[int, ...]],
+) -> tuple[Catalog, NDArray[np.int64]]:
+    """The catalogue with `rows` dealt out to two parts, and how many units each class has in them (K,).
+
+    `places`: by that number, the parts that a class gets into.
+    """
+    parts = [part for part, share in fractions.items() if share > 0]
     pool = catalog.select(rows)
     unit = units(pool, None if clusters is None else clusters[rows])
     counts = _counts(unit, pool)
     num_units = np.bincount(counts.indices, minlength=len(catalog.classes))  # (K,)
-    wanted = [_wanted(parts, int(num)) for num in num_units]
+    wanted = [tuple(at for at in places[min(n, len(places) - 1)] if at < len(parts)) for n in num_units.tolist()]
     part = _deal(counts, np.array([fractions[name] for name in parts]), wanted, np.random.default_rng(seed))
     _fill_train(part, counts)
-    _warn_of_small_classes(catalog, num_units, parts)
     splits = catalog.splits.astype("<U5")
     splits[rows] = np.array(parts)[part[unit]]
-    return replace(catalog, splits=splits)
-
-
-def _wanted(parts: Sequence[Split], num_units: int) -> tuple[int, ...]:
-    """The parts that a class of so many units is in."""
-    if num_units >= _UNITS_FOR_VALIDATION:
-        return tuple(range(len(parts)))
-    return tuple(index for index, part in enumerate(parts[:num_units]) if part != "val")
+    return replace(catalog, splits=splits), num_units
 
 
 def units(catalog: Catalog, clusters: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
@@ -245,7 +256,8 @@ def _deal(
 ) -> NDArray[np.int64]:
     """The part of each unit (U,), from the samples per unit and class (U, K) and the parts' fractions (P,).
 
-    `wanted[k]` are the parts that class k may be in; as long as its units suffice, it gets into each of them.
+    `wanted[k]` are the parts that class k may be in; as long as its units suffice, it gets into each of them, with two
+    units into one that is named twice.
     Plain lists, because a unit has few classes and there are few parts: 500,000 units take seconds.
     """
     sizes = counts.sum(axis=1)
@@ -264,7 +276,7 @@ def _deal(
         votes, gain = [0] * len(parts), [0.0] * len(parts)
         for entry in contents:
             label = classes[entry]
-            for choice in empty[label] if left[label] <= len(empty[label]) else wanted[label]:
+            for choice in set(empty[label] if left[label] <= len(empty[label]) else wanted[label]):
                 votes[choice] += 1
             for choice in parts:
                 gain[choice] += samples[entry] * lacking[label][choice]
@@ -291,13 +303,14 @@ def _fill_train(part: NDArray[np.int64], counts: csr_array) -> None:
 
 
 def _warn_of_small_classes(catalog: Catalog, num_units: NDArray[np.int64], parts: Sequence[Split]) -> None:
-    """Count the classes that are too small to be in every part."""
+    """Count the classes that are too small to be in each of the parts, which are filled in this order."""
     for number, things in ((1, "one independent image or group"), (2, "two independent images or groups")):
         names = [catalog.classes[label] for label in np.flatnonzero(num_units == number)]
-        present = " and ".join(parts[index] for index in _wanted(parts, number))
-        if names:
+        present = [part for part in parts[:number] if part != "val"]
+        if names and len(present) < len(parts):
             warnings.warn(
-                f"{len(names):,} of {len(catalog.classes):,} classes have only {things} and are in {present} only: "
+                f"{len(names):,} of {len(catalog.classes):,} classes have only {things} and are in "
+                f"{' and '.join(present)} only: "
                 f"{first_few(names)}",
                 DataWarning,
                 stacklevel=4,
