@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -24,6 +26,7 @@ from fieldmark.evaluation.calibration import (
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Fit = Callable[[Floats, Ints], Scaling]
 
 
 def drawn(count: int, num_classes: int = 6, seed: int = 0) -> tuple[Floats, Ints]:
@@ -40,8 +43,13 @@ def penalised(scaling: Scaling, logits: Floats, labels: Ints, base: float = 1.0)
     prior = np.sum(np.log(scaling.scale / base) ** 2) + np.sum(scaling.bias**2)
     if scaling.kind == "temperature":
         prior = np.log(scaling.scale[0]) ** 2
-    loss = torch.nn.functional.cross_entropy(z, torch.from_numpy(labels))
-    return float(loss) + 0.5 * float(prior) / len(labels)
+    return float(with_one_mistake(z, labels)) + 0.5 * float(prior) / len(labels)
+
+
+def with_one_mistake(z: torch.Tensor, labels: Ints) -> torch.Tensor:
+    """Cross-entropy, and a share of 1/N for the answers to be wrong."""
+    likelihood = torch.nn.functional.cross_entropy(z, torch.from_numpy(labels))
+    return likelihood - torch.log(1 - z.softmax(dim=1).amax(dim=1)).mean() / len(labels)
 
 
 # Scaling --------------------------------------------------------------------------------------------------------------
@@ -70,19 +78,21 @@ def test_vector_scaling_is_where_the_gradient_vanishes() -> None:
     scale = torch.tensor(np.log(found.scale / base), requires_grad=True)
     bias = torch.tensor(found.bias, requires_grad=True)
     z = base * scale.exp() * torch.from_numpy(logits) + bias
-    loss = torch.nn.functional.cross_entropy(z, torch.from_numpy(labels))
-    (loss + 0.5 * (scale.square().sum() + bias.square().sum()) / len(labels)).backward()
+    (with_one_mistake(z, labels) + 0.5 * (scale.square().sum() + bias.square().sum()) / len(labels)).backward()
     assert scale.grad is not None
     assert bias.grad is not None
     assert float(scale.grad.abs().max()) < 1e-4
     assert float(bias.grad.abs().max()) < 1e-4
 
 
-def test_ten_images_that_are_all_right_do_not_make_certain() -> None:
-    labels = np.arange(10) % 5
-    found = fit_temperature(4 * np.eye(5)[labels], labels)
-    assert np.exp(found(4 * np.eye(5))).max() < 0.9999
-    assert np.isfinite(found.scale).all()
+@pytest.mark.parametrize("count", [10, 45, 400])
+@pytest.mark.parametrize("fit", [fit_temperature, fit_vector])
+def test_images_that_are_all_right_make_no_surer_than_their_number_does(fit: Fit, count: int) -> None:
+    labels = np.arange(count) % 5
+    found = fit(4 * np.eye(5)[labels], labels)
+    sure = np.exp(found(4 * np.eye(5))).max(axis=1)
+    assert sure == pytest.approx(np.full(5, count / (count + 1)), abs=0.03)
+    assert (sure < 1 - 0.5 / count).all()
 
 
 def test_the_choice_is_a_temperature_unless_classes_differ_beyond_doubt() -> None:
@@ -143,7 +153,8 @@ def test_a_temperature_leaves_the_argmax(seed: int, factor: float) -> None:
     found = fit_temperature(logits, labels)
     assert (found(logits).argmax(axis=1) == logits.argmax(axis=1)).all()
     assert np.exp(found(logits)).sum(axis=1) == pytest.approx(np.ones(40))
-    assert nll(found(logits), labels).mean() <= nll(log_softmax(logits, axis=1), labels).mean() + 1e-9
+    raw = Scaling("temperature", np.ones(6), np.zeros(6))
+    assert penalised(found, logits, labels) <= penalised(raw, logits, labels) + 1e-9
 
 
 def test_logits_of_classes_that_were_never_seen() -> None:
