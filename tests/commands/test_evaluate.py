@@ -213,7 +213,7 @@ def test_what_is_printed_fits_the_terminal(trained: Run, own_cache: Path, cli: C
     top1 = "{value:.1f} %".format(value=100 * scores["top1"]["value"])
     assert f"│ top-1                   │ {top1:<7} │" in out
     assert "This test part has now been scored once on this machine." in out
-    assert "Judged by 6 validation images" in out
+    assert "Rules of 6 validation images, held against these 6" in out
     assert "maximum softmax" in " ".join(out.split())
     words = " ".join(out.split())
     for pair in scores["confused"]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from fieldmark.evaluation.metrics import wilson
 from fieldmark.evaluation.severity import severity, tree_distances
 
 TAXONOMY = {
@@ -43,3 +44,11 @@ def test_where_all_are_right_no_mistake_has_a_severity() -> None:
     found = severity(TAXONOMY, labels, labels)
     assert list(found) == ["tree_distance"]
     assert found["tree_distance"].value == 0
+    assert found["tree_distance"].low == 0
+    assert found["tree_distance"].high == pytest.approx(3 * wilson(0, 5).high)  # all that were not seen, at the root
+
+
+def test_one_mistake_does_not_say_how_severe_the_next_one_is() -> None:
+    found = severity(TAXONOMY, np.array([0, 1]), np.array([1, 1]))["mistake_severity"]
+    unseen = wilson(0, 1).high
+    assert (found.value, found.low, found.high) == pytest.approx((1, 1, 1 + 2 * unseen))

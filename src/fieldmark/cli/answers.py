@@ -96,13 +96,16 @@ def _said(verdict: Verdict) -> tuple[str, str]:
 
 def _others(verdict: Verdict) -> list[str]:
     """Why there is no name, and what else it may be."""
-    reason = [verdict.reason] if verdict.level == "none" else []
-    rivals = [c for c in verdict.candidates if c.label != verdict.name]
+    said = verdict.label if verdict.level is None else verdict.name
+    rivals = [c for c in verdict.candidates if c.label != said]
     if verdict.possible is None:
         rivals = [c for c in rivals if c.probability > 0.01]
     else:
         rivals = [c for c in rivals if c.label in verdict.possible]
-    return reason + [f"{c.label} {percent(c.probability)}" for c in rivals[:2]]
+    named = [f"{c.label} {percent(c.probability)}" for c in rivals[:2]]
+    if verdict.level != "none":
+        return named
+    return [verdict.reason, *(f"likeliest {one}" if at == 0 else one for at, one in enumerate(named))]
 
 
 def print_explanation(found: Explanation) -> None:
@@ -114,6 +117,10 @@ def print_explanation(found: Explanation) -> None:
 
     console = Console(highlight=False)
     (p, q), now = found.probabilities, odds(found.margin)
+    if found.verdict.level is not None and found.verdict.name != found.verdict.label:
+        sure, name = _said(found.verdict)
+        because = f" ({found.verdict.reason})" if found.verdict.reason else ""
+        console.print(f"Verdict: {sure}  {name}{because}", markup=False, soft_wrap=True)
     first = f"{found.first} {percent(p)}, not {found.second} {percent(q)}: odds {now}"
     console.print(first, markup=False, soft_wrap=True)
     table = Table("region", "share", f"with that of {found.second}", f"of other {found.first}")
@@ -134,5 +141,5 @@ def print_explanation(found: Explanation) -> None:
 
 
 def percent(share: float) -> str:
-    """With one digit: "97.2 %"."""
-    return f"{100 * share:.1f} %"
+    """With one digit: "97.2 %"; what is not certain is never called "100.0 %"."""
+    return ">99.9 %" if 0.9995 <= share < 1 else f"{100 * share:.1f} %"

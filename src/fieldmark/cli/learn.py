@@ -156,7 +156,7 @@ def predict(
     paths: Annotated[
         list[str] | None, typer.Argument(help="Files, folders, globs; or - for a list on standard input.")
     ] = None,
-    format: Annotated[Format, typer.Option(help="How answers are printed.")] = "table",
+    format: Annotated[Format, typer.Option(help="How answers are printed; json: one object a line.")] = "table",
     among: Annotated[Path | None, typer.Option(help="Checklist: a file of class names, one a line.")] = None,
     candidates: Annotated[int, typer.Option(min=1, help="How many classes to list for each image.")] = 5,
     accuracy: Annotated[float | None, typer.Option(help=_ACCURACY)] = None,
@@ -203,7 +203,7 @@ def explain(
 
     found = explain_image(run, image, versus, root=root)
     print_explanation(found)
-    typer.echo(f"Wrote {write_explanation(found, out or default_folder(run))}")
+    typer.echo(f"Wrote {write_explanation(found, out or default_folder(run))}, and its figures beside it as JSON")
 
 
 def _asked_for(paths: list[str]) -> list[str]:

@@ -126,7 +126,8 @@ def print_audit(found: Audit, folder: Path) -> None:
     if found.spoils:
         console.print("✗ A measurement on this data would be wrong; the page says why and what to do.")
     else:
-        console.print("Nothing here would spoil a measurement.")
+        few = "; read intervals, since parts are small" if found.is_small else ""
+        console.print(f"Nothing here would spoil a measurement{few}.")
     console.print(f"Written to {folder / 'index.html'}", markup=False, soft_wrap=True)
 
 

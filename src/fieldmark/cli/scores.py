@@ -23,7 +23,7 @@ _TITLES = {
     "top5": "top-5",
     "mean_class_accuracy": "mean per-class accuracy",
     "nll": "negative log-likelihood",
-    "calibration_error": "calibration error",
+    "calibration_error": "calibration error (L1)",
     "quadratic_kappa": "quadratic weighted kappa",
     "grade_error": "mean error in grades",
     "tree_distance": "mean distance in the tree",
@@ -43,20 +43,23 @@ def print_validation(folder: Path, listener: Listener) -> None:
             listener.note(f"{where} top-1: {percent(top1['value'])} (95 % interval {interval})")
 
 
-def _trust_table(trust: Trust) -> Table:
+def _trust_table(trust: Trust, num_images: int) -> Table:
     """What the verdicts promise beside what was found."""
     from rich.table import Table
 
-    table = Table("verdicts", "found", "to compare", title=f"Judged by {trust.num_judged:,} {trust.source} images")
+    title = f"Rules of {trust.num_judged:,} {trust.source} images, held against these {num_images:,}"
+    table = Table("verdicts", "found", "to compare", title=title)
     before, after = trust.calibration_error
     mean, most = trust.if_calibrated
-    table.add_row("calibration error, debiased", percent(after), f"before {percent(before)}")
+    table.add_row("calibration error, debiased (L2)", percent(after), f"before {percent(before)}")
     table.add_row("", "", f"if perfect {percent(mean)}, up to {percent(most)}")
     table.add_row("negative log-likelihood", f"{trust.nll[1]:.3f}", f"before {trust.nll[0]:.3f}")
     if trust.covered is not None and trust.coverage_interval is not None:
         low, high = (100 * share for share in trust.coverage_interval)
         # the folds' models, which learnt from fewer images, are not the one that answers
         caveat = ", not guaranteed" if trust.source == "out-of-fold" else ""
+        if trust.set_size is not None and trust.set_size < 1.05:
+            caveat += "; no set is empty, so it is never below top-1"
         asked = f"{100 * trust.coverage:g} % asked: {low:.1f}–{high:.1f}{caveat}"
         table.add_row("coverage of the sets", percent(trust.covered), asked)
         table.add_row("mean size of a set", f"{trust.set_size:.2f}", "")
@@ -104,7 +107,7 @@ def print_evaluation(result: Evaluation) -> None:
             told.add_row(escape(name), value, interval.removesuffix(")"), f"{one.num_images:,}")
         console.print(told)
     if result.trust:
-        console.print(_trust_table(result.trust))
+        console.print(_trust_table(result.trust, result.num_images))
     if result.reliance:
         console.print(_reliance_table(result.reliance))
         console.print(f"{result.reliance.advice}.", markup=False)

@@ -101,7 +101,7 @@ class Explainer:
             rival = verdict.candidates[1].label
             raise RunError(
                 f"{second!r} is the answer itself, so there is no other to tell it from",
-                f"Name another class, such as --versus {rival!r}, or leave --versus away.",
+                f"Tell it from another class, such as {rival!r}, which is what it takes where none is named.",
             )
         a, b = classes.index(verdict.label), classes.index(second)
         if judge is None:
@@ -141,12 +141,13 @@ class Explainer:
         return replace(example, pixels=np.ascontiguousarray(view.permute(1, 2, 0).numpy()))
 
     def _notes(self, names: tuple[str, str], known: tuple[Known | None, Known | None]) -> tuple[str, ...]:
+        notes = [] if self.bundle.judge else ["Not calibrated: these are plain softmax probabilities."]
         missing = [name for name, one in zip(names, known, strict=True) if one is None]
-        if not missing:
-            return ()
-        if self._run is None or not self._run.data():
-            return ("A bundle alone has no training images: no examples are shown and nothing is exchanged.",)
-        return (f"The training images of {' and '.join(missing)} are gone: their examples are left out.",)
+        if missing and (self._run is None or not self._run.data()):
+            notes.append("A bundle alone has no training images: no examples are shown and nothing is exchanged.")
+        elif missing:
+            notes.append(f"The training images of {' and '.join(missing)} are gone: their examples are left out.")
+        return tuple(notes)
 
     def _kept(self, label: str) -> Known | None:
         """From the run's folder, or looked at now and kept there."""

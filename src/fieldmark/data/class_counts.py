@@ -122,11 +122,11 @@ def _unpromising(learnt: int, validation: int | None) -> Iterable[Finding]:
         yield Finding(
             "few-to-promise",
             "notice",
-            f"{'about ' if validation is None else ''}{counted(held_out, 'image')} for validation",
+            f"{'about ' if validation is None else ''}{counted(held_out, 'image')} for validation, few to promise by",
             f"To promise that 95 % of given answers are right takes {_PROMISE} independent ones that are all right, "
             "and more where some are wrong. Verdicts will say what they cannot promise. Collect more, or let every "
             "training image be answered by a model that has not seen it: --set protocol=crossfit.",
-            (Case((), f"{held_out:,} of at least {_PROMISE}"),),
+            (Case((), f"it takes {_PROMISE}, or --set protocol=crossfit"),),
         )
 
 

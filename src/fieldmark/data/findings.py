@@ -55,6 +55,11 @@ class Audit:
             f"Audit({self.catalog.name!r}: {', '.join(finding.title for finding in self.findings) or 'nothing found'})"
         )
 
+    @property
+    def is_small(self) -> bool:
+        """Whether a part has too few images of some class to say much."""
+        return any(finding.kind.startswith("few-") for finding in self.findings)
+
     def __iter__(self) -> Iterator[Finding]:
         return iter(self.findings)
 

@@ -131,7 +131,8 @@ class Promise:
         asked = f"{100 * self.accuracy:g} % right answers cannot be promised"
         if self.needed is None:
             share = 100 * self.num_right / self.num_answered
-            return f"{asked}: of the {self.num_answered:,} surest answers in validation {share:.1f} % are right"
+            surest = f"the {self.num_answered:,} surest answers" if self.num_answered > 1 else "the surest answer"
+            return f"{asked}: of {surest} in validation {share:.1f} % are right"
         return f"{asked} from {self.num_images:,} independent validation images; it would take about {self.needed:,}"
 
 

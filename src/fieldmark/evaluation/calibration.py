@@ -202,7 +202,7 @@ def _debiased(confidence: Floats, right: Floats) -> Floats:
 
 
 def _loss_and_gradient(z: Floats, labels: Ints) -> tuple[float, Floats]:
-    """Mean negative log-likelihood, with one image more that is answered wrongly, and its gradient by the logits (N, K).
+    """Mean negative log-likelihood, with one image more, answered wrongly, and its gradient by the logits (N, K).
 
     That image's likelihood is the mean of −ln(1 − p) over the images, p being the probability of their answers.
     """

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from fieldmark.evaluation.metrics import Score, bootstrapped
+from fieldmark.evaluation.metrics import Score, bootstrapped, mean_within
 
 __all__ = ["grade_scores", "quadratic_kappa"]
 
@@ -38,7 +38,7 @@ def grade_scores(grades: Ints, answers: Ints, labels: Ints) -> dict[str, Score]:
     """
     given, true = grades[answers].astype(np.float64), grades[labels].astype(np.float64)
     off = np.abs(given - true)
-    found = {"grade_error": bootstrapped(lambda times: float(times @ off / times.sum()), len(off))}
+    found = {"grade_error": mean_within(off, 0.0, float(np.ptp(grades)))}
     if np.isfinite(quadratic_kappa(given, true)):
         kappa = bootstrapped(lambda times: quadratic_kappa(given, true, times), len(off))
         return {"quadratic_kappa": kappa, **found}

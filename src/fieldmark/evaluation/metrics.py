@@ -25,6 +25,7 @@ __all__ = [
     "bootstrapped",
     "confused_pairs",
     "equal_mass_bins",
+    "mean_within",
     "paired",
     "scores",
     "wilson",
@@ -116,6 +117,23 @@ def bootstrapped(
     return Score(float(value), min(float(low), value), max(float(high), value), percent=percent)
 
 
+def mean_within(values: Floats, least: float, most: float) -> Score:
+    """Mean of values (N,) that could lie between `least` and `most`, with a bootstrap's interval.
+
+    Where all are equal no resample differs, and percentiles claim certainty: then the interval is that of a share of
+    which none was seen (Wilson 1927), for values at either end.
+    """
+    found = bootstrapped(lambda times: float(times @ values / times.sum()), len(values))
+    return Score(found.value, *_wider(found.low, found.high, values, least, most), percent=False)
+
+
+def _wider(low: float, high: float, values: Floats, least: float, most: float) -> tuple[float, float]:
+    if np.ptp(values) > 0:
+        return low, high
+    unseen = float(wilson_interval(np.array(0.0), len(values))[1])
+    return low - unseen * (low - least), high + unseen * (most - high)
+
+
 class _PerImage(NamedTuple):
     """All that the scores need to know of each image, each (N,)."""
 
@@ -203,11 +221,13 @@ def wilson(right: int, total: int) -> Score:
 
 def paired(gains: Floats, *, seed: int = 0, replicates: int = 2000, percent: bool = True) -> Score:
     """Mean of gains (N,), one for each image, with the interval of a bootstrap over images: the same images stand on
-    both sides of a gain, so what makes an image hard cancels out."""
+    both sides of a gain, so what makes an image hard cancels out. Of shares (`percent`) gains lie within ±1, which
+    bounds the interval where all are equal."""
     assert len(gains)
     value = float(gains.mean())
     means = resampled_means(gains[:, None], np.arange(len(gains)), seed=seed, replicates=replicates)[:, 0]
-    return Score(value, *interval(value, means), percent)
+    low, high = interval(value, means)
+    return Score(value, *(_wider(low, high, gains, -1.0, 1.0) if percent else (low, high)), percent)
 
 
 @dataclass(frozen=True)

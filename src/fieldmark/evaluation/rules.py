@@ -5,6 +5,7 @@ Shapes: N images, K classes, L levels from the class upwards.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -54,7 +55,7 @@ class Rules:
                 raise RunError(f"{name} = {share:g}", "Expected a share between 0 and 1, such as 0.95.")
         given = promise(judge.confidences, judge.right, accuracy or ACCURACY)
         if given.problem and accuracy is not None:
-            raise RunError(given.problem, "Ask for less, or leave the accuracy away to get every answer.")
+            raise RunError(given.problem, _attainable(judge, accuracy))
         share = coverage or COVERAGE
         limits = thresholds(score(judge.above, judge.rank, judge.penalty), judge.labels, len(judge.means), share)
         lacking = ""
@@ -130,11 +131,20 @@ class Rules:
         if level == 0:
             return ""
         if level == NONE and share <= 1 - ACCEPTED:
-            return f"less familiar than {100 * (1 - share):.0f} % of the known images"
+            more = f"{100 * (1 - share):.0f} % of the known images" if share >= 0.005 else "any known image"
+            return f"less familiar than {more}"
         tried = range(len(confidences) if level == NONE else level)
         found = ", ".join(f"{self.taxonomy.levels[k]} {100 * confidences[k]:.0f} %" for k in tried)
         needed = 100 * (self.promise.threshold or 0)
         return f"{found}; {100 * self.promise.accuracy:g} % right takes {needed:.0f} %"
+
+
+def _attainable(judge: Judge, accuracy: float) -> str:
+    """What to ask for instead of an accuracy that cannot be promised."""
+    for percent in range(math.ceil(100 * accuracy) - 1, 49, -1):
+        if not promise(judge.confidences, judge.right, percent / 100).problem:
+            return f"Ask for {percent} % or less."
+    return "Leave the accuracy away to get every answer."
 
 
 def _within(log_probabilities: Floats, among: Ints) -> Floats:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from fieldmark.evaluation.metrics import Score, bootstrapped
+from fieldmark.evaluation.metrics import Score, mean_within
 
 __all__ = ["severity", "tree_distances"]
 
@@ -40,11 +40,8 @@ def severity(
     The second alone can be misread: who avoids the small mistakes only is left with the severe ones.
     """
     distances = tree_distances(taxonomy, answers, labels).astype(np.float64)
-    wrong = distances > 0
-    count = len(labels)
-    found = {"tree_distance": bootstrapped(lambda times: float(times @ distances / times.sum()), count)}
-    if wrong.any():
-        found["mistake_severity"] = bootstrapped(
-            lambda times: float(times @ distances / sums) if (sums := times @ wrong) else float("nan"), count
-        )
+    furthest = 1.0 + sum(1 < len(set(names)) < len(names) for names in taxonomy.values())
+    found = {"tree_distance": mean_within(distances, 0.0, furthest)}
+    if len(mistakes := distances[distances > 0]):
+        found["mistake_severity"] = mean_within(mistakes, 1.0, furthest)
     return found

@@ -91,6 +91,7 @@ def _words(axes: Axes, explanation: Explanation) -> None:
     """Bars of the odds, with what they mean."""
     axes.axis("off")
     _caption(axes, "How the odds move")
+    axes.text(1, 1.04, "bars: logarithms", size=8.5, color=SOFT, ha="right", va="bottom", transform=axes.transAxes)
     first = explanation.regions[0] if explanation.regions else None
     bars = [("as it is", explanation.margin, FOR)]
     a, b = _short(explanation.first, 20), _short(explanation.second, 22)
@@ -131,7 +132,8 @@ def _meaning(explanation: Explanation) -> str:
         return f"{text} With the features of {b} there and its mark in its place, it would pass for {b}."
     if lost <= 0:
         return f"{text} But {b} looks alike there: the exchange costs nothing."
-    return f"{text} With the features of {b} there, {100 * lost / explanation.margin:.0f} % of the lead is gone."
+    fall = f"the odds fall from {odds(explanation.margin)} to {odds(one.as_second.margin)}"
+    return f"{text} With the features of {b} there, {fall}."
 
 
 def _below(figure: Figure, grid: Any, explanation: Explanation, found: RegionFound) -> None:

@@ -158,11 +158,16 @@ class Explanation:
     def doubt(self) -> str:
         """Why the first region may not be what tells A from B; "" where nothing speaks against it."""
         share = self.regions[0].of_the_photograph(self.margin) if self.regions else None
-        if share is None or share < _HALF:
+        if share is None:
             return ""
-        much = "as far" if share >= 1 else f"{100 * share:.0f} % as far"
-        others = f"those of other pictures of {self.first} move the odds {much}"
-        return f"But {others}: it may be this photograph, not the kind"
+        own = self.regions[0].as_first
+        if own and own.margin < 0 < self.margin:
+            what = f"turn the answer, too ({odds(own.margin)})"
+        elif share >= _HALF:
+            what = "move the odds " + ("as far" if share >= 1 else f"{100 * share:.0f} % as far, in logarithms")
+        else:
+            return ""
+        return f"But those of other pictures of {self.first} {what}: it may be this photograph, not the kind"
 
     def as_dict(self) -> dict[str, Any]:
         """The figures, as written to JSON."""
