@@ -270,7 +270,8 @@ def _p(p: float) -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.0f}\u00a0%"  # the sign stays with its number
+    number = ">99" if 0.995 <= share < 1 else f"{100 * share:.0f}"  # what is not certain is not called so
+    return f"{number}\u00a0%"  # the sign stays with its number
 
 
 def _some(paths: Iterable[str], limit: int = 5) -> str:
