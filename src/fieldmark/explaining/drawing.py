@@ -52,7 +52,8 @@ def _title(figure: Figure, explanation: Explanation) -> None:
     if verdict.level is not None and verdict.name != verdict.label:
         given = "verdict: " + (f"{verdict.name} ({verdict.level})" if verdict.name else f"none ({verdict.reason})")
     top = 1 - 0.24 / figure.get_figheight()
-    figure.text(0.035, top, f"{explanation.first}  {min(100 * p, 99.9):.1f} %", size=17, weight="bold", color=FOR, va="top")
+    sure = f"{explanation.first}  {min(100 * p, 99.9):.1f} %"  # never certain
+    figure.text(0.035, top, sure, size=17, weight="bold", color=FOR, va="top", parse_math=False)
     below = top - 0.37 / figure.get_figheight()
     text = f"why not {explanation.second}  {100 * q:.1f} %"
     figure.text(0.035, below, text, size=12.5, color=AGAINST, va="top", parse_math=False)
