@@ -165,7 +165,7 @@ def test_a_validation_share_of_nothing_leaves_train_and_test() -> None:
 
 
 @given(rows=samples, seed=st.integers(0, 2))
-def test_the_test_part_is_the_same_whatever_becomes_of_the_rest(rows: list[tuple[int, int, int]], seed: int) -> None:
+def test_the_test_part_is_the_same_whatever_becomes_of_the_rest(rows: list[tuple[int, str, int]], seed: int) -> None:
     catalog = table([label for label, _, _ in rows], [f"burst{group}" if group else "" for _, group, _ in rows])
     whole = quietly(split, catalog, seed=seed, fractions=(0.85, 0.0, 0.15))
     assert (quietly(split, catalog, seed=seed).rows("test") == whole.rows("test")).all()
