@@ -2,10 +2,13 @@
 # The screen: CUB-50 with ten training images of each class, scored on the rest of the official training part. Every
 # recipe at 160 px, 16 epochs and three seeds against finetune. Without names: finetune, probe and every shipped recipe
 # that builds on finetune. A run that is finished is kept in results/screen/, so that the table goes on in a fresh clone.
+# Longer runs, kept in results/screen-48/: EPOCHS=48 SEEDS=1 benchmarks/screen.sh …
 # usage: FIELDMARK_DATA=… FIELDMARK_WEIGHTS=… benchmarks/screen.sh WORK_FOLDER [RECIPE …]
 set -euo pipefail
 work=$1
 here=$(cd "$(dirname "$0")" && pwd)
+epochs=${EPOCHS:-16}
+name=screen$([[ $epochs -eq 16 ]] || echo "-$epochs")
 recipes=("${@:2}")
 if [[ ${#recipes[@]} -eq 0 ]]; then
   recipes=(finetune probe)
@@ -14,9 +17,9 @@ if [[ ${#recipes[@]} -eq 0 ]]; then
     recipes+=("$(basename "$file" .toml)")
   done
 fi
-mkdir -p "$work/screen" "$here/results/screen"
-[[ -e $work/screen/results ]] || ln -s "$here/results/screen" "$work/screen/results"
+mkdir -p "$work/$name" "$here/results/$name"
+[[ -e $work/$name/results ]] || ln -s "$here/results/$name" "$work/$name/results"
 python "$here/cub_parts.py" "$FIELDMARK_DATA/CUB_200_2011_first50" "$work/cub50-ten.csv" train
-fieldmark compare "$work/cub50-ten.csv" --recipes "$(IFS=,; echo "${recipes[*]}")" --seeds 3 --out "$work/screen" \
-  --weights "$FIELDMARK_WEIGHTS/mobilenetv2_100.imagenet1k.safetensors" --set images.size=160 --set train.epochs=16 \
+fieldmark compare "$work/cub50-ten.csv" --recipes "$(IFS=,; echo "${recipes[*]}")" --seeds "${SEEDS:-3}" --out "$work/$name" \
+  --weights "$FIELDMARK_WEIGHTS/mobilenetv2_100.imagenet1k.safetensors" --set images.size=160 --set "train.epochs=$epochs" \
   --set train.precision=fp32 --set train.validate_epochs=false  # there are twice as many images to answer for as to learn from

@@ -167,6 +167,9 @@ class Train(_Section):
     """Share of the weights before the first step in those that are shipped (WiSE-FT: Wortsman et al., "Robust
     fine-tuning of zero-shot models", 2022). Only where training starts from the head of a probe: the straight line
     between two models is one of good models only where both are good."""
+    members: int = Field(default=1, ge=1, le=100)
+    """Ship the mean of the weights of so many trainings, which begin alike and see other batches and crops (Wortsman et
+    al., "Model soups", 2022). Takes so many times as long to train, and no longer to answer."""
     batchnorm: Literal["plain", "refreshed", "frozen"] = "plain"
     """Statistics of BatchNorm. "plain": as the layer has it. "refreshed": re-estimated on training images at the end,
     which averaged weights need. "frozen": the backbone's are taken from training images before the first step, with the

@@ -86,6 +86,50 @@ def test_a_share_of_the_start_resumes(pictures: Path, tmp_path: Path) -> None:
     assert any(not torch.equal(weights(whole)[key], value) for key, value in weights(without).items())
 
 
+SOUP = [
+    *SMALL,
+    "augment.mix=none",
+    "train.head_epochs=0",
+    "train.epochs=1",
+    "train.head_start=logistic",
+    "train.keep_start=0.3",
+    "train.batchnorm=frozen",
+    "train.ema=true",
+]
+
+
+def test_a_soup_is_the_mean_of_trainings_that_begin_alike(pictures: Path, tmp_path: Path) -> None:
+    soup = train(pictures, out=tmp_path / "soup", overrides=[*SOUP, "train.members=3"])
+    assert list(dict.fromkeys(line["fit"] for line in soup.history())) == ["member 2", "member 3", "model"]
+    kept = [load_file(soup.checkpoint(name)) for name in ("model", "member 2", "member 3")]
+    starts = [{key: value for key, value in state.items() if key.startswith("start.")} for state in kept]
+    assert starts[0]
+    assert_identical(starts[0], starts[1])
+    assert_identical(starts[0], starts[2])
+    averages = [state["ema.module.head.classifier.linear.weight"] for state in kept]
+    assert not torch.equal(averages[0], averages[1])
+    assert not torch.equal(averages[1], averages[2])
+    mean = 0.7 * torch.stack(averages).double().mean(0) + 0.3 * starts[0]["start.head.classifier.linear.weight"]
+    torch.testing.assert_close(weights(soup)["head.classifier.linear.weight"].double(), mean, rtol=1e-5, atol=1e-7)
+
+    alone = train(pictures, out=tmp_path / "alone", overrides=SOUP)  # the first member is what there would be alone
+    assert_identical(kept[0], load_file(alone.checkpoint("model")))
+
+
+def test_a_soup_resumes_at_every_step(pictures: Path, tmp_path: Path) -> None:
+    settings = [*SOUP, "train.members=2", "train.batch_size=12"]
+    whole = train(pictures, out=tmp_path / "whole", overrides=settings)
+    folder, stops = tmp_path / "broken", 0
+    while True:
+        try:
+            broken = train(pictures, out=folder, overrides=settings, resume=True, listener=StopsAfter(1))
+            break
+        except Stopped:
+            stops += 1
+    assert stops >= 2  # the last step of a member is no place to stop
+    assert_identical(weights(whole), weights(broken))
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("ema", ["true", "false"])
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])

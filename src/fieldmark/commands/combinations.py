@@ -50,6 +50,11 @@ def _check_logistic(recipe: Recipe) -> None:
     train = recipe.train
     if "logistic" in (train.solver, train.head_start) and recipe.head.name != "linear":
         raise no_linear_head(recipe)
+    if train.solver == "logistic" and train.members > 1:
+        raise RecipeError(
+            f"train.solver = 'logistic' finds the one best head: train.members = {train.members} would all be alike",
+            "Set train.members = 1, or train.solver = 'gradient'.",
+        )
     pieces = {"neck": recipe.neck.name, "auxiliary": recipe.auxiliary.name}
     for section, name in pieces.items():
         if train.solver == "logistic" and name != NONE:

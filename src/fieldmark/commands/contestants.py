@@ -43,7 +43,7 @@ class Contestant:
         """Of the log of a finished run; 1 where there are no epochs."""
         recipe = self.recipe
         fits = recipe.folds + 1 if recipe.protocol == "crossfit" else 1
-        return 1 if recipe.train.solver == "logistic" else fits * recipe.train.epochs
+        return 1 if recipe.train.solver == "logistic" else fits * recipe.train.members * recipe.train.epochs
 
     def check_builds(self, catalog: Catalog) -> None:
         """Raise FieldmarkError where its pieces do not fit together, or not these classes."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -35,11 +36,12 @@ from fieldmark.training.batchnorm import added_layers, adopt_statistics, refresh
 from fieldmark.training.loop import Progress, train_steps
 from fieldmark.training.optimizer import build_optimizer
 from fieldmark.training.probe import STRENGTHS, fit_linear_head
+from fieldmark.training.soup import Soup
 from fieldmark.training.state import TrainingState
 
 __all__ = ["Fit", "Stopped", "linear_head", "training_samples"]
 
-_INITIAL, _STATISTICS = 4, 3  # streams of random numbers
+_INITIAL, _STATISTICS, _MEMBER = 4, 3, 9  # streams of random numbers
 _FEW = 10_000
 """Images that a head may start from a probe of; see `recipe.Train.head_start`."""
 
@@ -64,7 +66,7 @@ class Fit:
     flip: bool = True
     """Whether training images are mirrored; see `commands.flips`."""
     name: str = "model"
-    """"model", or "fold 0" … of a cross-fit."""
+    """"model", or "fold 0" … of a cross-fit; of each training but the first of a soup, "member 2" …"""
     strengths: Sequence[float] = STRENGTHS
     """Among which a probe chooses its C."""
     chosen: list[float] = field(default_factory=list)
@@ -75,7 +77,7 @@ class Fit:
         torch.set_num_threads(self.machine.threads)
         torch.manual_seed(derive_seed(self.recipe.seed, _INITIAL))
         recipe = self.recipe
-        begun = self.run.checkpoint(self.name).is_file()
+        begun = self._begun
         if recipe.backbone.weights == "hub" and not begun:
             self.listener.note(f"Loading the weights of {recipe.backbone.name} (downloaded once, then kept)")
         method = build_method(recipe, self.task(rows), load_weights=not begun)
@@ -151,34 +153,82 @@ class Fit:
                     torch.from_numpy(fitted.bias - self.recipe.labels.attribute_balance * np.log(counts / counts.sum()))
                 )
 
+    @property
+    def member_names(self) -> list[str]:
+        """Of the trainings whose weights are averaged: the fit's own name, then "member 2", "fold 0, member 2" …"""
+        prefix = "" if self.name == "model" else f"{self.name}, "
+        return [self.name, *(f"{prefix}member {number}" for number in range(2, self.recipe.train.members + 1))]
+
+    @property
+    def _which(self) -> str:
+        """The training in the user's words; "" where there is only one."""
+        if self.name == "model":
+            return "member 1" if self.recipe.train.members > 1 else ""
+        return self.name
+
+    @property
+    def _begun(self) -> bool:
+        """Whether nothing is left to begin: each member has a checkpoint."""
+        return all(self.run.checkpoint(name).is_file() for name in self.member_names)
+
     def _descend(self, method: Method, rows: NDArray[np.int64], validation: NDArray[np.int64]) -> Method:
-        recipe, train = self.recipe, self.recipe.train
+        """Train by steps from where `method` stands: the members one after the other, from the same weights."""
+        train = self.recipe.train
+        samples, schedule = self._plan(self.recipe, method, rows)
+        pretrained, few = self.recipe.backbone.weights != "none", len(rows) <= _FEW
+        spared = train.head_start == "auto" and pretrained and few and _features_are_known(method)
+        from_probe = spared or train.head_start == "logistic"
+        if not self._begun:
+            if train.batchnorm == "frozen":
+                adopt_statistics(method, _some(samples, schedule))
+            if from_probe:
+                self._fit_head(method, rows)
+        changes = {"keep_start": train.keep_start if from_probe else 0.0}
+        if spared:
+            changes["head_epochs"] = 0
+        recipe = self.recipe.model_copy(update={"train": train.model_copy(update=changes)})
+        soup = Soup()
+        for number, name in enumerate(self.member_names):
+            seed = derive_seed(recipe.seed, _MEMBER, number) if number else recipe.seed
+            member = replace(self, name=name, recipe=recipe.model_copy(update={"seed": seed}))
+            trained = member._learn(copy.deepcopy(method), rows, validation)
+            soup.add(trained.shipped)
+        shipped = soup.mean
+        frozen = train.batchnorm == "frozen"
+        if train.batchnorm == "refreshed" or (frozen and added_layers(shipped)):
+            refresh_statistics(
+                shipped,
+                _some(samples, schedule),
+                precision=self.machine.precision,
+                trained=trained.method,
+                added_only=frozen,
+            )
+        self.outputs(shipped, rows[: train.batch_size])  # what is shipped answers with numbers
+        return shipped.eval()
+
+    def _plan(self, recipe: Recipe, method: Method, rows: NDArray[np.int64]) -> tuple[Samples, Schedule]:
+        """Which training images are seen when, and how."""
         size = method.backbone.fixed_size or recipe.images.train_size
         interpolation = method.backbone.normalization.interpolation
         samples = training_samples(recipe, self.data, rows, flip=self.flip, size=size, interpolation=interpolation)
-        schedule = _schedule(recipe, rows, self.data.catalog.labels[rows])
-        path = self.run.checkpoint(self.name)
-        pretrained, few = recipe.backbone.weights != "none", len(rows) <= _FEW
-        spared = train.head_start == "auto" and pretrained and few and _features_are_known(method)
-        starts_from_probe = spared or train.head_start == "logistic"
-        if spared:
-            recipe = recipe.model_copy(update={"train": train.model_copy(update={"head_epochs": 0})})
-        if not path.is_file():
-            if train.batchnorm == "frozen":
-                adopt_statistics(method, _some(samples, schedule))
-            if starts_from_probe:
-                self._fit_head(method, rows)
-        optimizer = build_optimizer(method, train)
+        return samples, _schedule(recipe, rows, self.data.catalog.labels[rows])
+
+    def _learn(self, method: Method, rows: NDArray[np.int64], validation: NDArray[np.int64]) -> TrainingState:
+        """All steps of one training, from where `method` or its checkpoint stands."""
+        recipe, train = self.recipe, self.recipe.train
+        samples, schedule = self._plan(recipe, method, rows)
         state = TrainingState.begin(
             method,
-            optimizer,
+            build_optimizer(method, train),
             ema=train.ema,
             num_steps=schedule.num_steps,
-            keep_start=train.keep_start if starts_from_probe else 0.0,
+            keep_start=train.keep_start,
         )
+        path = self.run.checkpoint(self.name)
         if path.is_file():
             state.restore(path)
-            self.listener.note(f"Going on after step {state.step} of {schedule.num_steps}")
+            if state.step < schedule.num_steps:
+                self.listener.note(f"Going on after step {state.step} of {schedule.num_steps}")
         task = self.task(rows)
         steps = train_steps(
             state,
@@ -189,8 +239,7 @@ class Fit:
             workers=self.machine.workers,
             attributes=torch.from_numpy(codes_of(self.data.catalog, task)) if task.attributes else None,
         )
-        title = "Training" if self.name == "model" else f"Training {self.name}"
-        with self.listener.stoppable() as stop_asked, self.listener.progress(title) as tick:
+        with self.listener.stoppable() as stop_asked, self.listener.progress(f"Training {self._which}".strip()) as tick:
             for progress in steps:
                 tick(progress.step, schedule.num_steps, note=f"{progress.images_per_second:,.0f} images/s")
                 stop = stop_asked()
@@ -204,18 +253,7 @@ class Fit:
                     self._report(state, progress, validation)
                 if stop and progress.step < schedule.num_steps:
                     raise Stopped(progress)
-        shipped = state.shipped
-        frozen = train.batchnorm == "frozen"
-        if train.batchnorm == "refreshed" or (frozen and added_layers(shipped)):
-            refresh_statistics(
-                shipped,
-                _some(samples, schedule),
-                precision=self.machine.precision,
-                trained=state.method,
-                added_only=frozen,
-            )
-        self.outputs(shipped, rows[: train.batch_size])  # what is shipped answers with numbers
-        return shipped.eval()
+        return state
 
     def _report(self, state: TrainingState, progress: Progress, validation: NDArray[np.int64]) -> None:
         """One line for the epoch that has just ended."""
@@ -227,7 +265,7 @@ class Fit:
             "loss": round(progress.loss, 4),
             "seconds": round(state.seconds, 1),
         }
-        text = f"epoch {progress.epoch + 1}/{epochs}  loss {progress.loss:.3f}"
+        text = f"{self._which}  epoch {progress.epoch + 1}/{epochs}  loss {progress.loss:.3f}".lstrip()
         if len(validation) and self.recipe.train.validate_epochs:
             start = time.monotonic()
             outputs = self.outputs(state.shipped, validation, precision=self.machine.precision)

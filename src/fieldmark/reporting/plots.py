@@ -17,7 +17,10 @@ __all__ = ["learning_curves", "reliability", "risk_coverage"]
 
 
 def learning_curves(history: Sequence[Mapping[str, Any]]) -> list[Markup]:
-    """Loss and, where there is a validation part, accuracy on it, over the epochs; folds are drawn thin."""
+    """Loss and, where there is a validation part, accuracy on it, over the epochs.
+
+    Folds and further members of a soup are drawn thin.
+    """
     plots = [_curve(history, "loss", "Training loss")]
     if any("val_top1" in line for line in history):
         plots.append(_curve(history, "val_top1", "Validation accuracy"))
@@ -32,7 +35,9 @@ def _curve(history: Sequence[Mapping[str, Any]], key: str, title: str) -> Markup
         main = fit == "model"
         axes.plot(*zip(*points, strict=True), color=ACCENT if main else INK, linewidth=1.8 if main else 0.7, marker="o")
         axes.lines[-1].set_markersize(3 if main else 0)
-        axes.lines[-1].set_label(fit if main else "folds" if fit == fits[0] else "")
+        kind = "model" if main else "folds" if fit.startswith("fold") else "further members"
+        if kind not in (line.get_label() for line in axes.lines):
+            axes.lines[-1].set_label(kind)
     if len(fits) > 1:
         axes.legend()
     axes.set(title=title, xlabel="epoch")

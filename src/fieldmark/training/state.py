@@ -17,6 +17,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from fieldmark.errors import RunError
 from fieldmark.model.method import Method
 from fieldmark.storage import write_tensors
+from fieldmark.training.soup import move_towards
 
 __all__ = ["TrainingState", "ema_decay"]
 
@@ -68,10 +69,7 @@ class TrainingState:
         if self.start is None:
             return shipped
         mixed = copy.deepcopy(shipped)
-        with torch.no_grad():
-            for key, value in mixed.state_dict().items():  # counters stay as they are
-                if value.is_floating_point():
-                    value.lerp_(self.start[key], self.keep_start)
+        move_towards(mixed, self.start, self.keep_start)
         return mixed
 
     def save(self, path: Path) -> None:
