@@ -119,6 +119,9 @@ class Augment(_Section):
     """Probability that one part is exchanged for that of another image of its class."""
     background: float = Field(default=0.0, ge=0.0, le=1.0)
     """Probability that it stands before the background of another image; needs boxes or masks."""
+    if_missing: Literal["error", "skip"] = "error"
+    """Where the data has no key points for `align`, `warp` and `swap`, or neither boxes nor masks for `background`:
+    refuse, or go without and say so."""
     mix: str = "none"
     mix_alpha: float = Field(default=1.0, gt=0.0)
     mix_probability: float = Field(default=1.0, ge=0.0, le=1.0)

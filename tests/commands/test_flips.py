@@ -10,23 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from conftest import Heard
 from fieldmark.bundle import Bundle
 from fieldmark.commands import flips
-from fieldmark.commands.listener import Listener
 from fieldmark.commands.train import train
 from fieldmark.datasets import read
 from fieldmark.errors import RunError
 from fieldmark.recipe import Recipe
-
-
-class Heard(Listener):
-    """Remembers the notes."""
-
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
 
 
 def recipe(**augment: Any) -> Recipe:

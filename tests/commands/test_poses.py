@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fieldmark.commands.listener import Listener
+from conftest import Heard
 from fieldmark.commands.preview import preview
 from fieldmark.commands.train import resolve_recipe, train
 from fieldmark.data.catalog import Catalog
@@ -19,16 +19,6 @@ from fieldmark.errors import DataError, RecipeError
 from fieldmark.recipe import Recipe
 
 NAMES = ("beak", "left eye", "right eye", "tail")
-
-
-class Heard(Listener):
-    """Remembers the warnings."""
-
-    def __init__(self) -> None:
-        self.warnings: list[str] = []
-
-    def warn(self, text: str) -> None:
-        self.warnings.append(text)
 
 
 def recipe(protocol: str = "refit", **augment: Any) -> Recipe:
@@ -81,6 +71,18 @@ def test_without_key_points_the_way_to_them_is_said(pictures: Path, tmp_path: Pa
     with pytest.raises(DataError, match=r"has no key points for augment\.warp\. .*`fieldmark parts RUN DATA`"):
         train(pictures, recipe(warp=1.0), out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_without_key_points_a_recipe_may_go_on_as_if_it_had_not_asked(pictures: Path, tmp_path: Path) -> None:
+    listener, short = Heard(), ["train.epochs=1"]
+    asked = recipe(warp=1.0, align=0.5, if_missing="skip").with_overrides(short)
+    one = train(pictures, asked, out=tmp_path / "one", listener=listener)
+    said = [text for text in listener.notes if "key points" in text]
+    assert len(said) == 1
+    assert re.match(r"\w+ has no key points for augment\.align, augment\.warp: left out$", said[0])
+    plain = train(pictures, recipe().with_overrides(short), out=tmp_path / "plain")
+    assert one.history()[0]["loss"] == plain.history()[0]["loss"]
+    assert "if_missing" not in preview(pictures, asked, out=tmp_path / "page.html").read_text(encoding="utf-8")
 
 
 def test_too_few_key_points(birds: Catalog, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
+from conftest import Heard
 from fieldmark.commands.evaluate import evaluate
 from fieldmark.commands.report import report
 from fieldmark.commands.train import train
@@ -122,6 +123,13 @@ def test_nobody_knows_where_the_object_is(pictures: Path, trained: Any, cli: Cli
     assert (looks.read_bytes() if looks.exists() else b"") == before  # what is refused has looked at nothing
     recipe = ["--recipe", "demo", "--weights", "none", "--set", "images.size=32", "--set", "augment.background=0.5"]
     assert "box" in cli("train", pictures, *recipe, "--out", pictures.parent / "none").complaint
+
+
+def test_a_recipe_may_do_without(pictures: Path, tmp_path: Path) -> None:
+    options = [*OVERRIDES, "train.epochs=1", "augment.background=0.5", "augment.if_missing=skip"]
+    listener = Heard()
+    train(pictures, "demo", out=tmp_path / "run", overrides=options, listener=listener)
+    assert [text for text in listener.notes if text.endswith("augment.background is left out")]
 
 
 def test_options_that_make_no_sense(tied: Path, tmp_path: Path) -> None:

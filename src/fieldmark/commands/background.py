@@ -151,14 +151,17 @@ def check_background_option(recipe: Recipe) -> None:
 
 
 def check_background(recipe: Recipe, data: Prepared, listener: Listener) -> None:
-    """Say once of how many images the background cannot be exchanged. Raises DataError where it is none."""
+    """Say once of how many images the background cannot be exchanged. Raises DataError where it is none, if the recipe
+    insists."""
     if not recipe.augment.background:
         return
     rows = data.catalog.rows("train")
     unknown = rows[~knows_object(data.catalog)[rows]]
-    if len(unknown) == len(rows):
+    if len(unknown) == len(rows) and recipe.augment.if_missing == "skip":
+        listener.note(f"{_no_object(data.catalog).problem}: augment.background is left out")
+    elif len(unknown) == len(rows):
         raise _no_object(data.catalog)
-    if len(unknown):
+    elif len(unknown):
         example = data.catalog.paths[unknown[0]]
         share = f"{len(unknown):,} of {len(rows):,} training images"
         listener.warn(f"{share} have neither box nor mask and keep their background, such as {example}")

@@ -9,6 +9,7 @@ from fieldmark.augment.pose import PoseChanges
 from fieldmark.augment.similarity import FEWEST_POINTS
 from fieldmark.commands.listener import Listener
 from fieldmark.commands.prepare import Prepared
+from fieldmark.data.catalog import Catalog
 from fieldmark.data.splits import first_few
 from fieldmark.errors import DataError, RecipeError
 from fieldmark.recipe import Augment, Recipe
@@ -33,7 +34,7 @@ def check_pose_options(recipe: Recipe) -> None:
 
 
 def check_poses(recipe: Recipe, data: Prepared, listener: Listener) -> None:
-    """Say once what the key points cannot carry. Raises DataError where they carry nothing."""
+    """Say once what the key points cannot carry. Raises DataError where they carry nothing, if the recipe insists."""
     if not (asked := _asked(recipe.augment)):
         return
     catalog = data.catalog
@@ -41,22 +42,11 @@ def check_poses(recipe: Recipe, data: Prepared, listener: Listener) -> None:
     rows = np.flatnonzero(np.isin(catalog.splits, parts))
     changes = bind_poses(recipe, data, rows, flip=True)
     if changes is None:
-        raise DataError(
-            f"{catalog.name} has no key points for {asked}",
-            "Give its table the columns keypoint.<name>.x and keypoint.<name>.y; or train with part discovery, write "
-            "the parts that it finds with `fieldmark parts RUN DATA`, and train on that table.",
-        )
-    if len(catalog.keypoint_names) < FEWEST_POINTS:
-        names = ", ".join(catalog.keypoint_names)
-        raise DataError(
-            f"{catalog.name} has too few key points for {asked}: {names}",
-            f"Expected at least {FEWEST_POINTS}.",
-        )
-    if changes.canonical is None:
-        raise DataError(
-            f"No training image of {catalog.name} shows {FEWEST_POINTS} key points, too few for {asked}",
-            "`fieldmark audit` says where key points lie outside their pictures.",
-        )
+        error = _nothing_to_carry(catalog, asked)
+        if recipe.augment.if_missing == "error":
+            raise error
+        listener.note(f"{error.problem}: left out")
+        return
     if len(unposed := changes.unposed()):
         images = f"{len(unposed):,} of {len(rows):,} training images"
         few = f"such as {catalog.paths[unposed[0]]}, show fewer than {FEWEST_POINTS} key points"
@@ -69,11 +59,32 @@ def check_poses(recipe: Recipe, data: Prepared, listener: Listener) -> None:
         )
 
 
+def _nothing_to_carry(catalog: Catalog, asked: str) -> DataError:
+    """Why the key points carry nothing of what is asked."""
+    if catalog.keypoints is None:
+        return DataError(
+            f"{catalog.name} has no key points for {asked}",
+            "Give its table the columns keypoint.<name>.x and keypoint.<name>.y; or train with part discovery, write "
+            "the parts that it finds with `fieldmark parts RUN DATA`, and train on that table.",
+        )
+    if len(catalog.keypoint_names) < FEWEST_POINTS:
+        names = ", ".join(catalog.keypoint_names)
+        return DataError(
+            f"{catalog.name} has too few key points for {asked}: {names}",
+            f"Expected at least {FEWEST_POINTS}.",
+        )
+    return DataError(
+        f"No training image of {catalog.name} shows {FEWEST_POINTS} key points, too few for {asked}",
+        "`fieldmark audit` says where key points lie outside their pictures.",
+    )
+
+
 def bind_poses(recipe: Recipe, data: Prepared, rows: NDArray[np.int64], *, flip: bool) -> PoseChanges | None:
-    """What the recipe asks for, with donors from `rows`; None where it asks for nothing or there are no key points."""
-    if not _asked(recipe.augment) or data.catalog.keypoints is None:
+    """What the recipe asks for, with donors from `rows`; None where it asks for nothing or key points carry nothing."""
+    if not _asked(recipe.augment) or len(data.catalog.keypoint_names) < FEWEST_POINTS:
         return None
-    return PoseChanges.bind(recipe.augment, data.catalog, data.pixels.shapes[:, 2:], rows, flip=flip)
+    changes = PoseChanges.bind(recipe.augment, data.catalog, data.pixels.shapes[:, 2:], rows, flip=flip)
+    return None if changes.canonical is None else changes
 
 
 def _asked(options: Augment) -> str:

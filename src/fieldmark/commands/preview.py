@@ -100,7 +100,7 @@ def _spread(labels: NDArray[np.int64], rows: NDArray[np.int64], count: int, seed
 
 def _settings(recipe: Recipe, flip: bool) -> str:
     """What [augment] says beyond nothing, as one would write it."""
-    values = recipe.augment.model_dump() | {"flip": flip}
+    values = recipe.augment.model_dump(exclude={"if_missing"}) | {"flip": flip}
     kept = {key: value for key, value in values.items() if value and value != "none" and not key.startswith("mix_")}
     return ", ".join(f"{key} = {str(value).lower()}" for key, value in kept.items())
 
