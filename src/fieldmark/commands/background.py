@@ -158,7 +158,7 @@ def check_background(recipe: Recipe, data: Prepared, listener: Listener) -> None
     rows = data.catalog.rows("train")
     unknown = rows[~knows_object(data.catalog)[rows]]
     if len(unknown) == len(rows) and recipe.augment.if_missing == "skip":
-        listener.note(f"{_no_object(data.catalog).problem}: augment.background is left out")
+        listener.note(f"Going without augment.background: {_no_object(data.catalog).problem}")
     elif len(unknown) == len(rows):
         raise _no_object(data.catalog)
     elif len(unknown):

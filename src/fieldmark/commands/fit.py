@@ -174,7 +174,7 @@ class Fit:
     def _descend(self, method: Method, rows: NDArray[np.int64], validation: NDArray[np.int64]) -> Method:
         """Train by steps from where `method` stands: the members one after the other, from the same weights."""
         train = self.recipe.train
-        samples, schedule = self._plan(self.recipe, method, rows)
+        samples, schedule = self._plan(method, rows)
         pretrained, few = self.recipe.backbone.weights != "none", len(rows) <= _FEW
         spared = train.head_start == "auto" and pretrained and few and _features_are_known(method)
         from_probe = spared or train.head_start == "logistic"
@@ -206,8 +206,9 @@ class Fit:
         self.outputs(shipped, rows[: train.batch_size])  # what is shipped answers with numbers
         return shipped.eval()
 
-    def _plan(self, recipe: Recipe, method: Method, rows: NDArray[np.int64]) -> tuple[Samples, Schedule]:
+    def _plan(self, method: Method, rows: NDArray[np.int64]) -> tuple[Samples, Schedule]:
         """Which training images are seen when, and how."""
+        recipe = self.recipe
         size = method.backbone.fixed_size or recipe.images.train_size
         interpolation = method.backbone.normalization.interpolation
         samples = training_samples(recipe, self.data, rows, flip=self.flip, size=size, interpolation=interpolation)
@@ -216,7 +217,7 @@ class Fit:
     def _learn(self, method: Method, rows: NDArray[np.int64], validation: NDArray[np.int64]) -> TrainingState:
         """All steps of one training, from where `method` or its checkpoint stands."""
         recipe, train = self.recipe, self.recipe.train
-        samples, schedule = self._plan(recipe, method, rows)
+        samples, schedule = self._plan(method, rows)
         state = TrainingState.begin(
             method,
             build_optimizer(method, train),

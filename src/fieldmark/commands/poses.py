@@ -45,7 +45,7 @@ def check_poses(recipe: Recipe, data: Prepared, listener: Listener) -> None:
         error = _nothing_to_carry(catalog, asked)
         if recipe.augment.if_missing == "error":
             raise error
-        listener.note(f"{error.problem}: left out")
+        listener.note(f"Going without {asked}: {error.problem}")
         return
     if len(unposed := changes.unposed()):
         images = f"{len(unposed):,} of {len(rows):,} training images"
