@@ -151,6 +151,14 @@ def test_out_of_fold_answers(pictures: Path, tmp_path: Path, tiny: Callable[...,
     assert "folds" in page.text
 
 
+def test_a_soup_is_called_one(pictures: Path, tmp_path: Path) -> None:
+    run = fieldmark.train(pictures, out=tmp_path / "run", overrides=[*SHORT, "train.members=2"])
+    page = Page(fieldmark.report(run.folder))
+    assert "2 trainings of 2 epochs, " in page.text
+    assert "The model is the mean of their last epochs' weights" in page.text
+    assert "members" in page.text.split("Training loss")[1]
+
+
 def test_without_predictions(trained: Run, cli: Cli) -> None:
     shutil.rmtree(trained.folder / "evaluation")
     answer = cli("report", trained.folder, columns=400)

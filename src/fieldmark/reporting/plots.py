@@ -19,7 +19,7 @@ __all__ = ["learning_curves", "reliability", "risk_coverage"]
 def learning_curves(history: Sequence[Mapping[str, Any]]) -> list[Markup]:
     """Loss and, where there is a validation part, accuracy on it, over the epochs.
 
-    Folds and further members of a soup are drawn thin.
+    Where the model is a training of its own, folds beside it are drawn thin; of a soup all are members.
     """
     plots = [_curve(history, "loss", "Training loss")]
     if any("val_top1" in line for line in history):
@@ -30,12 +30,12 @@ def learning_curves(history: Sequence[Mapping[str, Any]]) -> list[Markup]:
 def _curve(history: Sequence[Mapping[str, Any]], key: str, title: str) -> Markup:
     figure, axes = canvas()
     fits = list(dict.fromkeys(line["fit"] for line in history))
-    for fit in fits:
+    kinds = {fit: "folds" if fit.startswith("fold") else "members" if "member 2" in fits else "model" for fit in fits}
+    for fit, kind in kinds.items():
         points = [(line["epoch"], line[key]) for line in history if line["fit"] == fit and key in line]
-        main = fit == "model"
+        main = kind != "folds"
         axes.plot(*zip(*points, strict=True), color=ACCENT if main else INK, linewidth=1.8 if main else 0.7, marker="o")
         axes.lines[-1].set_markersize(3 if main else 0)
-        kind = "model" if main else "folds" if fit.startswith("fold") else "further members"
         if kind not in (line.get_label() for line in axes.lines):
             axes.lines[-1].set_label(kind)
     if len(fits) > 1:

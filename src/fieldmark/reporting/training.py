@@ -30,7 +30,11 @@ def learning(material: Material) -> Section:
     if history:
         last = history[-1]
         done = f"{last['epoch']} epochs, {last['step']:,} steps"
-        text = f"{done}. The model is the last epoch: none was picked by its score."
+        if (members := material.recipe.train.members) > 1:
+            text = f"{members} trainings of {done} each. The model is the mean of their last epochs' weights, a soup"
+        else:
+            text = f"{done}. The model is the last epoch"
+        text += ": none was picked by its score."
         return Section("learning", "How it learnt", (Text(text), Plots(tuple(learning_curves(history)))))
     if material.recipe.train.solver == "logistic":
         text = (
