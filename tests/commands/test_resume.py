@@ -21,6 +21,7 @@ from fieldmark.commands.fit import Stopped
 from fieldmark.commands.listener import Listener
 from fieldmark.commands.train import train
 from fieldmark.run import Machine, Run
+from fieldmark.storage import read_json
 
 SMALL = [
     "images.size=32",
@@ -114,6 +115,20 @@ def test_a_soup_is_the_mean_of_trainings_that_begin_alike(pictures: Path, tmp_pa
 
     alone = train(pictures, out=tmp_path / "alone", overrides=SOUP)  # the first member is what there would be alone
     assert_identical(kept[0], load_file(alone.checkpoint("model")))
+
+
+def test_each_fold_of_a_cross_fit_is_a_soup(pictures: Path, tmp_path: Path) -> None:
+    settings = [*SOUP, "train.members=2", "protocol=crossfit", "folds=2", "train.batch_size=12"]
+    whole = train(pictures, out=tmp_path / "whole", overrides=settings)
+    fits = {line["fit"] for line in whole.history()}
+    assert fits == {"model", "member 2", "fold 0", "fold 0, member 2", "fold 1", "fold 1, member 2"}
+    with pytest.raises(Stopped):
+        train(pictures, out=tmp_path / "broken", overrides=settings, listener=StopsAfter(3))
+    broken = train(pictures, out=tmp_path / "broken", resume=True)
+    assert_identical(weights(whole), weights(broken))
+    assert read_json(whole.evaluation("crossfit") / "scores.json") == read_json(
+        broken.evaluation("crossfit") / "scores.json"
+    )
 
 
 def test_a_soup_resumes_at_every_step(pictures: Path, tmp_path: Path) -> None:
