@@ -289,6 +289,7 @@ def test_another_piece_keeps_no_options_of_the_one_before() -> None:
     [
         (["train.head_start=logistic", "head.name=arcface"], "fits a linear head, and the method 'transfer' with the "),
         (["train.solver=logistic", "head.name=cosine"], "the head 'cosine' has none. Use method.name = 'tr"),
+        (["train.solver=logistic", "augment.mix=mixup"], "images are looked at as they are, without augment.mix"),
         (["train.solver=logistic", "train.members=3"], "train.members = 3 would all be alike. Set train.members = 1"),
         (["train.solver=logistic", "neck.name=isqrt_cov"], "the neck 'isqrt_cov' would learn nothing. Set neck.name"),
         (["train.solver=logistic", "auxiliary.name=supcon"], "the auxiliary 'supcon' would learn nothing"),

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from fieldmark.cli import main
-from fieldmark.commands.listener import Listener
 from fieldmark.commands.train import train
 from fieldmark.run import Run
 
@@ -42,20 +41,6 @@ class Answer:
         line = self.err.splitlines()[-1]
         assert line.startswith("fieldmark: ")
         return line.removeprefix("fieldmark: ")
-
-
-class Heard(Listener):
-    """Remembers what it was told."""
-
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-        self.warnings: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
-
-    def warn(self, text: str) -> None:
-        self.warnings.append(text)
 
 
 Cli = Callable[..., Answer]

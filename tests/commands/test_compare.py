@@ -261,14 +261,14 @@ def test_a_result_from_before_an_option_was_there_has_its_default(
     compare(pictures, recipes[1:], out=tmp_path / "out", seeds=1, **TINY)
     file = tmp_path / "out" / "results" / "linear-0.json"
     text = file.read_text()
-    assert text.count('"erasing": 0.0,') == 1
-    file.write_text(text.replace('"erasing": 0.0,', ""))
+    assert text.count('"min_scale": 0.35,') == 1
+    file.write_text(text.replace('"min_scale": 0.35,', ""))
     compare(pictures, recipes[1:], out=tmp_path / "out", seeds=1, **TINY)
-    erased: Any = {**TINY, "overrides": [*TINY["overrides"], "augment.erasing=0.5"]}
-    with pytest.raises(RunError, match=r"augment\.erasing was 0\.0, not 0\.5"):
+    erased: Any = {**TINY, "overrides": [*TINY["overrides"], "augment.min_scale=0.5"]}
+    with pytest.raises(RunError, match=r"augment\.min_scale was 0\.35, not 0\.5"):
         compare(pictures, recipes[1:], out=tmp_path / "out", seeds=1, **erased)
-    file.write_text(text.replace('"erasing": 0.0,', '"erasure": 0.0,'))
-    with pytest.raises(RunError, match=r"is of another version .*'augment\.erasure'"):
+    file.write_text(text.replace('"min_scale": 0.35,', '"min_scales": 0.35,'))
+    with pytest.raises(RunError, match=r"is of another version .*'augment\.min_scales'"):
         compare(pictures, recipes[1:], out=tmp_path / "out", seeds=1, **TINY)
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hearing import Heard
 from PIL import Image, ImageDraw
 
-from conftest import Heard
 from fieldmark.bundle import Bundle
 from fieldmark.commands import flips
 from fieldmark.commands.train import train

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import fieldmark
-from conftest import Cli
 from fieldmark.data.catalog import Catalog
 from fieldmark.data.read import read
 from fieldmark.data.write import write_catalog
 from fieldmark.run import Run
 
+Cli = Callable[..., Any]
 TINY = ["backbone.name=test_resnet", "images.size=64", "images.train_scale=1.0", "images.crop=1.0", "train.ema=false"]
 FAST = [*TINY, "train.head_epochs=0", "train.batchnorm=plain", "train.lr=2e-3", "train.head_lr=4e-3"]
 PLAIN = ["augment.trivial=false", "augment.erasing=0.0", "augment.flip=true", "method.equivariance=0.0"]

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hearing import Heard
 from PIL import Image, ImageDraw
 
-from conftest import Heard
 from fieldmark.commands.evaluate import evaluate
 from fieldmark.commands.report import report
 from fieldmark.commands.train import train

@@ -174,7 +174,7 @@ def test_without_predictions(trained: Run, cli: Cli) -> None:
 
 def test_a_run_that_has_just_begun(tmp_path: Path) -> None:
     run = Run.create(tmp_path / "run", Recipe(), MACHINE)
-    with pytest.warns(DataWarning, match="no predictions yet"):
+    with pytest.warns(DataWarning, match="is not finished. To go on: .* --resume"):
         page = Page(fieldmark.report(run.folder))
     assert page.sections == ["learning", "model"]
     assert "Training is not finished. To go on: fieldmark train … --out" in page.text

@@ -226,7 +226,9 @@ def test_resume_begins_where_there_is_nothing(
 ) -> None:
     out = tmp_path / "run"
     command = ("train", pictures, *tiny(train__epochs="2"), "--out", out, "--resume")
-    assert cli(*command).status == 0
+    first = cli(*command)
+    assert first.status == 0
+    assert f"Nothing to go on with in {out}: a new run begins (recipe: finetune)" in first.err
     assert identical(weights(out), weights(trained))
     written = (out / "bundle" / "model.safetensors").stat().st_mtime_ns
     for again in (command, ("train", pictures, "--out", out, "--resume")):

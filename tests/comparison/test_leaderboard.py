@@ -115,7 +115,7 @@ def test_the_page(board: Leaderboard) -> None:
     page = compose(board)
     assert page == compose(board)
     text = " ".join(re.sub(r"<[^>]+>", " ", page).split())
-    assert "Not finished: 3 runs are to do (half-1, &lt;none&gt;-0, &lt;none&gt;-1). The same command goes on." in text
+    assert "Not finished: 3 runs to do (half-1, &lt;none&gt;-0, &lt;none&gt;-1). The same command goes on." in text
     assert "broken-0 failed: no" in text
     assert "So it is." in text
     assert "3 of 4 intervals leave zero out" in text

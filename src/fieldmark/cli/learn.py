@@ -95,6 +95,7 @@ def compare(
 ) -> None:
     """Compare recipes on your data: which of them pays? The same command goes on where it was stopped."""
     from fieldmark.commands.compare import compare as compare_recipes
+    from fieldmark.data.splits import counted
 
     place = data.resolve()
     board = compare_recipes(
@@ -113,7 +114,7 @@ def compare(
     print_leaderboard(board)
     if board.missing:
         command = shlex.join(["fieldmark", *sys.argv[1:]])
-        typer.echo(f"fieldmark: stopped with {len(board.missing)} runs to do. To go on: {command}", err=True)
+        typer.echo(f"fieldmark: stopped with {counted(len(board.missing), 'run')} to do. To go on: {command}", err=True)
         raise SystemExit(INTERRUPTED)
     if board.failures:
         raise SystemExit(_SOME_FAILED)

@@ -61,6 +61,7 @@ def print_recipes() -> None:
     console = Console(highlight=False)
     console.print(table)
     console.print("fieldmark recipes NAME prints one whole; train, compare and preview take it with --recipe(s).")
+    console.print('A TOML file of your own: base = "finetune", and what it does otherwise.', markup=False)
 
 
 def print_datasets(root: Path | None, format: Literal["table", "json"]) -> None:

@@ -129,16 +129,18 @@ def print_leaderboard(board: Leaderboard) -> None:
     from rich.table import Table
 
     from fieldmark.comparison.composition import chance_in_words, points
+    from fieldmark.data.splits import counted
     from fieldmark.reporting.training import duration
 
     console = Console(highlight=False)
-    table = Table(title=f"{board.num_images:,} images of the {board.part} part, {len(board.seeds)} seeds")
+    table = Table(title=f"{board.num_images:,} images of the {board.part} part, {counted(len(board.seeds), 'seed')}")
     table.add_column("recipe", overflow="fold")
     table.add_column("right", justify="right", no_wrap=True)
     table.add_column(f"against {board.baseline}", overflow="fold")
     table.add_column("spread", justify="right")
     table.add_column("NLL", justify="right", no_wrap=True)
     table.add_column("time", justify="right")
+    table.add_column("memory", justify="right")
     for one in board.standings:
         if one.accuracy is None or one.nll is None:
             table.add_row(escape(one.recipe), "–")
@@ -151,6 +153,7 @@ def print_leaderboard(board: Leaderboard) -> None:
             "–" if one.spread is None else f"{100 * one.spread:.1f}",
             f"{one.nll.value:.3f}",
             duration(one.seconds or 0),
+            f"{max((one.memory or {'': 0}).values()) / 1e9:.1f} GB",
         )
     console.print(table)
     if board.compared:

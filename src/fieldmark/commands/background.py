@@ -179,7 +179,7 @@ def _no_object(catalog: Catalog) -> DataError:
     return DataError(
         f"{catalog.name} does not say where the object is, so that its background cannot be told from it",
         "Give boxes (x, y, width, height) or masks (mask) as columns of the table. A model of the method "
-        "part_discovery, which finds parts, is evaluated without.",
+        "part_discovery needs neither to be evaluated: it finds the object itself.",
     )
 
 

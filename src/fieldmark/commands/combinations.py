@@ -55,6 +55,13 @@ def _check_logistic(recipe: Recipe) -> None:
             f"train.solver = 'logistic' finds the one best head: train.members = {train.members} would all be alike",
             "Set train.members = 1, or train.solver = 'gradient'.",
         )
+    kinds = ("mix", "color", "trivial", "erasing")
+    changes = [f"augment.{name}" for name in kinds if getattr(recipe.augment, name) not in (NONE, 0, False)]
+    if train.solver == "logistic" and changes:
+        raise RecipeError(
+            f"With train.solver = 'logistic' images are looked at as they are, without {', '.join(changes)}",
+            "Use a recipe that trains by gradients, such as finetune, or leave it away.",
+        )
     pieces = {"neck": recipe.neck.name, "auxiliary": recipe.auxiliary.name}
     for section, name in pieces.items():
         if train.solver == "logistic" and name != NONE:

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from fieldmark.commands.child import run_child, why_it_ended
 from fieldmark.commands.contestants import Contestant, choose_baseline, contestants, differences
 from fieldmark.commands.evaluate import evaluate
+from fieldmark.commands.license import tell_license
 from fieldmark.commands.listener import Listener, Tick, relayed_warnings
 from fieldmark.commands.prepare import prepare
 from fieldmark.comparison import Leaderboard, Result, compose, rank
@@ -73,6 +74,8 @@ def compare(
     chosen, part = choose_baseline(baseline, field), _part(split, field[0].recipe)
     if seeds < 1:
         raise RecipeError(f"A comparison with {seeds} seeds", "Give at least one.")
+    for asked in {(one.recipe.backbone.name, one.recipe.backbone.weights): one.recipe for one in field}.values():
+        tell_license(asked, listener)
     options = [f"--set={text}" for text in overrides]
     for name, value in (("backbone", backbone), ("weights", weights)):
         options += [] if value is None else [f"--{name}={value}"]

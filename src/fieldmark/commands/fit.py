@@ -49,8 +49,9 @@ _FEW = 10_000
 class Stopped(Exception):
     """The user asked to stop; everything up to the last step is saved."""
 
-    def __init__(self, progress: Progress) -> None:
-        super().__init__(f"stopped after step {progress.step} of {progress.num_steps}")
+    def __init__(self, progress: Progress, which: str = "") -> None:
+        of = f" of {which}" if which else ""
+        super().__init__(f"stopped after step {progress.step} of {progress.num_steps}{of}")
         self.progress = progress
 
 
@@ -253,7 +254,7 @@ class Fit:
                 if progress.ends_epoch:
                     self._report(state, progress, validation)
                 if stop and progress.step < schedule.num_steps:
-                    raise Stopped(progress)
+                    raise Stopped(progress, self._which)
         return state
 
     def _report(self, state: TrainingState, progress: Progress, validation: NDArray[np.int64]) -> None:

@@ -42,10 +42,9 @@ def check_poses(recipe: Recipe, data: Prepared, listener: Listener) -> None:
     rows = np.flatnonzero(np.isin(catalog.splits, parts))
     changes = bind_poses(recipe, data, rows, flip=True)
     if changes is None:
-        error = _nothing_to_carry(catalog, asked)
         if recipe.augment.if_missing == "error":
-            raise error
-        listener.note(f"Going without {asked}: {error.problem}")
+            raise _nothing_to_carry(catalog, asked)
+        listener.note(f"Going without {asked}: {_nothing_to_carry(catalog, 'it').problem}")
         return
     if len(unposed := changes.unposed()):
         images = f"{len(unposed):,} of {len(rows):,} training images"

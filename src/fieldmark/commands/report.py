@@ -40,7 +40,9 @@ def report(
     """
     listener = listener or Listener()
     material = gathered(Path(run), data, root=root, split=split)
-    if material.shown is None:
+    if not material.run.is_finished:
+        listener.warn(f"{run} is not finished. To go on: fieldmark train … --out {run} --resume")
+    elif material.shown is None:
         listener.warn(f"{run} has no predictions yet. The report will show more after: fieldmark evaluate {run}")
     page = compose(replace(material, explained=_explained(material, listener)))
     if missing := material.pictures.missing:

@@ -21,6 +21,7 @@ from fieldmark.commands.combinations import check_combination
 from fieldmark.commands.evaluate import write_evaluation
 from fieldmark.commands.fit import Fit
 from fieldmark.commands.flips import decide_flip
+from fieldmark.commands.license import tell_license
 from fieldmark.commands.listener import Listener, relayed_warnings
 from fieldmark.commands.part_centres import name_parts
 from fieldmark.commands.poses import check_pose_options, check_poses
@@ -34,7 +35,7 @@ from fieldmark.evaluation.judge import Judge
 from fieldmark.heads.classifier import CLASSIFIERS
 from fieldmark.losses.loss import LOSSES
 from fieldmark.model.backbone import check_backbone
-from fieldmark.model.license import UNKNOWN, is_noncommercial, weights_license
+from fieldmark.model.license import weights_license
 from fieldmark.model.method import METHODS, Method
 from fieldmark.necks.neck import NECKS
 from fieldmark.recipe import NONE, Choice, Recipe, load_recipe
@@ -112,6 +113,9 @@ def train(
     listener = listener or Listener()
     takes_up = resume and Run(out).exists
     run = Run.open(out) if takes_up else Run(out)
+    if resume and not takes_up:
+        named = recipe if isinstance(recipe, str) else "given" if recipe else "finetune"
+        listener.note(f"Nothing to go on with in {out}: a new run begins (recipe: {named})")
     if not takes_up or recipe or backbone or weights or overrides:
         asked = resolve_recipe(recipe or "finetune", backbone=backbone, weights=weights, overrides=overrides)
         if takes_up:
@@ -139,7 +143,7 @@ def _discarded_on_failure(run: Run) -> Iterator[None]:
 def _learn(run: Run, data: Path | str | Catalog, root: Path | str | None, listener: Listener) -> None:
     """From a run that has begun to one that is finished."""
     resolved = run.recipe()
-    _tell_license(resolved, listener)
+    tell_license(resolved, listener)
     with run.timed("reading"):
         if not isinstance(data, Catalog):
             with relayed_warnings(listener):
@@ -175,20 +179,6 @@ def _learn(run: Run, data: Path | str | Catalog, root: Path | str | None, listen
     # last, since a bundle is what makes a run finished
     _bundle(fit, method, judge, rows, names).save(run.bundle)
     listener.note(f"Saved {run.bundle}")
-
-
-def _tell_license(recipe: Recipe, listener: Listener) -> None:
-    """Before anything is learnt from weights, whose licence binds what comes of it."""
-    name, license = recipe.backbone.name, weights_license(recipe.backbone)
-    if is_noncommercial(license):
-        listener.warn(
-            f"The weights of {name} are for non-commercial use only (licence {license}), and so is what is trained "
-            "from them; choose others for anything else"
-        )
-    elif license == UNKNOWN:
-        listener.note(f"Weights of {name}: licence not known; read their terms before you pass the model on")
-    elif license != NONE:
-        listener.note(f"Weights of {name}: licence {license}")
 
 
 def _check_same(begun: Recipe, asked: Recipe, run: Run) -> None:

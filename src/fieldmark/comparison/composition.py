@@ -7,6 +7,7 @@ from typing import Final
 
 from fieldmark.comparison import plots
 from fieldmark.comparison.leaderboard import PARTS, Leaderboard, Standing
+from fieldmark.data.splits import counted
 from fieldmark.evaluation.paired import Difference
 from fieldmark.pages import render
 from fieldmark.reporting.blocks import Block, Cell, Interval, Plots, Section, Table, Text, Tone
@@ -56,13 +57,13 @@ def _notices(board: Leaderboard) -> list[str]:
     notices = []
     if board.missing:
         named = ", ".join(board.missing[:_NAMED]) + (" …" if len(board.missing) > _NAMED else "")
-        notices.append(f"Not finished: {len(board.missing)} runs are to do ({named}). The same command goes on.")
+        notices.append(f"Not finished: {counted(len(board.missing), 'run')} to do ({named}). The same command goes on.")
     notices += [f"{run} failed: {reason}" for run, reason in board.failures.items()]
     return [*notices, *board.notices]
 
 
 def _standings(board: Leaderboard) -> Section:
-    header = ("#", "recipe", f"against {board.baseline}, points", "", "in each seed", "right", "seeds", "NLL")
+    header = ("#", "recipe", f"against {board.baseline}, points", "verdict", "in each seed", "right", "seeds", "NLL")
     rows = tuple(_row(board, place, one) for place, one in enumerate(board.standings, start=1))
     blocks: list[Block] = [Table(header, rows)]
     if board.compared:
@@ -82,15 +83,14 @@ def _row(board: Leaderboard, place: int, one: Standing) -> tuple[Cell, ...]:
         if one.recipe == board.baseline
         else "no seed in common"
     )
-    by_seed = one.gain.by_seed if one.gain else one.by_seed
-    sign = "+" if one.gain else ""
+    by_seed = one.gain.by_seed if one.gain else ()
     spread = f", spread {100 * one.spread:.1f}" if one.spread is not None else ""
     return (
         place,
         one.recipe,
         gain,
         one.verdict,
-        " ".join(f"{100 * value:{sign}.1f}" for value in by_seed).replace("-", "−"),
+        " ".join(f"{100 * value:+.1f}" for value in by_seed).replace("-", "−"),
         Interval(one.accuracy, tone),
         _seeds(board, one) + spread,
         str(one.nll),
@@ -119,7 +119,10 @@ def _gains(board: Leaderboard) -> Section | None:
                 (
                     plots.differences(gains, title="Accuracy gained", unit="percentage points", scale=100),
                     plots.differences(
-                        changes, title="Likelihood: below zero is better", unit="negative log-likelihood", good=-1
+                        changes,
+                        title="Likelihood: less is better",
+                        unit="change of the negative log-likelihood",
+                        good=-1,
                     ),
                 )
             ),
@@ -149,7 +152,8 @@ def _cost(board: Leaderboard) -> Section | None:
     )
     text = (
         "Time of one training, mean over seeds, with its validation; most memory that its process took. On a machine "
-        "that does other work meanwhile, times are for orientation. Numbers in the plot are places on the leaderboard."
+        "that does other work meanwhile, times are for orientation; – is what was too short to "
+        "time. Numbers in the plot are places on the leaderboard."
     )
     return Section(
         "cost",
@@ -162,7 +166,10 @@ def _learning(board: Leaderboard) -> Section | None:
     plot = plots.learning_curves(board.standings, board.baseline)
     if plot is None:
         return None
-    text = "Mean over seeds; the baseline and the best others. The model is that of the last epoch, whatever the curve."
+    text = (
+        "Mean over seeds; the baseline and the best others. The model is that of the last epoch, whatever the curve; "
+        "of a soup (train.members) the curve is that of its first member, and the model the mean of all."
+    )
     return Section("learning", "How they learnt", (Plots((plot,)), Text(text, "soft")))
 
 

@@ -74,6 +74,7 @@ def risk_coverage(risk: Sequence[float]) -> Markup:
     axes.plot(np.linspace(0, 1, len(risk)), risk, color=ACCENT)
     axes.set(title="How wrong, if only the surest are answered?", xlabel="share answered", ylabel="of these wrong")
     axes.set(xlim=(0, 1.02), ylim=(0, max(0.05, 1.1 * max(risk))))
+    axes.yaxis.set_major_locator(MaxNLocator(steps=[1, 2, 5, 10]))  # 2.5 % would be told as 2 %
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(PercentFormatter(1, decimals=0))
     return svg(figure, title="Risk–coverage curve of class answers")
