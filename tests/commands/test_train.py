@@ -228,7 +228,7 @@ def test_resume_begins_where_there_is_nothing(
     command = ("train", pictures, *tiny(train__epochs="2"), "--out", out, "--resume")
     first = cli(*command)
     assert first.status == 0
-    assert f"Nothing to go on with in {out}: a new run begins (recipe: finetune)" in first.err
+    assert f"Nothing to go on with in {out}: a new run begins (recipe: " in first.err
     assert identical(weights(out), weights(trained))
     written = (out / "bundle" / "model.safetensors").stat().st_mtime_ns
     for again in (command, ("train", pictures, "--out", out, "--resume")):
