@@ -120,8 +120,8 @@ def _gains(board: Leaderboard) -> Section | None:
                     plots.differences(gains, title="Accuracy gained", unit="percentage points", scale=100),
                     plots.differences(
                         changes,
-                        title="Likelihood: less is better",
-                        unit="change of the negative log-likelihood",
+                        title="Negative log-likelihood: less is better",
+                        unit="change",
                         good=-1,
                     ),
                 )
