@@ -2,43 +2,20 @@
 
 from __future__ import annotations
 
-import io
-import itertools
 import os
-import random
-import signal
 import struct
-import warnings
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from drawn import HEIGHT, WIDTH, encode, picture, swapped_profile
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 from fieldmark.data.decode import FORMATS, MAX_BYTES, MAX_PIXELS, decode
 from fieldmark.errors import ImageError
-
-WIDTH, HEIGHT = 40, 24
-
-
-def picture(seed: int = 0, width: int = WIDTH, height: int = HEIGHT) -> NDArray[np.uint8]:
-    """Smooth colours with an edge: survives JPEG well, and no symmetry hides a wrong turn."""
-    y, x = np.mgrid[:height, :width] / max(width, height)
-    phases = np.random.default_rng(seed).uniform(0, 6, (3, 1, 1))
-    colours = 127 + 90 * np.sin(phases + 4 * x + 7 * y * (1 + x)) + 30 * (x > y + 0.3)
-    return np.moveaxis(colours, 0, -1).clip(0, 255).astype(np.uint8)
-
-
-def encode(image: Image.Image | NDArray[np.uint8], format: str, **options: object) -> bytes:
-    image = image if isinstance(image, Image.Image) else Image.fromarray(image)
-    file = io.BytesIO()
-    image.save(file, format, **options)
-    return file.getvalue()
 
 
 def png(header: bytes, rows: bytes, *chunks: tuple[bytes, bytes]) -> bytes:
@@ -214,13 +191,6 @@ def test_lab() -> None:
     assert np.abs(decode(encode(image, "TIFF")).pixels.astype(int) - 119).max() <= 2
 
 
-def swapped_profile() -> bytes:
-    """A profile under which red and green change places."""
-    data = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    data = data.replace(b"rXYZ", b"????").replace(b"gXYZ", b"rXYZ").replace(b"????", b"gXYZ")
-    return data.replace("sRGB".encode("utf-16-be"), "turn".encode("utf-16-be"))
-
-
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
 def test_a_colour_profile_is_applied(mode: str) -> None:
     image = Image.new("RGB", (4, 4), (255, 0, 0)).convert(mode)
@@ -373,121 +343,3 @@ def test_a_jpeg_of_many_scans_is_refused() -> None:
 def test_the_largest_picture_is_within_pillows_own_bounds() -> None:
     assert Image.MAX_IMAGE_PIXELS is not None
     assert 2 * Image.MAX_IMAGE_PIXELS == MAX_PIXELS
-
-
-# A thousand damaged and odd images
-
-
-class Hang(BaseException):
-    """Not an Exception: `decode` must not take it for damage."""
-
-
-def answer(data: bytes) -> bool:
-    """Whether the image could be read; anything but pixels or one ImageError fails the test."""
-    before = signal.signal(signal.SIGALRM, lambda *_: (_ for _ in ()).throw(Hang()))
-    signal.alarm(20)
-    try:
-        with warnings.catch_warnings(record=True):
-            pixels, size = decode(data, short_side=64)
-    except ImageError:
-        return False
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
-    assert pixels.dtype == np.uint8
-    assert pixels.ndim == 3
-    assert pixels.shape[2] == 3
-    assert min(size) >= 1
-    assert min(pixels.shape[:2]) == min(64, *size)
-    return True
-
-
-MODES = ["1", "L", "P", "I", "F", "LA", "La", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV", "LAB"]
-MODES += ["I;16", "I;16B", "I;16L"]
-
-
-def every_mode_and_format() -> Iterator[tuple[str, str, bytes]]:
-    Image.init()
-    for mode, format in itertools.product(MODES, sorted(Image.SAVE)):
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of formats that Pillow is about to drop
-                yield mode, format, encode(Image.new(mode, (33, 21), 0), format)
-        except Exception:  # whatever Pillow says when it cannot write this combination
-            continue
-
-
-def damaged(data: bytes, random: random.Random) -> bytes:
-    """Bytes flipped, cut, removed, repeated or exchanged."""
-    bad = bytearray(data)
-    kind = random.randrange(5)
-    place = random.randrange(len(bad)) if random.random() < 0.5 else random.randrange(min(len(bad), 200))
-    length = random.choice([1, 2, 4, 16, 100])
-    if kind == 0:
-        for _ in range(random.choice([1, 3, 20])):
-            bad[random.randrange(len(bad))] = random.randrange(256)
-    elif kind == 1:
-        del bad[place:]
-    elif kind == 2:
-        del bad[place : place + length]
-    elif kind == 3:
-        bad[place:place] = bad[place : place + length] * random.choice([1, 50])
-    else:
-        bad[place : place + length] = random.choice([b"\0", b"\xff"]) * length
-    return bytes(bad)
-
-
-def sources() -> list[bytes]:
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    exif[0x010F] = "Maker"
-    icc = swapped_profile()
-    photo, small = picture(0, 150, 110), Image.fromarray(picture(0, 60, 40))
-    found = [
-        encode(photo, "JPEG", exif=exif.tobytes(), icc_profile=icc),
-        encode(photo, "JPEG", progressive=True),
-        encode(Image.fromarray(photo).convert("CMYK"), "JPEG"),
-        encode(photo, "MPO", save_all=True, append_images=[small]),
-        encode(photo, "PNG", exif=exif.tobytes(), icc_profile=icc),
-        encode(small.convert("P"), "PNG", transparency=bytes(range(100))),
-        encode(small.convert("RGBA"), "WEBP", lossless=True),
-        encode(photo, "WEBP", exif=exif.tobytes()),
-        encode(small, "GIF", save_all=True, append_images=[small.rotate(90)]),
-        encode(small, "BMP"),
-        encode(small.convert("P"), "BMP"),
-        encode(small, "PPM"),
-        encode(small, "TIFF", exif=exif.tobytes()),
-    ]
-    found += [encode(small, "TIFF", compression=name) for name in ("tiff_lzw", "tiff_deflate", "jpeg", "packbits")]
-    found += [encode(small.convert("1"), "TIFF", compression="group4")]
-    return found + ([encode(small, "AVIF")] if "AVIF" in FORMATS else [])
-
-
-@pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="hangs are cut short by SIGALRM")
-def test_a_thousand_damaged_images() -> None:
-    generator = random.Random(0)
-    whole = sources()
-    assert all(answer(data) for data in whole)
-    read = sum(answer(damaged(whole[i % len(whole)], generator)) for i in range(1000))
-    assert 100 < read < 900  # else the damage was too gentle or too rude to show anything
-
-
-@pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="hangs are cut short by SIGALRM")
-def test_every_mode_and_format_that_pillow_writes() -> None:
-    unread = {}
-    for mode, format, data in every_mode_and_format():
-        if not answer(data):
-            unread.setdefault(format, []).append(mode)
-    assert not set(unread) & {*FORMATS, "MPO"}, unread  # what is not allowed is refused, all the rest is read
-
-
-@pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="hangs are cut short by SIGALRM")
-@pytest.mark.skipif("FIELDMARK_DATA" not in os.environ, reason="FIELDMARK_DATA does not name a folder of photographs")
-def test_a_thousand_damaged_photographs() -> None:
-    generator = random.Random(1)
-    files = sorted(itertools.islice(Path(os.environ["FIELDMARK_DATA"]).rglob("*.jpg"), 2000))
-    for file in generator.sample(files, 100):
-        whole = file.read_bytes()
-        assert answer(whole), file
-        for _ in range(10):
-            answer(damaged(whole, generator))
