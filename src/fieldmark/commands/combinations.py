@@ -55,7 +55,7 @@ def _check_logistic(recipe: Recipe) -> None:
             f"train.solver = 'logistic' finds the one best head: train.members = {train.members} would all be alike",
             "Set train.members = 1, or train.solver = 'gradient'.",
         )
-    kinds = ("mix", "color", "trivial", "erasing")
+    kinds = ("align", "warp", "swap", "mix", "color", "trivial", "erasing")
     changes = [f"augment.{name}" for name in kinds if getattr(recipe.augment, name) not in (NONE, 0, False)]
     if train.solver == "logistic" and changes:
         raise RecipeError(

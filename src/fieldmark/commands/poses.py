@@ -19,14 +19,7 @@ __all__ = ["bind_poses", "check_pose_options", "check_poses"]
 
 def check_pose_options(recipe: Recipe) -> None:
     """Raises RecipeError where the recipe asks for changes that no image would see."""
-    if not (asked := _asked(recipe.augment)):
-        return
-    if recipe.train.solver == "logistic":
-        raise RecipeError(
-            f"With train.solver = 'logistic' images are looked at as they are, without {asked}",
-            "Use a recipe that trains by gradients, such as finetune, or leave it away.",
-        )
-    if not recipe.augment.crop:
+    if (asked := _asked(recipe.augment)) and not recipe.augment.crop:
         raise RecipeError(
             f"With augment.crop = false images are looked at as they are, without {asked}",
             "Set augment.crop = true, or leave it away.",
