@@ -1,4 +1,4 @@
-"""Steps per second of every method, neck, head and loss, relative to `transfer`, in training and when answering.
+"""Steps per second of every method, neck, head, loss and auxiliary, relative to `transfer`, in training and answering.
 
 usage: speed.py [--backbone NAME …] [--size PIXELS …] [--batch 16] [--rounds 7] [--classes 50] [--threads 1]
                 [--precision fp32] [--device cpu] [--only NAME …]
@@ -19,6 +19,7 @@ from importlib import metadata
 import torch
 from collect import RESULTS, processor
 
+from fieldmark.auxiliaries.auxiliary import AUXILIARIES
 from fieldmark.bundle import build_method
 from fieldmark.commands.train import resolve_recipe
 from fieldmark.errors import FieldmarkError
@@ -32,7 +33,7 @@ from fieldmark.training.batchnorm import freeze_statistics
 from fieldmark.training.optimizer import build_optimizer, set_learning
 
 BASE = "transfer"
-PIECES = {"method": METHODS, "neck": NECKS, "head": CLASSIFIERS, "loss": LOSSES}
+PIECES = {"method": METHODS, "neck": NECKS, "head": CLASSIFIERS, "loss": LOSSES, "auxiliary": AUXILIARIES}
 
 
 def variants(only):
@@ -46,11 +47,10 @@ def variants(only):
 
 
 def task_of(num_classes):
-    """Ten images of each class, five classes to a genus."""
+    """Ten images of each class, five classes to a genus, and an order for what asks for one."""
     species = tuple(f"species {k}" for k in range(num_classes))
-    return Task(
-        num_classes, (10,) * num_classes, {"species": species, "genus": tuple(str(k // 5) for k in range(num_classes))}
-    )
+    taxonomy = {"species": species, "genus": tuple(str(k // 5) for k in range(num_classes))}
+    return Task(num_classes, (10,) * num_classes, taxonomy, grades=tuple(range(num_classes)))
 
 
 def batch_of(options, size):
