@@ -54,10 +54,21 @@ def test_a_transformers_tokens_are_the_map() -> None:
     assert fine(features) is features.map
 
 
-@pytest.mark.parametrize("name", ["mobilenetv2_100", "mobilenetv3_small_050", "convnext_atto", "vit_tiny_patch16_224"])
-def test_without_pooling_the_map_is_the_same(name: str) -> None:
-    backbone = build(name, 64).eval()
-    images = torch.randn(2, 3, 64, 64)
+@pytest.mark.parametrize(
+    ("name", "side"),
+    [
+        ("mobilenetv2_100", 64),
+        ("mobilenetv3_small_050", 64),
+        ("convnext_atto", 64),
+        ("vit_tiny_patch16_224", 64),
+        ("eva02_tiny_patch14_224", 56),  # its positions are a module that is never called
+        ("inception_v3", 96),  # takes no smaller images
+        ("levit_128s", 160),  # bound to the side that it was made for
+    ],
+)
+def test_without_pooling_the_map_is_the_same(name: str, side: int) -> None:
+    backbone = build(name, side).eval()
+    images = torch.randn(2, 3, side, side)
     before = backbone(images)
     features = backbone.without_pooling().train().eval()(images)
     torch.testing.assert_close(features.map, before.map)
@@ -65,6 +76,12 @@ def test_without_pooling_the_map_is_the_same(name: str) -> None:
     assert backbone.width == features.pooled.shape[1]
     features.map.sum().backward()
     assert [name for name, p in backbone.named_parameters() if p.grad is None] == []
+
+
+def test_tokens_that_are_no_grid_are_refused() -> None:
+    backbone = build("vit_tiny_patch16_224", 64)
+    with pytest.raises(RecipeError, match="'vit_tiny_patch16_224' answers with 11 tokens, which are no square grid"):
+        backbone.as_map(torch.zeros(1, 12, 192))
 
 
 def test_a_backbone_without_maps_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,7 +66,10 @@ class Normalization:
 class Backbone(nn.Module):
     """A timm model without its classifier, and the neck that pools its feature map."""
 
-    def __init__(self, model: Any, *, name: str, normalization: Normalization, neck: Choice | None = None) -> None:
+    def __init__(
+        self, model: Any, *, name: str, normalization: Normalization, size: int, neck: Choice | None = None
+    ) -> None:
+        """`size`: the side of the images that the model was made for, in pixels."""
         super().__init__()
         self.model = model  # timm's models share methods, not a class
         self.last = nn.Identity()
@@ -80,6 +83,7 @@ class Backbone(nn.Module):
         self.width = own if self.neck is None else self.neck.width
         self.pools = True
         self.fixed_size: int | None = _fixed_size(model)
+        self._size = self.fixed_size or size
 
     def forward(self, images: Tensor, levels: tuple[int, ...] = ()) -> Features:
         """Normalised images (B, 3, S, S) → feature map, pooled embedding and the maps of these `levels`."""
@@ -108,16 +112,17 @@ class Backbone(nn.Module):
         """Drop the model's layers behind the feature map, which a method that pools by itself would leave without a
         gradient; `pooled` is then the plain mean of the map.
         """
-        used: set[nn.Module] = set()
-        # timm's own pruning takes MobileNetV2's last convolution away, which is before the map
-        handles = [m.register_forward_pre_hook(lambda module, _: used.add(module)) for m in self.model.modules()]
-        side = self.fixed_size or 64
-        with torch.no_grad():
-            self.model.eval().forward_features(torch.zeros(1, 3, side, side))
-        for handle in handles:
-            handle.remove()
+        # Asked of gradients: timm's own pruning takes MobileNetV2's last convolution away, which is before the map, and
+        # modules that a model uses without calling them (the rotary positions of EVA and DINOv3) run no hook.
+        weights = list(self.model.parameters())
+        one = torch.zeros(1, 3, self._size, self._size, device=weights[0].device)
+        with torch.enable_grad():
+            seen = self.model.eval().forward_features(one).sum()
+        gradients = torch.autograd.grad(seen, weights, allow_unused=True)
+        used = {weight for weight, gradient in zip(weights, gradients, strict=True) if gradient is not None}
         for name, child in list(self.model.named_children()):
-            if used.isdisjoint(child.modules()):
+            own = set(child.parameters())
+            if own and used.isdisjoint(own):
                 setattr(self.model, name, nn.Identity())
         self.model.train()
         self.pools, self.width = False, self.channels
@@ -156,7 +161,11 @@ class Backbone(nn.Module):
             return features.permute(0, 3, 1, 2) if getattr(self.model, "output_fmt", "NCHW") == "NHWC" else features
         tokens = features[:, getattr(self.model, "num_prefix_tokens", 0) :]
         side = math.isqrt(tokens.shape[1])
-        assert side * side == tokens.shape[1], "images are square, so the token grid is"
+        if side * side != tokens.shape[1]:
+            raise RecipeError(
+                f"The backbone {self.name!r} answers with {tokens.shape[1]} tokens, which are no square grid of cells",
+                "Choose another, such as vit_small_patch14_dinov2 or resnet50.",
+            )
         return tokens.transpose(1, 2).unflatten(2, (side, side))
 
     def with_map(self, features: Tensor, given: Tensor) -> Tensor:
@@ -199,7 +208,7 @@ def build_backbone(
         std=choice.std or tuple(config["std"]),
         interpolation=config["interpolation"],
     )
-    return Backbone(model, name=choice.name, normalization=normalization, neck=neck)
+    return Backbone(model, name=choice.name, normalization=normalization, size=size, neck=neck)
 
 
 def _neck(choice: Choice, channels: int) -> Neck:
