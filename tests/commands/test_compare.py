@@ -145,7 +145,7 @@ def test_the_test_part_is_looked_at_once(
     assert trained_here == ["linear-0"]
     looks = Result.load(out / "results" / "linear-0-test.json").looks
     assert looks is not None
-    assert f"This test part had been scored {looks} time" in board.notices[-1]
+    assert f"This test part had been scored {looks} time" in "\n".join(board.notices)
     (out / "results" / "linear-0-test.json").unlink()
     compare(pictures, recipes[1:], out=out, seeds=1, split="test", **TINY)
     assert Result.load(out / "results" / "linear-0-test.json").looks == looks
@@ -302,7 +302,7 @@ def test_in_what_else_recipes_differ(
     (tmp_path / "small.toml").write_text('base = "probe"\n[backbone]\nname = "test_efficientnet"\nweights = "none"\n')
     named = [str(tmp_path / "big.toml"), str(tmp_path / "small.toml")]
     board = compare(pictures, named, out=tmp_path / "out", seeds=1, overrides=["images.size=32"])
-    assert board.notices == ("The recipes differ in backbone too: big test_resnet, small test_efficientnet.",)
+    assert board.notices[0] == "The recipes differ in backbone too: big test_resnet, small test_efficientnet."
 
 
 # Processes ------------------------------------------------------------------------------------------------------------

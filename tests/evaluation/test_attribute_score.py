@@ -29,3 +29,10 @@ def test_it_is_scikit_learns_where_the_value_is_known(num_values: int, count: in
     if set(answers) <= set(codes[known].tolist()) and len(recall) > 1:  # scikit-learn warns of other cases
         assert score.value == pytest.approx(balanced_accuracy_score(codes[known], answers))
     assert score.low <= score.value <= score.high
+
+
+def test_all_right_is_no_certainty() -> None:
+    found = attribute_score(np.eye(2)[[0, 1, 0, 1, 0]], np.array([0, 1, 0, 1, 0]))
+    assert found is not None
+    assert found.balanced_accuracy.value == found.balanced_accuracy.high == 1
+    assert found.balanced_accuracy.low < 0.6

@@ -44,6 +44,15 @@ def test_grades_need_not_stand_in_the_order_of_the_classes() -> None:
         assert not score.percent
 
 
+def test_all_right_is_no_certainty() -> None:
+    labels = np.array([0, 1, 2, 1, 0])
+    score = grade_scores(np.arange(3), labels, labels)["quadratic_kappa"]
+    assert (score.value, score.high) == (1, 1)
+    assert -1 <= score.low < 0
+    bursts = grade_scores(np.arange(3), labels.repeat(9), labels.repeat(9), np.arange(5).repeat(9))["quadratic_kappa"]
+    assert bursts.low == pytest.approx(score.low)
+
+
 def test_one_grade_has_no_kappa() -> None:
     same = np.zeros(4, int)
     assert list(grade_scores(np.arange(3), same, same)) == ["grade_error"]

@@ -155,6 +155,26 @@ class TestIntervals:
             assert (score[name].value, score[name].high) == (1, 1)
             assert score[name].low == pytest.approx(20 / (20 + 1.96**2), abs=1e-4)  # Wilson's bound
 
+    def test_bursts_are_no_independent_witnesses(self) -> None:
+        """25 bursts of 8 frames that are right or wrong together: only intervals over bursts hold the truth."""
+        burst = np.repeat(np.arange(25), 8)
+        inside = {"images": 0, "bursts": 0}
+        for seed in range(100):
+            labels = (np.random.default_rng(seed).random(25) < 0.3).astype(int)[
+                burst
+            ]  # 70 % are of class 0, as is told
+            logits = np.tile([2.0, 0.0], (len(burst), 1))
+            for name, units in {"images": None, "bursts": burst}.items():
+                score = scores(logits, labels, units, seed=seed, replicates=200)["top1"]
+                inside[name] += score.low <= 0.7 <= score.high
+        assert inside["bursts"] >= 90
+        assert inside["images"] < 75
+
+    def test_units_of_one_image_each_change_nothing(self) -> None:
+        logits, labels = simulated(60, 3, seed=0)
+        numbers = np.random.default_rng(0).permutation(1000)[:60]
+        assert scores(logits, labels, numbers, replicates=50) == scores(logits, labels, replicates=50)
+
     def test_wilson_against_scipy(self) -> None:
         import scipy.stats
 

@@ -22,6 +22,7 @@ from fieldmark.commands.prepare import Prepared
 from fieldmark.data.catalog import Catalog
 from fieldmark.data.decode import decode
 from fieldmark.data.objects import knows_object, object_in
+from fieldmark.data.splits import units
 from fieldmark.errors import DataError, ImageError, RecipeError
 from fieldmark.evaluation.background import VIEWS, Reliance, reliance
 from fieldmark.model.inference import infer
@@ -136,7 +137,7 @@ def measure_reliance(
     labels = catalog.labels[shown]
     guesses = outputs.logits.argmax(axis=1).reshape(len(shown), len(VIEWS))
     right = {name: guesses[:, at] == labels for at, name in enumerate(VIEWS)}
-    result = reliance(right, labels, known_by=stage.known_by)
+    result = reliance(right, labels, units(catalog)[shown], known_by=stage.known_by)
     _write(folder, stage, result, shown, guesses)
     return result
 

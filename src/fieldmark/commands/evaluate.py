@@ -113,9 +113,9 @@ def evaluate(
         listener.warn(f"{len(unreadable):,} of {len(rows):,} images cannot be read and are left out: {names}")
     for problem in unscored(catalog, bundle.attributes, readable):
         listener.warn(problem)
-    answers = bundle.log_probabilities(outputs.logits)
+    answers, together = bundle.log_probabilities(outputs.logits), units(catalog)[readable]
     if data is None and part == "val" and bundle.judge:  # its scaling has seen these labels
-        together, seed = units(catalog)[readable], int(bundle.provenance.get("seed", 0))
+        seed = int(bundle.provenance.get("seed", 0))
         answers = calibrate(outputs.logits, catalog.labels[readable], together, seed=seed).held_out
     looks = _count_look(catalog.digest("test"), listener) if part == "test" else None
     trust = None
@@ -123,7 +123,7 @@ def evaluate(
         for note in rules.notes:
             listener.note(note + ".")
         near = nearness(outputs.embedding, rules.judge.means)
-        trust = measure_trust(rules, outputs.logits, near, catalog.labels[readable])
+        trust = measure_trust(rules, outputs.logits, near, catalog.labels[readable], together)
     result = write_evaluation(
         opened,
         part,
@@ -162,12 +162,12 @@ def write_evaluation(
 
     `task` says which further scores make sense; `attributes` are the logits (len(rows), V) of each of its attributes.
     """
-    labels = catalog.labels[rows]
+    labels, together = catalog.labels[rows], units(catalog)[rows]
     told = _told(catalog, rows, task, attributes) if task and attributes else {}
     folder = run.evaluation(part)
     result = Evaluation(
         part,
-        scores(logits, labels) | (_further(task, logits.argmax(axis=1), labels) if task else {}),
+        scores(logits, labels, together) | (_further(task, logits.argmax(axis=1), labels, together) if task else {}),
         len(rows),
         confused_pairs(logits, labels, catalog.classes),
         looks,
@@ -204,13 +204,15 @@ def write_evaluation(
     return result
 
 
-def _further(task: Task, answers: NDArray[np.int64], labels: NDArray[np.int64]) -> dict[str, Score]:
+def _further(
+    task: Task, answers: NDArray[np.int64], labels: NDArray[np.int64], together: NDArray[np.int64]
+) -> dict[str, Score]:
     """The scores that grades and a taxonomy allow for."""
     found: dict[str, Score] = {}
     if task.grades:
-        found |= grade_scores(np.array(task.grades), answers, labels)
+        found |= grade_scores(np.array(task.grades), answers, labels, together)
     if task.taxonomy:
-        found |= severity(task.taxonomy, answers, labels)
+        found |= severity(task.taxonomy, answers, labels, together)
     return found
 
 
@@ -225,9 +227,9 @@ def _told(
     catalog: Catalog, rows: NDArray[np.int64], task: Task, attributes: Sequence[NDArray[np.floating]]
 ) -> dict[str, _Told]:
     values = {one.name: one.values for one in task.attributes}
-    codes = attribute_codes(catalog, values)[rows]
+    codes, together = attribute_codes(catalog, values)[rows], units(catalog)[rows]
     return {
-        name: _Told([known[guess] for guess in logits.argmax(axis=1)], attribute_score(logits, code))
+        name: _Told([known[guess] for guess in logits.argmax(axis=1)], attribute_score(logits, code, together))
         for (name, known), logits, code in zip(values.items(), attributes, codes.T, strict=True)
     }
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldmark.comparison.result import Result
-from fieldmark.evaluation.metrics import Score, wilson_interval
+from fieldmark.evaluation.metrics import Score, unseen_share, wilson_interval
 from fieldmark.evaluation.paired import Difference, interval, resampled_means
 
 __all__ = ["PARTS", "Leaderboard", "Standing", "rank"]
@@ -27,6 +27,8 @@ _Figure: TypeAlias = tuple[str, str]
 PARTS: Final = {"val": "validation part", "crossfit": "out-of-fold answers", "test": "test part"}
 _CHANCE: Final = 0.05
 """Of a 95 % interval to leave zero out where nothing differs."""
+_ENOUGH: Final = 20
+"""Units: percentiles over fewer leave the truth out too often."""
 
 
 @final
@@ -184,9 +186,15 @@ def rank(
         seeds=tuple(seeds),
         standings=tuple(sorted(standings, key=lambda one: -one.accuracy.value if one.accuracy else 1)),
         failures=dict(failures or {}),
-        notices=tuple(notices),
+        notices=(*notices, *_few(num_units)),
         folder=folder,
     )
+
+
+def _few(num_units: int) -> tuple[str, ...]:
+    if num_units >= _ENOUGH:
+        return ()
+    return (f"Of fewer than {_ENOUGH} images, a burst counting as one, intervals are narrower than they should be.",)
 
 
 def _columns(runs: Mapping[str, Mapping[int, Result]], baseline: str) -> dict[_Figure, list[Floats]]:
@@ -214,9 +222,11 @@ def _estimated(columns: Mapping[_Figure, Sequence[Floats]], units: NDArray[np.in
     found = {}
     for at, (figure, by_seed) in enumerate(columns.items()):
         value = float(means[:, at].mean())
-        found[figure] = Difference(
-            value, *interval(value, replicates[:, at]), tuple(float(one.mean()) for one in by_seed)
-        )
+        low, high = interval(value, replicates[:, at])
+        if figure[1] == "gain" and np.ptp(replicates[:, at]) == 0:  # no resample differs, which is not certainty
+            unseen = unseen_share(units)
+            low, high = low - unseen * (low + 1), high + unseen * (1 - high)
+        found[figure] = Difference(value, low, high, tuple(float(one.mean()) for one in by_seed))
     return found
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fieldmark.evaluation.metrics import Score, bootstrapped
+from fieldmark.evaluation.metrics import Score, bootstrapped, wilson_interval
 
 __all__ = ["AttributeScore", "attribute_score"]
 
@@ -25,11 +25,14 @@ class AttributeScore:
         return self.balanced_accuracy.as_dict() | {"num_images": self.num_images}
 
 
-def attribute_score(logits: NDArray[np.floating], codes: NDArray[np.integer]) -> AttributeScore | None:
+def attribute_score(
+    logits: NDArray[np.floating], codes: NDArray[np.integer], units: NDArray[np.integer] | None = None
+) -> AttributeScore | None:
     """Balanced accuracy, of the images whose value is known: logits (N, V), codes (N,) with −1 where it is not.
 
     The mean over the values that occur of the share of their images that are right, so a value that nearly all images
-    have counts no more than a rare one. None where no image's value is known.
+    have counts no more than a rare one; its interval is never narrower than Wilson's for as many images as there are
+    units (N,). None where no image's value is known.
     """
     known = codes >= 0
     if not known.any():
@@ -41,4 +44,8 @@ def attribute_score(logits: NDArray[np.floating], codes: NDArray[np.integer]) ->
         present = total > 0
         return float((np.bincount(truth, times * right)[present] / total[present]).mean())
 
-    return AttributeScore(bootstrapped(measure, len(truth), percent=True), len(truth))
+    together = np.arange(len(truth)) if units is None else units[known]
+    found = bootstrapped(measure, together, percent=True)
+    low, high = wilson_interval(np.array(found.value), len(np.unique(together)))
+    score = replace(found, low=min(found.low, float(low)), high=max(found.high, float(high)))
+    return AttributeScore(score, len(truth))

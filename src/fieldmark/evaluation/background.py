@@ -17,7 +17,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from fieldmark.evaluation.metrics import Score, paired, wilson
+from fieldmark.evaluation.metrics import Score, paired, share
 
 __all__ = ["VIEWS", "Reliance", "reliance"]
 
@@ -76,14 +76,18 @@ class Reliance:
 
 
 def reliance(
-    right: Mapping[str, NDArray[np.bool_]], labels: NDArray[np.int64], *, known_by: str, seed: int = 0
+    right: Mapping[str, NDArray[np.bool_]],
+    labels: NDArray[np.int64],
+    units: NDArray[np.int64] | None = None,
+    *,
+    known_by: str,
+    seed: int = 0,
 ) -> Reliance:
-    """From what was right (N,) in each of VIEWS."""
-    count = len(labels)
+    """From what was right (N,) in each of VIEWS; intervals are over units (N,), each image its own unless given."""
     return Reliance(
-        accuracy={name: wilson(int(right[name].sum()), count) for name in VIEWS},
-        gap=paired(right["same"].astype(float) - right["other"], seed=seed),
-        chance=float(np.bincount(labels).max() / count),
-        num_images=count,
+        accuracy={name: share(right[name], units) for name in VIEWS},
+        gap=paired(right["same"].astype(float) - right["other"], units, seed=seed),
+        chance=float(np.bincount(labels).max() / len(labels)),
+        num_images=len(labels),
         known_by=known_by,
     )

@@ -25,6 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import beta, binom
 
+from fieldmark.evaluation.paired import resamples
+
 __all__ = [
     "NONE",
     "Promise",
@@ -210,16 +212,23 @@ def area_under_risk_coverage(confidence: Floats, right: Bools) -> float:
 
 
 def area_gain(
-    confidence: Floats, right: Bools, other: Floats, other_right: Bools, *, replicates: int = 1000, seed: int = 0
+    confidence: Floats,
+    right: Bools,
+    other: Floats,
+    other_right: Bools,
+    units: Ints | None = None,
+    *,
+    replicates: int = 1000,
+    seed: int = 0,
 ) -> tuple[float, float, float]:
-    """By how much the area of `other` is larger, with its 95 % interval over bootstrap replicates of the images."""
+    """By how much the area of `other` is larger, with its 95 % interval over bootstrap replicates of the units, each
+    image its own unless given."""
 
     def gain(rows: Ints) -> float:
         own = area_under_risk_coverage(confidence[rows], right[rows])
         return area_under_risk_coverage(other[rows], other_right[rows]) - own
 
-    rng = np.random.default_rng(seed)
-    count = len(right)
-    drawn = [gain(rng.integers(count, size=count)) for _ in range(replicates)]
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    return gain(np.arange(count)), float(low), float(high)
+    rows = np.arange(len(right))
+    times = resamples(rows if units is None else units, seed=seed, replicates=replicates)
+    low, high = np.quantile([gain(np.repeat(rows, one.astype(np.int64))) for one in times], [0.025, 0.975])
+    return gain(rows), float(low), float(high)

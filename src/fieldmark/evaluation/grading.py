@@ -6,10 +6,12 @@ partial credit" (1968). Shapes: N images, K classes.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
-from fieldmark.evaluation.metrics import Score, bootstrapped, mean_within
+from fieldmark.evaluation.metrics import Score, bootstrapped, mean_within, unseen_share
 
 __all__ = ["grade_scores", "quadratic_kappa"]
 
@@ -31,15 +33,20 @@ def quadratic_kappa(given: Ints | Floats, true: Ints | Floats, times: Floats | N
     return float(1 - found / expected) if expected > 0 else float("nan")
 
 
-def grade_scores(grades: Ints, answers: Ints, labels: Ints) -> dict[str, Score]:
-    """`quadratic_kappa` and `grade_error`, the mean distance in grades: grades (K,), answers and labels (N,).
+def grade_scores(grades: Ints, answers: Ints, labels: Ints, units: Ints | None = None) -> dict[str, Score]:
+    """`quadratic_kappa` and `grade_error`, the mean distance in grades: grades (K,), answers, labels and units (N,).
 
-    Without a kappa where all answers and labels are of one grade.
+    Without a kappa where all answers and labels are of one grade. Where all are right no resample differs: then the
+    interval has room for the share of mistakes that could be unseen (Wilson 1927), each as far off as grades allow.
     """
     given, true = grades[answers].astype(np.float64), grades[labels].astype(np.float64)
-    off = np.abs(given - true)
-    found = {"grade_error": mean_within(off, 0.0, float(np.ptp(grades)))}
-    if np.isfinite(quadratic_kappa(given, true)):
-        kappa = bootstrapped(lambda times: quadratic_kappa(given, true, times), len(off))
-        return {"quadratic_kappa": kappa, **found}
-    return found
+    off, furthest = np.abs(given - true), float(np.ptp(grades))
+    units = np.arange(len(off)) if units is None else units
+    found = {"grade_error": mean_within(off, 0.0, furthest, units)}
+    if not np.isfinite(quadratic_kappa(given, true)):
+        return found
+    kappa = bootstrapped(lambda times: quadratic_kappa(given, true, times), units)
+    if not off.any():
+        low = 1 - unseen_share(units) * furthest**2 / (2 * true.var())  # all right: given and true vary alike
+        kappa = replace(kappa, low=max(low, -1.0))
+    return {"quadratic_kappa": kappa, **found}

@@ -1,9 +1,10 @@
 """How often a model is right and how well it knows it, each with a 95 % interval.
 
 Pure functions of logits and labels. An interval says how far the score would move with another sample of as many
-images; it says nothing about other training runs.
+images; it says nothing about other training runs. Images of one unit (a burst, a patient) are no independent
+witnesses: another sample is one of as many units, and where `units` are not given each image is its own.
 
-Shapes: N images, K classes, R replicates.
+Shapes: N images, K classes, R replicates, U units.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fieldmark.evaluation.paired import interval, resampled_means
+from fieldmark.evaluation.paired import interval, resampled_means, resamples
 
 __all__ = [
     "NUM_BINS",
@@ -28,6 +29,8 @@ __all__ = [
     "mean_within",
     "paired",
     "scores",
+    "share",
+    "unseen_share",
     "wilson",
     "wilson_interval",
 ]
@@ -68,9 +71,14 @@ class Score:
 
 
 def scores(
-    logits: NDArray[np.floating], labels: NDArray[np.integer], *, seed: int = 0, replicates: int = 1000
+    logits: NDArray[np.floating],
+    labels: NDArray[np.integer],
+    units: NDArray[np.integer] | None = None,
+    *,
+    seed: int = 0,
+    replicates: int = 1000,
 ) -> dict[str, Score]:
-    """The scores of one part; logits (N, K) finite, or log-probabilities; labels (N,).
+    """The scores of one part; logits (N, K) finite, or log-probabilities; labels (N,), units (N,).
 
     - `top1`, `top5`: the label is the first, or among the first min(5, K). Of equal logits the lower class counts as
       the higher, as argmax has it.
@@ -80,20 +88,19 @@ def scores(
       (Naeini et al. 2015; Nguyen & O'Connor 2015), fewer where they would hold less than ten; images of equal
       confidence share a bin. Not corrected for bias: with few images even a perfectly calibrated model shows some.
 
-    Intervals are percentiles over bootstrap replicates of the images (Efron 1979), with two repairs. Where all
+    Intervals are percentiles over bootstrap replicates of the units (Efron 1979), with two repairs. Where all
     are right no resample differs and the percentiles claim certainty, so the interval of an accuracy is never
-    narrower than Wilson's (1927) for N images. And a resample of a sample is calibrated worse than the sample, so
+    narrower than Wilson's (1927) for U images. And a resample of a sample is calibrated worse than the sample, so
     the replicates of the calibration error are shifted back to have its value as their mean.
     """
     images = _per_image(np.asarray(logits), np.asarray(labels))
-    count = len(images.label)
-    value = _measure(images, np.ones(count))
-    rng = np.random.default_rng(seed)
-    drawn = (np.bincount(rng.integers(count, size=count), minlength=count) for _ in range(replicates))
-    resampled = np.array([_measure(images, weights.astype(np.float64)) for weights in drawn])  # (R, 5)
+    units = np.arange(len(labels)) if units is None else units
+    value = _measure(images, np.ones(len(labels)))
+    drawn = resamples(units, seed=seed, replicates=replicates)
+    resampled = np.array([_measure(images, times) for times in drawn])  # (R, 5)
     resampled[:, 4] -= resampled[:, 4].mean() - value[4]
     low, high = np.quantile(resampled.clip(0, list(_MOST.values())), [0.025, 0.975], axis=0)
-    wilson_low, wilson_high = wilson_interval(value[:3], count)
+    wilson_low, wilson_high = wilson_interval(value[:3], len(np.unique(units)))
     low[:3], high[:3] = np.minimum(low[:3], wilson_low), np.maximum(high[:3], wilson_high)
     low, high = np.minimum(low, value), np.maximum(high, value)
     return {
@@ -103,34 +110,45 @@ def scores(
 
 
 def bootstrapped(
-    measure: Callable[[Floats], float], count: int, *, percent: bool = False, seed: int = 0, replicates: int = 1000
+    measure: Callable[[Floats], float],
+    units: NDArray[np.integer],
+    *,
+    percent: bool = False,
+    seed: int = 0,
+    replicates: int = 1000,
 ) -> Score:
     """A score with its percentile interval (Efron 1979): `measure` is given how often each of the images counts (N,).
 
     It may be NaN for a resample that has nothing to measure; such are left out.
     """
-    value = measure(np.ones(count))
-    rng = np.random.default_rng(seed)
-    resamples = (np.bincount(rng.integers(count, size=count), minlength=count) for _ in range(replicates))
-    drawn = [measure(times.astype(np.float64)) for times in resamples]
+    value = measure(np.ones(len(units)))
+    drawn = [measure(times) for times in resamples(units, seed=seed, replicates=replicates)]
     low, high = np.nanquantile(drawn, [0.025, 0.975]) if np.isfinite(drawn).any() else (value, value)
     return Score(float(value), min(float(low), value), max(float(high), value), percent=percent)
 
 
-def mean_within(values: Floats, least: float, most: float) -> Score:
+def mean_within(values: Floats, least: float, most: float, units: NDArray[np.integer] | None = None) -> Score:
     """Mean of values (N,) that could lie between `least` and `most`, with a bootstrap's interval.
 
     Where all are equal no resample differs, and percentiles claim certainty: then the interval is that of a share of
     which none was seen (Wilson 1927), for values at either end.
     """
-    found = bootstrapped(lambda times: float(times @ values / times.sum()), len(values))
-    return Score(found.value, *_wider(found.low, found.high, values, least, most), percent=False)
+    units = np.arange(len(values)) if units is None else units
+    found = bootstrapped(lambda times: float(times @ values / times.sum()), units)
+    return Score(found.value, *_wider(found.low, found.high, values, units, least, most), percent=False)
 
 
-def _wider(low: float, high: float, values: Floats, least: float, most: float) -> tuple[float, float]:
+def unseen_share(units: NDArray[np.integer]) -> float:
+    """Of what may be there although none of these units has shown it: the upper end of Wilson's interval (1927)."""
+    return float(wilson_interval(np.array(0.0), len(np.unique(units)))[1])
+
+
+def _wider(
+    low: float, high: float, values: Floats, units: NDArray[np.integer], least: float, most: float
+) -> tuple[float, float]:
     if np.ptp(values) > 0:
         return low, high
-    unseen = float(wilson_interval(np.array(0.0), len(values))[1])
+    unseen = unseen_share(units)
     return low - unseen * (low - least), high + unseen * (most - high)
 
 
@@ -219,15 +237,31 @@ def wilson(right: int, total: int) -> Score:
     return Score(right / total, float(low[0]), float(high[0]))
 
 
-def paired(gains: Floats, *, seed: int = 0, replicates: int = 2000, percent: bool = True) -> Score:
-    """Mean of gains (N,), one for each image, with the interval of a bootstrap over images: the same images stand on
+def share(right: NDArray[np.bool_], units: NDArray[np.integer] | None = None) -> Score:
+    """The share of images that are right (N,), with Wilson's score interval for as many images as there are units."""
+    assert len(right)
+    value = float(right.mean())
+    low, high = wilson_interval(np.array(value), len(right) if units is None else len(np.unique(units)))
+    return Score(value, float(low), float(high))
+
+
+def paired(
+    gains: Floats,
+    units: NDArray[np.integer] | None = None,
+    *,
+    seed: int = 0,
+    replicates: int = 2000,
+    percent: bool = True,
+) -> Score:
+    """Mean of gains (N,), one for each image, with the interval of a bootstrap over units: the same images stand on
     both sides of a gain, so what makes an image hard cancels out. Of shares (`percent`) gains lie within ±1, which
     bounds the interval where all are equal."""
     assert len(gains)
+    units = np.arange(len(gains)) if units is None else units
     value = float(gains.mean())
-    means = resampled_means(gains[:, None], np.arange(len(gains)), seed=seed, replicates=replicates)[:, 0]
+    means = resampled_means(gains[:, None], units, seed=seed, replicates=replicates)[:, 0]
     low, high = interval(value, means)
-    return Score(value, *(_wider(low, high, gains, -1.0, 1.0) if percent else (low, high)), percent)
+    return Score(value, *(_wider(low, high, gains, units, -1.0, 1.0) if percent else (low, high)), percent)
 
 
 @dataclass(frozen=True)

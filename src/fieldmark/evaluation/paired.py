@@ -8,13 +8,14 @@ Shapes: N images, C columns (one figure each), R replicates, S seeds.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Difference", "interval", "resampled_means"]
+__all__ = ["Difference", "interval", "resampled_means", "resamples"]
 
 Floats = NDArray[np.float64]
 
@@ -43,8 +44,21 @@ class Difference:
         return {"value": self.value, "low": self.low, "high": self.high, "by_seed": list(self.by_seed)}
 
 
+def resamples(units: NDArray[np.integer], *, seed: int, replicates: int) -> Iterator[Floats]:
+    """(N,) how often each image counts, in each bootstrap replicate (Efron 1979).
+
+    Images of one unit (N,) (a burst, a patient) are drawn together, since they are not independent witnesses.
+    """
+    _, first, inverse = np.unique(units, return_index=True, return_inverse=True)
+    unit = np.argsort(np.argsort(first))[inverse]  # by first row, so that units of one image each are the rows
+    rng = np.random.default_rng(seed)
+    for _ in range(replicates):
+        times = np.bincount(rng.integers(len(first), size=len(first)), minlength=len(first))
+        yield times[unit].astype(np.float64)
+
+
 def resampled_means(
-    values: Floats, units: NDArray[np.int64], *, seed: int = 0, replicates: int = 2000
+    values: Floats, units: NDArray[np.integer], *, seed: int = 0, replicates: int = 2000
 ) -> NDArray[np.float64]:
     """(R, C) the means of `values` (N, C) over bootstrap replicates of the images (Efron 1979).
 

@@ -33,7 +33,10 @@ def tree_distances(
 
 
 def severity(
-    taxonomy: Mapping[str, Sequence[str]], answers: NDArray[np.integer], labels: NDArray[np.integer]
+    taxonomy: Mapping[str, Sequence[str]],
+    answers: NDArray[np.integer],
+    labels: NDArray[np.integer],
+    units: NDArray[np.integer] | None = None,
 ) -> dict[str, Score]:
     """`tree_distance`, the mean over all images, and `mistake_severity`, over mistakes where there are any.
 
@@ -41,7 +44,8 @@ def severity(
     """
     distances = tree_distances(taxonomy, answers, labels).astype(np.float64)
     furthest = 1.0 + sum(1 < len(set(names)) < len(names) for names in taxonomy.values())
-    found = {"tree_distance": mean_within(distances, 0.0, furthest)}
-    if len(mistakes := distances[distances > 0]):
-        found["mistake_severity"] = mean_within(mistakes, 1.0, furthest)
+    found = {"tree_distance": mean_within(distances, 0.0, furthest, units)}
+    if (wrong := distances > 0).any():
+        among = None if units is None else units[wrong]
+        found["mistake_severity"] = mean_within(distances[wrong], 1.0, furthest, among)
     return found

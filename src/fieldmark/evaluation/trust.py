@@ -15,7 +15,7 @@ from scipy.special import log_softmax
 from fieldmark.evaluation.backoff import NONE, area_gain, area_under_risk_coverage, risk_coverage
 from fieldmark.evaluation.calibration import Bin, calibrated_reference, calibration_error, nll, reliability
 from fieldmark.evaluation.conformal import ENOUGH, coverage_interval
-from fieldmark.evaluation.metrics import Score, wilson_interval
+from fieldmark.evaluation.metrics import Score, share
 from fieldmark.evaluation.rules import Rules
 from fieldmark.evaluation.unknown import ACCEPTED
 
@@ -70,9 +70,14 @@ class Trust:
 
 
 def measure_trust(
-    rules: Rules, logits: NDArray[np.floating], near: NDArray[np.float64], labels: NDArray[np.int64]
+    rules: Rules,
+    logits: NDArray[np.floating],
+    near: NDArray[np.float64],
+    labels: NDArray[np.int64],
+    units: NDArray[np.int64] | None = None,
 ) -> Trust:
-    """Hold the rules against logits (N, K), nearness (N,) and labels (N,) of images that had no part in them."""
+    """Hold the rules against logits (N, K), nearness (N,) and labels (N,) of images that had no part in them; intervals
+    are over units (N,), each image its own unless given."""
     judge, rows = rules.judge, np.arange(len(labels))
     before, after = log_softmax(logits.astype(np.float64), axis=1), judge.scaling(logits)
     probabilities = np.exp(after)
@@ -84,7 +89,7 @@ def measure_trust(
     given = level != NONE
     inside = rules.sets(probabilities)
     shares = {name: float((level == k).mean()) for k, name in enumerate(rules.taxonomy.levels)}
-    surest = confidences[:, 0]
+    surest, right_level = confidences[:, 0], rules.taxonomy.right(answers, labels)[rows[given], level[given]]
     risk = risk_coverage(surest, hit)
     return Trust(
         source=judge.source,
@@ -99,20 +104,12 @@ def measure_trust(
         set_size=float(inside.sum(axis=1).mean()) if rules.gives_sets else None,
         accuracy=rules.promise.accuracy,
         promised=rules.promise.threshold is not None,
-        right=_share(rules.taxonomy.right(answers, labels)[rows[given], level[given]]),
+        right=share(right_level, rows[given] if units is None else units[given]) if given.any() else None,
         shares=shares | {"unsure": float((~given & familiar).mean()), "unknown": float((~familiar).mean())},
         area=(area_under_risk_coverage(surest, hit), area_under_risk_coverage(softmax_sure, softmax_hit)),
-        area_gain=area_gain(surest, hit, softmax_sure, softmax_hit),
+        area_gain=area_gain(surest, hit, softmax_sure, softmax_hit, units),
         risk=[float(risk[max(0, round(at) - 1)]) for at in np.linspace(0, len(risk), _POINTS)],
     )
-
-
-def _share(right: NDArray[np.bool_]) -> Score | None:
-    if not len(right):
-        return None
-    share = float(right.mean())
-    low, high = wilson_interval(np.array(share), len(right))
-    return Score(share, float(low), float(high))
 
 
 def _interval(rules: Rules, labels: NDArray[np.int64]) -> tuple[float, float]:
