@@ -35,7 +35,7 @@ _STREAM = 8  # of random numbers: the view is drawn from the same seed
 @final
 @dataclass(frozen=True, eq=False)
 class BackgroundChange:
-    """In training: an image before the background of another one, whatever the class of that."""
+    """In training: an image before the background of one drawn from all, whatever its class; rarely its own."""
 
     probability: float
     catalog: Catalog

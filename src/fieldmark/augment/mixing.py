@@ -73,7 +73,8 @@ def snapmix(
     images (B, 3, H, W) floating point, labels (B, T), weights (B, T). Two shares λ ~ Beta(alpha, alpha), two boxes of
     1 − λ of the area. With s a class activation map from its minimum, of sum 1: an image's own target keeps
     1 − Σ s over the box that is covered, the partner's gets Σ of its s over the box that is taken; they need not sum to
-    one. Deviation: where both are of one class its weights add up once; the authors' code counts that sum twice.
+    one. Deviations: where both are of one class its weights add up once; the authors' code counts that sum twice. And
+    maps are those of the network as it answers (BatchNorm's running statistics), not of its training mode.
     RecipeError unless alpha > 0.
     """
     assert images.is_floating_point()

@@ -19,7 +19,8 @@ Loss, as in CAL's code: classification (1/3 image, 1/3 crop, 1/3 drop) + L_centr
 
 Deviations:
 - the map has a stride (16), not a place: on a convolutional network the last two maps are fused to 512 channels;
-- images of one class in a batch move its centre together, by β to their mean; in the authors' code the last one counts;
+- images of one class in a batch move its centre together, by β to their mean; in the authors' code the last one counts,
+  and moves by β · (f − c_y / ‖c_y‖), where the paper and this have c_y itself;
 - a mixed image is pulled to the centres of both classes by their weights, and moves them by these;
 - attention is measured from its minimum to its maximum, as in the paper; their code leaves the minimum out;
 - the optimizer and its rates are the recipe's.
@@ -155,7 +156,7 @@ class BilinearAttention(Method):
         """(B, h, w) for labels (B,): each cell's share in the label's logit, for a given length of the matrix.
 
         Cell i adds a_mi · x_ci / (hw · √|f_mc|) to entry (m, c); with a linear head the shares sum to the logit less
-        its bias.
+        its bias, as closely as the ε under the roots lets them.
         """
         with torch.no_grad():
             seen = self._see(images)

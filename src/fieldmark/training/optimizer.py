@@ -43,7 +43,7 @@ def _sgd(groups: list[dict[str, Any]], train: Train) -> Optimizer:
 def build_optimizer(method: Method, train: Train) -> Optimizer:
     """Backbone groups with layer-wise rates, then everything else, the neck too, at `head_lr`.
 
-    Biases, norms and other vectors are not decayed. Each group carries its own peak rate as `peak`.
+    Vectors, such as biases and most norms, are not decayed. Each group carries its own peak rate as `peak`.
     """
     backbone: Any = method.backbone.model
     skip = backbone.no_weight_decay() if hasattr(backbone, "no_weight_decay") else ()
