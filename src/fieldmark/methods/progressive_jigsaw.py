@@ -17,7 +17,7 @@ The answer is ŷ or, `combined`, ŷ + Σₗ ŷₗ. Deviations:
   sixteen times the work of the whole backbone on MobileNetV2.
 - The backbone's own embedding, or that of a neck, joins the concatenation: a transformer's class token and what some
   CNNs have behind their last map are part of what the weights know, and so every neck combines with this method.
-- The blocks' BatchNorms have torch's momentum, 0.1 for 0.01; the recipe takes their statistics anew when training is done.
+- The blocks' BatchNorms have torch's momentum, 0.1 and not 0.01; the recipe takes their statistics anew in the end.
 - A transformer's stages are its blocks at a third, two thirds and the end.
 - In step l nothing behind stage l is computed, so shuffled images do not move statistics there, and weights that a step
   does not pass rest in it. The authors' optimiser went on moving them by their momentum.
