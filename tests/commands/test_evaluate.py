@@ -6,6 +6,7 @@ import csv
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -222,3 +223,11 @@ def test_what_is_printed_fits_the_terminal(trained: Run, own_cache: Path, cli: C
         assert f"│ {pair['first']} ↔ {pair['second']} │ {mistakes} of {images} │" in words
     again = cli("evaluate", trained.folder, columns=columns).out
     assert "This test part has now been scored 2 times on this machine." in again
+
+
+def test_a_burst_is_one_witness(trained: Run, own_cache: Path) -> None:
+    catalog = fieldmark.read(trained.data()["source"])
+    bursts = replace(catalog, groups=np.array([f"burst {path.split('/')[0]}" for path in catalog.paths]))
+    alone, together = (evaluate(trained.folder, one, split="all").scores["top1"] for one in (catalog, bursts))
+    assert alone.value == together.value
+    assert together.high - together.low > alone.high - alone.low + 0.05
