@@ -36,7 +36,7 @@ def test_cells_are_of_the_wanted_stride(name: str, coarse: int, size: int) -> No
     assert all(p.grad is not None for p in fine.parameters())
 
 
-@pytest.mark.parametrize("name", ["mobilenetv2_100", "vit_tiny_patch16_224"])
+@pytest.mark.parametrize("name", ["mobilenetv2_100", "vit_tiny_patch16_224", "hiera_tiny_224"])
 def test_asking_for_levels_changes_no_answer(name: str) -> None:
     backbone = build(name, 64).eval()
     images = torch.randn(2, 3, 64, 64)

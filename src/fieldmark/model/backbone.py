@@ -89,7 +89,10 @@ class Backbone(nn.Module):
         """Normalised images (B, 3, S, S) → feature map, pooled embedding and the maps of these `levels`."""
         maps: list[Tensor] = []
         if levels:
-            features, maps = self.model.forward_intermediates(images, indices=list(levels), output_fmt="NCHW")
+            # with the last one beside them: some models (Hiera) compute no further than what is asked for
+            asked = sorted({*levels, len(self.levels) - 1})
+            features, maps = self.model.forward_intermediates(images, indices=asked, output_fmt="NCHW")
+            maps = [maps[asked.index(level)] for level in levels]
         else:
             features = self.model.forward_features(images)
         features = self.last(features)
