@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -381,3 +382,12 @@ def test_losses_that_are_not_numbers(
     assert "lower train.lr and train.head_lr" in answer.complaint.replace("Lower", "lower")
     assert not Run(out).is_finished
     assert list(out.glob("evaluation/*/scores.json")) == []
+
+
+def test_attention_that_is_no_number(pictures: Path, tmp_path: Path, cli: Cli, tiny: Tiny) -> None:
+    """Crops are drawn by it before the loss is there to tell."""
+    changes = {"method__name": "bilinear_attention", "train__epochs": "3", "train__batch_size": "8"}
+    answer = cli(
+        "train", pictures, *tiny(**changes, train__lr="1e30", train__head_lr="1e30"), "--out", tmp_path / "run"
+    )
+    assert re.match(r"The loss became (nan|inf) at step \d", answer.complaint)

@@ -295,6 +295,12 @@ def test_what_makes_no_sense_is_refused_before_any_work(
     assert not (tmp_path / "out").exists()
 
 
+def test_what_the_data_has_nothing_for_is_refused_before_anything_is_learnt(pictures: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"pose: \w+ has no key points for augment\.align"):
+        compare(pictures, ["finetune", "pose"], out=tmp_path / "out", backbone="test_resnet", weights="none")
+    assert not list((tmp_path / "out").glob("runs/*"))
+
+
 def test_in_what_else_recipes_differ(
     pictures: Path, recipes: list[str], trained_here: list[str], tmp_path: Path
 ) -> None:

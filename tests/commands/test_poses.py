@@ -118,6 +118,18 @@ def test_what_is_left_as_it_is_is_said_once(birds: Catalog, tmp_path: Path) -> N
     assert re.match(r"1 of \d+ training images have no donor, .*: amber$", said[1])
 
 
+def test_supervision_needs_key_points_inside_the_pictures(birds: Catalog, tmp_path: Path) -> None:
+    assert birds.keypoints is not None
+    method = ["method.name=part_discovery", "method.parts=4", "method.supervise=1", "train.epochs=1"]
+    asked = recipe().with_overrides(method)
+    with pytest.raises(DataError, match=r"method\.supervise .* no training image of \w+ shows one inside it"):
+        train(replace(birds, keypoints=birds.keypoints + 1000), asked, out=tmp_path / "none")
+    points, listener = birds.keypoints.copy(), Heard()
+    points[:20, :, :2] -= 1000
+    train(replace(birds, keypoints=points), asked, out=tmp_path / "some", listener=listener)
+    assert [text for text in listener.warnings if re.match(r"\d+ of \d+ training images show no key point", text)]
+
+
 def test_it_trains_and_is_the_same_twice(birds: Catalog, tmp_path: Path) -> None:
     options = recipe(align=0.5, warp=0.5, swap=0.5).with_overrides(["train.epochs=1"])
     one, same = (train(birds, options, out=tmp_path / name).history()[0]["loss"] for name in ("one", "same"))

@@ -8,8 +8,12 @@ from pathlib import Path
 from typing import Any, Final, final
 
 from fieldmark.bundle import build_method
+from fieldmark.commands.background import check_background
 from fieldmark.commands.fit import linear_head
 from fieldmark.commands.labels import task_of
+from fieldmark.commands.listener import Listener
+from fieldmark.commands.poses import check_poses, check_supervision
+from fieldmark.commands.prepare import Prepared
 from fieldmark.commands.train import resolve_recipe
 from fieldmark.comparison.result import Result, weights_name
 from fieldmark.data.catalog import Catalog
@@ -51,6 +55,14 @@ class Contestant:
             method = build_method(self.recipe, task_of(catalog, self.recipe, catalog.rows("train")), load_weights=False)
             if "logistic" in (self.recipe.train.solver, self.recipe.train.head_start):
                 linear_head(method, self.recipe)
+        except FieldmarkError as error:
+            raise _named(self.name, error) from None
+
+    def check_data(self, prepared: Prepared) -> None:
+        """Raise FieldmarkError where the data has nothing of what its augmentation or its method asks for."""
+        try:
+            for check in (check_background, check_poses, check_supervision):
+                check(self.recipe, prepared, Listener())  # what is merely said, the training says
         except FieldmarkError as error:
             raise _named(self.name, error) from None
 

@@ -1,4 +1,4 @@
-"""Whether pose-based augmentation can do with this data what a recipe asks of it."""
+"""Whether this data's key points can do what a recipe asks of them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldmark.augment.pose import PoseChanges
-from fieldmark.augment.similarity import FEWEST_POINTS
+from fieldmark.augment.similarity import FEWEST_POINTS, pose_of
 from fieldmark.commands.listener import Listener
 from fieldmark.commands.prepare import Prepared
 from fieldmark.data.catalog import Catalog
@@ -14,7 +14,7 @@ from fieldmark.data.splits import first_few
 from fieldmark.errors import DataError, RecipeError
 from fieldmark.recipe import Augment, Recipe
 
-__all__ = ["bind_poses", "check_pose_options", "check_poses"]
+__all__ = ["bind_poses", "check_pose_options", "check_poses", "check_supervision"]
 
 
 def check_pose_options(recipe: Recipe) -> None:
@@ -49,6 +49,23 @@ def check_poses(recipe: Recipe, data: Prepared, listener: Listener) -> None:
             f"{len(alone):,} of {len(rows):,} training images have no donor, another image of their class that shows "
             f"{FEWEST_POINTS} of the same key points, and are neither warped nor given other parts: {classes}"
         )
+
+
+def check_supervision(recipe: Recipe, data: Prepared, listener: Listener) -> None:
+    """Say once of how many images `method.supervise` learns nothing. Raises DataError where it is all of them."""
+    catalog = data.catalog
+    if not recipe.method.options.get("supervise") or catalog.keypoints is None:  # the latter is refused by the method
+        return
+    rows = catalog.rows("train")
+    seen = np.isfinite(pose_of(catalog.keypoints[rows], data.pixels.shapes[rows][:, 2:])).any(axis=1)
+    if not seen.any():
+        raise DataError(
+            f"method.supervise learns from key points, and no training image of {catalog.name} shows one inside it",
+            "`fieldmark audit` says where key points lie outside their pictures.",
+        )
+    if len(blank := rows[~seen]):
+        share = f"{len(blank):,} of {len(rows):,} training images"
+        listener.warn(f"{share} show no key point, such as {catalog.paths[blank[0]]}: method.supervise passes them by")
 
 
 def _nothing_to_carry(catalog: Catalog, asked: str) -> DataError:

@@ -24,7 +24,7 @@ from fieldmark.commands.flips import decide_flip
 from fieldmark.commands.license import tell_license
 from fieldmark.commands.listener import Listener, relayed_warnings
 from fieldmark.commands.part_centres import name_parts
-from fieldmark.commands.poses import check_pose_options, check_poses
+from fieldmark.commands.poses import check_pose_options, check_poses, check_supervision
 from fieldmark.commands.prepare import prepare
 from fieldmark.data.catalog import Catalog
 from fieldmark.data.grades import in_order
@@ -152,6 +152,7 @@ def _learn(run: Run, data: Path | str | Catalog, root: Path | str | None, listen
     run.write_data(data.root if isinstance(data, Catalog) else data, prepared.catalog)
     check_background(resolved, prepared, listener)
     check_poses(resolved, prepared, listener)
+    check_supervision(resolved, prepared, listener)
     flip = decide_flip(run, resolved, prepared, listener)
     if not flip:  # what training must not mirror, answers must not
         resolved = resolved.model_copy(update={"images": resolved.images.model_copy(update={"mirror": False})})

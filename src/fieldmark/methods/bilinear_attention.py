@@ -186,7 +186,8 @@ class BilinearAttention(Method):
     def _views(self, images: Tensor, maps: Tensor) -> Tensor:
         """Crops and drops (2B, 3, S, S) by maps that are drawn for each image."""
         count, size = len(images), (images.shape[-2], images.shape[-1])
-        chances = (maps.float().sum((2, 3)) + _TINY).sqrt()
+        # a training that has diverged is told of by its loss, and gets there
+        chances = (maps.float().sum((2, 3)) + _TINY).sqrt().nan_to_num(1.0, posinf=1.0)
         chosen = torch.multinomial(chances, 2, replacement=True)  # (B, 2)
         one, other = (maps[torch.arange(count, device=maps.device), index] for index in chosen.unbind(1))
         crop, drop = (torch.empty(count, device=maps.device).uniform_(*bounds) for bounds in (CROP, DROP))
