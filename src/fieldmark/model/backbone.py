@@ -28,6 +28,9 @@ from fieldmark.recipe import Backbone as BackboneChoice
 __all__ = ["Backbone", "Features", "Level", "Normalization", "build_backbone", "check_backbone"]
 
 
+_OTHER_BACKBONE = "Choose another, such as vit_small_patch14_dinov2 or resnet50."
+
+
 class Features(NamedTuple):
     """What a backbone sees."""
 
@@ -160,6 +163,8 @@ class Backbone(nn.Module):
 
     def as_map(self, features: Tensor) -> Tensor:
         """timm answers (B, C, h, w), (B, h, w, C) or tokens (B, prefix + h·w, C)."""
+        if not isinstance(features, Tensor):  # CrossViT's branches
+            raise RecipeError(f"The backbone {self.name!r} answers with several maps, not one", _OTHER_BACKBONE)
         if features.ndim == 4:
             return features.permute(0, 3, 1, 2) if getattr(self.model, "output_fmt", "NCHW") == "NHWC" else features
         tokens = features[:, getattr(self.model, "num_prefix_tokens", 0) :]
@@ -167,7 +172,7 @@ class Backbone(nn.Module):
         if side * side != tokens.shape[1]:
             raise RecipeError(
                 f"The backbone {self.name!r} answers with {tokens.shape[1]} tokens, which are no square grid of cells",
-                "Choose another, such as vit_small_patch14_dinov2 or resnet50.",
+                _OTHER_BACKBONE,
             )
         return tokens.transpose(1, 2).unflatten(2, (side, side))
 
