@@ -160,9 +160,8 @@ class TestIntervals:
         burst = np.repeat(np.arange(25), 8)
         inside = {"images": 0, "bursts": 0}
         for seed in range(100):
-            labels = (np.random.default_rng(seed).random(25) < 0.3).astype(int)[
-                burst
-            ]  # 70 % are of class 0, as is told
+            wrong = np.random.default_rng(seed).random(25) < 0.3  # 70 % are of class 0, as is told
+            labels = wrong.astype(int)[burst]
             logits = np.tile([2.0, 0.0], (len(burst), 1))
             for name, units in {"images": None, "bursts": burst}.items():
                 score = scores(logits, labels, units, seed=seed, replicates=200)["top1"]

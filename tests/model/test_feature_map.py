@@ -83,7 +83,7 @@ def test_tokens_that_are_no_grid_are_refused() -> None:
     with pytest.raises(RecipeError, match="'vit_tiny_patch16_224' answers with 11 tokens, which are no square grid"):
         backbone.as_map(torch.zeros(1, 12, 192))
     with pytest.raises(RecipeError, match="answers with several maps"):
-        backbone.as_map([torch.zeros(1, 5, 192)] * 2)  # type: ignore[arg-type]
+        backbone.as_map([torch.zeros(1, 5, 192)] * 2)  # type: ignore[arg-type]  # as CrossViT answers
 
 
 def test_a_backbone_without_maps_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldmark.comparison.result import Result
-from fieldmark.evaluation.metrics import Score, unseen_share, wilson_interval
+from fieldmark.evaluation.metrics import Score, widened, wilson_interval
 from fieldmark.evaluation.paired import Difference, interval, resampled_means
 
 __all__ = ["PARTS", "Leaderboard", "Standing", "rank"]
@@ -223,9 +223,8 @@ def _estimated(columns: Mapping[_Figure, Sequence[Floats]], units: NDArray[np.in
     for at, (figure, by_seed) in enumerate(columns.items()):
         value = float(means[:, at].mean())
         low, high = interval(value, replicates[:, at])
-        if figure[1] == "gain" and np.ptp(replicates[:, at]) == 0:  # no resample differs, which is not certainty
-            unseen = unseen_share(units)
-            low, high = low - unseen * (low + 1), high + unseen * (1 - high)
+        if figure[1] == "gain":  # where no resample differs, that is not certainty
+            low, high = widened(low, high, replicates[:, at], units, -1.0, 1.0)
         found[figure] = Difference(value, low, high, tuple(float(one.mean()) for one in by_seed))
     return found
 

@@ -31,6 +31,7 @@ __all__ = [
     "scores",
     "share",
     "unseen_share",
+    "widened",
     "wilson",
     "wilson_interval",
 ]
@@ -135,7 +136,7 @@ def mean_within(values: Floats, least: float, most: float, units: NDArray[np.int
     """
     units = np.arange(len(values)) if units is None else units
     found = bootstrapped(lambda times: float(times @ values / times.sum()), units)
-    return Score(found.value, *_wider(found.low, found.high, values, units, least, most), percent=False)
+    return Score(found.value, *widened(found.low, found.high, values, units, least, most), percent=False)
 
 
 def unseen_share(units: NDArray[np.integer]) -> float:
@@ -143,9 +144,10 @@ def unseen_share(units: NDArray[np.integer]) -> float:
     return float(wilson_interval(np.array(0.0), len(np.unique(units)))[1])
 
 
-def _wider(
+def widened(
     low: float, high: float, values: Floats, units: NDArray[np.integer], least: float, most: float
 ) -> tuple[float, float]:
+    """An interval with room for what could be unseen, where all values (N,) or replicates (R,) are equal."""
     if np.ptp(values) > 0:
         return low, high
     unseen = unseen_share(units)
@@ -261,7 +263,7 @@ def paired(
     value = float(gains.mean())
     means = resampled_means(gains[:, None], units, seed=seed, replicates=replicates)[:, 0]
     low, high = interval(value, means)
-    return Score(value, *(_wider(low, high, gains, units, -1.0, 1.0) if percent else (low, high)), percent)
+    return Score(value, *(widened(low, high, gains, units, -1.0, 1.0) if percent else (low, high)), percent)
 
 
 @dataclass(frozen=True)
