@@ -313,3 +313,10 @@ def test_changes_name_every_key_that_differs() -> None:
     other = recipe.with_overrides(["train.epochs=3", "method.dropout=0.5"])
     assert recipe.changes(other) == {"method.dropout": (None, 0.5), "train.epochs": (20, 3)}
     assert other.changes(other) == {}
+
+
+def test_snapmix_needs_more_than_one_cell() -> None:
+    from fieldmark.commands.train import resolve_recipe
+
+    with pytest.raises(RecipeError, match="the map of 'test_resnet' is one cell at 32 px"):
+        resolve_recipe("snapmix", backbone="test_resnet", weights="none", overrides=["images.size=32"])

@@ -107,6 +107,11 @@ def _check_class_maps(recipe: Recipe) -> None:
             f"{mix} the method {recipe.method.name!r} has none",
             f"Use augment.mix = 'cutmix', or one of the methods that have them: {', '.join(offers)}.",
         )
+    if maps[0].numel() == 1:
+        raise RecipeError(
+            f"{mix} the map of {recipe.backbone.name!r} is one cell at {size} px",
+            "Raise images.size, use another backbone, or augment.mix = 'cutmix'.",
+        )
     if not maps.any():
         raise RecipeError(
             f"{mix} the backbone {recipe.backbone.name!r} answers by a class token, not by the cells of its map",
