@@ -12,8 +12,6 @@ from hypothesis import strategies as st
 
 from fieldmark.commands.train import resolve_recipe
 from fieldmark.errors import RecipeError
-from fieldmark.methods.transfer import Transfer
-from fieldmark.model.method import Method
 from fieldmark.necks.neck import NECKS
 from fieldmark.recipe import Images, Recipe, about_recipe, load_recipe, recipe_names
 
@@ -167,11 +165,6 @@ def test_wrong_overrides(override: str, message: str) -> None:
         ({"overrides": ["augment.mix=cutmixx"]}, "There is no mix 'cutmixx'. Did you mean 'cutmix'?"),
         ({"backbone": "mobilenetv2_10"}, "timm has no model 'mobilenetv2_10'. Did you mean 'mobilenetv2_1"),
         (
-            {"overrides": ["augment.mix=snapmix"], "backbone": "vit_tiny_patch16_224"},
-            "augment.mix = 'snapmix' weighs labels by class maps, and the backbone 'vit_tiny_patch16_224' answers by a "
-            "class token, not by the cells of its map. Use augment.mix = 'cutmix', or let it average",
-        ),
-        (
             {"recipe": "bilinear_attention", "overrides": ["train.head_start=logistic"]},
             "train.head_start = 'logistic' fits a head to features that 'bilinear_attention' has yet to learn",
         ),
@@ -185,30 +178,10 @@ def test_names_are_checked_before_any_data_is_read(changes: dict[str, Any], mess
     assert "\n" not in str(caught.value)
 
 
-def test_what_a_method_cannot_serve(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Transfer, "class_maps", Method.class_maps)
-    with pytest.raises(RecipeError, match="the method 'transfer' has none") as caught:
-        resolve_recipe("finetune", weights="none", backbone="test_resnet", overrides=["augment.mix=snapmix"])
-    assert "one of the methods that have them: bilinear_attention" in str(caught.value)
+def test_a_neck_has_no_place_in_a_method_that_pools(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(NECKS._things, "corners", lambda channels: None)
     with pytest.raises(RecipeError, match="pools the feature map itself, so the neck 'corners' would do nothing"):
         resolve_recipe("bilinear_attention", weights="none", overrides=["neck.name=corners"])
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"recipe": "snapmix", "backbone": "test_resnet"},
-        {"recipe": "bilinear_attention", "backbone": "test_vit", "overrides": ["augment.mix=snapmix"]},
-        {
-            "recipe": "snapmix",
-            "backbone": "test_vit",
-            "overrides": ["backbone.options.global_pool=avg", "backbone.options.fc_norm=false"],
-        },
-    ],
-)
-def test_pieces_that_go_together(changes: dict[str, Any]) -> None:
-    assert resolve_recipe(**{"weights": "none"} | changes).augment.mix == "snapmix"
 
 
 def test_resolving_writes_out_the_options_of_the_pieces() -> None:
@@ -313,10 +286,3 @@ def test_changes_name_every_key_that_differs() -> None:
     other = recipe.with_overrides(["train.epochs=3", "method.dropout=0.5"])
     assert recipe.changes(other) == {"method.dropout": (None, 0.5), "train.epochs": (20, 3)}
     assert other.changes(other) == {}
-
-
-def test_snapmix_needs_more_than_one_cell() -> None:
-    from fieldmark.commands.train import resolve_recipe
-
-    with pytest.raises(RecipeError, match="the map of 'test_resnet' is one cell at 32 px"):
-        resolve_recipe("snapmix", backbone="test_resnet", weights="none", overrides=["images.size=32"])

@@ -35,7 +35,7 @@ from fieldmark.evaluation.unknown import nearness
 from fieldmark.evaluation.verdict import Verdict, trait, verdict
 from fieldmark.losses.loss import Attribute, Task
 from fieldmark.model.attributes import AttributeHeads
-from fieldmark.model.backbone import Normalization, build_backbone
+from fieldmark.model.backbone import Normalization, build_backbone, not_numbers
 from fieldmark.model.head import Heads
 from fieldmark.model.inference import Outputs, infer
 from fieldmark.model.memory import keep_freed_memory
@@ -159,13 +159,19 @@ class Bundle:
             method.backbone.normalization.mean, method.backbone.normalization.std, interpolation
         )
         try:
-            method.load_state_dict(load_file(folder / "model.safetensors"))
+            weights = load_file(folder / "model.safetensors")
+            method.load_state_dict(weights)
         except (OSError, SafetensorError) as error:
             raise RunError(f"The weights in {folder} cannot be read ({error})", "Copy the bundle again.") from None
         except RuntimeError as error:  # torch's own text runs over as many lines as there are layers
             raise RunError(
                 f"The weights in {folder} are not those that its model.json describes", "Copy the bundle again."
             ) from error
+        if wrong := not_numbers(weights):
+            raise RunError(
+                f"The weights in {folder} are not numbers: {wrong}",
+                "Copy the bundle again; if its training diverged, begin a new run with a lower train.lr.",
+            )
         where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         method.to(where, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]  # torch's stub lacks it
         judge = _judge(folder, description.get("calibration"))

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import timm
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from fieldmark.run import Run
 
@@ -229,6 +229,31 @@ def test_weights_that_cannot_be_had(
     assert complaint.endswith("Name the architecture that they were trained with: --backbone NAME.")
     assert not (tmp_path / "run").exists()
     assert cli(*command(other)).status == 0
+
+
+@pytest.mark.parametrize("recipe", ["probe", "finetune", "walkthrough"])
+def test_weights_that_are_not_numbers(
+    pictures: Path, trained: Run, tmp_path: Path, cli: Cli, tiny: Tiny, recipe: str
+) -> None:
+    """Told of the file, and not of a training that has diverged, before there was one."""
+    weights = load_file(trained.bundle / "model.safetensors")
+    weights["backbone.model.conv1.0.weight"][0, 0, 0, 0] = float("nan")
+    file = tmp_path / "damaged.safetensors"
+    save_file(weights, file)
+    settings = [*tiny(backbone__weights=str(file))[2:], "--out", tmp_path / "run"]
+    complaint = cli("train", pictures, "--recipe", recipe, *settings).complaint
+    assert complaint.startswith(f"{file} holds values that are not numbers: NaN or infinite in 1 of ")
+    assert "such as conv1.0.weight. It is damaged, or the training that wrote it diverged: " in complaint
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_bundle_whose_weights_are_not_numbers(pictures: Path, trained: Run, cli: Cli) -> None:
+    file = trained.bundle / "model.safetensors"
+    save_file({key: value / 0 for key, value in load_file(file).items()}, file, {"format": "2"})
+    for command in (("predict", trained.folder, pictures), ("evaluate", trained.folder)):
+        complaint = cli(*command).complaint
+        assert complaint.startswith(f"The weights in {trained.bundle} are not numbers: NaN or infinite in ")
+        assert "Copy the bundle again; if its training diverged, " in complaint
 
 
 # Disk -----------------------------------------------------------------------------------------------------------------

@@ -1,8 +1,11 @@
-"""Combinations of pieces that make no sense, each told before any data is read."""
+"""Combinations of pieces that make no sense, each told before any data is read: `check_combination` by what the recipe
+says, `rehearse` by what the model does.
+"""
 
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from fieldmark.augment.mixing import WEIGHED
 from fieldmark.bundle import build_method
@@ -10,8 +13,9 @@ from fieldmark.errors import RecipeError
 from fieldmark.losses.loss import Task
 from fieldmark.model.method import METHODS, Method
 from fieldmark.recipe import NONE, Choice, Recipe
+from fieldmark.training.optimizer import early_stages
 
-__all__ = ["check_combination", "no_linear_head"]
+__all__ = ["check_combination", "no_linear_head", "rehearse"]
 
 
 def check_combination(recipe: Recipe) -> None:
@@ -19,8 +23,36 @@ def check_combination(recipe: Recipe) -> None:
     _check_method(recipe)
     _check_logistic(recipe)
     _check_batches(recipe)
+
+
+def rehearse(recipe: Recipe) -> None:
+    """Build the recipe's model, without weights and for two classes, and show it an image of noise.
+
+    Raises RecipeError for what the pieces only tell then: stages that the backbone does not have, images that are too
+    small for it, a map of one cell for what looks at cells, no class maps to weigh labels by.
+    """
+    plain = recipe.model_copy(update={"loss": Choice(name="cross_entropy")})  # others need to know the data
+    method = build_method(plain, Task(2), load_weights=False).eval()
+    if recipe.train.solver == "gradient":
+        early_stages(method, recipe.train.freeze_stages)
+    size = method.backbone.fixed_size or min(recipe.images.size, recipe.images.train_size)
+    image = torch.rand(1, 3, size, size)
+    try:
+        with torch.no_grad():
+            cells = method.backbone(image).map
+            maps = method(image).parts
+    except (RuntimeError, ValueError) as error:  # a convolution or a pooling that is larger than what it looks at
+        reason = str(error).splitlines()[0]
+        raise RecipeError(
+            f"The backbone {recipe.backbone.name!r} cannot look at images of {size} px ({reason})",
+            "Raise images.size, or choose another backbone.",
+        ) from error
+    if maps is not None and maps[0, 0].numel() == 1:
+        raise _one_cell(recipe, size, f"The method {recipe.method.name!r} finds parts among cells")
+    if recipe.neck.name != NONE and cells[0, 0].numel() == 1:
+        raise _one_cell(recipe, size, f"The neck {recipe.neck.name!r} pools cells")
     if recipe.augment.mix in WEIGHED:
-        _check_class_maps(recipe)
+        _check_class_maps(recipe, method, image)
 
 
 def _check_method(recipe: Recipe) -> None:
@@ -32,7 +64,7 @@ def _check_method(recipe: Recipe) -> None:
             f"The method {name!r} pools the feature map itself, so the neck {recipe.neck.name!r} would do nothing",
             "Leave the neck away, or use it with method.name = 'transfer'.",
         )
-    if "hard_labels" in method.required(recipe.method.options) and recipe.augment.mix != NONE:
+    if method.needs_hard_labels(recipe.method.options) and recipe.augment.mix != NONE:
         raise RecipeError(
             f"The method {name!r} with these options learns from single pictures, and augment.mix = "
             f"{recipe.augment.mix!r} mixes them",
@@ -94,12 +126,9 @@ def _check_batches(recipe: Recipe) -> None:
         )
 
 
-def _check_class_maps(recipe: Recipe) -> None:
-    """Try it on noise, without weights: method, neck, head and backbone all have a say in it."""
-    plain = recipe.model_copy(update={"loss": Choice(name="cross_entropy")})  # others need to know the data
-    method = build_method(plain, Task(2), load_weights=False).eval()
-    size = method.backbone.fixed_size or recipe.images.train_size
-    maps = method.class_maps(torch.rand(1, 3, size, size), torch.zeros(1, dtype=torch.int64))
+def _check_class_maps(recipe: Recipe, method: Method, image: Tensor) -> None:
+    """Method, neck, head and backbone all have a say in it."""
+    maps = method.class_maps(image, torch.zeros(1, dtype=torch.int64))
     mix = f"augment.mix = {recipe.augment.mix!r} weighs labels by class maps, and"
     if maps is None:
         offers = [name for name in METHODS if METHODS.get(name).class_maps is not Method.class_maps]
@@ -108,16 +137,22 @@ def _check_class_maps(recipe: Recipe) -> None:
             f"Use augment.mix = 'cutmix', or one of the methods that have them: {', '.join(offers)}.",
         )
     if maps[0].numel() == 1:
-        raise RecipeError(
-            f"{mix} the map of {recipe.backbone.name!r} is one cell at {size} px",
-            "Raise images.size, use another backbone, or augment.mix = 'cutmix'.",
+        raise _one_cell(
+            recipe, image.shape[-1], f"With augment.mix = {recipe.augment.mix!r} labels are weighed by class maps"
         )
     if not maps.any():
         raise RecipeError(
             f"{mix} the backbone {recipe.backbone.name!r} answers by a class token, not by the cells of its map",
-            "Use augment.mix = 'cutmix', or let it average: backbone.options.global_pool = 'avg', "
-            "backbone.options.fc_norm = false.",
+            "Use augment.mix = 'cutmix', or, where the backbone can, let it average: "
+            "backbone.options.global_pool = 'avg', backbone.options.fc_norm = false.",
         )
+
+
+def _one_cell(recipe: Recipe, size: int, what: str) -> RecipeError:
+    return RecipeError(
+        f"{what}, and the map of {recipe.backbone.name!r} is one cell at {size} px",
+        "Raise images.size, choose another backbone, or leave it away.",
+    )
 
 
 def no_linear_head(recipe: Recipe) -> RecipeError:

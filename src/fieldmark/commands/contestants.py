@@ -9,6 +9,8 @@ from typing import Any, Final, final
 
 from fieldmark.bundle import build_method
 from fieldmark.commands.background import check_background
+from fieldmark.commands.batches import check_batches
+from fieldmark.commands.combinations import rehearse
 from fieldmark.commands.fit import linear_head
 from fieldmark.commands.labels import task_of
 from fieldmark.commands.listener import Listener
@@ -61,7 +63,7 @@ class Contestant:
     def check_data(self, prepared: Prepared) -> None:
         """Raise FieldmarkError where the data has nothing of what its augmentation or its method asks for."""
         try:
-            for check in (check_background, check_poses, check_supervision):
+            for check in (check_background, check_poses, check_supervision, check_batches):
                 check(self.recipe, prepared, Listener())  # what is merely said, the training says
         except FieldmarkError as error:
             raise _named(self.name, error) from None
@@ -109,6 +111,7 @@ def contestants(
             raise RecipeError(f"Two recipes are called {name!r}", "Name each once; call a file otherwise.")
         try:
             recipe = resolve_recipe(given, backbone=backbone, weights=weights, overrides=overrides)
+            rehearse(recipe)
         except FieldmarkError as error:
             raise _named(name, error) from None
         field.append(Contestant(name, given, recipe.model_copy(update={"seed": 0})))

@@ -39,7 +39,7 @@ from fieldmark.training.probe import STRENGTHS, fit_linear_head
 from fieldmark.training.soup import Soup
 from fieldmark.training.state import TrainingState
 
-__all__ = ["Fit", "Stopped", "linear_head", "training_samples"]
+__all__ = ["Fit", "Stopped", "linear_head", "schedule_of", "training_samples"]
 
 _INITIAL, _STATISTICS, _MEMBER = 4, 3, 9  # streams of random numbers
 _FEW = 10_000
@@ -213,7 +213,7 @@ class Fit:
         size = method.backbone.fixed_size or recipe.images.train_size
         interpolation = method.backbone.normalization.interpolation
         samples = training_samples(recipe, self.data, rows, flip=self.flip, size=size, interpolation=interpolation)
-        return samples, _schedule(recipe, rows, self.data.catalog.labels[rows])
+        return samples, schedule_of(recipe, rows, self.data.catalog.labels[rows])
 
     def _learn(self, method: Method, rows: NDArray[np.int64], validation: NDArray[np.int64]) -> TrainingState:
         """All steps of one training, from where `method` or its checkpoint stands."""
@@ -320,7 +320,7 @@ def _duration(seconds: float) -> str:
     return f"{hours} h {minutes:02} min" if hours else f"{minutes} min"
 
 
-def _schedule(recipe: Recipe, rows: NDArray[np.int64], labels: NDArray[np.int64]) -> Schedule:
+def schedule_of(recipe: Recipe, rows: NDArray[np.int64], labels: NDArray[np.int64]) -> Schedule:
     """Which of the rows (N,), of classes (N,), are learnt from when."""
     train = recipe.train
     return Schedule(

@@ -64,7 +64,7 @@ def prepare(data: Path | str | Catalog, recipe: Recipe, listener: Listener) -> P
         unsplit, catalog = catalog, _split(catalog, near, recipe)
         if catalog is not unsplit:
             listener.note(f"Cut into {', '.join(f'{len(catalog.rows(part)):,} {part}' for part in SPLITS)} images")
-    _check(catalog, recipe, listener)
+    _check(catalog, listener)
     if conflicts := duplicate_conflicts(catalog, near):
         follows = "Scores will look better than they are" if conflicts.across_splits else "One label of each is wrong"
         listener.warn(f"Near-duplicates: {conflicts.describe(catalog)}. {follows}")
@@ -93,7 +93,7 @@ def _readable(catalog: Catalog, pixels: PixelStore, listener: Listener) -> tuple
     return catalog.select(pixels.readable), pixels.select(pixels.readable)
 
 
-def _check(catalog: Catalog, recipe: Recipe, listener: Listener) -> None:
+def _check(catalog: Catalog, listener: Listener) -> None:
     train = catalog.rows("train")
     if not len(train):
         raise DataError(f"{catalog.name} has no training image that can be read", "Put images into its train part.")
@@ -106,11 +106,3 @@ def _check(catalog: Catalog, recipe: Recipe, listener: Listener) -> None:
         names = first_few(catalog.classes[k] for k in np.flatnonzero(counts == 0))
         number = int((counts == 0).sum())
         listener.warn(f"{number:,} of {len(counts):,} classes cannot be learnt, having no training image: {names}")
-    wanted = recipe.train.images_per_class
-    few = np.flatnonzero((counts > 0) & (counts < wanted))
-    if recipe.train.sampling == "class_batches" and recipe.train.solver == "gradient" and len(few):
-        listener.warn(
-            f"{len(few):,} of {len(counts):,} classes have fewer than train.images_per_class = {wanted} training "
-            "images, which come again in a batch, under other augmentation: "
-            + first_few(f"{catalog.classes[k]} ({counts[k]:,})" for k in few)
-        )

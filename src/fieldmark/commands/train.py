@@ -16,8 +16,9 @@ from fieldmark.augment.mixing import KINDS
 from fieldmark.auxiliaries.auxiliary import AUXILIARIES
 from fieldmark.bundle import Bundle
 from fieldmark.commands.background import check_background, check_background_option
+from fieldmark.commands.batches import check_batches
 from fieldmark.commands.calibrate import cross_fit, fit_judge, hold_out, means_of, settled
-from fieldmark.commands.combinations import check_combination
+from fieldmark.commands.combinations import check_combination, rehearse
 from fieldmark.commands.evaluate import write_evaluation
 from fieldmark.commands.fit import Fit
 from fieldmark.commands.flips import decide_flip
@@ -121,6 +122,7 @@ def train(
         if takes_up:
             _check_same(run.recipe(), asked, run)
         else:
+            rehearse(asked)
             Run.create(run.folder, asked, Machine.decide(asked))
     if run.is_finished:
         listener.note(f"{run.folder} is finished already")
@@ -153,6 +155,7 @@ def _learn(run: Run, data: Path | str | Catalog, root: Path | str | None, listen
     check_background(resolved, prepared, listener)
     check_poses(resolved, prepared, listener)
     check_supervision(resolved, prepared, listener)
+    check_batches(resolved, prepared, listener)
     flip = decide_flip(run, resolved, prepared, listener)
     if not flip:  # what training must not mirror, answers must not
         resolved = resolved.model_copy(update={"images": resolved.images.model_copy(update={"mirror": False})})

@@ -47,7 +47,7 @@ from fieldmark.errors import RecipeError
 from fieldmark.model.backbone import Backbone
 from fieldmark.model.feature_map import FeatureMap
 from fieldmark.model.head import Heads
-from fieldmark.model.method import METHODS, Batch, Method, Need, Prediction
+from fieldmark.model.method import METHODS, Batch, Method, Prediction
 
 __all__ = ["BilinearAttention", "bilinear_attention_pooling"]
 
@@ -89,7 +89,6 @@ class BilinearAttention(Method):
     numbers an image would outweigh the photographs.
     """
 
-    needs: ClassVar[frozenset[Need]] = frozenset({"feature_map"})
     pools: ClassVar[bool] = True
     adds_layers: ClassVar[bool] = True
     centres: Tensor

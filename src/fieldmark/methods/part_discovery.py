@@ -53,7 +53,7 @@ from fieldmark.losses.loss import Task
 from fieldmark.model.backbone import Backbone
 from fieldmark.model.feature_map import FeatureMap
 from fieldmark.model.head import Heads
-from fieldmark.model.method import METHODS, Batch, Method, Need, Prediction
+from fieldmark.model.method import METHODS, Batch, Method, Prediction
 from fieldmark.model.part_maps import cell_centres
 
 __all__ = [
@@ -89,7 +89,6 @@ class PartDiscovery(Method):
     `Prediction.parts` is (B, K + 1, h, w): shares that sum to 1 in each cell, the background last.
     """
 
-    needs: ClassVar[frozenset[Need]] = frozenset({"feature_map"})
     pools: ClassVar[bool] = True
     adds_layers: ClassVar[bool] = True
     has_background: ClassVar[bool] = True
@@ -124,9 +123,9 @@ class PartDiscovery(Method):
         self.head = heads(self.cells.channels)
 
     @classmethod
-    def required(cls, options: Mapping[str, Any]) -> frozenset[Need]:
+    def needs_hard_labels(cls, options: Mapping[str, Any]) -> bool:
         """Key points of two pictures in one would be learnt as those of the first."""
-        return cls.needs | {"keypoints", "hard_labels"} if options.get("supervise") else cls.needs
+        return bool(options.get("supervise"))
 
     def forward(self, images: Tensor) -> Prediction:
         """(B, 3, S, S) → logits (B, K), embedding (B, C), shares (B, parts + 1, h, w)."""

@@ -25,7 +25,7 @@ from fieldmark.necks.neck import NECKS, Neck
 from fieldmark.recipe import NONE, Choice
 from fieldmark.recipe import Backbone as BackboneChoice
 
-__all__ = ["Backbone", "Features", "Level", "Normalization", "build_backbone", "check_backbone"]
+__all__ = ["Backbone", "Features", "Level", "Normalization", "build_backbone", "check_backbone", "not_numbers"]
 
 
 _OTHER_BACKBONE = "Choose another, such as vit_small_patch14_dinov2 or resnet50."
@@ -285,7 +285,18 @@ def _load_local(model: nn.Module, path: Path, name: str) -> None:
     if own.keys() == weights.keys():
         weights = _resampled(model, weights)
     _check_fit(weights, own, path, name)
+    if wrong := not_numbers(weights):
+        raise WeightsError(
+            f"{path} holds values that are not numbers: {wrong}",
+            "It is damaged, or the training that wrote it diverged: give another file with --weights.",
+        )
     model.load_state_dict(weights)
+
+
+def not_numbers(weights: Mapping[str, Tensor]) -> str:
+    """How many of the tensors hold NaN or infinite values, in words; "" where none does."""
+    wrong = [key for key, value in weights.items() if not value.isfinite().all()]
+    return f"NaN or infinite in {len(wrong)} of {len(weights)} tensors, such as {wrong[0]}" if wrong else ""
 
 
 def _resampled(model: nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:

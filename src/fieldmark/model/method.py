@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
@@ -18,9 +18,7 @@ from fieldmark.model.attributes import AttributeHeads
 from fieldmark.model.backbone import Backbone, Features
 from fieldmark.registry import Registry
 
-__all__ = ["METHODS", "Batch", "LossModule", "Method", "Need", "Prediction"]
-
-Need = Literal["hard_labels", "feature_map", "keypoints"]
+__all__ = ["METHODS", "Batch", "LossModule", "Method", "Prediction"]
 
 
 @dataclass(frozen=True)
@@ -66,8 +64,6 @@ class Method(nn.Module, ABC):
     itself in METHODS.
     """
 
-    needs: ClassVar[frozenset[Need]] = frozenset()
-    """What must be there; an impossible combination is refused before any data is read."""
     steps_per_batch: int = 1
     """Optimiser steps that a batch deserves."""
     pools: ClassVar[bool] = False
@@ -89,9 +85,9 @@ class Method(nn.Module, ABC):
         self.mirrored = False
 
     @classmethod
-    def required(cls, options: Mapping[str, Any]) -> frozenset[Need]:
-        """What must be there with these options: `needs`, unless it depends on them."""
-        return cls.needs
+    def needs_hard_labels(cls, options: Mapping[str, Any]) -> bool:
+        """Whether, with these options, it can learn only from pictures that are not mixed."""
+        return False
 
     @abstractmethod
     def forward(self, images: Tensor) -> Prediction:
