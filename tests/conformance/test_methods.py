@@ -117,6 +117,24 @@ def test_pieces_combine(neck: str, head: str, loss: str, backbone: str) -> None:
     assert method(batch_of(64).images).embedding.shape == (6, method.backbone.width)
 
 
+@pytest.mark.parametrize(
+    ("name", "neck"),
+    [(name, neck) for name in METHODS for neck in (NONE, *NECKS) if neck == NONE or not METHODS.get(name).pools],
+)
+def test_every_method_takes_every_head_and_loss_and_mixed_images(name: str, neck: str) -> None:
+    mixed = replace(
+        batch_of(64),
+        labels=torch.stack([torch.arange(6) % CLASSES, (torch.arange(6) + 1) % CLASSES], dim=1),
+        weights=torch.tensor([[0.75, 0.25]] * 6),
+    )
+    for head in CLASSIFIERS:
+        for loss in LOSSES:
+            method = make(name, "mobilenetv3_small_050", 64, neck=neck, head=head, loss=loss).train()
+            for step in range(method.steps_per_batch):
+                total(method, mixed, step).backward()
+            assert left_out(method) == [], (head, loss)
+
+
 @pytest.mark.parametrize("neck", list(NECKS))
 def test_a_neck_that_says_so_starts_as_the_mean(neck: str) -> None:
     features = torch.randn(2, 8, 3, 5)
