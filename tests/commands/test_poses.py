@@ -92,8 +92,28 @@ def test_too_few_key_points(birds: Catalog, tmp_path: Path) -> None:
         train(with_points(birds, 2), recipe(align=1.0), out=tmp_path / "run")
     assert birds.keypoints is not None
     outside = replace(birds, keypoints=birds.keypoints + 1000)
-    with pytest.raises(DataError, match=r"No training image of \w+ shows 3 key points"):
+    shows = r"No training image of \w+ shows 3 key points, too few for augment\.align\. "
+    with pytest.raises(DataError, match=shows + "`fieldmark audit` says where key points lie outside"):
         train(outside, recipe(align=1.0), out=tmp_path / "run")
+    unseen = replace(birds, keypoints=birds.keypoints * np.array([1, 1, 0], np.float32))
+    with pytest.raises(DataError, match=shows + "Blank ones and those marked as not visible do not"):
+        train(unseen, recipe(align=1.0), out=tmp_path / "run")
+
+
+@pytest.mark.parametrize("asked", [{"align": 1.0}, {}], ids=["carried", "learnt"])
+def test_key_points_outside_their_pictures_are_counted(birds: Catalog, tmp_path: Path, asked: dict[str, float]) -> None:
+    assert birds.keypoints is not None
+    points, listener = birds.keypoints.copy(), Heard()
+    points[3:7, 2:, :2] += 1000
+    points[9, 2] = np.nan, np.nan, 0
+    learnt = ["method.name=part_discovery", "method.parts=4", "method.supervise=1", "train.epochs=1"]
+    options = recipe(**asked).with_overrides(learnt)
+    train(replace(birds, keypoints=points), options, out=tmp_path / "run", listener=listener)
+    (said,) = (text for text in listener.warnings if "outside" in text)
+    assert re.match(
+        r"[2-8] key points of [1-4] of \d+ training images lie outside their pictures, such as amber/0", said
+    )
+    assert said.endswith("and count as not seen")
 
 
 def test_what_is_left_as_it_is_is_said_once(birds: Catalog, tmp_path: Path) -> None:

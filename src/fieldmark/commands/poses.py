@@ -9,7 +9,6 @@ from fieldmark.augment.pose import PoseChanges
 from fieldmark.augment.similarity import FEWEST_POINTS, pose_of
 from fieldmark.commands.listener import Listener
 from fieldmark.commands.prepare import Prepared
-from fieldmark.data.catalog import Catalog
 from fieldmark.data.splits import first_few
 from fieldmark.errors import DataError, RecipeError
 from fieldmark.recipe import Augment, Recipe
@@ -36,9 +35,10 @@ def check_poses(recipe: Recipe, data: Prepared, listener: Listener) -> None:
     changes = bind_poses(recipe, data, rows, flip=True)
     if changes is None:
         if recipe.augment.if_missing == "error":
-            raise _nothing_to_carry(catalog, asked)
-        listener.note(f"Going without {asked}: {_nothing_to_carry(catalog, 'it').problem}")
+            raise _nothing_to_carry(data, rows, asked)
+        listener.note(f"Going without {asked}: {_nothing_to_carry(data, rows, 'it').problem}")
         return
+    _tell_outside(data, rows, listener)
     if len(unposed := changes.unposed()):
         images = f"{len(unposed):,} of {len(rows):,} training images"
         few = f"such as {catalog.paths[unposed[0]]}, show fewer than {FEWEST_POINTS} key points"
@@ -57,19 +57,51 @@ def check_supervision(recipe: Recipe, data: Prepared, listener: Listener) -> Non
     if not recipe.method.options.get("supervise") or catalog.keypoints is None:  # the latter is refused by the method
         return
     rows = catalog.rows("train")
-    seen = np.isfinite(pose_of(catalog.keypoints[rows], data.pixels.shapes[rows][:, 2:])).any(axis=1)
+    seen = np.isfinite(_poses(data, rows)).any(axis=1)
     if not seen.any():
         raise DataError(
             f"method.supervise learns from key points, and no training image of {catalog.name} shows one inside it",
-            "`fieldmark audit` says where key points lie outside their pictures.",
+            _to_see_more(data, rows),
         )
+    if not _asked(recipe.augment):  # else it has been said
+        _tell_outside(data, rows, listener)
     if len(blank := rows[~seen]):
         share = f"{len(blank):,} of {len(rows):,} training images"
         listener.warn(f"{share} show no key point, such as {catalog.paths[blank[0]]}: method.supervise passes them by")
 
 
-def _nothing_to_carry(catalog: Catalog, asked: str) -> DataError:
+def _tell_outside(data: Prepared, rows: NDArray[np.int64], listener: Listener) -> None:
+    """Say once how many key points are marked as visible where there is no picture."""
+    outside = _outside(data, rows)
+    if len(images := rows[outside.any(axis=1)]):
+        listener.warn(
+            f"{outside.sum():,} key points of {len(images):,} of {len(rows):,} training images lie outside their "
+            f"pictures, such as {data.catalog.paths[images[0]]}, and count as not seen"
+        )
+
+
+def _outside(data: Prepared, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """(N, P) said to be visible, and not in the picture."""
+    assert data.catalog.keypoints is not None
+    return (data.catalog.keypoints[rows, :, 2] > 0) & np.isnan(_poses(data, rows))
+
+
+def _poses(data: Prepared, rows: NDArray[np.int64]) -> NDArray[np.complex128]:
+    """(N, P)."""
+    assert data.catalog.keypoints is not None
+    return pose_of(data.catalog.keypoints[rows], data.pixels.shapes[rows][:, 2:])
+
+
+def _to_see_more(data: Prepared, rows: NDArray[np.int64]) -> str:
+    """What may be done where too few key points are seen."""
+    if _outside(data, rows).any():
+        return "`fieldmark audit` says where key points lie outside their pictures."
+    return "Blank ones and those marked as not visible do not count: fill in x and y, and 1 in keypoint.<name>.visible."
+
+
+def _nothing_to_carry(data: Prepared, rows: NDArray[np.int64], asked: str) -> DataError:
     """Why the key points carry nothing of what is asked."""
+    catalog = data.catalog
     if catalog.keypoints is None:
         return DataError(
             f"{catalog.name} has no key points for {asked}",
@@ -84,7 +116,7 @@ def _nothing_to_carry(catalog: Catalog, asked: str) -> DataError:
         )
     return DataError(
         f"No training image of {catalog.name} shows {FEWEST_POINTS} key points, too few for {asked}",
-        "`fieldmark audit` says where key points lie outside their pictures.",
+        _to_see_more(data, rows),
     )
 
 
