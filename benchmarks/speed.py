@@ -171,6 +171,8 @@ def main():
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--only", nargs="+", default=[], help="variants beside transfer; all unless given")
     options = parser.parse_args()
+    if options.rounds < 2:
+        parser.error("--rounds: at least two, since their quartiles are given")
     torch.set_num_threads(options.threads)
     place = RESULTS / "speed.json"
     for backbone in options.backbone:
