@@ -84,7 +84,7 @@ def compare(
             data = find(data, root, tell=listener.note)
     folder = make_folder(Path(out))
     with _alone(folder) as lock:
-        found = _find(data, field, folder, listener)
+        found = _find(data, field, part, folder, listener)
         return _Comparison(folder, field, range(seeds), chosen, part, options, lock, listener, found).carry_out()
 
 
@@ -293,13 +293,19 @@ def _alone(folder: Path) -> Iterator[int]:
         yield file.fileno()
 
 
-def _find(data: Path | Catalog, field: Sequence[Contestant], folder: Path, listener: Listener) -> _Found:
+def _find(data: Path | Catalog, field: Sequence[Contestant], part: str, folder: Path, listener: Listener) -> _Found:
     """Read the data and cut it as the protocol asks, once: seeds that cut it otherwise would answer other images."""
     with relayed_warnings(listener):
         read_as = data if isinstance(data, Catalog) else read(data, tell=listener.note)
     prepared = prepare(read_as, field[0].recipe, listener)
+    if not len(answered_rows(prepared.catalog, part)):
+        raise DataError(
+            f"{read_as.name} has no image in its {part} part to compare by",
+            "Give each class at least three images that are independent of each other"
+            + (", or compare with --set protocol=crossfit." if part == "val" else "."),
+        )
     for one in field:
-        one.check_data(prepared)
+        one.check_data(prepared, listener)
     catalog, said = prepared.catalog, dict(zip(read_as.paths, read_as.splits.tolist(), strict=True))
     if not isinstance(data, Catalog) and [said[path] for path in catalog.paths] == catalog.splits.tolist():
         return _Found(data, catalog, prepared.units, read_as.name)

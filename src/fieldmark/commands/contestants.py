@@ -60,11 +60,13 @@ class Contestant:
         except FieldmarkError as error:
             raise _named(self.name, error) from None
 
-    def check_data(self, prepared: Prepared) -> None:
-        """Raise FieldmarkError where the data has nothing of what its augmentation or its method asks for."""
+    def check_data(self, prepared: Prepared, listener: Listener) -> None:
+        """Raise FieldmarkError where the data has nothing of what its augmentation or its method asks for, and warn, by
+        its name, where it has little.
+        """
         try:
             for check in (check_background, check_poses, check_supervision, check_batches):
-                check(self.recipe, prepared, Listener())  # what is merely said, the training says
+                check(self.recipe, prepared, _Warnings(self.name, listener))  # notes are in what its training says
         except FieldmarkError as error:
             raise _named(self.name, error) from None
 
@@ -91,6 +93,17 @@ class Contestant:
             wrong.append("it was trained or scored on other images, labels or parts")
         if wrong:
             raise RunError(f"{file} holds another run: {first_few(wrong)}", _OTHER_RESULT)
+
+
+class _Warnings(Listener):
+    """Passes warnings on, with the recipe's name before them."""
+
+    def __init__(self, name: str, listener: Listener) -> None:
+        self.name = name
+        self.listener = listener
+
+    def warn(self, text: str) -> None:
+        self.listener.warn(f"{self.name}: {text}")
 
 
 _OTHER_RESULT = "Compare with another --out, or remove the file to train this run anew."
