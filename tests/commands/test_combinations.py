@@ -128,6 +128,13 @@ def test_contrast_that_meets_hardly_a_partner(many_classes: Path, tmp_path: Path
     assert share == pytest.approx(100 * 3 / 23, abs=15)  # the other of its class among three more of the 23
     assert "another of their class in a batch of 4 (train.sampling = 'shuffled'), and the auxiliary 'supcon' " in said
     assert said.endswith("Set train.sampling=class_batches and train.images_per_class=2.")
+    pairs = {"train__sampling": "class_batches", "train__images_per_class": "2"}
+    answer = cli("train", many_classes, *tiny(**METRIC, **pairs), "--out", tmp_path / "pairs")
+    assert answer.status == 0
+    assert "Only " not in answer.err
+
+
+def test_compare_tells_what_else_only_a_log_would(many_classes: Path, tmp_path: Path, cli: Cli) -> None:
     named = ["--recipes=supcon", "--backbone=test_resnet", "--weights=none", "--set=images.size=32", "--seeds=1"]
     shuffled = ["--set=train.sampling=shuffled", "--set=train.batch_size=4", "--out", tmp_path / "compared"]
     complaint = cli("compare", many_classes, *named, *shuffled).complaint
@@ -135,12 +142,8 @@ def test_contrast_that_meets_hardly_a_partner(many_classes: Path, tmp_path: Path
         "many has no image in its val part to compare by. Give each class at least three images"
     )
     err = cli("compare", many_classes, *named, *shuffled, "--set=protocol=crossfit", "--set=folds=2").err
-    assert "warning: supcon: Only " in err  # before its training, which tells its log alone
+    assert "warning: supcon: Only " in err
     assert "DataWarning" not in err
-    pairs = {"train__sampling": "class_batches", "train__images_per_class": "2"}
-    answer = cli("train", many_classes, *tiny(**METRIC, **pairs), "--out", tmp_path / "pairs")
-    assert answer.status == 0
-    assert "Only " not in answer.err
 
 
 def test_contrast_that_meets_no_partner(many_classes: Path, tmp_path: Path, cli: Cli, tiny: Tiny) -> None:
@@ -151,6 +154,12 @@ def test_contrast_that_meets_no_partner(many_classes: Path, tmp_path: Path, cli:
     assert complaint.endswith("Set train.sampling=class_batches and train.images_per_class=2.")
     assert not (tmp_path / "run").exists()
     named = ["--recipes", "finetune,supcon", "--backbone=test_resnet", "--weights=none", "--set=images.size=32"]
-    sampling = ["--set=train.sampling=balanced", "--set=train.batch_size=4", "--out", tmp_path / "compared"]
+    sampling = [
+        "--set=protocol=crossfit",
+        "--set=train.sampling=balanced",
+        "--set=train.batch_size=4",
+        "--out",
+        tmp_path / "compared",
+    ]
     assert cli("compare", many_classes, *named, *sampling).complaint.startswith(f"supcon: {says}")
     assert not list((tmp_path / "compared").glob("runs/*"))
