@@ -40,8 +40,14 @@ def compose(board: Leaderboard) -> str:
 
 
 def points(found: Difference) -> str:
-    """In percentage points: "+1.2 (0.3 to 2.1)"."""
-    return f"{100 * found.value:+.1f} ({100 * found.low:+.1f} to {100 * found.high:+.1f})".replace("-", "−")
+    """In percentage points: "+1.2 (+0.3 to +2.1)"."""
+    return f"{_signed(found.value)} ({_signed(found.low)} to {_signed(found.high)})"
+
+
+def _signed(share: float) -> str:
+    """In percentage points: "+1.2", "−0.3", "0.0"."""
+    rounded = round(100 * share, 1)
+    return f"{rounded:+.1f}".replace("-", "−") if rounded else "0.0"
 
 
 def chance_in_words(board: Leaderboard) -> str:
@@ -90,7 +96,7 @@ def _row(board: Leaderboard, place: int, one: Standing) -> tuple[Cell, ...]:
         one.recipe,
         gain,
         one.verdict,
-        " ".join(f"{100 * value:+.1f}" for value in by_seed).replace("-", "−"),
+        " ".join(map(_signed, by_seed)),
         Interval(one.accuracy, tone),
         _seeds(board, one) + spread,
         str(one.nll),
