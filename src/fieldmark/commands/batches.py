@@ -19,6 +19,7 @@ __all__ = ["check_batches"]
 
 _LOOKED_AT = 200
 """Batches that are counted."""
+_CLASS_BATCHES = "Set train.sampling=class_batches and train.images_per_class=2."
 
 
 def check_batches(recipe: Recipe, data: Prepared, listener: Listener) -> None:
@@ -53,9 +54,6 @@ def check_batches(recipe: Recipe, data: Prepared, listener: Listener) -> None:
             f"Only {share:.0%} of the images meet another of their class in {batch}, and the auxiliary {name!r} "
             f"learns from no others. {_CLASS_BATCHES}"
         )
-
-
-_CLASS_BATCHES = "Set train.sampling=class_batches and train.images_per_class=2."
 
 
 def _partnered(labels: NDArray[np.int64], batches: Iterator[list[tuple[int, int]]]) -> Iterator[NDArray[np.bool_]]:

@@ -28,8 +28,8 @@ def check_combination(recipe: Recipe) -> None:
 def rehearse(recipe: Recipe) -> None:
     """Build the recipe's model, without weights and for two classes, and show it an image of noise.
 
-    Raises RecipeError for what the pieces only tell then: stages that the backbone does not have, images that are too
-    small for it, a map of one cell for what looks at cells, no class maps to weigh labels by.
+    Raises RecipeError for what the pieces only tell then: stages that the backbone does not have, images of a size that
+    it cannot look at, a map of one cell for what looks at cells, no class maps to weigh labels by.
     """
     plain = recipe.model_copy(update={"loss": Choice(name="cross_entropy")})  # others need to know the data
     method = build_method(plain, Task(2), load_weights=False).eval()
@@ -41,11 +41,11 @@ def rehearse(recipe: Recipe) -> None:
         with torch.no_grad():
             cells = method.backbone(image).map
             maps = method(image).parts
-    except (RuntimeError, ValueError) as error:  # a convolution or a pooling that is larger than what it looks at
+    except (RuntimeError, ValueError) as error:  # such as a convolution that is larger than what it looks at
         reason = str(error).splitlines()[0]
         raise RecipeError(
             f"The backbone {recipe.backbone.name!r} cannot look at images of {size} px ({reason})",
-            "Raise images.size, or choose another backbone.",
+            "Choose another images.size, or another backbone.",
         ) from error
     if maps is not None and maps[0, 0].numel() == 1:
         raise _one_cell(recipe, size, f"The method {recipe.method.name!r} finds parts among cells")
