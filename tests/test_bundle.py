@@ -199,7 +199,7 @@ def test_without_a_judge_nothing_is_promised(tmp_path: Path, files: list[Path]) 
             bundle.predict(files, **asked)
         assert str(refused.value) == (
             "This bundle is not calibrated, so it can promise neither an accuracy nor a coverage. "
-            "Train with protocol=holdout or protocol=crossfit, or leave both away for plain probabilities."
+            "Train with protocol=holdout or protocol=crossfit, or leave both out for plain probabilities."
         )
 
 

@@ -268,7 +268,7 @@ def test_another_piece_keeps_no_options_of_the_one_before() -> None:
         (["train.solver=logistic", "auxiliary.name=supcon"], "the auxiliary 'supcon' would learn nothing"),
         (["augment.mix=cutmix", "auxiliary.name=supcon"], "augment.mix = 'cutmix' makes images of two classes. Set "),
         (["train.sampling=class_batches", "train.images_per_class=5"], "with train.images_per_class = 5 images each"),
-        (["train.sampling=class_batches", "train.batch_size=4"], "Expected a multiple, such as 32."),
+        (["train.sampling=class_batches", "train.batch_size=4"], "Expected a multiple of it, such as 8."),
         (["train.sampling=balanced", "loss.logit_adjustment=1.0"], "make up for rare classes twice. Set train.samp"),
         (["neck.reduce=3"], "There is no neck 'none'. Known: attention, isqrt_cov."),
         (["auxiliary.name=supcom"], "There is no auxiliary 'supcom'. Did you mean 'supcon'?"),

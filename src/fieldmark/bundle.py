@@ -238,7 +238,7 @@ class Bundle:
         if accuracy is not None or coverage is not None:
             raise RunError(
                 "This bundle is not calibrated, so it can promise neither an accuracy nor a coverage",
-                "Train with protocol=holdout or protocol=crossfit, or leave both away for plain probabilities.",
+                "Train with protocol=holdout or protocol=crossfit, or leave both out for plain probabilities.",
             )
         return None
 

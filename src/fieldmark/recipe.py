@@ -277,7 +277,9 @@ def load_recipe(name_or_file: str) -> Recipe:
     elif path.suffix == ".toml":
         try:
             text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+        except OSError as error:
+            raise RecipeError(f"Cannot read the recipe {path}: {error.strerror}") from None
+        except UnicodeDecodeError as error:
             raise RecipeError(f"Cannot read the recipe {path}: {error}") from None
     else:
         hint = f"{nearest(name_or_file, recipe_names())} `fieldmark recipes` lists them."

@@ -129,7 +129,7 @@ def test_a_probe(pictures: Path, tmp_path: Path, cli: Cli) -> None:
     assert " %)" in answer.err
     assert Run(tmp_path / "run").is_finished
     tensors = {key.removeprefix("backbone.model."): value for key, value in weights(tmp_path / "run").items()}
-    damaged = {key: value * torch.nan if value.is_floating_point() else value for key, value in tensors.items()}
+    damaged = {key: value * 1e30 if value.is_floating_point() else value for key, value in tensors.items()}
     save_file(damaged, tmp_path / "damaged.safetensors")
     probe[5] = str(tmp_path / "damaged.safetensors")
     answer = cli("train", pictures, *probe, "--out", tmp_path / "other")
@@ -244,7 +244,7 @@ def test_resume_with_other_options(pictures: Path, trained: Run, tmp_path: Path,
     complaint = cli(*command, *tiny(train__epochs="3", seed="4")).complaint
     assert complaint == (
         f"{trained.folder} began with another recipe: seed was 0, not 4, train.epochs was 2, not 3. "
-        "Leave the options away to go on as it began, or start a new run with another --out."
+        "To go on as it began leave all options out, or give all of them; or start a new run with another --out."
     )
     with pytest.raises(RunError, match="began with another recipe"):
         train(pictures, out=trained.folder, backbone="test_vit", resume=True)

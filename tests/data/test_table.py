@@ -110,12 +110,22 @@ def test_paths_may_be_absolute_or_roundabout(tmp_path: Path) -> None:
 
 def test_boxes_and_keypoints(tmp_path: Path) -> None:
     header = "path,label,x,y,width,height,keypoint.left.eye.x,keypoint.left.eye.y,keypoint.tail.x,keypoint.tail.y"
-    file = write(tmp_path, f"{header}\na.jpg,u,1,2,3,4,5,6,7,8\nb.jpg,v,1,2,3,,5,,,\n")
+    file = write(tmp_path, f"{header}\na.jpg,u,1,2,3,4,5,6,7,8\nb.jpg,v,1,2,3,,,,,\n")
     catalog = read_table(file)
     nan = np.nan
     np.testing.assert_array_equal(catalog.boxes, [[1, 2, 3, 4], [nan] * 4])
     assert catalog.keypoint_names == ("left.eye", "tail")
     np.testing.assert_array_equal(catalog.keypoints, [[[5, 6, 1], [7, 8, 1]], [[nan, nan, 0], [nan, nan, 0]]])
+
+
+def test_a_key_point_at_zero_is_one_that_was_not_seen(tmp_path: Path) -> None:
+    """Unless it says that it was."""
+    file = write(tmp_path, "path,label,keypoint.tail.x,keypoint.tail.y\na.jpg,u,0,0\nb.jpg,v,0,3\n")
+    with pytest.warns(DataWarning, match=r"the key point 'tail' lies at 0, 0 in 1 image and counts as not seen there"):
+        points = read_table(file).keypoints
+    np.testing.assert_array_equal(points, [[[0, 0, 0]], [[0, 3, 1]]])
+    file = write(tmp_path, "path,label,keypoint.tail.x,keypoint.tail.y,keypoint.tail.visible\na.jpg,u,0,0,1\n")
+    np.testing.assert_array_equal(read_table(file).keypoints, [[[0, 0, 1]]])
 
 
 def test_levels_stand_finest_first(tmp_path: Path) -> None:
@@ -143,6 +153,10 @@ def test_unknown_columns_are_named(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("", r"birds.csv has no column 'path'; its columns are: none. Rename the column that holds it to 'path'."),
+        (
+            "path,label,keypoint.tail.x,keypoint.tail.y\na.jpg,x,3,\n",
+            r"birds.csv, line 2: the key point 'tail' has x or y alone. Give both, or neither where it is not seen.",
+        ),
         ("path,Labels\n", r"has no column 'label'; its columns are: path, Labels. Rename 'Labels' to 'label'."),
         (
             "file,label\na.jpg,x\n",

@@ -144,7 +144,7 @@ def test_too_few_images_promise_nothing() -> None:
         Rules.of(known, LEVELS, coverage=0.99)
     assert str(refused.value) == (
         "A coverage of 99 % cannot be promised from 20 independent validation images; it takes 99. "
-        "Ask for less, or leave the coverage away."
+        "Ask for less, or leave the coverage out."
     )
     few = Rules.of(judge(6), LEVELS)
     assert len(few.notes) == 2

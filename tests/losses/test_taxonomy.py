@@ -73,11 +73,19 @@ def test_levels_that_divide_nothing_are_no_levels() -> None:
     torch.testing.assert_close(TaxonomyLoss(more).each(logits, labels), TaxonomyLoss(TASK).each(logits, labels))
 
 
-@pytest.mark.parametrize("taxonomy", [{}, {"kingdom": ("animals",) * 3}, {"species": ("a", "b", "c")}])
-def test_without_a_taxonomy_it_is_refused(taxonomy: dict[str, tuple[str, ...]]) -> None:
-    with pytest.raises(
-        RecipeError, match=r"needs a taxonomy above the classes, and the data has none\. Nest the class"
-    ):
+@pytest.mark.parametrize(
+    ("taxonomy", "message"),
+    [
+        ({}, r"needs a taxonomy above the classes, and the data has none\. Nest the class"),
+        (
+            {"kingdom": ("animals",) * 3},
+            r"a level that groups some classes and not all, and none of kingdom does\.",
+        ),
+        ({"species": ("a", "b", "c")}, r"and none of species does\. Add classes that share a genus"),
+    ],
+)
+def test_without_a_taxonomy_it_is_refused(taxonomy: dict[str, tuple[str, ...]], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
         TaxonomyLoss(Task(3, taxonomy=taxonomy))
 
 

@@ -147,7 +147,7 @@ def check_background_option(recipe: Recipe) -> None:
     if recipe.augment.background and (recipe.train.solver == "logistic" or not recipe.augment.crop):
         raise RecipeError(
             "augment.background changes training images, and this recipe looks at each as it is",
-            "Use a recipe that trains by gradients on random crops, such as finetune, or leave it away.",
+            "Use a recipe that trains by gradients on random crops, such as finetune, or leave it out.",
         )
 
 

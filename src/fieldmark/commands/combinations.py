@@ -48,9 +48,11 @@ def rehearse(recipe: Recipe) -> None:
             "Choose another images.size, or another backbone.",
         ) from error
     if maps is not None and maps[0, 0].numel() == 1:
-        raise _one_cell(recipe, size, f"The method {recipe.method.name!r} finds parts among cells")
+        raise _one_cell(
+            recipe, size, f"The method {recipe.method.name!r} finds parts among cells", "use another method or backbone"
+        )
     if recipe.neck.name != NONE and cells[0, 0].numel() == 1:
-        raise _one_cell(recipe, size, f"The neck {recipe.neck.name!r} pools cells")
+        raise _one_cell(recipe, size, f"The neck {recipe.neck.name!r} pools cells", "set neck.name = 'none'")
     if recipe.augment.mix in WEIGHED:
         _check_class_maps(recipe, method, image)
 
@@ -62,7 +64,7 @@ def _check_method(recipe: Recipe) -> None:
     if method.pools and recipe.neck.name != NONE:
         raise RecipeError(
             f"The method {name!r} pools the feature map itself, so the neck {recipe.neck.name!r} would do nothing",
-            "Leave the neck away, or use it with method.name = 'transfer'.",
+            "Leave the neck out, or use it with method.name = 'transfer'.",
         )
     if method.needs_hard_labels(recipe.method.options) and recipe.augment.mix != NONE:
         raise RecipeError(
@@ -92,7 +94,7 @@ def _check_logistic(recipe: Recipe) -> None:
     if train.solver == "logistic" and changes:
         raise RecipeError(
             f"With train.solver = 'logistic' images are looked at as they are, without {', '.join(changes)}",
-            "Use a recipe that trains by gradients, such as finetune, or leave it away.",
+            "Use a recipe that trains by gradients, such as finetune, or leave it out.",
         )
     pieces = {"neck": recipe.neck.name, "auxiliary": recipe.auxiliary.name}
     for section, name in pieces.items():
@@ -114,10 +116,11 @@ def _check_batches(recipe: Recipe) -> None:
     if train.sampling == "class_batches" and (
         train.batch_size % train.images_per_class or train.batch_size < 2 * train.images_per_class
     ):
+        fitting = max(2, round(train.batch_size / train.images_per_class)) * train.images_per_class
         raise RecipeError(
-            f"A batch of train.batch_size = {train.batch_size} images cannot be of at least two classes with "
+            f"A batch of train.batch_size = {train.batch_size} images is not made of two or more classes with "
             f"train.images_per_class = {train.images_per_class} images each",
-            f"Expected a multiple, such as {8 * train.images_per_class}.",
+            f"Expected a multiple of it, such as {fitting}.",
         )
     if train.sampling != "shuffled" and recipe.loss.options.get("logit_adjustment"):
         raise RecipeError(
@@ -137,9 +140,8 @@ def _check_class_maps(recipe: Recipe, method: Method, image: Tensor) -> None:
             f"Use augment.mix = 'cutmix', or one of the methods that have them: {', '.join(offers)}.",
         )
     if maps[0].numel() == 1:
-        raise _one_cell(
-            recipe, image.shape[-1], f"With augment.mix = {recipe.augment.mix!r} labels are weighed by class maps"
-        )
+        what = f"With augment.mix = {recipe.augment.mix!r} labels are weighed by class maps"
+        raise _one_cell(recipe, image.shape[-1], what, "set augment.mix = 'cutmix'")
     if not maps.any():
         raise RecipeError(
             f"{mix} the backbone {recipe.backbone.name!r} answers by a class token, not by the cells of its map",
@@ -148,10 +150,10 @@ def _check_class_maps(recipe: Recipe, method: Method, image: Tensor) -> None:
         )
 
 
-def _one_cell(recipe: Recipe, size: int, what: str) -> RecipeError:
+def _one_cell(recipe: Recipe, size: int, what: str, instead: str) -> RecipeError:
     return RecipeError(
         f"{what}, and the map of {recipe.backbone.name!r} is one cell at {size} px",
-        "Raise images.size, choose another backbone, or leave it away.",
+        f"Raise images.size above {size}, or {instead}.",
     )
 
 

@@ -21,7 +21,7 @@ def check_pose_options(recipe: Recipe) -> None:
     if (asked := _asked(recipe.augment)) and not recipe.augment.crop:
         raise RecipeError(
             f"With augment.crop = false images are looked at as they are, without {asked}",
-            "Set augment.crop = true, or leave it away.",
+            "Set augment.crop = true, or leave it out.",
         )
 
 
@@ -75,8 +75,8 @@ def _tell_outside(data: Prepared, rows: NDArray[np.int64], listener: Listener) -
     outside = _outside(data, rows)
     if len(images := rows[outside.any(axis=1)]):
         listener.warn(
-            f"{outside.sum():,} key points of {len(images):,} of {len(rows):,} training images lie outside their "
-            f"pictures, such as {data.catalog.paths[images[0]]}, and count as not seen"
+            f"{len(images):,} of {len(rows):,} training images have key points outside the picture, "
+            f"{outside.sum():,} in all, which count as not seen: such as {data.catalog.paths[images[0]]}"
         )
 
 
@@ -96,7 +96,7 @@ def _to_see_more(data: Prepared, rows: NDArray[np.int64]) -> str:
     """What may be done where too few key points are seen."""
     if _outside(data, rows).any():
         return "`fieldmark audit` says where key points lie outside their pictures."
-    return "Blank ones and those marked as not visible do not count: fill in x and y, and 1 in keypoint.<name>.visible."
+    return "Blank ones and those marked as not visible do not count: fill in x and y, and 1 in a column .visible."
 
 
 def _nothing_to_carry(data: Prepared, rows: NDArray[np.int64], asked: str) -> DataError:

@@ -85,7 +85,7 @@ def resolve_recipe(
     if plan.solver == "logistic" and resolved.loss.name != "cross_entropy":
         raise RecipeError(
             f"A logistic regression learns by cross-entropy, not by the loss {resolved.loss.name!r}",
-            "Use train.solver = 'gradient', or leave loss.name away.",
+            "Use train.solver = 'gradient', or leave loss.name out.",
         )
     resolved = resolved.model_copy(update=pieces)
     check_combination(resolved)
@@ -120,7 +120,7 @@ def train(
     if not takes_up or recipe or backbone or weights or overrides:
         asked = resolve_recipe(recipe or "finetune", backbone=backbone, weights=weights, overrides=overrides)
         if takes_up:
-            _check_same(run.recipe(), asked, run)
+            _check_same(run.recipe(), asked, run, overrides)
         else:
             rehearse(asked)
             Run.create(run.folder, asked, Machine.decide(asked))
@@ -185,14 +185,15 @@ def _learn(run: Run, data: Path | str | Catalog, root: Path | str | None, listen
     listener.note(f"Saved {run.bundle}")
 
 
-def _check_same(begun: Recipe, asked: Recipe, run: Run) -> None:
-    """A resume goes on with the recipe that the run began with."""
+def _check_same(begun: Recipe, asked: Recipe, run: Run, overrides: Sequence[str]) -> None:
+    """A resume goes on with the recipe that the run began with; what was asked for by name is told first."""
     if begun != asked:
-        changed = begun.changes(asked)
+        named = {text.partition("=")[0].strip() for text in overrides}
+        changed = dict(sorted(begun.changes(asked).items(), key=lambda change: change[0] not in named))
         raise RunError(
             f"{run.folder} began with another recipe: "
             + first_few(f"{key} was {before!r}, not {now!r}" for key, (before, now) in changed.items()),
-            "Leave the options away to go on as it began, or start a new run with another --out.",
+            "To go on as it began leave all options out, or give all of them; or start a new run with another --out.",
         )
 
 

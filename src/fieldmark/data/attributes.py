@@ -31,7 +31,7 @@ def attribute_values(catalog: Catalog, names: Sequence[str]) -> dict[str, tuple[
         if not catalog.attributes:
             raise RecipeError(
                 f"labels.attributes names {name!r}, but {catalog.name} has no attributes",
-                f"Give its table a column attribute.{name}, or leave labels.attributes away.",
+                f"Give its table a column attribute.{name}, or leave labels.attributes out.",
             )
         if name not in catalog.attributes:
             hint = nearest(name.removeprefix("attribute."), catalog.attributes)

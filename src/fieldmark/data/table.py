@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from fieldmark.data.catalog import Catalog
 from fieldmark.data.folder import natural_key
-from fieldmark.data.splits import SPLIT_NAMES, DataWarning, first_few
+from fieldmark.data.splits import SPLIT_NAMES, DataWarning, counted, first_few
 from fieldmark.errors import DataError, nearest
 
 __all__ = ["TABLE_SUFFIXES", "check_images", "column_names", "read_table"]
@@ -62,11 +62,11 @@ def read_table(file: Path) -> Catalog:
 
     CSV is UTF-8, with or without a byte order mark, separated by commas, semicolons or tabs. Where `split` is filled
     for some rows only, the others are train, with a DataWarning. A box with an empty field is no box. A key point
-    without `.visible` is visible where it has coordinates. Columns of other names are left out with a DataWarning.
-    Levels are ordered by how finely they divide the classes.
+    without `.visible` is visible where it has coordinates; at 0, 0 it is not, with a DataWarning. Columns of other
+    names are left out with a DataWarning. Levels are ordered by how finely they divide the classes.
 
     Raises DataError, with the line, for a missing column, file or label, an image listed twice, a number that is
-    none, a part of unknown name, a box without area, and a level that contradicts itself.
+    none, half a key point, a part of unknown name, a box without area, and a level that contradicts itself.
     """
     sheet = _read_parquet(file) if file.suffix.lower() == ".parquet" else _read_text(file)
     labels, classes = _labels(sheet)
@@ -308,11 +308,26 @@ def _keypoint(sheet: _Sheet, name: str) -> NDArray[np.float32]:
         if f"keypoint.{name}.{axis}" not in sheet.columns:
             raise DataError(f"{sheet.file} lacks the column 'keypoint.{name}.{axis}'", "A key point has x and y.")
     place = np.stack([_numbers(sheet, f"keypoint.{name}.{axis}") for axis in "xy"], axis=1)
-    place[np.isnan(place).any(axis=1)] = np.nan
-    visible = (~np.isnan(place[:, 0])).astype(np.float32)
+    blank = np.isnan(place)
+    if len(half := np.flatnonzero(blank[:, 0] != blank[:, 1])):
+        raise sheet.error(
+            int(half[0]),
+            f"the key point {name!r} has x or y alone",
+            "Give both, or neither where it is not seen.",
+        )
+    visible = (~blank[:, 0]).astype(np.float32)
     if f"keypoint.{name}.visible" in sheet.columns:
         said = _visible(sheet, f"keypoint.{name}.visible")
         visible *= np.where(np.isnan(said), 1, said)
+    elif len(corner := np.flatnonzero((place == 0).all(axis=1))):
+        # many tools write what was not seen as 0, 0, and a mark that lies there exactly is hardly one
+        visible[corner] = 0
+        warnings.warn(
+            f"{sheet.file}: the key point {name!r} lies at 0, 0 in {counted(len(corner), 'image')} and counts as not "
+            f"seen there; where it is seen, say so in a column keypoint.{name}.visible",
+            DataWarning,
+            stacklevel=6,
+        )
     return np.column_stack([place, visible])
 
 

@@ -65,7 +65,7 @@ class Rules:
                 f"validation images; it takes {images_needed(share):,}"
             )
             if coverage is not None:
-                raise RunError(lacking, "Ask for less, or leave the coverage away.")
+                raise RunError(lacking, "Ask for less, or leave the coverage out.")
         notes = (
             f"{given.problem}, so every answer to a picture that passes as known is given" if given.problem else "",
             lacking,
@@ -144,7 +144,7 @@ def _attainable(judge: Judge, accuracy: float) -> str:
     for percent in range(math.ceil(100 * accuracy) - 1, 49, -1):
         if not promise(judge.confidences, judge.right, percent / 100).problem:
             return f"Ask for {percent} % or less."
-    return "Leave the accuracy away to get every answer."
+    return "Leave the accuracy out to get every answer."
 
 
 def _within(log_probabilities: Floats, among: Ints) -> Floats:

@@ -78,7 +78,7 @@ class Options:
         if self.kind in ("stages", "individuals"):
             raise RecipeError(
                 f"A field guide of {self.kind} cannot have long_tail={self.long_tail:g}: its classes are not species",
-                "Leave long_tail away, or choose another kind.",
+                "Leave long_tail out, or choose another kind.",
             )
         training = sum(split_of(index) == "train" for index in range(self.images_per_species))
         if self.long_tail > training:

@@ -41,6 +41,12 @@ class TaxonomyLoss(Loss):
         if alpha < 0:
             raise RecipeError(f"loss.alpha = {alpha}", "Expected 0 (cross-entropy) or more; 0.1 to 0.6 is usual.")
         levels = [names for names in task.taxonomy.values() if 1 < len(set(names)) < task.num_classes]
+        if task.taxonomy and not levels:
+            raise RecipeError(
+                f"The loss 'taxonomy' needs a level that groups some classes and not all, and none of "
+                f"{', '.join(task.taxonomy)} does",
+                "Add classes that share a genus or the like, or use loss.name = 'cross_entropy'.",
+            )
         if not levels:
             raise RecipeError(
                 "The loss 'taxonomy' needs a taxonomy above the classes, and the data has none",

@@ -72,7 +72,7 @@ class CovariancePooling(Neck):
         if features.shape[2] * features.shape[3] < 2:
             raise RecipeError(
                 "The neck 'isqrt_cov' pools how cells vary, and at this size the feature map has only one",
-                "Raise images.size, or choose another neck.",
+                "Raise images.size, or set neck.name = 'none'.",
             )
         cells = self.reduce(features).flatten(2)
         with torch.autocast(cells.device.type, enabled=False):  # bf16 would leave two digits of each product
