@@ -13,8 +13,15 @@ from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import cross_val_score
 
 import fieldmark
+from fieldmark.augment.mixing import KINDS
+from fieldmark.auxiliaries.auxiliary import AUXILIARIES
 from fieldmark.errors import DataError, FieldmarkError, ImageError
+from fieldmark.heads.classifier import CLASSIFIERS
+from fieldmark.losses.loss import LOSSES
+from fieldmark.model.method import METHODS
+from fieldmark.necks.neck import NECKS
 
+PIECES = (("method", METHODS), ("neck", NECKS), ("head", CLASSIFIERS), ("loss", LOSSES), ("auxiliary", AUXILIARIES))
 PROBE = """
 protocol = "holdout"
 images = {size = 32}
@@ -49,6 +56,17 @@ def test_the_readme(
     assert repr(names["run"]) == "Run('runs/birds', finished)"
     assert repr(names["bundle"]) == "Bundle(transfer on test_resnet, 3 classes, 32 px)"
     assert names["classifier"].predict_proba(["new.jpg"]).shape == (1, 3)
+
+
+def test_the_readme_names_every_piece() -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    optional = {"neck", "auxiliary"}
+    listed = {
+        f"{section}.name": {*registry, *(["none"] if section in optional else [])} for section, registry in PIECES
+    }
+    for key, names in (listed | {"augment.mix": {*KINDS}}).items():
+        (line,) = re.findall(rf"^\| `{re.escape(key)}` \| (.*) \|$", readme, flags=re.MULTILINE)
+        assert set(re.findall("`(.*?)`", line)) == names
 
 
 def test_everything_that_is_promised_is_there() -> None:

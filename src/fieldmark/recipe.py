@@ -161,7 +161,7 @@ class Train(_Section):
     """Of SGD."""
     schedule: Literal["cosine", "constant"] = "cosine"
     warmup: float = Field(default=0.1, ge=0, lt=1)
-    """Share of the steps over which the learning rate rises from zero."""
+    """Share of the steps over which the learning rate rises from zero, over ten of them at least; 0 = no rise."""
     clip_norm: float = Field(default=0.0, ge=0)
     """Longest gradient; 0 = unlimited."""
     ema: bool = False

@@ -162,6 +162,20 @@ def test_preview_shows_what_training_sees(birds: Catalog, tmp_path: Path) -> Non
     assert "http" not in text
 
 
+def test_preview_shows_images_that_are_changed(birds: Catalog, tmp_path: Path) -> None:
+    assert birds.keypoints is not None
+    points = birds.keypoints.copy()
+    points[np.arange(len(points)) % 3 > 0] = np.nan, np.nan, 0
+    listener = Heard()
+    text = preview(
+        replace(birds, keypoints=points), recipe(align=1.0), out=tmp_path / "page.html", count=6, listener=listener
+    ).read_text(encoding="utf-8")
+    assert any("stay as they are" in warning for warning in listener.warnings)
+    shown = [path for path in birds.paths if path in text]
+    assert len(shown) == 6
+    assert all(birds.paths.index(path) % 3 == 0 for path in shown)
+
+
 def test_preview_of_plain_pictures(cli: Any, pictures: Path, tmp_path: Path) -> None:
     """No key points, no boxes, nothing changed; and the command's own refusals."""
     settings = ["--set=augment.crop=false", "--set=augment.mix=cutmix", "--set=images.size=32", "--images=2"]

@@ -241,6 +241,7 @@ def test_resume_begins_where_there_is_nothing(
 def test_resume_with_other_options(pictures: Path, trained: Run, tmp_path: Path, cli: Cli, tiny: Tiny) -> None:
     shutil.rmtree(trained.bundle)
     command = ("train", pictures, "--out", trained.folder, "--resume")
+    assert "another recipe: train.lr was " in cli(*command, "--set=train.lr=1").complaint
     complaint = cli(*command, *tiny(train__epochs="3", seed="4")).complaint
     assert complaint == (
         f"{trained.folder} began with another recipe: seed was 0, not 4, train.epochs was 2, not 3. "

@@ -125,6 +125,23 @@ def test_rates_follow_the_step(make: Make) -> None:
     )
 
 
+def test_a_rise_takes_ten_steps_where_a_tenth_of_all_is_less(make: Make) -> None:
+    """Unless none is asked for."""
+    optimizer = build_optimizer(make(), Train(lr=1.0))
+
+    def rates_of(num_steps: int, warmup: float) -> list[float]:
+        found = []
+        for step in range(num_steps):
+            set_rates(optimizer, step, head_steps=0, num_steps=num_steps, train=Train(lr=1.0, warmup=warmup))
+            found.append(optimizer.param_groups[0]["lr"])
+        return found
+
+    assert rates_of(4, 0.1) == pytest.approx([1 / 11, 2 / 11, 3 / 11, 4 / 11])
+    assert rates_of(40, 0.1)[:11] == pytest.approx([*(k / 11 for k in range(1, 11)), 1.0])
+    assert rates_of(100, 0.1) == rates(100, 0.1, "cosine")
+    assert rates_of(4, 0.0) == rates(4, 0.0, "cosine")
+
+
 def test_learning_the_head_only(make: Make) -> None:
     method = make()
     set_learning(method, early=[], head_only=True)

@@ -134,12 +134,12 @@ def print_leaderboard(board: Leaderboard) -> None:
 
     console = Console(highlight=False)
     table = Table(title=f"{board.num_images:,} images of the {board.part} part, {counted(len(board.seeds), 'seed')}")
-    table.add_column("recipe", overflow="fold")
+    table.add_column("recipe", no_wrap=True)
     table.add_column("right", justify="right", no_wrap=True)
     table.add_column(f"against {board.baseline}", overflow="fold")
     table.add_column("spread", justify="right")
     table.add_column("NLL", justify="right", no_wrap=True)
-    table.add_column("time", justify="right")
+    table.add_column("time", justify="right", no_wrap=True)
     table.add_column("memory", justify="right")
     for one in board.standings:
         if one.accuracy is None or one.nll is None:

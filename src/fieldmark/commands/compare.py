@@ -14,7 +14,7 @@ from __future__ import annotations
 import fcntl
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias, final
 
@@ -205,7 +205,7 @@ class _Comparison:
             if wrong:
                 raise RunError(
                     f"{run.folder} is another run: {first_few(wrong)}",
-                    "Compare with another --out, or remove the folder to train this run anew.",
+                    "Compare with another --out, or remove results/ and runs/ in it to begin anew.",
                 )
 
     def _train(self, entry: _Entry, stop_asked: Callable[[], bool], look: Callable[[], None]) -> bool:
@@ -250,6 +250,8 @@ class _Comparison:
             notices=[*differences(self.field), *_remarks(results)],
             folder=self.folder,
         )
+        if notice := _no_better_than_guessing(board, self.found.catalog):
+            board = replace(board, notices=(*board.notices, notice))
         write_json(self.folder / f"leaderboard{self._suffix}.json", board.as_dict())
         write_table(self.folder / f"leaderboard{self._suffix}.csv", *board.sheet())
         write_bytes(self.folder / f"index{self._suffix}.html", compose(board).encode())
@@ -320,6 +322,19 @@ def _find(data: Path | Catalog, field: Sequence[Contestant], part: str, folder: 
             "Put the data back as it was, or choose another --out.",
         )
     return _Found(file, written, prepared.units, read_as.name)
+
+
+def _no_better_than_guessing(board: Leaderboard, catalog: Catalog) -> str:
+    """A notice of the recipes that may as well have learnt nothing; "" where there is none."""
+    labels = catalog.labels[answered_rows(catalog, board.part)]
+    share = float(np.bincount(labels).max() / len(labels))
+    names = [one.recipe for one in board.standings if one.accuracy is not None and one.accuracy.low <= share]
+    if not names:
+        return ""
+    return (
+        f"Not shown to do better than naming the commonest class each time ({100 * share:.1f} %): {', '.join(names)}. "
+        "More epochs, larger images or pretrained weights may help."
+    )
 
 
 def _remarks(results: _Results) -> list[str]:

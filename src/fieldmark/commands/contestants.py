@@ -106,7 +106,7 @@ class _Warnings(Listener):
         self.listener.warn(f"{self.name}: {text}")
 
 
-_OTHER_RESULT = "Compare with another --out, or remove the file to train this run anew."
+_OTHER_RESULT = "Compare with another --out, or remove results/ and runs/ in it to begin anew."
 
 
 def contestants(

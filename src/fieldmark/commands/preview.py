@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 from fieldmark.commands.fit import training_samples
 from fieldmark.commands.flips import decide_flip
 from fieldmark.commands.listener import Listener, relayed_warnings
-from fieldmark.commands.poses import check_poses
+from fieldmark.commands.poses import bind_poses, check_poses
 from fieldmark.commands.prepare import Prepared, prepare
 from fieldmark.commands.train import resolve_recipe
 from fieldmark.data.catalog import Catalog
@@ -58,9 +58,11 @@ def preview(
     check_poses(resolved, prepared, listener)
     flip = decide_flip(None, resolved, prepared, listener)
     rows = prepared.catalog.rows("train")
+    poses = bind_poses(resolved, prepared, rows, flip=flip)
+    changed = rows if poses is None else np.setdiff1d(rows, poses.unposed())
     size = resolved.images.train_size
     samples = training_samples(resolved, prepared, rows, flip=flip, size=size, interpolation="bicubic")
-    shown = _spread(prepared.catalog.labels, rows, count, resolved.seed)
+    shown = _spread(prepared.catalog.labels, changed, count, resolved.seed)
     page = render(
         "preview.html",
         name=prepared.catalog.name,

@@ -20,6 +20,8 @@ from fieldmark.training.batchnorm import fixed_layers
 __all__ = ["OPTIMIZERS", "build_optimizer", "early_stages", "rate", "set_learning", "set_rates"]
 
 OPTIMIZERS: Registry[Any] = Registry("optimizer")
+_LEAST_RISE = 10
+"""Steps."""
 
 
 @OPTIMIZERS.register("adamw")
@@ -77,8 +79,14 @@ def rate(step: int, *, num_steps: int, warmup: float, schedule: str) -> float:
 
 
 def set_rates(optimizer: Optimizer, step: int, *, head_steps: int, num_steps: int, train: Train) -> None:
-    """Set each group's learning rate for `step`: during the first `head_steps` only the head learns."""
-    share = rate(step - head_steps, num_steps=num_steps - head_steps, warmup=train.warmup, schedule=train.schedule)
+    """Set each group's learning rate for `step`: during the first `head_steps` only the head learns.
+
+    A rise takes ten steps at least, even if that is all there are: Adam's first steps are as long as its rate whatever
+    the gradient, and a few photographs make few steps.
+    """
+    left = num_steps - head_steps
+    warmup = max(train.warmup, _LEAST_RISE / max(1, left)) if train.warmup else 0.0
+    share = rate(step - head_steps, num_steps=left, warmup=warmup, schedule=train.schedule)
     for group in optimizer.param_groups:
         if step < head_steps:
             group["lr"] = group["peak"] if group["part"] == "head" else 0.0
