@@ -147,6 +147,7 @@ def test_the_last_override_counts() -> None:
             "augment.flip=maybe",
             "--set: augment.flip = 'maybe'. Input should be a valid boolean, or Input should be 'auto'.",
         ),
+        ("labels.attributes=crown", "--set: labels.attributes = 'crown'. Input should be a list in brackets."),
         ("backbone.mean=[0.5, 0.5, 'x']", "--set: backbone.mean = 'x'. Input should be a valid number."),
     ],
 )

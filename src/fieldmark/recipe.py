@@ -345,7 +345,8 @@ def _explained(error: pydantic.ValidationError, model: type[BaseModel], source: 
     if first["type"] == "model_type":
         return RecipeError(f"{source}: {key} = {first['input']!r}", f"Expected a section with keys, [{key}].")
     # one value has several problems where it may be of several types
-    reasons = dict.fromkeys(p["msg"].replace("tuple", "list") for p in problems if _place(p["loc"], model)[1] == key)
+    said = (problem["msg"] for problem in problems if _place(problem["loc"], model)[1] == key)
+    reasons = dict.fromkeys(text.replace("valid tuple", "list in brackets").replace("tuple", "list") for text in said)
     return RecipeError(f"{source}: {key} = {first['input']!r}", f"{', or '.join(reasons)}.")
 
 

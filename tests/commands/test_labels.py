@@ -182,7 +182,7 @@ def test_labels_that_the_data_does_not_have(
         ('labels.attributes=["tint", "tint"]', "labels.attributes names 'tint' twice."),
         ('labels.attributes=["name"]', "The attribute 'name' has 30 values in 30 images, too many to be learnt."),
         ('labels.attributes=["one"]', "The attribute 'one' has the value 'x' only outside the test part. Leave it out"),
-        ("labels.attributes=tint", "--set: labels.attributes = 'tint'. Input should be a valid list."),
+        ("labels.attributes=tint", "--set: labels.attributes = 'tint'. Input should be a list in brackets."),
     ],
 )
 def test_attributes_that_cannot_be_learnt(
