@@ -8,15 +8,12 @@ from pathlib import Path
 from typing import Any, Final, final
 
 from fieldmark.bundle import build_method
-from fieldmark.commands.background import check_background
-from fieldmark.commands.batches import check_batches
 from fieldmark.commands.combinations import rehearse
 from fieldmark.commands.fit import linear_head
 from fieldmark.commands.labels import task_of
 from fieldmark.commands.listener import Listener
-from fieldmark.commands.poses import check_poses, check_supervision
 from fieldmark.commands.prepare import Prepared
-from fieldmark.commands.train import resolve_recipe
+from fieldmark.commands.train import check_data, resolve_recipe
 from fieldmark.comparison.result import Result, weights_name
 from fieldmark.data.catalog import Catalog
 from fieldmark.data.splits import first_few
@@ -65,8 +62,7 @@ class Contestant:
         its name, where it has little.
         """
         try:
-            for check in (check_background, check_poses, check_supervision, check_batches):
-                check(self.recipe, prepared, _Warnings(self.name, listener))  # notes are in what its training says
+            check_data(self.recipe, prepared, _Warnings(self.name, listener))  # notes are in what its training says
         except FieldmarkError as error:
             raise _named(self.name, error) from None
 

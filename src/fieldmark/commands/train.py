@@ -26,7 +26,7 @@ from fieldmark.commands.license import tell_license
 from fieldmark.commands.listener import Listener, relayed_warnings
 from fieldmark.commands.part_centres import name_parts
 from fieldmark.commands.poses import check_pose_options, check_poses, check_supervision
-from fieldmark.commands.prepare import prepare
+from fieldmark.commands.prepare import Prepared, prepare
 from fieldmark.data.catalog import Catalog
 from fieldmark.data.grades import in_order
 from fieldmark.data.splits import first_few
@@ -44,7 +44,7 @@ from fieldmark.registry import Registry
 from fieldmark.run import Machine, Run
 from fieldmark.training.optimizer import OPTIMIZERS
 
-__all__ = ["resolve_recipe", "train"]
+__all__ = ["check_data", "resolve_recipe", "train"]
 
 _REGISTRIES: dict[str, Registry[Any]] = {
     "neck": NECKS,
@@ -132,6 +132,12 @@ def train(
     return run
 
 
+def check_data(recipe: Recipe, data: Prepared, listener: Listener) -> None:
+    """Raise FieldmarkError where the data has nothing of what a recipe asks for, and warn where it has little."""
+    for check in (check_background, check_poses, check_supervision, check_batches):
+        check(recipe, data, listener)
+
+
 @contextlib.contextmanager
 def _discarded_on_failure(run: Run) -> Iterator[None]:
     """A start that fails before anything is learnt leaves no folder, so that the same command can be repeated."""
@@ -152,10 +158,7 @@ def _learn(run: Run, data: Path | str | Catalog, root: Path | str | None, listen
                 data = find(data, root, tell=listener.note)
         prepared = prepare(data, resolved, listener)
     run.write_data(data.root if isinstance(data, Catalog) else data, prepared.catalog)
-    check_background(resolved, prepared, listener)
-    check_poses(resolved, prepared, listener)
-    check_supervision(resolved, prepared, listener)
-    check_batches(resolved, prepared, listener)
+    check_data(resolved, prepared, listener)
     flip = decide_flip(run, resolved, prepared, listener)
     if not flip:  # what training must not mirror, answers must not
         resolved = resolved.model_copy(update={"images": resolved.images.model_copy(update={"mirror": False})})
