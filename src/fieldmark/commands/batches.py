@@ -30,7 +30,7 @@ def check_batches(recipe: Recipe, data: Prepared, listener: Listener) -> None:
     if recipe.train.solver == "logistic":
         return
     catalog, train = data.catalog, recipe.train
-    rows = np.flatnonzero(np.isin(catalog.splits, ("train", "val") if recipe.protocol == "crossfit" else ("train",)))
+    rows = data.learnt(recipe)
     labels = catalog.labels[rows]
     if train.sampling == "class_batches":
         counts, wanted = np.bincount(labels, minlength=len(catalog.classes)), train.images_per_class

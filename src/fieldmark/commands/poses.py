@@ -30,8 +30,7 @@ def check_poses(recipe: Recipe, data: Prepared, listener: Listener) -> None:
     if not (asked := _asked(recipe.augment)):
         return
     catalog = data.catalog
-    parts = ("train", "val") if recipe.protocol == "crossfit" else ("train",)
-    rows = np.flatnonzero(np.isin(catalog.splits, parts))
+    rows = data.learnt(recipe)
     changes = bind_poses(recipe, data, rows, flip=True)
     if changes is None:
         if recipe.augment.if_missing == "error":

@@ -38,6 +38,11 @@ class Prepared:
         """(N,) what must stay together, by group and near-duplicates, shares a number."""
         return units(self.catalog, self.clusters)
 
+    def learnt(self, recipe: Recipe) -> NDArray[np.int64]:
+        """Rows of all images that the recipe's protocol learns from; in a cross-fit, of all folds."""
+        parts = ("train", "val") if recipe.protocol == "crossfit" else ("train",)
+        return np.flatnonzero(np.isin(self.catalog.splits, parts))
+
 
 def prepare(data: Path | str | Catalog, recipe: Recipe, listener: Listener) -> Prepared:
     """Read `data`, decode it once and split it as the recipe's protocol asks.
