@@ -22,10 +22,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageOps
 
-from fieldmark.data.audit import SIDE
+from fieldmark.data.auditing.copies import copies, joined
+from fieldmark.data.auditing.examine import SIDE
 from fieldmark.data.cache import build_store
 from fieldmark.data.catalog import Catalog
-from fieldmark.data.copies import copies, joined
 
 CELL, ACROSS = 150, 6
 

@@ -14,9 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+from fieldmark.core.storage import read_json, read_rows, write_json
 from fieldmark.evaluation.metrics import paired
-from fieldmark.run import read_table
-from fieldmark.storage import read_json, write_json
 
 REMEDY = ("--set", "augment.background=0.5")
 
@@ -32,7 +31,7 @@ def trained(work, guide, name, *options):
         fieldmark("train", work / guide, "--recipe", "demo", "--out", run, "--resume", *options)
         fieldmark("evaluate", run, "--split", "val", "--background")
         fieldmark("evaluate", run)
-    answers = read_table(run / "evaluation" / "test" / "predictions.csv")
+    answers = read_rows(run / "evaluation" / "test" / "predictions.csv")
     return {a["path"]: int(a["correct"]) for a in answers}, read_json(run / "evaluation" / "val" / "background.json")
 
 

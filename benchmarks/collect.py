@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fieldmark import Run
 from fieldmark.comparison.result import processor
-from fieldmark.storage import read_json, write_json
+from fieldmark.core.storage import read_json, write_json
 
 RESULTS = Path(__file__).parent / "results"
 KEYS = ("top1", "top5", "mean_class_accuracy", "nll", "calibration_error", "num_images", "looks")

@@ -23,13 +23,11 @@ from scipy import ndimage
 from scipy.stats import spearmanr
 
 from fieldmark import Run, read
-from fieldmark.bundle import short_side
-from fieldmark.commands.explain import Explainer
-from fieldmark.data.decode import decode
-from fieldmark.explaining.evidence import Contrast, find_evidence
-from fieldmark.explaining.examples import counterparts
-from fieldmark.explaining.explanation import NUM_EXAMPLES, exchange, exchange_whole
-from fieldmark.explaining.faithfulness import (
+from fieldmark.answering.explaining.evidence import Contrast, find_evidence
+from fieldmark.answering.explaining.examples import counterparts
+from fieldmark.answering.explaining.explainer import Explainer
+from fieldmark.answering.explaining.explanation import NUM_EXAMPLES, exchange, exchange_whole
+from fieldmark.answering.explaining.faithfulness import (
     curves,
     gain,
     grad_cam,
@@ -39,29 +37,31 @@ from fieldmark.explaining.faithfulness import (
     randomised,
     swaps,
 )
-from fieldmark.explaining.regions import find_regions
-from fieldmark.explaining.taps import last_map, tap
+from fieldmark.answering.explaining.regions import find_regions
+from fieldmark.answering.explaining.taps import last_map, tap
+from fieldmark.answering.views import short_side
+from fieldmark.core.storage import write_json
+from fieldmark.data.decode import decode
 from fieldmark.fieldguide import mark_id, read_guide, render
 from fieldmark.fieldguide.truth import sightings
-from fieldmark.storage import write_json
 
 
-def seen(bundle, pixels):
+def seen(predictor, pixels):
     """Normalised (1, 3, S, S)."""
-    return bundle.method.backbone.normalization(bundle.view(pixels)[None])
+    return predictor.model.backbone.normalization(predictor.view(pixels)[None])
 
 
-def answered(bundle, image):
+def answered(method, image):
     """Logits (K,)."""
     with torch.no_grad():
-        return bundle.method(image).logits[0]
+        return method(image).logits[0]
 
 
 def contrast_of(bundle, a, b):
     """Calibrated where the bundle is."""
-    if bundle.judge is None:
+    if bundle.calibration is None:
         return Contrast(a, b)
-    scale, bias = bundle.judge.scaling.scale, bundle.judge.scaling.bias
+    scale, bias = bundle.calibration.scaling.scale, bundle.calibration.scaling.bias
     return Contrast(a, b, (float(scale[a]), float(scale[b])), float(bias[a] - bias[b]))
 
 
@@ -80,20 +80,20 @@ def points_in_view(bundle, catalog, row, decoded):
 def photographs(run, out, count=100, part="test"):
     """Every measure that needs no drawing."""
     explainer, start = Explainer(run), time.monotonic()
-    bundle, method = explainer.bundle, explainer.bundle.method
+    bundle, method = explainer.bundle, explainer.method
     catalog, parts = read(Run(run).data()["source"]), Run(run).splits()
     rows = np.array([i for i, path in enumerate(catalog.paths) if parts.get(path) == part])
     rows = np.random.default_rng(0).permutation(rows)[: int(count)]
     place, end, side = tap(method, bundle.images.size), last_map(method), bundle.images.size
-    temperature = bundle.judge.scaling.temperature if bundle.judge else 1.0
+    temperature = bundle.calibration.scaling.temperature if bundle.calibration else 1.0
     other = {whole: copy.deepcopy(method) for whole in (False, True)}
     for whole, one in other.items():
         randomised(one, seed=0, whole=whole)
     found, rng = [], np.random.default_rng(1)
     for row in rows:
         decoded = decode(catalog.file(row), short_side=short_side(bundle.images))
-        image = seen(bundle, decoded.pixels)
-        a, b = (int(k) for k in answered(bundle, image).topk(2).indices)
+        image = seen(explainer.predictor, decoded.pixels)
+        a, b = (int(k) for k in answered(method, image).topk(2).indices)
         contrast = contrast_of(bundle, a, b)
         evidence = find_evidence(method, image, contrast, place)
         answer = find_evidence(method, image, explainer._against_all(a), place).cells
@@ -150,7 +150,7 @@ def drawn_as_kept(drawing):
 def marks(run, folder, out, part="test"):
     """Is the peak at the mark that differs? Does the exchange say what redrawing the bird does?"""
     explainer, guide = Explainer(run), read_guide(Path(folder))
-    bundle, method, side = explainer.bundle, explainer.bundle.method, explainer.bundle.images.size
+    bundle, method, side = explainer.bundle, explainer.method, explainer.bundle.images.size
     assert bundle.images.crop == 1.0 or bundle.images.whole, "masks are of whole pictures"
     place, end = tap(method, side), last_map(method)
     names = [one.name for one in guide.species]
@@ -158,9 +158,9 @@ def marks(run, folder, out, part="test"):
     lines, num_right, num_hidden, num_seen = [], 0, 0, 0
     for one in (one for one in sightings(guide) if one.part == part):
         drawing = render(guide, one.species, one.index)
-        image = seen(bundle, drawn_as_kept(drawing))
+        image = seen(explainer.predictor, drawn_as_kept(drawing))
         num_seen += 1
-        if bundle.classes[int(answered(bundle, image).argmax())] != names[one.species]:
+        if bundle.classes[int(answered(method, image).argmax())] != names[one.species]:
             continue
         num_right += 1
         places = np.asarray(Image.fromarray(drawing.marks).resize((side, side), Image.Resampling.NEAREST))
@@ -187,7 +187,7 @@ def marks(run, folder, out, part="test"):
 
 def one_pair(explainer, guide, image, sighting, other, mask, place, end, row_of):
     """One right answer against one other species of its genus."""
-    bundle, method, side = explainer.bundle, explainer.bundle.method, image.shape[-1]
+    bundle, method, side = explainer.bundle, explainer.method, image.shape[-1]
     name, rival = guide.species[sighting.species].name, other.name
     contrast = contrast_of(bundle, row_of[name], row_of[rival])
     evidence = find_evidence(method, image, contrast, place)
@@ -200,7 +200,8 @@ def one_pair(explainer, guide, image, sighting, other, mask, place, end, row_of)
         line["hit" + key] = float(far[int(y), int(x)] <= half)
         line["chance" + key] = float((far <= half).mean())
     redrawn = render(guide, sighting.species, sighting.index, marks_of=other.index)
-    line["redrawn"] = float(contrast(answered(bundle, seen(bundle, drawn_as_kept(redrawn)))[None])[0]) - evidence.margin
+    logits = answered(method, seen(explainer.predictor, drawn_as_kept(redrawn)))
+    line["redrawn"] = float(contrast(logits[None])[0]) - evidence.margin
     regions, known = find_regions(evidence.cells), explainer.known(rival)
     line["exchanged"] = line["both marks"] = line["evidence"] = 0.0
     if regions:
@@ -219,9 +220,9 @@ def timed(run, *images):
     """Wall clock and processor seconds of a prediction, of the picture of its explanation, and of the first one."""
     explainer = Explainer(run)
     shutil.rmtree(Path(run) / "explanations" / "known", ignore_errors=True)
-    explainer.bundle.predict(images[:1])  # what is loaded once
+    explainer.predictor.predict(images[:1])  # what is loaded once
     for image in images:
-        clock("prediction", lambda image=image: explainer.bundle.predict([image]))
+        clock("prediction", lambda image=image: explainer.predictor.predict([image]))
         clock("first explanation of two classes", lambda image=image: explainer(image))
         clock("explanation", lambda image=image: explainer(image))
         clock("with the picture", lambda image=image: explainer(image).png())

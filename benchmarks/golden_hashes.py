@@ -90,7 +90,7 @@ def main() -> None:
             subprocess.run(["git", "worktree", "remove", "--force", there], cwd=here, check=True)
     for name in TRAININGS:
         print(
-            f"{'same   ' if before[name] == after[name] else 'DIFFERS'}  {name}  {before[name][:12]}  {after[name][:12]}"
+            f"{'same   ' if before[name] == after[name] else 'DIFFERS'}  {name}  {before[name][:12]} {after[name][:12]}"
         )
     if before != after:
         raise SystemExit(1)

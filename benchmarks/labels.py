@@ -19,15 +19,17 @@ import torch
 from collect import RESULTS, processor
 
 import fieldmark
-from fieldmark.bundle import build_method, evaluation_square, short_side, stacked
-from fieldmark.commands.labels import task_of
+from fieldmark.answering.engine import TorchEngine
+from fieldmark.answering.stream import Shown, stream
+from fieldmark.answering.views import evaluation_square, short_side
+from fieldmark.core.storage import read_json, read_rows, write_json
 from fieldmark.data.decode import decode
+from fieldmark.data.task import Task
 from fieldmark.evaluation.grading import quadratic_kappa
-from fieldmark.evaluation.severity import tree_distances
-from fieldmark.losses.loss import LOSSES, Task
-from fieldmark.model.inference import infer
-from fieldmark.run import read_table
-from fieldmark.storage import read_json, write_json
+from fieldmark.evaluation.outputs import joined
+from fieldmark.learning.fitting.task import task_of
+from fieldmark.model.build import build_model
+from fieldmark.model.losses.loss import LOSSES
 
 COMMON = ["protocol=refit", "images.size=96", "train.precision=fp32", "augment.flip=true"]
 CIRCUMSTANCES = {"habitat", "light", "pose", "sex", "occlusion"}
@@ -100,11 +102,12 @@ def features(work, name, catalog):
     file = Path(work, f"{name}-features.npz")
     if not file.is_file():
         recipe = fieldmark.load_recipe("demo").with_overrides(COMMON)
-        method = build_method(recipe, Task(2))
-        view = evaluation_square(recipe.images, method.backbone.normalization.interpolation)
+        model = build_model(recipe, Task(2))
+        view = evaluation_square(recipe.images, model.backbone.normalization.interpolation)
         side = short_side(recipe.images)
-        views = (view(decode(catalog.file(row), short_side=side).pixels) for row in range(len(catalog)))
-        np.savez(file, embedding=infer(method, stacked(views, 64)).embedding)
+        views = (Shown(view(decode(catalog.file(row), short_side=side).pixels)) for row in range(len(catalog)))
+        answered = stream(views, lambda shown: shown, TorchEngine(model), batch_size=64)
+        np.savez(file, embedding=joined([one.output for one in answered]).embedding)
     return np.load(file)["embedding"]
 
 
@@ -150,7 +153,7 @@ def frozen(asked, case, catalog):
 
 def answers(folder, catalog):
     """(N,) answers and labels, in the order of paths."""
-    rows = sorted(read_table(folder / "predictions.csv"), key=lambda row: row["path"])
+    rows = sorted(read_rows(folder / "predictions.csv"), key=lambda row: row["path"])
     index = {name: k for k, name in enumerate(catalog.classes)}
     return np.array([index[row["predicted"]] for row in rows]), np.array([index[row["label"]] for row in rows])
 
@@ -162,12 +165,12 @@ def kappa(catalog, given, true, times):
 
 def distance(catalog, given, true, times):
     """Mean over all pictures."""
-    return times @ tree_distances(catalog.taxonomy, given, true) / times.sum()
+    return times @ catalog.taxonomy.distances(given, true) / times.sum()
 
 
 def severity(catalog, given, true, times):
     """Mean over mistakes."""
-    return times @ tree_distances(catalog.taxonomy, given, true) / (times @ (given != true))
+    return times @ catalog.taxonomy.distances(given, true) / (times @ (given != true))
 
 
 def top1(catalog, given, true, times):

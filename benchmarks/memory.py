@@ -18,7 +18,7 @@ def seconds_of_a_step(options):
     import timm
     import torch
 
-    from fieldmark.model.memory import keep_freed_memory
+    from fieldmark.core.memory import keep_freed_memory
 
     if options.child == "kept":
         keep_freed_memory()

@@ -13,8 +13,8 @@ import timm
 import torch
 
 from fieldmark.comparison.result import processor
-from fieldmark.model.inference import autocast
-from fieldmark.model.memory import keep_freed_memory
+from fieldmark.core.memory import keep_freed_memory
+from fieldmark.model.precision import autocast
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("backbones", nargs="+")

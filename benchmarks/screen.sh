@@ -13,7 +13,7 @@ recipes=("${@:2}")
 if [[ ${#recipes[@]} -eq 0 ]]; then
   recipes=(finetune probe)
   # ordinal is for grades, and birds have none
-  for file in $(grep -lE '^base *= *"finetune"' "$here"/../src/fieldmark/recipes/*.toml | grep -v /ordinal.toml); do
+  for file in $(grep -lE '^base *= *"finetune"' "$here"/../src/fieldmark/core/recipes/*.toml | grep -v /ordinal.toml); do
     recipes+=("$(basename "$file" .toml)")
   done
 fi

@@ -19,18 +19,21 @@ from importlib import metadata
 import torch
 from collect import RESULTS, processor
 
-from fieldmark.auxiliaries.auxiliary import AUXILIARIES
-from fieldmark.bundle import build_method
-from fieldmark.commands.train import resolve_recipe
-from fieldmark.errors import FieldmarkError
-from fieldmark.heads.classifier import CLASSIFIERS
-from fieldmark.losses.loss import LOSSES, Task
-from fieldmark.model.inference import autocast
-from fieldmark.model.method import METHODS, Batch
-from fieldmark.necks.neck import NECKS
-from fieldmark.storage import read_json, write_json
-from fieldmark.training.batchnorm import freeze_statistics
-from fieldmark.training.optimizer import build_optimizer, set_learning
+from fieldmark.core.errors import FieldmarkError
+from fieldmark.core.storage import read_json, write_json
+from fieldmark.data.task import Task
+from fieldmark.data.taxonomy import Taxonomy
+from fieldmark.learning.fitting.resolve import resolve_recipe
+from fieldmark.learning.training.batchnorm import freeze_statistics
+from fieldmark.learning.training.optimizer import build_optimizer, set_learning
+from fieldmark.model.auxiliaries.auxiliary import AUXILIARIES
+from fieldmark.model.batch import Batch
+from fieldmark.model.build import build_model
+from fieldmark.model.heads.classifier import CLASSIFIERS
+from fieldmark.model.losses.loss import LOSSES
+from fieldmark.model.method import METHODS
+from fieldmark.model.necks.neck import NECKS
+from fieldmark.model.precision import autocast
 
 BASE = "transfer"
 PIECES = {"method": METHODS, "neck": NECKS, "head": CLASSIFIERS, "loss": LOSSES, "auxiliary": AUXILIARIES}
@@ -49,7 +52,7 @@ def variants(only):
 def task_of(num_classes):
     """Ten images of each class, five classes to a genus, and an order for what asks for one."""
     species = tuple(f"species {k}" for k in range(num_classes))
-    taxonomy = {"species": species, "genus": tuple(str(k // 5) for k in range(num_classes))}
+    taxonomy = Taxonomy.of(species, {"genus": [str(k // 5) for k in range(num_classes)]})
     return Task(num_classes, (10,) * num_classes, taxonomy, grades=tuple(range(num_classes)))
 
 
@@ -66,7 +69,7 @@ def batch_of(options, size):
 
 
 class Timed:
-    """A method with an optimizer, and the two things that are timed."""
+    """A model with an optimizer, and the two things that are timed."""
 
     def __init__(self, changes, backbone, size, options):
         recipe = resolve_recipe(
@@ -74,26 +77,26 @@ class Timed:
             overrides=[f"images.size={size}", "images.train_scale=1.0", f"train.batch_size={options.batch}", *changes],
         )  # fmt: skip
         torch.manual_seed(0)
-        self.method = build_method(recipe, task_of(options.classes))
-        self.method.to(options.device, memory_format=torch.channels_last)
-        self.optimizer = build_optimizer(self.method, recipe.train)
+        self.model = build_model(recipe, task_of(options.classes))
+        self.model.to(options.device, memory_format=torch.channels_last)
+        self.optimizer = build_optimizer(self.model, recipe.train)
         self.batch = batch_of(options, size)
         self.precision = options.precision
 
     def train(self):
-        set_learning(self.method, early=[], head_only=False)
-        freeze_statistics(self.method)
-        for step in range(self.method.steps_per_batch):
+        set_learning(self.model, early=[], head_only=False)
+        freeze_statistics(self.model)
+        for step in range(self.model.method.steps_per_batch):
             with autocast(self.precision, self.batch.images.device):
-                losses = self.method.losses(self.batch, step)
+                losses = self.model.losses(self.batch, step)
             self.optimizer.zero_grad(set_to_none=True)
             torch.stack([value.float() for value in losses.values()]).sum().backward()
             self.optimizer.step()
 
     def answer(self):
-        self.method.eval()
+        self.model.eval()
         with torch.inference_mode(), autocast(self.precision, self.batch.images.device):
-            self.method(self.batch.images)
+            self.model(self.batch.images)
 
 
 def seconds(act, device):
@@ -138,8 +141,8 @@ def measured(backbone, size, options):
         print(f"{backbone}, {size} px: round {number + 1} of {options.rounds}", file=sys.stderr)
     found = {
         name: {
-            "parameters": sum(p.numel() for p in timed[name].method.parameters()),
-            "steps_per_batch": timed[name].method.steps_per_batch,
+            "parameters": sum(p.numel() for p in timed[name].model.parameters()),
+            "steps_per_batch": timed[name].model.method.steps_per_batch,
             **{phase: summary(own, took[BASE][phase]) for phase, own in phases.items()},
         }
         for name, phases in took.items()

@@ -18,7 +18,7 @@ from collect import RESULTS, processor
 
 import fieldmark
 from fieldmark import Run
-from fieldmark.storage import write_json
+from fieldmark.core.storage import write_json
 
 REPORTED = 0.8053
 STEPS = 3 * 50_000 / 32

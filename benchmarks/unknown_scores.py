@@ -19,26 +19,28 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from verdicts import beside
+from verdicts import beside, outputs_of
 
 from fieldmark import read
-from fieldmark.bundle import build_method, evaluation_square, short_side, stacked
+from fieldmark.answering.engine import TorchEngine
+from fieldmark.answering.views import evaluation_square, short_side
+from fieldmark.core.recipe import Backbone, Images, Recipe
 from fieldmark.data.decode import decode
-from fieldmark.evaluation.calibration import fit_temperature
+from fieldmark.data.task import Task
+from fieldmark.evaluation.scaling import fit_temperature
 from fieldmark.evaluation.unknown import class_means, fit_familiarity, nearness
-from fieldmark.losses.loss import Task
-from fieldmark.model.inference import infer
-from fieldmark.recipe import Backbone, Images, Recipe
+from fieldmark.model.build import build_model
 
 
 def features(cub, flowers, weights, out):
     """Embeddings of the training part, of crops beside its birds, and of every eighth flower."""
     images = Images(size=160)
-    method = build_method(Recipe(images=images, backbone=Backbone(weights=weights)), Task(2))
-    view, side = evaluation_square(images, method.backbone.normalization.interpolation), short_side(images)
+    model = build_model(Recipe(images=images, backbone=Backbone(weights=weights)), Task(2))
+    view, side = evaluation_square(images, model.backbone.normalization.interpolation), short_side(images)
+    engine = TorchEngine(model)
 
     def embedded(pictures):
-        return infer(method, stacked(map(view, pictures), 32)).embedding
+        return outputs_of(engine, view, pictures).embedding
 
     catalog = read(cub)
     rows = catalog.rows("train")

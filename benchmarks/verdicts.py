@@ -22,26 +22,32 @@ from scipy.special import log_softmax
 from scipy.stats import binom
 from sklearn.metrics import roc_auc_score
 
-from fieldmark import Bundle, evaluate, read
-from fieldmark.bundle import short_side, stacked
+from fieldmark import Bundle, Predictor, evaluate, read
+from fieldmark.answering.stream import Shown, stream
+from fieldmark.answering.views import short_side
 from fieldmark.comparison.result import processor
+from fieldmark.core.storage import read_json, write_json
 from fieldmark.data.decode import decode
-from fieldmark.evaluation.calibration import nll
-from fieldmark.evaluation.conformal import coverage_interval, score, sets, standing, thresholds
-from fieldmark.evaluation.trust import measure_trust
+from fieldmark.evaluation.conformal import coverage_interval, score, set_limits, sets, standing
+from fieldmark.evaluation.outputs import joined
+from fieldmark.evaluation.scaling import nll
 from fieldmark.evaluation.unknown import nearness
-from fieldmark.model.inference import infer
-from fieldmark.storage import read_json, write_json
+from fieldmark.evaluation.verdict_scores import score_verdicts
 
 RESULTS = Path(__file__).parent / "results" / "verdicts"
 SMALLEST = 64
 """Side of a background crop, in pixels of the photograph."""
 
 
-def answered(bundle, pictures):
+def outputs_of(engine, view, pictures):
+    """Of decoded pictures."""
+    return joined([one.output for one in stream(pictures, lambda pixels: Shown(view(pixels)), engine)])
+
+
+def answered(predictor, pictures):
     """Logits and nearness of decoded pictures."""
-    outputs = infer(bundle.method, stacked(map(bundle.view, pictures), 32))
-    return outputs.logits, nearness(outputs.embedding, bundle.judge.means)
+    outputs = outputs_of(predictor.engine, predictor.view, pictures)
+    return outputs.logits, nearness(outputs.embedding, predictor.bundle.calibration.means)
 
 
 def beside(pixels, box):
@@ -72,16 +78,14 @@ def pictures(bundle, place):
     return (crop for crop in crops if crop is not None)
 
 
-def test_answers(run, bundle):
+def test_answers(run, predictor):
     """The test part, counted as a look, in the order of the catalogue."""
     looks = evaluate(run).looks
     known = read_json(Path(run) / "data.json")
     catalog = read(known["source"])
     rows = catalog.rows("test")
-    index = {name: k for k, name in enumerate(bundle.classes)}
-    logits, near = answered(
-        bundle, (decode(catalog.file(r), short_side=short_side(bundle.images)).pixels for r in rows)
-    )
+    index, side = {name: k for k, name in enumerate(predictor.classes)}, short_side(predictor.bundle.images)
+    logits, near = answered(predictor, (decode(catalog.file(row), short_side=side).pixels for row in rows))
     return logits, near, np.array([index[catalog.classes[catalog.labels[row]]] for row in rows]), looks
 
 
@@ -112,7 +116,7 @@ def halvings(probabilities, labels, penalty, times=100):
     for seed in range(times):
         order = np.random.default_rng(seed).permutation(len(labels))
         first, second = np.array_split(order, 2)
-        limits = thresholds(scores[first], labels[first], probabilities.shape[1], 0.9)
+        limits = set_limits(scores[first], labels[first], probabilities.shape[1], 0.9)
         inside = sets(probabilities[second], limits, penalty)
         low, high = coverage_interval([len(first)], [len(second)], 0.9)
         covered.append(inside[np.arange(len(second)), labels[second]].mean())
@@ -124,12 +128,12 @@ def halvings(probabilities, labels, penalty, times=100):
 def figures(run, file):
     """All that the answers can tell."""
     bundle, saved = Bundle.load(run), np.load(file)
-    judge, rules = bundle.judge, bundle.rules()
+    calibration, thresholds = bundle.calibration, bundle.thresholds()
     logits, near, labels = saved["logits"], saved["near"], saved["labels"]
-    trust = measure_trust(rules, logits, near, labels)
-    before, after = log_softmax(logits.astype(np.float64), axis=1), judge.scaling(logits)
+    verdict_scores = score_verdicts(thresholds, logits, near, labels)
+    before, after = log_softmax(logits.astype(np.float64), axis=1), calibration.scaling(logits)
     probabilities = np.exp(after)
-    told = trust.as_dict()
+    told = verdict_scores.as_dict()
     for crowded in ("reliability", "risk"):
         del told[crowded]
     return {
@@ -137,11 +141,11 @@ def figures(run, file):
         "images": len(labels),
         "looks": int(saved["looks"]),
         "top1": np.mean(probabilities.argmax(axis=1) == labels),
-        "scaling": [judge.scaling.kind, judge.scaling.temperature],
-        "threshold": rules.promise.threshold,
+        "scaling": [calibration.scaling.kind, calibration.scaling.temperature],
+        "threshold": thresholds.promise.threshold,
         **told,
         "nll_gain": paired(nll(before, labels) - nll(after, labels)),
-        "halvings": halvings(probabilities, labels, judge.penalty),
+        "halvings": halvings(probabilities, labels, calibration.penalty),
         "softmax_share": softmax_share(before, labels),
         "unknown": unknowns(bundle, saved, probabilities, np.exp(before.max(axis=1))),
         "machine": {**read_json(Path(run) / "environment.json")["machine"], "processor": processor()},
@@ -159,12 +163,12 @@ def softmax_share(before, labels):
 
 def unknowns(bundle, saved, probabilities, softmax):
     """Known against each kind of unknown picture."""
-    familiarity = bundle.judge.familiarity
+    familiarity = bundle.calibration.familiarity
     known = familiarity.score(probabilities.max(axis=1), saved["near"])
     told = {"accepted": familiarity.accepts(known).mean()}
     for part in (name.removeprefix("logits_") for name in saved.files if name.startswith("logits_")):
         logits, near = saved[f"logits_{part}"], saved[f"near_{part}"]
-        other = familiarity.score(np.exp(bundle.judge.scaling(logits).max(axis=1)), near)
+        other = familiarity.score(np.exp(bundle.calibration.scaling(logits).max(axis=1)), near)
         other_softmax = np.exp(log_softmax(logits.astype(np.float64), axis=1).max(axis=1))
         pairs = ((known, other), (softmax, other_softmax))
         told[part] = {
@@ -222,10 +226,10 @@ if __name__ == "__main__":
         table(arguments)
     else:
         run, out, *others = arguments
-        bundle = Bundle.load(run)
-        logits, near, labels, looks = test_answers(run, bundle)
+        predictor = Predictor.load(run)
+        logits, near, labels, looks = test_answers(run, predictor)
         arrays = {"logits": logits, "near": near, "labels": labels, "looks": np.array(looks)}
         for other in others:
             name, _, place = other.partition("=")
-            arrays[f"logits_{name}"], arrays[f"near_{name}"] = answered(bundle, pictures(bundle, place))
+            arrays[f"logits_{name}"], arrays[f"near_{name}"] = answered(predictor, pictures(predictor.bundle, place))
         np.savez(out, **arrays)

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+pytest_plugins = ["support.commands"]
+
 # Before torch is imported: two test processes of one thread each are faster than threads that wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -38,7 +40,7 @@ def paint(color: tuple[int, int, int], seed: int, size: tuple[int, int] = (48, 4
 
 @pytest.fixture(scope="session")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Class folders without parts: three classes of 14 pictures."""
+    """Class folders without splits: three classes of 14 pictures."""
     root = tmp_path_factory.mktemp("pictures")
     for k, (name, color) in enumerate(COLORS.items()):
         (root / name).mkdir()

@@ -14,12 +14,12 @@ from sklearn.model_selection import cross_val_score
 
 import fieldmark
 from fieldmark.augment.mixing import KINDS
-from fieldmark.auxiliaries.auxiliary import AUXILIARIES
-from fieldmark.errors import DataError, FieldmarkError, ImageError
-from fieldmark.heads.classifier import CLASSIFIERS
-from fieldmark.losses.loss import LOSSES
+from fieldmark.core.errors import DataError, FieldmarkError, ImageError
+from fieldmark.model.auxiliaries.auxiliary import AUXILIARIES
+from fieldmark.model.heads.classifier import CLASSIFIERS
+from fieldmark.model.losses.loss import LOSSES
 from fieldmark.model.method import METHODS
-from fieldmark.necks.neck import NECKS
+from fieldmark.model.necks.neck import NECKS
 
 PIECES = (("method", METHODS), ("neck", NECKS), ("head", CLASSIFIERS), ("loss", LOSSES), ("auxiliary", AUXILIARIES))
 PROBE = """
@@ -54,18 +54,19 @@ def test_the_readme(
     exec(snippet.replace('"probe"', repr(probe)), names)
     assert repr(names["catalog"]) == "Catalog('photographs': 42 images, 3 classes, not split)"
     assert repr(names["run"]) == "Run('runs/birds', finished)"
-    assert repr(names["bundle"]) == "Bundle(transfer on test_resnet, 3 classes, 32 px)"
+    device = names["predictor"].engine.device
+    assert repr(names["predictor"]) == f"Predictor(Bundle(transfer on test_resnet, 3 classes, 32 px) on {device})"
     assert names["classifier"].predict_proba(["new.jpg"]).shape == (1, 3)
 
 
-def test_the_readme_names_every_piece() -> None:
-    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+def test_the_guide_names_every_piece() -> None:
+    guide = (Path(__file__).parents[1] / "docs" / "guide" / "recipes.md").read_text(encoding="utf-8")
     optional = {"neck", "auxiliary"}
     listed = {
         f"{section}.name": {*registry, *(["none"] if section in optional else [])} for section, registry in PIECES
     }
     for key, names in (listed | {"augment.mix": {*KINDS}}).items():
-        (line,) = re.findall(rf"^\| `{re.escape(key)}` \| (.*) \|$", readme, flags=re.MULTILINE)
+        (line,) = re.findall(rf"^\| `{re.escape(key)}` \| (.*) \|$", guide, flags=re.MULTILINE)
         assert set(re.findall("`(.*?)`", line)) == names
 
 
@@ -84,7 +85,7 @@ def test_reprs(pictures: Path, files: list[Path], probe: str, tmp_path: Path) ->
     assert repr(run) == f"Run({str(tmp_path / 'run')!r}, not finished)"
     run = fieldmark.train(pictures, probe, out=run.folder)
     assert repr(run) == f"Run({str(tmp_path / 'run')!r}, finished)"
-    bundle = fieldmark.Bundle.load(run.folder)
+    bundle = fieldmark.Predictor.load(run.folder)
     (verdict,) = bundle.predict(files[:1])
     assert re.fullmatch(rf"Verdict\({files[0]}: \w+ [\d.]+ ?%; then \w+ \d+ ?%, \w+ \d+ ?%\)", repr(verdict))
     result = fieldmark.evaluate(run.folder)
@@ -93,7 +94,7 @@ def test_reprs(pictures: Path, files: list[Path], probe: str, tmp_path: Path) ->
 
 
 def test_bundle_answers(pictures: Path, files: list[Path], probe: str, tmp_path: Path) -> None:
-    bundle = fieldmark.Bundle.load(fieldmark.train(pictures, probe, out=tmp_path / "run").folder)
+    bundle = fieldmark.Predictor.load(fieldmark.train(pictures, probe, out=tmp_path / "run").folder)
     probabilities, embedding = bundle.predict_proba(files), bundle.embed([str(file) for file in files])
     assert probabilities.shape == (42, 3)
     assert probabilities.sum(1) == pytest.approx(np.ones(42))

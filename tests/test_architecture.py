@@ -1,4 +1,4 @@
-"""The layout is a promise: dependencies point one way, folders are shallow, nothing is called utils."""
+"""The layout is a promise: dependencies point one way, folders are shallow, commands are acts, nothing is called utils."""
 
 from __future__ import annotations
 
@@ -9,26 +9,17 @@ import fieldmark
 
 ROOT = Path(fieldmark.__file__).parent
 STAGES = [
-    "errors",
-    "storage",
-    "registry",
-    "recipe",
+    "core",
     "pages",
     "fieldguide",
     "data",
-    "datasets",
     "augment",
-    "losses",
-    "necks",
-    "heads",
-    "auxiliaries",
     "model",
     "methods",
-    "training",
     "evaluation",
-    "explaining",
-    "bundle",
-    "run",
+    "runs",
+    "answering",
+    "learning",
     "reporting",
     "comparison",
     "commands",
@@ -36,7 +27,9 @@ STAGES = [
     "cli",
     "__main__",
 ]
+TO_COME = {"gallery", "labelling", "exporting", "serving"}
 MODULES = sorted(ROOT.rglob("*.py"))
+BIGGEST_COMMANDS = 1_900
 
 
 def _stage(module: str) -> str:
@@ -58,7 +51,7 @@ def _imports(path: Path) -> set[str]:
 
 def test_every_module_belongs_to_a_stage() -> None:
     stages = {path.relative_to(ROOT).parts[0].removesuffix(".py") for path in MODULES}
-    assert stages - {"__init__"} == set(STAGES) - {"recipes"}
+    assert stages - {"__init__"} == set(STAGES)
 
 
 def test_dependencies_point_to_earlier_stages() -> None:
@@ -73,9 +66,43 @@ def test_dependencies_point_to_earlier_stages() -> None:
     assert wrong == []
 
 
-def test_folders_are_shallow_and_names_say_something() -> None:
-    assert all(len(path.relative_to(ROOT).parts) <= 2 for path in MODULES)
+def test_rooms_can_be_seen_at_a_glance() -> None:
+    rooms = {path.name for path in ROOT.iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert len(rooms | TO_COME) <= 20
+    assert all(len(path.relative_to(ROOT).parts) <= 3 for path in MODULES)
     assert not {path.stem for path in MODULES} & {"utils", "util", "misc", "helpers", "helper", "common"}
+
+
+def test_commands_are_acts() -> None:
+    files = sorted((ROOT / "commands").glob("*.py"))
+    assert [
+        f"{path.name} imports {module}"
+        for path in files
+        for module in _imports(path)
+        if module.startswith("fieldmark.commands")
+    ] == []
+    assert sum(len(path.read_text(encoding="utf-8").splitlines()) for path in files) <= BIGGEST_COMMANDS
+
+
+def test_pictures_are_answered_in_one_place() -> None:
+    """Decode, view, batch, network: whoever wants answers goes through the stream."""
+    torch_stack = [
+        str(path.relative_to(ROOT))
+        for path in MODULES
+        if "torch.stack([" in (text := path.read_text(encoding="utf-8")) and "view" in text and "decode" in text
+    ]
+    assert torch_stack == ["answering/stream.py"]
+    assert [str(path.relative_to(ROOT)) for path in MODULES if "inference_mode" in path.read_text(encoding="utf-8")] == [
+        "answering/engine.py",
+        "learning/training/mirror.py",  # the demo's small network, for whether a flip changes the meaning
+    ]
+
+
+def test_verdicts_need_no_torch() -> None:
+    for path in (ROOT / "evaluation").rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        assert "import torch" not in text, path
+        assert "from torch" not in text, path
 
 
 def test_files_are_one_idea() -> None:

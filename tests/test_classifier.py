@@ -10,9 +10,9 @@ import pytest
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
-from fieldmark.bundle import Bundle
+from fieldmark.answering.predictor import Predictor
 from fieldmark.classifier import Classifier
-from fieldmark.errors import DataError, RecipeError
+from fieldmark.core.errors import DataError, RecipeError
 
 SETTINGS = ["images.size=32", "train.batch_size=6", "train.lr=5e-3", "train.head_lr=5e-3", "train.precision=fp32"]
 SHORT = [*SETTINGS, "train.epochs=2", "train.head_epochs=0"]
@@ -41,7 +41,7 @@ def fitted(files: list[Path], labels: list[str]) -> Classifier:
 def test_parameters_as_scikit_learn_wants_them() -> None:
     classifier = tiny(out="runs/x")
     names = set(inspect.signature(Classifier).parameters)
-    assert set(classifier.get_params()) == names == {"recipe", "backbone", "weights", "overrides", "out"}
+    assert set(classifier.get_params()) == names == {"recipe", "backbone", "weights", "overrides", "out", "device"}
     assert clone(classifier).get_params() == classifier.get_params()
     assert classifier.set_params(recipe="probe").recipe == "probe"
     assert "test_resnet" in repr(classifier)
@@ -66,14 +66,14 @@ def test_a_clone_fits_to_the_same_weights(fitted: Classifier, files: list[Path],
 
 
 def test_all_rows_are_learnt_from(fitted: Classifier) -> None:
-    assert fitted.bundle_.provenance["images"] == 21
-    assert fitted.bundle_.provenance["protocol"] == "refit"
+    assert fitted.predictor_.bundle.provenance["images"] == 21
+    assert fitted.predictor_.bundle.provenance["protocol"] == "refit"
 
 
 def test_the_run_is_kept_where_it_is_asked_for(files: list[Path], labels: list[str], tmp_path: Path) -> None:
     kept = tiny(out=str(tmp_path / "run"), recipe="probe", overrides=["images.size=32"]).fit(files, labels)
     np.testing.assert_allclose(
-        Bundle.load(tmp_path / "run").predict_proba(files[:3]), kept.predict_proba(files[:3]), rtol=1e-6
+        Predictor.load(tmp_path / "run").predict_proba(files[:3]), kept.predict_proba(files[:3]), rtol=1e-6
     )
     assert kept.score(files, labels) > 0.6  # colours are told apart by random features
 

@@ -11,15 +11,15 @@ import pytest
 from scipy.io import loadmat
 from torchvision.datasets import Flowers102
 
-from fieldmark.bundle import Bundle
+from fieldmark.answering.explaining.explainer import Explainer
+from fieldmark.answering.predictor import Predictor
 from fieldmark.commands.evaluate import evaluate
-from fieldmark.commands.explain import Explainer
 from fieldmark.commands.predict import Skipped, predict
 from fieldmark.commands.train import train
 from fieldmark.data.catalog import SPLITS, Catalog
-from fieldmark.datasets import read
+from fieldmark.data.sets import read
 from fieldmark.evaluation.verdict import Verdict
-from fieldmark.run import Run
+from fieldmark.runs.run import Run
 
 FIRST = 6  # classes, three of them albatrosses
 
@@ -74,7 +74,7 @@ def test_single_files_are_answered(run: Run, birds: Catalog, tmp_path: Path) -> 
     assert all(isinstance(verdict, Verdict) for verdict in verdicts)
     labels = [verdict.label for verdict in verdicts if isinstance(verdict, Verdict)]
     assert np.mean([label == birds.classes[birds.labels[row]] for label, row in zip(labels, rows, strict=True)]) > 0.5
-    alone = Bundle.load(run.folder).predict(files[:1])[0]
+    alone = Predictor.load(run.folder).predict(files[:1])[0]
     assert (alone.label, alone.path) == (labels[0], files[0])
 
 
@@ -130,7 +130,7 @@ def test_an_answer_is_explained(run: Run, birds: Catalog) -> None:
 
 def test_flowers_are_no_birds(run: Run, birds: Catalog, flowers: Path) -> None:
     """Two dozen validation images tell what a bird looks like, and cannot promise an accuracy."""
-    bundle = Bundle.load(run.folder)
+    bundle = Predictor.load(run.folder)
     rows = birds.rows("test")[::4]
     known = bundle.predict([birds.file(row) for row in rows], coverage=0.9)
     strange = bundle.predict(sorted((flowers / "jpg").glob("*.jpg"))[::200], coverage=0.9)
@@ -138,9 +138,9 @@ def test_flowers_are_no_birds(run: Run, birds: Catalog, flowers: Path) -> None:
     assert np.mean([v.level == "none" for v in strange]) > 0.8
     named = zip(known, (birds.classes[birds.labels[row]] for row in rows), strict=True)
     assert np.mean([label in (v.possible or ()) for v, label in named]) > 0.75
-    rules = bundle.rules()
-    assert rules is not None
-    assert any("it would take about" in note or "surest answers" in note for note in rules.notes)
+    thresholds = bundle.thresholds()
+    assert thresholds is not None
+    assert any("it would take about" in note or "surest answers" in note for note in thresholds.notes)
 
 
 def test_flowers_are_told_apart(flowers: Path, imagenet_weights: Path, tmp_path: Path) -> None:

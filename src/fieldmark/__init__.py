@@ -3,11 +3,12 @@
 >>> import fieldmark
 >>> run = fieldmark.train("photographs/", out="runs/birds")
 >>> fieldmark.evaluate(run.folder).scores["top1"]
->>> bundle = fieldmark.Bundle.load("runs/birds")
->>> bundle.predict(["new.jpg"])[0]
->>> bundle.embed(["new.jpg"])
+>>> predictor = fieldmark.Predictor.load("runs/birds")
+>>> predictor.predict("new.jpg")[0]
+>>> predictor.embed("new.jpg")
 
-Everything is imported on first use, so that `import fieldmark` and the command line's help are instant.
+Everything is imported on first use, so that `import fieldmark` and the command line's help are instant. What a listener
+hears is in `fieldmark.core.listener`.
 """
 
 from __future__ import annotations
@@ -15,26 +16,27 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from fieldmark.core.imports import uncollected
+
 if TYPE_CHECKING:
-    from fieldmark.bundle import Bundle
+    from fieldmark.answering.explaining.explanation import Explanation
+    from fieldmark.answering.parts.finding import Parts
+    from fieldmark.answering.predictor import Predictor
     from fieldmark.classifier import Classifier
     from fieldmark.commands.audit import audit
     from fieldmark.commands.compare import compare
-    from fieldmark.commands.evaluate import Evaluation, evaluate
+    from fieldmark.commands.evaluate import evaluate
     from fieldmark.commands.explain import explain
-    from fieldmark.commands.listener import Listener
-    from fieldmark.commands.parts import Parts, parts
+    from fieldmark.commands.parts import parts
     from fieldmark.commands.predict import Skipped, predict
     from fieldmark.commands.preview import preview
     from fieldmark.commands.report import report
     from fieldmark.commands.show import show
     from fieldmark.commands.train import train
     from fieldmark.comparison import Leaderboard
-    from fieldmark.data.catalog import Catalog
-    from fieldmark.data.findings import Audit, Finding
-    from fieldmark.datasets import read
-    from fieldmark.errors import (
+    from fieldmark.core.errors import (
         DataError,
+        DeviceError,
         FieldmarkError,
         ImageError,
         RecipeError,
@@ -43,45 +45,56 @@ if TYPE_CHECKING:
         TrainingError,
         WeightsError,
     )
+    from fieldmark.core.listener import Listener
+    from fieldmark.core.recipe import Recipe, load_recipe
+    from fieldmark.data.auditing.findings import Audit, Finding
+    from fieldmark.data.catalog import Catalog
+    from fieldmark.data.sets import read
+    from fieldmark.data.taxonomy import Taxonomy
     from fieldmark.evaluation.verdict import Verdict
-    from fieldmark.explaining.explanation import Explanation
     from fieldmark.fieldguide import draw
-    from fieldmark.recipe import Recipe, load_recipe
-    from fieldmark.run import Run
+    from fieldmark.learning.fitting.fit import Stopped
+    from fieldmark.runs.bundle import Bundle
+    from fieldmark.runs.record import Evaluation
+    from fieldmark.runs.run import Run
 
 _HOMES = {
-    "Audit": "data.findings",
-    "Bundle": "bundle",
+    "Audit": "data.auditing.findings",
+    "Bundle": "runs.bundle",
     "Catalog": "data.catalog",
     "Classifier": "classifier",
-    "DataError": "errors",
-    "Evaluation": "commands.evaluate",
-    "Explanation": "explaining.explanation",
-    "FieldmarkError": "errors",
-    "Finding": "data.findings",
-    "ImageError": "errors",
+    "DataError": "core.errors",
+    "DeviceError": "core.errors",
+    "Evaluation": "runs.record",
+    "Explanation": "answering.explaining.explanation",
+    "FieldmarkError": "core.errors",
+    "Finding": "data.auditing.findings",
+    "ImageError": "core.errors",
     "Leaderboard": "comparison",
-    "Listener": "commands.listener",
-    "Parts": "commands.parts",
-    "Recipe": "recipe",
-    "RecipeError": "errors",
-    "Run": "run",
-    "RunError": "errors",
+    "Listener": "core.listener",
+    "Parts": "answering.parts.finding",
+    "Predictor": "answering.predictor",
+    "Recipe": "core.recipe",
+    "RecipeError": "core.errors",
+    "Run": "runs.run",
+    "RunError": "core.errors",
     "Skipped": "commands.predict",
-    "StorageError": "errors",
-    "TrainingError": "errors",
+    "Stopped": "learning.fitting.fit",
+    "StorageError": "core.errors",
+    "Taxonomy": "data.taxonomy",
+    "TrainingError": "core.errors",
     "Verdict": "evaluation.verdict",
-    "WeightsError": "errors",
+    "WeightsError": "core.errors",
     "audit": "commands.audit",
     "compare": "commands.compare",
     "draw": "fieldguide",
     "evaluate": "commands.evaluate",
     "explain": "commands.explain",
-    "load_recipe": "recipe",
+    "load_recipe": "core.recipe",
     "parts": "commands.parts",
     "predict": "commands.predict",
     "preview": "commands.preview",
-    "read": "datasets",
+    "read": "data.sets",
     "report": "commands.report",
     "show": "commands.show",
     "train": "commands.train",
@@ -93,6 +106,7 @@ __all__ = [
     "Catalog",
     "Classifier",
     "DataError",
+    "DeviceError",
     "Evaluation",
     "Explanation",
     "FieldmarkError",
@@ -101,12 +115,15 @@ __all__ = [
     "Leaderboard",
     "Listener",
     "Parts",
+    "Predictor",
     "Recipe",
     "RecipeError",
     "Run",
     "RunError",
     "Skipped",
+    "Stopped",
     "StorageError",
+    "Taxonomy",
     "TrainingError",
     "Verdict",
     "WeightsError",
@@ -129,7 +146,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'fieldmark' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"fieldmark.{_HOMES[name]}"), name)
+    with uncollected():
+        return getattr(importlib.import_module(f"fieldmark.{_HOMES[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from fieldmark.bundle import Bundle
+from fieldmark.answering.predictor import Predictor
+from fieldmark.answering.things import Things
 from fieldmark.commands.train import train
+from fieldmark.core.errors import DataError
+from fieldmark.core.machine import AUTO
 from fieldmark.data.catalog import Catalog
-from fieldmark.errors import DataError
 
 __all__ = ["Classifier"]
 
@@ -26,8 +28,9 @@ class Classifier(ClassifierMixin, BaseEstimator):
     >>> classifier = Classifier(recipe="probe").fit(paths, labels)
     >>> classifier.predict(["new.jpg"]), classifier.predict_proba(["new.jpg"])
 
-    X is a sequence of image files, y their class names. With `out`, the run is kept there. All rows given to `fit`
-    are learnt from (protocol "refit"), since scikit-learn's callers hold out their own.
+    X is a sequence of image files, y their class names; what is asked about may be all that `Predictor` takes.
+    With `out`, the run is kept there. All rows given to `fit` are learnt from (protocol "refit"), since scikit-learn's
+    callers hold out their own.
     """
 
     def __init__(
@@ -37,12 +40,14 @@ class Classifier(ClassifierMixin, BaseEstimator):
         weights: str | None = None,
         overrides: Sequence[str] = (),
         out: str | None = None,
+        device: str = AUTO,
     ) -> None:
         self.recipe = recipe
         self.backbone = backbone
         self.weights = weights
         self.overrides = overrides
         self.out = out
+        self.device = device
 
     def fit(self, X: Sequence[Path | str], y: Sequence[str]) -> Self:
         """Train. Raises DataError and the other FieldmarkErrors of `fieldmark.train`."""
@@ -55,28 +60,29 @@ class Classifier(ClassifierMixin, BaseEstimator):
                 backbone=self.backbone,
                 weights=self.weights,
                 overrides=["protocol=refit", *self.overrides],
+                device=self.device,
             )
-            self.bundle_ = Bundle.load(run.folder)
+            self.predictor_ = Predictor.load(run.folder, device=self.device)
         # the caller's own labels, which may be numbers, in the bundle's order
         named = {str(label): label for label in y}
-        self.classes_ = np.array([named[name] for name in self.bundle_.classes])
+        self.classes_ = np.array([named[name] for name in self.predictor_.classes])
         return self
 
-    def predict(self, X: Sequence[Path | str]) -> NDArray[np.str_]:
+    def predict(self, X: Things) -> NDArray[np.str_]:
         """Class names (N,)."""
         probabilities = self.predict_proba(X)
         names: NDArray[np.str_] = self.classes_[probabilities.argmax(1)]
         return names
 
-    def predict_proba(self, X: Sequence[Path | str]) -> NDArray[np.float64]:
+    def predict_proba(self, X: Things) -> NDArray[np.float64]:
         """Probabilities (N, K), in the order of `classes_`."""
         check_is_fitted(self)
-        return self.bundle_.predict_proba(X)
+        return self.predictor_.predict_proba(X)
 
-    def embed(self, X: Sequence[Path | str]) -> NDArray[np.float32]:
+    def embed(self, X: Things) -> NDArray[np.float32]:
         """Embeddings (N, D) of unit length."""
         check_is_fitted(self)
-        return self.bundle_.embed(X)
+        return self.predictor_.embed(X)
 
 
 def _catalog(files: Sequence[Path | str], labels: Sequence[str]) -> Catalog:

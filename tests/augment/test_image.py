@@ -19,7 +19,7 @@ from fieldmark.augment.image import (
     mirror_permutation,
     training_view,
 )
-from fieldmark.errors import DataError, RecipeError
+from fieldmark.core.errors import DataError, RecipeError
 
 SEEDS = st.integers(0, 2**32)
 SIDES = st.integers(40, 120)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from fieldmark.augment import mixing
 from fieldmark.augment.mixing import KINDS, MIXES, WEIGHED, Mixed, cutmix, mix, mixup, snapmix
-from fieldmark.errors import RecipeError
+from fieldmark.core.errors import RecipeError
 
 
 def generator(seed: int) -> torch.Generator:

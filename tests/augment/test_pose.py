@@ -22,10 +22,10 @@ from fieldmark.augment.similarity import fit, mean_pose, mirrored, pose_of
 from fieldmark.augment.swap import fitting_donors, mirror_image, swapped
 from fieldmark.augment.views import RandomViews
 from fieldmark.augment.warp import thin_plate_mesh, warped
+from fieldmark.core.recipe import Augment
 from fieldmark.data.catalog import Catalog
 from fieldmark.data.decode import Decoded
 from fieldmark.data.loader import Marked, Samples, Schedule, training_batches
-from fieldmark.recipe import Augment
 
 SEEDS = st.integers(0, 2**32)
 STRAIGHT = np.arange(3)

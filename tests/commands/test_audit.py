@@ -15,9 +15,9 @@ import pytest
 from PIL import Image
 
 import fieldmark
+from fieldmark.data.auditing.class_counts import class_findings
+from fieldmark.data.auditing.findings import Audit, Finding
 from fieldmark.data.catalog import Catalog
-from fieldmark.data.class_counts import class_findings
-from fieldmark.data.findings import Audit, Finding
 from fieldmark.fieldguide import draw
 
 Cli = Callable[..., Any]

@@ -16,7 +16,7 @@ import timm
 import torch
 from safetensors.torch import load_file, save_file
 
-from fieldmark.run import Run
+from fieldmark.runs.run import Run
 
 Cli = Callable[..., Any]
 Tiny = Callable[..., list[str]]

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
 import shutil
-import signal
 import stat
 import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,14 +15,13 @@ import pytest
 
 import fieldmark
 from fieldmark.cli import main
-from fieldmark.commands import compare as compare_module
-from fieldmark.commands.child import run_child, why_it_ended
 from fieldmark.commands.compare import compare
-from fieldmark.commands.listener import Listener
-from fieldmark.comparison import Result
-from fieldmark.errors import DataError, FieldmarkError, RecipeError, RunError
-from fieldmark.run import Run
-from fieldmark.storage import read_json
+from fieldmark.comparison import Result, conduct
+from fieldmark.comparison.child import run_child, why_it_ended
+from fieldmark.core.errors import DataError, FieldmarkError, RecipeError, RunError
+from fieldmark.core.listener import Event, Listener, Note, StepTaken, Warned
+from fieldmark.core.storage import read_json
+from fieldmark.runs.run import Run
 
 Cli = Callable[..., Any]
 TINY = {"backbone": "test_resnet", "weights": "none", "overrides": ["images.size=32", "train.epochs=1"]}
@@ -55,7 +50,7 @@ def trained_here(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             except SystemExit as ended:
                 return int(ended.code or 0)
 
-    monkeypatch.setattr(compare_module, "run_child", in_this_process)
+    monkeypatch.setattr(conduct, "run_child", in_this_process)
     return begun
 
 
@@ -192,12 +187,10 @@ class StopsAfter(Listener):
         self.left = number
         self.heard: list[str] = []
 
-    def note(self, text: str) -> None:
-        self.left -= "% right" in text
-        self.heard.append(text)
-
-    def warn(self, text: str) -> None:
-        self.heard.append(text)
+    def hear(self, event: Event) -> None:
+        if isinstance(event, Note | Warned):
+            self.left -= "% right" in event.text
+            self.heard.append(event.text)
 
     @contextmanager
     def stoppable(self) -> Iterator[Callable[[], bool]]:
@@ -219,7 +212,7 @@ def test_one_run_that_fails_does_not_end_the_others(
     pictures: Path, recipes: list[str], trained_here: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     cli: Cli,
 ) -> None:  # fmt: skip
-    train = compare_module.run_child
+    train = conduct.run_child
 
     def breaks(command: Sequence[str], *, log: Path, **rest: Any) -> int:
         if log.stem == "plain-0":
@@ -227,7 +220,7 @@ def test_one_run_that_fails_does_not_end_the_others(
             return 2
         return train(command, log=log, **rest)
 
-    monkeypatch.setattr(compare_module, "run_child", breaks)
+    monkeypatch.setattr(conduct, "run_child", breaks)
     options = ["--backbone=test_resnet", "--weights=none", "--set=images.size=32", "--set=train.epochs=1", "--seeds=1"]
     answer = cli("compare", pictures, "--recipes", ",".join(recipes), *options, "--out", tmp_path / "out")
     assert answer.status == 1
@@ -338,8 +331,7 @@ WAITS = "trap 'echo stopped; exit 130' INT; echo begun; while :; do sleep 0.05; 
 def test_a_request_to_stop_is_passed_on_once(stand_in: Callable[[str], None], tmp_path: Path) -> None:
     stand_in(WAITS)
     log = tmp_path / "log.txt"
-    with (tmp_path / "lock").open("w") as lock:
-        status = run_child(["train"], log=log, keep_open=lock.fileno(), stop_asked=lambda: "begun" in log.read_text())
+    status = run_child(["train"], log=log, stop_asked=lambda: "begun" in log.read_text())
     assert status == 130
     assert log.read_text() == "begun\nstopped\n"
 
@@ -354,38 +346,42 @@ def test_an_interrupt_that_nobody_waits_for_ends_the_training_too(
         if "begun" in log.read_text():
             raise KeyboardInterrupt
 
-    with (tmp_path / "lock").open("w") as lock, pytest.raises(KeyboardInterrupt):
-        run_child(["train"], log=log, keep_open=lock.fileno(), look=look)
+    with pytest.raises(KeyboardInterrupt):
+        run_child(["train"], log=log, look=look)
     assert log.read_text() == "begun\nstopped\n"
 
 
-def test_a_training_that_outlives_its_command_keeps_the_lock(
-    stand_in: Callable[[str], None], pictures: Path, recipes: list[str], tmp_path: Path
+class ComparesMeanwhile(Listener):
+    """At the first step of a training, tries what another command would."""
+
+    def __init__(self, act: Callable[[], object]) -> None:
+        self.act: Callable[[], object] | None = act
+        self.refusal = ""
+
+    def hear(self, event: Event) -> None:
+        if isinstance(event, StepTaken) and self.act:
+            act, self.act = self.act, None
+            with pytest.raises(RunError) as refused:
+                act()
+            self.refusal = str(refused.value)
+
+
+def test_a_training_that_outlives_its_command_is_found_at_work(
+    pictures: Path, recipes: list[str], tmp_path: Path
 ) -> None:
-    stand_in(f"echo $$; {WAITS}")
-    log, out = tmp_path / "log.txt", tmp_path / "out"
-    out.mkdir()
+    """It holds its own run, whoever began it and whether that is still there."""
+    out = tmp_path / "out"
+    meanwhile = ComparesMeanwhile(lambda: compare(pictures, recipes, out=out, **TINY))
+    fieldmark.train(pictures, recipes[0], out=out / "runs" / "plain-0", listener=meanwhile, **TINY)
+    assert "Another command, or a training that it began, is at work in" in meanwhile.refusal
+    assert not (out / "results").exists()
 
-    def work() -> None:
-        with (out / ".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            run_child(
-                ["train"],
-                log=log,
-                keep_open=lock.fileno(),
-                look=lambda: lock.close() if log.read_text().partition("\n")[0] else None,
-            )
 
-    thread = threading.Thread(target=work)
-    thread.start()
-    while not (log.is_file() and "begun" in log.read_text()):
-        pass
-    try:
-        with pytest.raises(RunError, match="a training that it began, is at work in"):
-            compare(pictures, recipes, out=out, **TINY)
-    finally:
-        os.kill(int(log.read_text().split()[0]), signal.SIGINT)
-        thread.join()
+def test_a_run_is_trained_by_one_command_at_a_time(pictures: Path, recipes: list[str], tmp_path: Path) -> None:
+    meanwhile = ComparesMeanwhile(lambda: fieldmark.train(pictures, recipes[0], out=tmp_path / "run", resume=True))
+    run = fieldmark.train(pictures, recipes[0], out=tmp_path / "run", listener=meanwhile, **TINY)
+    assert meanwhile.refusal.startswith(f"Another training is at work in {run.folder}")
+    assert run.is_finished
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from fieldmark.datasets import DATASETS
-from fieldmark.run import Run
+from fieldmark.data.sets import DATASETS
+from fieldmark.runs.run import Run
 
 Cli = Callable[..., Any]
 
@@ -46,9 +46,9 @@ def test_a_run_on_a_named_set_is_evaluated_without_naming_anything(
     assert run.data()["classes"] == ["amber pie", "jade pie", "plum pie"]
     assert run.data()["counts"]["test"] == 12
     monkeypatch.chdir(tmp_path)
-    assert "The test part, 12 images" in cli("evaluate", run.folder).out
+    assert "The test split, 12 images" in cli("evaluate", run.folder).out
     named = cli("evaluate", run.folder, "food101", "--root", food, "--split", "val")
-    assert f"The val part, {run.data()['counts']['val']} images" in named.out  # cut by the run, so the run's own data
+    assert f"The val split, {run.data()['counts']['val']} images" in named.out  # cut by the run, so the run's own data
     for again in ((), ("food101", "--root", food)):  # the page knows the catalogue: it is no folder of class folders
         written = cli("report", run.folder, *again)
         assert written.status == 0, written.err

@@ -26,7 +26,7 @@ def test_draw_train_evaluate_predict(tmp_path: Path, cli: Cli, tiny: Callable[..
     assert cli("train", birds, *tiny(), "--out", run).status == 0
     answer = cli("evaluate", run)
     assert answer.status == 0
-    assert f"The test part, {len(catalog.rows('test'))} images" in answer.out
+    assert f"The test split, {len(catalog.rows('test'))} images" in answer.out
     answer = cli("predict", run, birds / "images" / catalog.classes[0], "--format", "json")
     assert len(answer.out.splitlines()) == 8
 

@@ -15,9 +15,8 @@ import pytest
 
 import fieldmark
 from fieldmark.commands.evaluate import evaluate
-from fieldmark.data.splits import DataWarning
-from fieldmark.errors import DataError
-from fieldmark.run import Run
+from fieldmark.core.errors import DataError, DataWarning
+from fieldmark.runs.run import Run
 
 Cli = Callable[..., Any]
 SCORES = ["top1", "top5", "mean_class_accuracy", "nll", "calibration_error"]
@@ -40,9 +39,9 @@ def _predictions(run: Run, part: str) -> list[dict[str, str]]:
 
 def test_scores_and_predictions_are_written(trained: Run) -> None:
     result = evaluate(trained.folder)
-    assert result.part == "test"
+    assert result.split == "test"
     scores = _scores(trained, "test")
-    assert [key for key, value in scores.items() if isinstance(value, dict)] == [*SCORES, "trust"]
+    assert [key for key, value in scores.items() if isinstance(value, dict)] == [*SCORES, "verdicts"]
     for name in SCORES:
         assert list(scores[name]) == ["value", "low", "high"]
         assert scores[name]["low"] <= scores[name]["value"] <= scores[name]["high"]
@@ -70,17 +69,19 @@ def test_validation_scores_are_those_of_the_training(trained: Run) -> None:
 
 
 def test_promises_are_held_to_on_images_that_were_not_learnt_from(trained: Run, parted: Path) -> None:
-    """The test part and other data; never what the judge or the model has seen."""
+    """The test part and other data; never what the calibration or the model has seen."""
     result = evaluate(trained.folder, coverage=0.8)
-    assert result.trust is not None
-    assert (result.trust.source, result.trust.coverage, result.trust.accuracy) == ("validation", 0.8, 0.95)
-    assert _scores(trained, "test")["trust"]["shares"] == result.trust.shares
+    assert result.verdicts is not None
+    assert (result.verdicts.source, result.verdicts.coverage, result.verdicts.accuracy) == ("validation", 0.8, 0.95)
+    assert _scores(trained, "test")["verdicts"]["shares"] == result.verdicts.shares
     rows = _predictions(trained, "test")
-    assert result.trust.set_size == pytest.approx(np.mean([len(row["possible"].split("; ")) for row in rows]))
-    assert result.trust.covered == pytest.approx(np.mean([row["label"] in row["possible"].split("; ") for row in rows]))
-    assert evaluate(trained.folder, split="val").trust is None
-    assert evaluate(trained.folder, split="all").trust is None
-    assert evaluate(trained.folder, parted).trust is not None
+    assert result.verdicts.set_size == pytest.approx(np.mean([len(row["possible"].split("; ")) for row in rows]))
+    assert result.verdicts.covered == pytest.approx(
+        np.mean([row["label"] in row["possible"].split("; ") for row in rows])
+    )
+    assert evaluate(trained.folder, split="val").verdicts is None
+    assert evaluate(trained.folder, split="all").verdicts is None
+    assert evaluate(trained.folder, parted).verdicts is not None
 
 
 def test_looks_at_the_test_part_are_counted_for_all_runs(
@@ -109,7 +110,7 @@ def test_naming_the_runs_own_data_changes_nothing(trained: Run, pictures: Path) 
     unnamed = evaluate(trained.folder)
     for named in (pictures, str(pictures), fieldmark.read(pictures)):
         result = evaluate(trained.folder, named)
-        assert (result.part, result.num_images, result.scores) == ("test", 6, unnamed.scores)
+        assert (result.split, result.num_images, result.scores) == ("test", 6, unnamed.scores)
 
 
 def test_images_that_came_later_or_cannot_be_read_do_not_open_the_training_part(
@@ -122,7 +123,7 @@ def test_images_that_came_later_or_cannot_be_read_do_not_open_the_training_part(
     shutil.copy(data / "plum" / "00.png", data / "plum" / "new.png")
     answer = cli("evaluate", run.folder)
     assert answer.status == 0
-    assert "The test part, 6 images" in answer.out
+    assert "The test split, 6 images" in answer.out
     (warning,) = (line for line in answer.err.splitlines() if line.startswith("warning"))
     assert warning.startswith("warning: 2 images belong to no part, as they could not be read in training or are new: ")
     assert {row["path"] for row in _predictions(run, "test")} == {
@@ -132,7 +133,7 @@ def test_images_that_came_later_or_cannot_be_read_do_not_open_the_training_part(
 
 def test_the_bundle_of_a_run_stands_for_the_run(trained: Run) -> None:
     result = evaluate(trained.bundle)
-    assert (result.part, result.num_images) == ("test", 6)
+    assert (result.split, result.num_images) == ("test", 6)
     assert result.folder == trained.evaluation("test")
 
 
@@ -142,7 +143,7 @@ def test_a_bundle_alone_needs_data(trained: Run, pictures: Path, parted: Path, t
     assert complaint == f"{bundle} does not say what it was trained on. Name the data: evaluate RUN DATA."
     assert evaluate(bundle, parted).num_images == 12
     whole = evaluate(bundle, pictures)
-    assert (whole.part, whole.num_images, whole.looks) == ("all", 42, None)
+    assert (whole.split, whole.num_images, whole.looks) == ("all", 42, None)
     assert whole.folder == bundle / "evaluation" / "all"
 
 
@@ -151,10 +152,10 @@ def test_other_data_that_is_not_split_is_scored_whole(trained: Run, pictures: Pa
     shutil.rmtree(other / "amber")  # a subset of the classes is fine
     answer = cli("evaluate", trained.folder, other)
     assert answer.status == 0
-    assert "All parts, 28 images" in answer.out
+    assert "All splits, 28 images" in answer.out
     assert _scores(trained, "all")["num_images"] == 28
     assert cli("evaluate", trained.folder, other, "--split", "test").complaint == (
-        "elsewhere has no test part. Choose one with --split: all."
+        "elsewhere has no test split. Choose one with --split: all."
     )
 
 
@@ -168,18 +169,18 @@ def test_a_table_of_other_images_in_the_same_folder_is_other_data(
     run = tmp_path / "run"
     assert cli("train", data / "first.csv", *tiny(), "--out", run).status == 0
     result = evaluate(run, data / "second.csv")
-    assert (result.part, result.num_images) == ("all", 12)
+    assert (result.split, result.num_images) == ("all", 12)
     own = evaluate(run, data / "first.csv")
-    assert own.part == "test"
+    assert own.split == "test"
     assert own.num_images < 10
 
 
 def test_parts_that_are_not_there(trained: Run, pictures: Path, parted: Path, cli: Cli) -> None:
     assert cli("evaluate", trained.folder, "--split", "tset").complaint == (
-        f"{pictures.name} has no tset part. Choose one with --split: train, val, test, all."
+        f"{pictures.name} has no tset split. Choose one with --split: train, val, test, all."
     )
     assert cli("evaluate", trained.folder, parted, "--split", "val").complaint == (
-        "parted has no val part. Choose one with --split: train, test, all."
+        "parted has no val split. Choose one with --split: train, test, all."
     )
 
 

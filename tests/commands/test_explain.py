@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 import fieldmark
-from fieldmark.commands.explain import Explainer
-from fieldmark.run import Run
-from fieldmark.storage import read_json
+from fieldmark.answering.explaining.explainer import Explainer
+from fieldmark.core.storage import read_json
+from fieldmark.runs.run import Run
 
 Cli = Callable[..., Any]
 
@@ -89,7 +89,7 @@ def test_a_bundle_alone_explains_without_examples(trained: Run, photograph: Path
 
 
 def test_what_cannot_be_explained(cli: Cli, trained: Run, photograph: Path, tmp_path: Path) -> None:
-    label = fieldmark.Bundle.load(trained.folder).predict([photograph])[0].label
+    label = fieldmark.Predictor.load(trained.folder).predict([photograph])[0].label
     complaint = cli("explain", trained.folder, photograph, "--versus", "jadde").complaint
     assert complaint == "'jadde' is no class of this model. Did you mean 'jade'?"
     complaint = cli("explain", trained.folder, photograph, "--versus", label).complaint

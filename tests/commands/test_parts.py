@@ -11,9 +11,9 @@ import pytest
 
 import fieldmark
 from fieldmark.data.catalog import Catalog
-from fieldmark.data.read import read
+from fieldmark.data.readers.read import read
 from fieldmark.data.write import write_catalog
-from fieldmark.run import Run
+from fieldmark.runs.run import Run
 
 Cli = Callable[..., Any]
 TINY = ["backbone.name=test_resnet", "images.size=64", "images.train_scale=1.0", "images.crop=1.0", "train.ema=false"]
@@ -45,7 +45,7 @@ def test_supervised_parts_find_the_drawn_key_points(supervised: Path, guide: Pat
     assert np.mean([match.distance for match in found.matches]) < 0.8 * np.mean([m.constant for m in found.matches])
     assert found.num_measured == (read(guide).splits != "train").sum()
     assert len(found.names) == len(set(found.names)) == 12  # of which eleven have a key point to be
-    assert fieldmark.Bundle.load(supervised).parts == found.names
+    assert fieldmark.Predictor.load(supervised).bundle.parts == found.names
 
 
 def test_the_table_is_data_to_train_on(supervised: Path, guide: Path, tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_the_page_shows_every_part(supervised: Path, cli: Cli, tmp_path: Path) -
     answer = cli("parts", supervised, "--out", tmp_path / "p.csv", "--split", "test", columns=120)
     assert answer.status == 0
     page = (tmp_path / "p.html").read_text()
-    for name in fieldmark.Bundle.load(supervised).parts:
+    for name in fieldmark.Predictor.load(supervised).bundle.parts:
         assert name in page
         assert name in answer.out
     assert "Mean distance" in answer.out
@@ -101,7 +101,7 @@ def test_without_key_points_parts_have_numbers_and_are_learnt_on(
 
 def test_a_run_without_parts_says_so(trained: Run, cli: Cli) -> None:
     complaint = cli("parts", trained.folder).complaint
-    assert "has no parts: the method 'transfer' makes no part maps" in complaint
+    assert "The method 'transfer' of this run makes no part maps" in complaint
     assert "part_discovery" in complaint
 
 

@@ -14,12 +14,13 @@ from typing import Any
 
 import pytest
 
-from fieldmark.bundle import Bundle
+from fieldmark.answering.predictor import Predictor
+from fieldmark.answering.things import named
 from fieldmark.cli import main
-from fieldmark.commands.predict import Skipped, expand, predict, read_checklist
-from fieldmark.errors import DataError
+from fieldmark.commands.predict import Skipped, predict, read_checklist
+from fieldmark.core.errors import DataError
 from fieldmark.evaluation.verdict import Verdict
-from fieldmark.run import Run
+from fieldmark.runs.run import Run
 
 Cli = Callable[..., Any]
 KEYS = ["path", "label", "probability", "candidates", "name", "level", "certainty", "possible", "reason"]
@@ -40,21 +41,21 @@ def photographs(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_files_folders_and_globs(photographs: Path) -> None:
-    assert list(expand(["new"])) == ["new/1.png", "new/2.png", "new/nested/3.png"]
-    assert list(expand(["new/*.png"])) == ["new/1.png", "new/2.png"]
-    assert list(expand(["new/**/*.png"])) == ["new/1.png", "new/2.png", "new/nested/3.png"]
-    assert list(expand(["new/2.png", "new/1.png"])) == ["new/2.png", "new/1.png"]
-    assert list(expand(["new/absent.png"])) == ["new/absent.png"]
+    assert [thing.name for thing in named(["new"])] == ["new/1.png", "new/2.png", "new/nested/3.png"]
+    assert [thing.name for thing in named(["new/*.png"])] == ["new/1.png", "new/2.png"]
+    assert [thing.name for thing in named(["new/**/*.png"])] == ["new/1.png", "new/2.png", "new/nested/3.png"]
+    assert [thing.name for thing in named(["new/2.png", "new/1.png"])] == ["new/2.png", "new/1.png"]
+    assert [thing.name for thing in named(["new/absent.png"])] == ["new/absent.png"]
     (photographs / "[1].png").write_bytes(b"a name with the signs of a glob")
-    assert list(expand(["new/[1].png"])) == ["new/[1].png"]
+    assert [thing.name for thing in named(["new/[1].png"])] == ["new/[1].png"]
 
 
 def test_nothing_to_answer_for(photographs: Path, trained: Run, cli: Cli) -> None:
     (photographs / "empty").mkdir()
     assert cli("predict", trained.folder, "new/empty").complaint == (
-        "There are no images in the folder new/empty. Give image files, folders of them, or globs."
+        "There are no images in the folder new/empty. Give image files, folders of them, globs, or a table with a column 'path'."
     )
-    assert cli("predict", trained.folder, "new/*.gif").complaint.startswith("No file fits 'new/*.gif'. Give ")
+    assert cli("predict", trained.folder, "new/*.gif").complaint.startswith("No file matches 'new/*.gif'. Give ")
 
 
 def test_a_list_on_standard_input(photographs: Path, trained: Run, monkeypatch: pytest.MonkeyPatch, cli: Cli) -> None:
@@ -81,7 +82,7 @@ def test_a_list_on_standard_input(photographs: Path, trained: Run, monkeypatch: 
 def test_verdicts_are_those_of_the_bundle(photographs: Path, trained: Run) -> None:
     verdicts = list(predict(trained.folder, ["new"], candidates=2))
     assert all(isinstance(verdict, Verdict) for verdict in verdicts)
-    bundle = Bundle.load(trained.bundle)
+    bundle = Predictor.load(trained.bundle)
     files = ["new/1.png", "new/2.png", "new/nested/3.png"]
     assert verdicts == bundle.predict(files, candidates=2)
     for verdict, probabilities in zip(verdicts, bundle.predict_proba(files), strict=True):
@@ -93,13 +94,11 @@ def test_verdicts_are_those_of_the_bundle(photographs: Path, trained: Run) -> No
 
 
 def test_more_images_than_a_batch(pictures: Path, trained: Run) -> None:
-    done: list[int] = []
     paths = [str(path) for path in sorted(pictures.rglob("*.png"))]
     paths.insert(20, "absent.png")
-    answers = list(predict(trained.folder, paths, tick=done.append))
+    answers = list(predict(trained.folder, paths))
     assert [answer.path for answer in answers] == paths
     assert [isinstance(answer, Skipped) for answer in answers] == [path == "absent.png" for path in paths]
-    assert done[-1] == 43
 
 
 def test_bad_files_are_named_and_skipped(photographs: Path, trained: Run, cli: Cli) -> None:
@@ -123,8 +122,10 @@ def test_a_checklist_restricts_the_answer(photographs: Path, trained: Run, tmp_p
     names.write_text("\ufeff# what lives here\n\njade\n  plum \n", encoding="utf-8")
     assert read_checklist(names) == ["jade", "plum"]
     answer = cli("predict", trained.folder, "new", "--among", names, "--format", "json")
-    bundle = Bundle.load(trained.bundle)
-    for line, row in zip(answer.out.splitlines(), bundle.predict_proba(list(expand(["new"]))), strict=True):
+    bundle = Predictor.load(trained.bundle)
+    for line, row in zip(
+        answer.out.splitlines(), bundle.predict_proba([thing.name for thing in named(["new"])]), strict=True
+    ):
         values = json.loads(line)
         assert list(values) == [*KEYS, "outside"]
         whole = dict(zip(bundle.classes, row, strict=True))

@@ -16,12 +16,12 @@ import pytest
 from PIL import Image
 
 import fieldmark
-from fieldmark.commands.evaluate import write_evaluation
+from fieldmark.core.errors import DataError, DataWarning, RunError
+from fieldmark.core.machine import Machine
+from fieldmark.core.recipe import Recipe
 from fieldmark.data.catalog import Catalog
-from fieldmark.data.splits import DataWarning
-from fieldmark.errors import DataError, RunError
-from fieldmark.recipe import Recipe
-from fieldmark.run import Machine, Run
+from fieldmark.runs.record import Answers, score_answers, write_evaluation
+from fieldmark.runs.run import Run
 
 Cli = Callable[..., Any]
 SHORT = ["backbone.name=test_resnet", "backbone.weights=none", "images.size=32", "train.epochs=2"]
@@ -71,7 +71,8 @@ def made_up(folder: Path, classes: list[str], *, each: int = 3, side: int = 40) 
     run.write_data(root, catalog)
     rows = catalog.rows("test")
     logits = np.random.default_rng(1).normal(size=(len(rows), len(classes))).astype(np.float32)
-    write_evaluation(run, "test", catalog, rows, logits)
+    answers = Answers(catalog, rows, logits)
+    write_evaluation(run, score_answers("test", answers), answers)
     return run
 
 

@@ -17,11 +17,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fieldmark.commands.fit import Stopped
-from fieldmark.commands.listener import Listener
 from fieldmark.commands.train import train
-from fieldmark.run import Machine, Run
-from fieldmark.storage import read_json
+from fieldmark.core.listener import Listener
+from fieldmark.core.machine import Machine
+from fieldmark.core.storage import read_json
+from fieldmark.learning.fitting.fit import Stopped
+from fieldmark.runs.run import Run
 
 SMALL = [
     "images.size=32",
@@ -107,10 +108,10 @@ def test_a_soup_is_the_mean_of_trainings_that_begin_alike(pictures: Path, tmp_pa
     assert starts[0]
     assert_identical(starts[0], starts[1])
     assert_identical(starts[0], starts[2])
-    averages = [state["ema.module.head.classifier.linear.weight"] for state in kept]
+    averages = [state["ema.module.method.head.classifier.linear.weight"] for state in kept]
     assert not torch.equal(averages[0], averages[1])
     assert not torch.equal(averages[1], averages[2])
-    mean = 0.7 * torch.stack(averages).double().mean(0) + 0.3 * starts[0]["start.head.classifier.linear.weight"]
+    mean = 0.7 * torch.stack(averages).double().mean(0) + 0.3 * starts[0]["start.method.head.classifier.linear.weight"]
     torch.testing.assert_close(weights(soup)["head.classifier.linear.weight"].double(), mean, rtol=1e-5, atol=1e-7)
 
     alone = train(pictures, out=tmp_path / "alone", overrides=SOUP)  # the first member is what there would be alone
@@ -153,8 +154,8 @@ def test_stop_and_resume_at_every_step(
 ) -> None:
     decided = Machine.decide
 
-    def decide(recipe: object) -> Machine:
-        return replace(decided(recipe), workers=workers)
+    def decide(recipe: object, device: str) -> Machine:
+        return replace(decided(recipe, device), workers=workers)
 
     monkeypatch.setattr(Machine, "decide", decide)
     settings = [*SMALL, f"train.optimizer={optimizer}", f"train.ema={ema}"]
@@ -186,7 +187,9 @@ def test_workers_change_nothing(pictures: Path, tmp_path: Path, monkeypatch: pyt
     decided = Machine.decide
     runs = []
     for workers in (0, 1, 3):
-        monkeypatch.setattr(Machine, "decide", lambda recipe, w=workers: replace(decided(recipe), workers=w))
+        monkeypatch.setattr(
+            Machine, "decide", lambda recipe, device, w=workers: replace(decided(recipe, device), workers=w)
+        )
         runs.append(weights(train(pictures, out=tmp_path / str(workers), overrides=SMALL)))
     assert_identical(runs[0], runs[1])
     assert_identical(runs[0], runs[2])

@@ -23,12 +23,14 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import fieldmark
-from fieldmark.commands import calibrate
-from fieldmark.commands.fit import _duration
 from fieldmark.commands.train import train
-from fieldmark.errors import RunError, TrainingError
-from fieldmark.recipe import Recipe
-from fieldmark.run import Machine, Run, read_table
+from fieldmark.core.errors import RunError, TrainingError
+from fieldmark.core.machine import Machine
+from fieldmark.core.recipe import Recipe
+from fieldmark.core.storage import read_rows
+from fieldmark.core.wording import duration
+from fieldmark.learning.fitting import holdout
+from fieldmark.runs.run import Run
 
 Cli = Callable[..., Any]
 Tiny = Callable[..., list[str]]
@@ -86,9 +88,9 @@ def test_protocols(
     assert answer.status == 0
     assert tuple(run.data()["counts"].values()) == counts
     assert f"Cut into {counts[0]} train, {counts[1]} val, {counts[2]} test images" in answer.err
-    bundle = fieldmark.Bundle.load(run.folder)
-    assert bundle.provenance["protocol"] == protocol
-    assert bundle.provenance["images"] == counts[0]
+    bundle = fieldmark.Predictor.load(run.folder)
+    assert bundle.bundle.provenance["protocol"] == protocol
+    assert bundle.bundle.provenance["images"] == counts[0]
     fits = ["model"] if protocol != "crossfit" else ["fold 0", "fold 1", "fold 2", "model"]
     assert [line["fit"] for line in run.history()] == fits
     if protocol == "crossfit":
@@ -111,13 +113,13 @@ def test_scores_are_of_probabilities_that_have_not_seen_their_labels(
         seen.append((found, labels))
         return found
 
-    real = calibrate.calibrate
-    monkeypatch.setattr(calibrate, "calibrate", recorded)
+    real = holdout.calibrate
+    monkeypatch.setattr(holdout, "calibrate", recorded)
     run = Run(tmp_path / "run")
     assert cli("train", pictures, *tiny(protocol=protocol, folds="2"), "--out", run.folder).status == 0
     ((found, labels),) = seen
     part = run.evaluation("crossfit" if protocol == "crossfit" else "val")
-    told = [float(row["label_probability"]) for row in read_table(part / "predictions.csv")]
+    told = [float(row["label_probability"]) for row in read_rows(part / "predictions.csv")]
     assert told == pytest.approx(np.exp(found.held_out[np.arange(len(labels)), labels]), rel=1e-4)
 
 
@@ -169,14 +171,14 @@ def test_looking_at_the_validation_part_changes_nothing(
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0.2, "0 s"), (89, "89 s"), (91, "2 min"), (149, "2 min"), (3599, "1 h 00 min"), (3900, "1 h 05 min")],
+    [(0.2, "0.2 s"), (89, "89 s"), (91, "2 min"), (149, "2 min"), (3599, "1 h 00 min"), (3900, "1 h 05 min")],
 )
 def test_durations(seconds: float, text: str) -> None:
-    assert _duration(seconds) == text
+    assert duration(seconds) == text
 
 
 def test_what_is_written(pictures: Path, trained: Run) -> None:
-    files = {str(path.relative_to(trained.folder)) for path in trained.folder.rglob("*") if path.is_file()}
+    files = {str(path.relative_to(trained.folder)) for path in trained.folder.rglob("[!.]*") if path.is_file()}
     assert files == {
         "bundle/calibration.safetensors",
         "bundle/model.json",
@@ -228,7 +230,7 @@ def test_resume_begins_where_there_is_nothing(
     command = ("train", pictures, *tiny(train__epochs="2"), "--out", out, "--resume")
     first = cli(*command)
     assert first.status == 0
-    assert f"Nothing to go on with in {out}: a new run begins (recipe: " in first.err
+    assert f"There is no run in {out} to resume: a new one begins (recipe: " in first.err
     assert identical(weights(out), weights(trained))
     written = (out / "bundle" / "model.safetensors").stat().st_mtime_ns
     for again in (command, ("train", pictures, "--out", out, "--resume")):
@@ -294,7 +296,7 @@ def test_an_interrupt_before_anything_is_learnt_leaves_nothing(
     def interrupted(*args: Any, **options: Any) -> None:
         raise KeyboardInterrupt
 
-    for place in ("fieldmark.commands.prepare.build_store", "fieldmark.commands.fit.build_method"):
+    for place in ("fieldmark.learning.fitting.prepare.build_store", "fieldmark.learning.fitting.fit.build_model"):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(place, interrupted)
             assert cli("train", pictures, *tiny(), "--out", tmp_path / "run").status == 130
@@ -378,7 +380,7 @@ def test_auto_starts_a_linear_head_from_a_probe(
         ]
         assert identical(*map(weights, runs)), neck
     # of many images none does
-    monkeypatch.setattr("fieldmark.commands.fit._FEW", 10)
+    monkeypatch.setattr("fieldmark.learning.fitting.fit._FEW", 10)
     many = [*common, "train.head_epochs=1"]
     auto = train(pictures, "finetune", out=tmp_path / "many", overrides=[*many, "train.head_start=auto"])
     random = [*many, "train.head_start=random"]
@@ -390,8 +392,8 @@ def test_class_means_are_of_some_images_of_each_class(labels: list[int], most: i
     given_labels = np.array(labels)
     rows = 3 * np.arange(len(labels)) + 1
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(calibrate, "_ENOUGH", most)
-        few = calibrate._few_of_each(rows, given_labels, seed=seed)
+        patch.setattr(holdout, "_ENOUGH", most)
+        few = holdout._few_of_each(rows, given_labels, seed=seed)
     assert (np.diff(few) > 0).all()
     counts = np.bincount(given_labels, minlength=5)
     np.testing.assert_array_equal(np.bincount(given_labels[(few - 1) // 3], minlength=5), counts.clip(None, most))
@@ -417,4 +419,4 @@ def test_the_licence_of_the_weights_is_told_and_kept(
     answer = cli("train", pictures, "--recipe", "probe", *recipe, "--weights", file, "--out", tmp_path / "run")
     assert answer.status == 0
     assert says in " ".join(answer.err.split())
-    assert fieldmark.Bundle.load(tmp_path / "run").provenance["license"] == (license or "unknown")
+    assert fieldmark.Predictor.load(tmp_path / "run").bundle.provenance["license"] == (license or "unknown")

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from fieldmark.comparison import Result
 from fieldmark.comparison.result import answered_rows, data_digest, weights_name
+from fieldmark.core.errors import RunError
+from fieldmark.core.recipe import Recipe
 from fieldmark.data.catalog import Catalog
-from fieldmark.errors import RunError
-from fieldmark.recipe import Recipe
 
 MadeUp = Callable[..., Result]
 

@@ -20,12 +20,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from fieldmark.core.errors import ImageError
 from fieldmark.data import cache
 from fieldmark.data.cache import PixelStore, build_store
 from fieldmark.data.catalog import Catalog
 from fieldmark.data.decode import decode
 from fieldmark.data.duplicates import fingerprint
-from fieldmark.errors import ImageError
 
 SIDE = 20
 

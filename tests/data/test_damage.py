@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from drawn import encode, picture, swapped_profile
 from PIL import Image
 
+from fieldmark.core.errors import ImageError
 from fieldmark.data.decode import FORMATS, decode
-from fieldmark.errors import ImageError
+from support.drawn import encode, picture, swapped_profile
 
 
 class Hang(BaseException):

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from drawn import HEIGHT, WIDTH, encode, picture, swapped_profile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
+from fieldmark.core.errors import ImageError
 from fieldmark.data.decode import FORMATS, MAX_BYTES, MAX_PIXELS, decode
-from fieldmark.errors import ImageError
+from support.drawn import HEIGHT, WIDTH, encode, picture, swapped_profile
 
 
 def png(header: bytes, rows: bytes, *chunks: tuple[bytes, bytes]) -> bytes:

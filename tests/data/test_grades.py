@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fieldmark.core.errors import RecipeError
 from fieldmark.data.grades import grades_of, in_order, numbered
-from fieldmark.errors import RecipeError
 
 
 @pytest.mark.parametrize(

@@ -14,16 +14,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from fieldmark.augment.image import View
+from fieldmark.core.seeds import derive_seed
 from fieldmark.data.catalog import Catalog
 from fieldmark.data.decode import Decoded
-from fieldmark.data.loader import (
-    Sampled,
-    Samples,
-    Schedule,
-    derive_seed,
-    evaluation_batches,
-    training_batches,
-)
+from fieldmark.data.loader import Sampled, Samples, Schedule, training_batches
 
 ROWS = np.array([3, 5, 8, 9, 11, 14, 15, 20, 21, 22, 25])  # of a catalogue of 30
 FLOATS = NDArray[np.float32]
@@ -110,20 +104,6 @@ def test_every_row_gets_its_turn() -> None:
     assert seen == set(ROWS)
 
 
-def test_seeds_are_distinct() -> None:
-    keys = [(7, epoch, row) for epoch in range(20) for row in range(200)] + [(2**40, 0, 5), (1, 2, 3), (3, 2, 1)]
-    seeds = [derive_seed(*key) for key in keys]
-    assert len(set(seeds)) == len(seeds)
-    assert all(0 <= seed < 2**63 for seed in seeds)
-    assert seeds == [derive_seed(*key) for key in keys]
-
-
-def test_a_seed_is_the_same_everywhere() -> None:
-    """Runs are taken up with other versions of NumPy and on other machines."""
-    assert derive_seed(0) == 7896617691693857887
-    assert derive_seed(1, 2, 3) == 6498626229777268288
-
-
 def test_what_a_batch_holds(samples: Samples) -> None:
     batches = list(training_batches(samples, SCHEDULE))
     assert len(batches) == 3 * 2
@@ -175,13 +155,3 @@ def test_boxes_and_key_points_are_scaled_with_the_pixels() -> None:
                 np.testing.assert_array_equal(keypoints, [[0.5, 3, 1], [nan, nan, 0]])
     assert boxes[3].tolist() == [2, 4, 6, 2]  # the catalogue is left as it was
     assert points[3, 0].tolist() == [1, 6, 1]
-
-
-def test_evaluation_batches_are_in_order() -> None:
-    def view(pixels: NDArray[np.uint8]) -> torch.Tensor:
-        return torch.from_numpy(pixels.transpose(2, 0, 1).copy())
-
-    batches = list(evaluation_batches(numbered(), ROWS, view, batch_size=4))
-    assert [len(batch) for batch in batches] == [4, 4, 3]
-    assert torch.cat(batches)[:, 0, 0, 0].tolist() == ROWS.tolist()
-    assert list(evaluation_batches(numbered(), ROWS[:0], view)) == []

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fieldmark.core.errors import DataError
 from fieldmark.data.objects import knows_object, object_in
-from fieldmark.data.table import read_table
-from fieldmark.errors import DataError
+from fieldmark.data.readers.table import read_table
 
 
 def table(folder: Path, header: str, *rows: str) -> Path:

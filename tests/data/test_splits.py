@@ -11,17 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from fieldmark.core.errors import DataError, DataWarning
 from fieldmark.data.catalog import Catalog
-from fieldmark.data.splits import (
-    DataWarning,
-    cut_validation,
-    duplicate_conflicts,
-    first_few,
-    folds,
-    split,
-    units,
-)
-from fieldmark.errors import DataError
+from fieldmark.data.splits import cut_validation, duplicate_conflicts, folds, split, units
 
 
 def table(labels: list[int], groups: list[str] | None = None, splits: list[str] | None = None) -> Catalog:
@@ -265,8 +257,3 @@ def test_conflicts_agree_with_a_plain_count(rows: list[tuple[int, str, int]]) ->
     clusters = [tuple(members[cluster]) for cluster in sorted(members)]
     assert found.across_splits == tuple(c for c in clusters if len({rows[row][1] for row in c} - {""}) > 1)
     assert found.across_labels == tuple(c for c in clusters if len({rows[row][0] for row in c}) > 1)
-
-
-def test_first_few() -> None:
-    assert first_few("abc") == "a, b, c"
-    assert first_few(map(str, range(1500))) == "0, 1, 2 and 1,497 more"

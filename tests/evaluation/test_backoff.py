@@ -1,4 +1,4 @@
-"""Names that can be vouched for: sums over the taxonomy, exact bounds, and the promise over many samples."""
+"""Names that can be vouched for: exact bounds, and the promise over many samples."""
 
 from __future__ import annotations
 
@@ -9,46 +9,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
-from fieldmark.evaluation.backoff import (
-    NONE,
-    Promise,
-    Taxonomy,
-    area_gain,
-    area_under_risk_coverage,
-    promise,
-    risk_coverage,
-)
+from fieldmark.evaluation.backoff import NONE, Promise, area_gain, area_under_risk_coverage, promise, risk_coverage
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
-BIRDS = ("Herring Gull", "Common Gull", "Arctic Tern", "Little Tern", "Rook")
-ABOVE = {"genus": ("Larus", "Larus", "Sterna", "Sternula", "Corvus"), "family": ("Laridae",) * 4 + ("Corvidae",)}
-
-
-def test_levels_by_example() -> None:
-    tree = Taxonomy.of(BIRDS, ABOVE)
-    assert tree.levels == ("species", "genus", "family")
-    answers, confidences = tree.best(np.array([[0.3, 0.3, 0.2, 0.15, 0.05], [0.1, 0.1, 0.1, 0.3, 0.4]]))
-    names = [[tree.names[level][k] for level, k in enumerate(row)] for row in answers]
-    assert names == [["Herring Gull", "Larus", "Laridae"], ["Rook", "Corvus", "Laridae"]]
-    assert confidences == pytest.approx(np.array([[0.3, 0.6, 0.95], [0.4, 0.4, 0.6]]))
-    assert tree.right(answers, np.array([1, 4])).tolist() == [[False, True, True], [True, True, False]]
-    assert Taxonomy.of(("a", "b"), {}).levels == ("class",)
-
-
-@given(st.lists(st.lists(st.floats(0.001, 1), min_size=5, max_size=5), min_size=1, max_size=4))
-def test_parents_are_the_sums_of_their_children(rows: list[list[float]]) -> None:
-    probabilities = np.array(rows) / np.sum(rows, axis=1, keepdims=True)
-    tree = Taxonomy.of(BIRDS, ABOVE)
-    answers, confidences = tree.best(probabilities)
-    for row, p in enumerate(probabilities):
-        for level, of_class in enumerate((BIRDS, *ABOVE.values())):
-            sums: dict[str, float] = {}
-            for name, share in zip(of_class, p, strict=True):
-                sums[name] = sums.get(name, 0) + share
-            assert confidences[row, level] == pytest.approx(max(sums.values()))
-            assert sums[tree.names[level][answers[row, level]]] == pytest.approx(max(sums.values()))
-    assert (np.diff(confidences, axis=1) >= -1e-12).all()
 
 
 def sample(count: int, seed: int, power: float = 0.35) -> tuple[Floats, Bools]:

@@ -17,9 +17,9 @@ from fieldmark.evaluation.conformal import (
     coverage_interval,
     images_needed,
     score,
+    set_limits,
     sets,
     standing,
-    thresholds,
 )
 
 Floats = NDArray[np.float64]
@@ -49,7 +49,7 @@ def test_standing_by_example() -> None:
 def test_sets_by_a_loop(penalty: Penalty) -> None:
     probabilities, labels = drawn(60)
     above, rank = standing(probabilities, labels)
-    limits = thresholds(score(above, rank, penalty), labels, 8, 0.8)
+    limits = set_limits(score(above, rank, penalty), labels, 8, 0.8)
     inside = sets(probabilities, limits, penalty)
     for row, p in enumerate(probabilities):
         expected, mass = set(), 0.0
@@ -67,7 +67,7 @@ def test_sets_grow_with_coverage_and_hold_the_likeliest(penalty: Penalty, seed: 
     probabilities, labels = drawn(150, num_classes=3, seed=seed)
     labels[:120] = 0  # one class has a threshold of its own
     scores = score(*standing(probabilities, labels), penalty)
-    grown = [sets(probabilities, thresholds(scores, labels, 3, share), penalty) for share in sorted(shares)]
+    grown = [sets(probabilities, set_limits(scores, labels, 3, share), penalty) for share in sorted(shares)]
     for smaller, larger in itertools.pairwise(grown):
         assert (larger | ~smaller).all()
     assert grown[0][np.arange(150), probabilities.argmax(1)].all()
@@ -82,7 +82,7 @@ def test_coverage_over_random_splits(penalty: Penalty) -> None:
     for seed in range(200):
         order = np.random.default_rng(seed).permutation(1000)
         # one threshold for all, as the classes' own have distributions of their own
-        limit = thresholds(scores[order[:500]], np.zeros(500, np.int64), 1, 0.9)[0]
+        limit = set_limits(scores[order[:500]], np.zeros(500, np.int64), 1, 0.9)[0]
         held = order[500:]
         found = sets(probabilities[held], np.full(8, limit), penalty)[np.arange(500), labels[held]].mean()
         covered.append(found)
@@ -94,7 +94,7 @@ def test_coverage_over_random_splits(penalty: Penalty) -> None:
 def test_large_classes_have_thresholds_of_their_own() -> None:
     scores = np.concatenate([np.linspace(0, 0.1, ENOUGH), np.linspace(0.5, 0.9, ENOUGH - 1), np.full(30, 0.95)])
     labels = np.repeat([0, 1, 2], [ENOUGH, ENOUGH - 1, 30])
-    limits = thresholds(scores, labels, 4, 0.9)
+    limits = set_limits(scores, labels, 4, 0.9)
     assert limits[0] <= 0.1
     assert limits[1] == limits[2] == limits[3] >= 0.9  # class 3 has no image at all
 
@@ -103,7 +103,7 @@ def test_large_classes_have_thresholds_of_their_own() -> None:
 def test_images_needed_is_exact(coverage: float) -> None:
     least = images_needed(coverage)
     for count in (least - 1, least):
-        limits = thresholds(np.linspace(0, 1, count), np.zeros(count, np.int64), 2, coverage)
+        limits = set_limits(np.linspace(0, 1, count), np.zeros(count, np.int64), 2, coverage)
         assert np.isinf(limits).all() == (count < least)
 
 

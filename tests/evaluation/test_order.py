@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.special import log_softmax, softmax
 
-from fieldmark.evaluation.backoff import Taxonomy, area_under_risk_coverage
-from fieldmark.evaluation.judge import Held, Judge
+from fieldmark.data.taxonomy import Taxonomy
+from fieldmark.evaluation.backoff import area_under_risk_coverage
+from fieldmark.evaluation.calibration import Calibration, Held
 from fieldmark.evaluation.order import Order, choose_order
-from fieldmark.evaluation.rules import Rules
-from fieldmark.evaluation.trust import measure_trust
+from fieldmark.evaluation.thresholds import Thresholds
+from fieldmark.evaluation.verdict_scores import score_verdicts
 
 CLASSES = ("a1", "a2", "b1")
 LEVELS = Taxonomy.of(CLASSES, {"genus": ("A", "A", "B")})
@@ -78,35 +79,41 @@ def test_the_order_is_that_of_softmax_and_the_scale_that_of_probabilities(seed: 
 
 
 @pytest.fixture(scope="module")
-def judge() -> Judge:
+def calibration() -> Calibration:
     """That found softmax to be the better order."""
     log_probabilities, labels = by_softmax(3000)
     logits = (3 * log_probabilities).astype(np.float32)  # too sure
-    made = Judge.fit(Held(logits, np.full(3000, 0.9), labels, np.arange(3000)), np.eye(3), LEVELS, source="validation")
+    made = Calibration.fit(
+        Held(logits, np.full(3000, 0.9), labels, np.arange(3000)), np.eye(3), LEVELS, source="validation"
+    )
     assert made.scaling.kind == "temperature"
     assert made.order.sharpness == pytest.approx(made.scaling.temperature)
     return made
 
 
-def test_the_order_is_kept_on_disk(judge: Judge) -> None:
-    again = Judge.restored(judge.values(), judge.arrays())
+def test_the_order_is_kept_on_disk(calibration: Calibration) -> None:
+    again = Calibration.restored(calibration.values(), calibration.arrays())
     log_probabilities, _ = by_softmax(100, seed=1)
-    np.testing.assert_allclose(again.order(LEVELS, log_probabilities)[1], judge.order(LEVELS, log_probabilities)[1])
-    of_before = {name: value for name, value in judge.values().items() if name != "sharpness"}
-    assert Judge.restored(of_before, judge.arrays()).order.sharpness == 1
+    np.testing.assert_allclose(
+        again.order(LEVELS, log_probabilities)[1], calibration.order(LEVELS, log_probabilities)[1]
+    )
+    of_before = {name: value for name, value in calibration.values().items() if name != "sharpness"}
+    assert Calibration.restored(of_before, calibration.arrays()).order.sharpness == 1
 
 
-def test_answers_follow_the_order_and_keep_their_probabilities(judge: Judge) -> None:
+def test_answers_follow_the_order_and_keep_their_probabilities(calibration: Calibration) -> None:
     """The area is that of maximum softmax; what a verdict calls its certainty stays the calibrated probability."""
     log_probabilities, labels = by_softmax(2000, seed=2)
     logits, near = 3 * log_probabilities, np.full(2000, 0.9)
     found = [
-        measure_trust(Rules.of(one, LEVELS, accuracy=0.4), logits, near, labels)
-        for one in (judge, replace(judge, order=Order()))
+        score_verdicts(Thresholds.of(one, LEVELS, accuracy=0.4), logits, near, labels)
+        for one in (calibration, replace(calibration, order=Order()))
     ]
     assert found[0].area[0] < found[1].area[0]
     assert found[0].area[0] == pytest.approx(found[0].area[1])  # it is that of maximum softmax
-    verdicts = Rules.of(judge, LEVELS, accuracy=0.4).verdicts(["x"] * 2000, judge.scaling(logits), near)
+    verdicts = Thresholds.of(calibration, LEVELS, accuracy=0.4).verdicts(
+        ["x"] * 2000, calibration.scaling(logits), near
+    )
     given = [v for v in verdicts if v.level == "class" or v.level == "species"]
     assert given
     assert all(v.certainty == pytest.approx(v.probability) for v in given)

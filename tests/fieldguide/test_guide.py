@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fieldmark.errors import RecipeError
+from fieldmark.core.errors import RecipeError
 from fieldmark.fieldguide import MARKS, make_guide, make_scene, split_of
 from fieldmark.fieldguide.colours import contrast
 from fieldmark.fieldguide.habitat import HABITATS

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFilter
 
-from fieldmark.errors import RecipeError
+from fieldmark.core.errors import RecipeError
 from fieldmark.fieldguide import make_guide, make_scene, mark_id, render
 from fieldmark.fieldguide.colours import contrast
 from fieldmark.fieldguide.marks import EXTRAS, MARK_COLOURS, MARKS

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from fieldmark.errors import RecipeError
+from fieldmark.core.errors import RecipeError
 from fieldmark.fieldguide import KEYPOINTS, MARKS, PARTS, Guide, contact_sheet, make_guide, mark_id, render
 from fieldmark.fieldguide.render import render_scene
 from fieldmark.fieldguide.scene import PORTRAIT, make_scene

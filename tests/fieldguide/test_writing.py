@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fieldmark.errors import DataError, RecipeError
+from fieldmark.core.errors import DataError, RecipeError
 from fieldmark.fieldguide import KEYPOINTS, draw, read_guide, render
 
 OPTIONS = {"species": 12, "images_per_species": 6, "size": 64, "seed": 3}

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fieldmark.bundle import Bundle
+from fieldmark.answering.predictor import Predictor
 from fieldmark.commands.train import train
-from fieldmark.recipe import Recipe
+from fieldmark.core.recipe import Recipe
 
 COMMON = {
     "seed": 3,
@@ -57,7 +57,7 @@ def test_the_numbers_are_those_of_before(pictures: Path, tmp_path: Path, name: s
     found = {
         "steps": run.history()[-1]["step"] if run.history() else 0,
         "losses": [line["loss"] for line in run.history()],
-        "logits": Bundle.load(run.folder).outputs(files).logits.astype(float).round(5).tolist(),
+        "logits": Predictor.load(run.folder).outputs(files).logits.astype(float).round(5).tolist(),
     }
     path = Path(__file__).with_name(f"{name}.json")
     if os.environ.get("FIELDMARK_GOLDEN") == "write":

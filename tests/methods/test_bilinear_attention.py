@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from fieldmark.augment.attention import closer
-from fieldmark.bundle import build_method
-from fieldmark.errors import RecipeError
-from fieldmark.losses.loss import Task
+from fieldmark.core.errors import RecipeError
+from fieldmark.core.recipe import Backbone, Choice, Images, Recipe
+from fieldmark.data.task import Task
 from fieldmark.methods.bilinear_attention import BilinearAttention, bilinear_attention_pooling
-from fieldmark.model.method import Batch
-from fieldmark.recipe import Backbone, Choice, Images, Recipe
+from fieldmark.model.batch import Batch
+from support.models import build_method
 
 CLASSES, SIZE = 3, 64
 
@@ -69,7 +69,7 @@ def test_pooling_is_precise_in_bf16() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(bilinear_attention_pooling(cells, maps), plain)
         method = build().train()
-        losses = method.losses(batch_of([[0], [1]]), 0)
+        losses = method.losses(batch_of([[0], [1]]), 0).terms
         maps = method.eval().class_maps(batch_of([[0], [1]]).images, torch.tensor([0, 1]))
     assert all(torch.isfinite(value) for value in losses.values())
     assert torch.isfinite(maps).all()
@@ -108,7 +108,7 @@ def test_the_effect_by_hand() -> None:
 
 @pytest.mark.parametrize("counterfactual", [True, False])
 def test_which_losses_there_are(counterfactual: bool) -> None:
-    losses = build(counterfactual=counterfactual).losses(batch_of([[0], [1], [2]]), 0)
+    losses = build(counterfactual=counterfactual).losses(batch_of([[0], [1], [2]]), 0).terms
     effects = {"image_effect", "views_effect"} if counterfactual else set()
     assert set(losses) == {"image_classification", "views_classification", "centres"} | effects
 
@@ -118,7 +118,7 @@ def test_views_share_the_weight_of_the_loss() -> None:
     method = build(counterfactual=False).eval()
     batch = batch_of([[0], [1]])
     method._views = lambda images, maps: images.repeat(2, 1, 1, 1)
-    losses = method.losses(batch, 0)
+    losses = method.losses(batch, 0).terms
     plain = F.cross_entropy(method(batch.images).logits, batch.labels[:, 0])
     torch.testing.assert_close(losses["image_classification"] + losses["views_classification"], plain)
 
@@ -214,10 +214,10 @@ def test_mixed_targets_weigh_all_terms() -> None:
     method = build().train()
     batch = batch_of([[0, 1], [1, 2]], [[0.5, 0.5], [1.0, 0.0]])
     torch.manual_seed(0)
-    once = method.losses(batch, 0)
+    once = method.losses(batch, 0).terms
     method.centres.zero_()
     torch.manual_seed(0)
-    twice = method.losses(replace(batch, weights=2 * batch.weights), 0)
+    twice = method.losses(replace(batch, weights=2 * batch.weights), 0).terms
     for name, value in once.items():
         torch.testing.assert_close(twice[name], 2 * value, rtol=1e-3, atol=1e-4)
 

@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from fieldmark.bundle import build_method
-from fieldmark.commands.train import resolve_recipe
-from fieldmark.errors import RecipeError
-from fieldmark.losses.loss import Task
+from fieldmark.core.errors import RecipeError
+from fieldmark.core.recipe import Backbone, Choice, Images, Recipe
+from fieldmark.data.task import Task
+from fieldmark.learning.fitting.resolve import resolve_recipe
 from fieldmark.methods import part_discovery as pd
-from fieldmark.model.method import Batch
-from fieldmark.recipe import Backbone, Choice, Images, Recipe
+from fieldmark.model.batch import Batch
+from support.models import build_method
 
 
 def shares(*shape: int, seed: int = 0) -> Tensor:
@@ -186,7 +186,7 @@ def test_key_points_that_cannot_be_seen_teach_nothing() -> None:
 
 def test_a_batch_without_a_visible_key_point_is_learnt_from_all_the_same() -> None:
     method = make(task=Task(3, keypoints=("eye", "tail")), supervise=1.0, parts=3)
-    losses = method.losses(batch_of(keypoints=torch.zeros(4, 2, 3)), 0)
+    losses = method.losses(batch_of(keypoints=torch.zeros(4, 2, 3)), 0).terms
     assert losses["keypoints"].item() == 0
     torch.stack(list(losses.values())).sum().backward()
 
@@ -228,7 +228,7 @@ def test_mixed_targets_weigh_the_labels(prior: str) -> None:
     other = plain.labels.roll(1, 0)
     mixed = Batch(plain.images, torch.cat([plain.labels, other], 1), torch.tensor([[0.7, 0.3]] * 4), plain.rows, 0.0)
     swapped = Batch(plain.images, other, plain.weights, plain.rows, 0.0)
-    first, second, both = (method.losses(b, 0) for b in (plain, swapped, mixed))
+    first, second, both = (method.losses(b, 0).terms for b in (plain, swapped, mixed))
     expected = 0.7 * first["classification"] + 0.3 * second["classification"]
     torch.testing.assert_close(both["classification"], expected)
     assert ("variation" in both) == (prior == "variation")
@@ -238,7 +238,7 @@ def test_mixed_targets_weigh_the_labels(prior: str) -> None:
 def test_noise_is_for_training_only_and_of_torchs_generator() -> None:
     method = make(prior="variation").train()
     images = batch_of().images
-    scores = method._scores(method._features(images))
+    scores = method._scores(method._features(images)[0])
     torch.manual_seed(0)
     first = method._drawn(scores)
     torch.manual_seed(0)

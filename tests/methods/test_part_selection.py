@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from scipy.special import softmax
 from torch import Tensor
 
-from fieldmark.bundle import build_method
-from fieldmark.errors import RecipeError
-from fieldmark.losses.loss import Task
+from fieldmark.core.errors import RecipeError
+from fieldmark.core.recipe import Backbone, Choice, Images, Recipe
+from fieldmark.data.task import Task
 from fieldmark.methods.part_selection import CellAttention, PartSelection, dropped_loss, num_selected, select
-from fieldmark.model.method import Batch
-from fieldmark.recipe import Backbone, Choice, Images, Recipe
+from fieldmark.model.batch import Batch
+from support.models import build_method
 
 RESNET = {"layers": (1, 1, 1, 1), "channels": (8, 16, 32, 64)}
 CLASSES = 5
@@ -124,7 +124,7 @@ def by_hand(method: PartSelection, images: Tensor) -> tuple[list[Tensor], list[T
 def test_losses_and_answer_are_those_of_the_formulas(size: int) -> None:
     method, batch = make(), batch_of(size)
     with torch.no_grad():
-        found, answer = method.losses(batch, 0), method(batch.images)
+        found, answer = method.losses(batch, 0).terms, method(batch.images)
         logits, cells, pooled = by_hand(method, batch.images)
     dropped, chosen, levels = 0.0, [], []
     for each, fused, share in zip(logits, cells, (8 / 9, 8 / 9, 2 / 9), strict=True):

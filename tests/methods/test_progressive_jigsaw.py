@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from fieldmark.bundle import build_method
-from fieldmark.errors import RecipeError
-from fieldmark.losses.loss import Task
+from fieldmark.core.errors import RecipeError
+from fieldmark.core.recipe import Backbone, Choice, Images, Recipe
+from fieldmark.data.task import Task
 from fieldmark.methods import progressive_jigsaw as pmg
 from fieldmark.methods.progressive_jigsaw import ProgressiveJigsaw, granularity, jigsaw
-from fieldmark.model.method import Batch
-from fieldmark.recipe import Backbone, Choice, Images, Recipe
+from fieldmark.model.batch import Batch
+from support.models import build_method
 
 VIT = {"depth": 6, "embed_dim": 48, "num_heads": 3}
 RESNET = {"layers": (1, 1, 1, 1), "channels": (8, 16, 32, 64)}
@@ -128,7 +128,7 @@ def test_each_step_sees_its_tiles_and_the_last_the_images(monkeypatch: pytest.Mo
 def learning(method: ProgressiveJigsaw, step: int, size: int) -> set[str]:
     """What gets a gradient in a step: pieces of the method, and stages of the backbone."""
     method.zero_grad(set_to_none=True)
-    torch.stack(list(method.losses(batch_of(size), step).values())).sum().backward()
+    torch.stack(list(method.losses(batch_of(size), step).terms.values())).sum().backward()
     touched = {name for name, p in method.named_parameters() if p.grad is not None and p.grad.any()}
     names = {name.removeprefix("backbone.model.") for name in touched}
     return {".".join(name.split(".")[: 2 if name.startswith(("blocks.", "stage_")) else 1]) for name in names}
@@ -152,7 +152,7 @@ def test_a_transformer_is_tapped_at_thirds() -> None:
     method = make("vit_tiny_patch16_224").train()
     assert method.levels == (1, 3, 5)
     method.zero_grad(set_to_none=True)
-    method.losses(batch_of(64), 0)["stage 1 classification"].backward()
+    method.losses(batch_of(64), 0).terms["stage 1 classification"].backward()
     learnt = [any(p.grad is not None for p in block.parameters()) for block in method.backbone.model.blocks]
     assert learnt == [True, True, False, False, False, False]
 
@@ -169,13 +169,13 @@ def test_losses_are_those_of_the_formulas() -> None:
             -batch.weights[i, t] * log_p[i, batch.labels[i, t]] for i in range(4) for t in range(2)
         ) / 4  # fmt: skip
 
-    found = method.losses(batch, 3)
+    found = method.losses(batch, 3).terms
     torch.testing.assert_close(found, {"classification": 2 * cross_entropy(answers.logits)})
     seen = method.backbone(batch.images, method.levels).levels
     for step in range(3):
         pooled = F.adaptive_max_pool2d(method.blocks[step](seen[step]), 1).flatten(1)
         logits = method.stage_heads[step](method.stage_features[step](pooled))
-        found = method.losses(batch, step)
+        found = method.losses(batch, step).terms
         torch.testing.assert_close(found, {f"stage {step + 1} classification": cross_entropy(logits)})
 
 

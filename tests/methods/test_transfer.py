@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from fieldmark.bundle import build_method
-from fieldmark.losses.loss import Task
+from fieldmark.core.recipe import Backbone, Images, Recipe
+from fieldmark.data.task import Task
 from fieldmark.methods.transfer import Transfer
-from fieldmark.recipe import Backbone, Images, Recipe
+from support.models import build_method
 
 VIT = {"depth": 2, "embed_dim": 48, "num_heads": 3}
 AVERAGED = {"global_pool": "avg", "fc_norm": False}

@@ -13,14 +13,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
 
-from fieldmark.bundle import Bundle, build_method
-from fieldmark.errors import FieldmarkError, RecipeError, WeightsError
-from fieldmark.losses.loss import Task
+from fieldmark.core.errors import FieldmarkError, RecipeError, WeightsError
+from fieldmark.core.recipe import Backbone as Choice
+from fieldmark.core.recipe import Images, Recipe
+from fieldmark.data.task import Task
+from fieldmark.learning.training.optimizer import early_stages, set_learning
 from fieldmark.model.backbone import Backbone, Normalization, build_backbone, check_backbone
+from fieldmark.model.build import build_model
 from fieldmark.model.feature_map import FeatureMap
-from fieldmark.recipe import Backbone as Choice
-from fieldmark.recipe import Images, Recipe
-from fieldmark.training.optimizer import early_stages, set_learning
+from support.models import predictor_of
 
 VIT = {"depth": 2, "embed_dim": 48, "num_heads": 3}
 SWIN = {"embed_dim": 24, "depths": (1, 1), "num_heads": (2, 2)}
@@ -178,10 +179,10 @@ def test_the_grid_of_positions_is_resampled_not_drawn_anew(tmp_path: Path) -> No
 def test_the_weights_of_a_bundle(tmp_path: Path, name: str, options: dict[str, Any]) -> None:
     choice = Choice(name=name, weights="none", options=options)
     recipe = Recipe(images=Images(size=64), backbone=choice)
-    method = build_method(recipe, Task(5))
-    Bundle(method, tuple("abcde"), recipe).save(tmp_path)
+    model = build_model(recipe, Task(5))
+    predictor_of(model, tuple("abcde"), recipe).save(tmp_path)
     own = build(name, 96, tmp_path / "model.safetensors", **options).model.state_dict()
-    trained = method.backbone.model.state_dict()
+    trained = model.backbone.model.state_dict()
     assert own.keys() == trained.keys()
     assert all(torch.equal(own[key], value) for key, value in trained.items() if key != "pos_embed")
 
@@ -314,16 +315,16 @@ def test_real_weights(imagenet_weights: Path) -> None:
 )
 def test_each_family_has_maps_and_stages_that_freeze(name: str, options: dict[str, Any], size: int) -> None:
     recipe = Recipe(images=Images(size=size), backbone=Choice(name=name, weights="none", options=options))
-    method = build_method(recipe, Task(3))
-    to_map = FeatureMap(method.backbone, stride=16)
-    features = method.backbone(torch.randn(2, 3, size, size), to_map.levels)
+    model = build_model(recipe, Task(3))
+    to_map = FeatureMap(model.backbone, stride=16)
+    features = model.backbone(torch.randn(2, 3, size, size), to_map.levels)
     assert to_map(features).shape == (2, to_map.channels, 4, 4)
-    assert features.pooled.shape == (2, method.backbone.width)
-    early = early_stages(method, 2)
-    set_learning(method, early=early, head_only=False)
-    method(torch.randn(2, 3, size, size)).logits.sum().backward()
-    with_gradient = {key for key, p in method.backbone.model.named_parameters() if p.grad is not None}
-    kept = {key for key, p in method.backbone.model.named_parameters() if any(p is one for one in early)}
+    assert features.pooled.shape == (2, model.backbone.width)
+    early = early_stages(model, 2)
+    set_learning(model, early=early, head_only=False)
+    model(torch.randn(2, 3, size, size)).logits.sum().backward()
+    with_gradient = {key for key, p in model.backbone.model.named_parameters() if p.grad is not None}
+    kept = {key for key, p in model.backbone.model.named_parameters() if any(p is one for one in early)}
     assert kept
     assert not with_gradient & kept
-    assert with_gradient | kept == {key for key, _ in method.backbone.model.named_parameters()}
+    assert with_gradient | kept == {key for key, _ in model.backbone.model.named_parameters()}

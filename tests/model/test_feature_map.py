@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from fieldmark.errors import RecipeError
+from fieldmark.core.errors import RecipeError
+from fieldmark.core.recipe import Backbone as Choice
+from fieldmark.core.recipe import Choice as Piece
 from fieldmark.model.backbone import Backbone, build_backbone
 from fieldmark.model.feature_map import FeatureMap
-from fieldmark.necks.neck import NECKS, Neck
-from fieldmark.recipe import Backbone as Choice
-from fieldmark.recipe import Choice as Piece
+from fieldmark.model.necks.neck import NECKS, Neck
 
 VIT = {"depth": 2, "embed_dim": 48, "num_heads": 3}
 

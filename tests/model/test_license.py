@@ -8,10 +8,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from fieldmark.bundle import Bundle, build_method
-from fieldmark.losses.loss import Task
+from fieldmark.answering.predictor import Predictor
+from fieldmark.core.recipe import Backbone, Recipe
+from fieldmark.data.task import Task
+from fieldmark.model.build import build_model
 from fieldmark.model.license import is_noncommercial, weights_license
-from fieldmark.recipe import Backbone, Recipe
+from support.models import predictor_of
 
 
 @pytest.mark.parametrize(
@@ -45,9 +47,9 @@ def test_of_a_file(tmp_path: Path) -> None:
 
 def test_a_bundle_hands_the_licence_on(tmp_path: Path) -> None:
     recipe = Recipe(backbone=Backbone(name="test_resnet", weights="none"))
-    method = build_method(recipe, Task(2))
-    Bundle(method, ("a", "b"), recipe, provenance={"license": "cc-by-nc-4.0"}).save(tmp_path)
-    assert Bundle.load(tmp_path).provenance["license"] == "cc-by-nc-4.0"
+    predictor = predictor_of(build_model(recipe, Task(2)), ("a", "b"), recipe, provenance={"license": "cc-by-nc-4.0"})
+    predictor.save(tmp_path)
+    assert Predictor.load(tmp_path).bundle.provenance["license"] == "cc-by-nc-4.0"
     assert weights_license(Backbone(weights=str(tmp_path / "model.safetensors"))) == "cc-by-nc-4.0"
 
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from fieldmark.errors import RecipeError
+from fieldmark.core.errors import RecipeError
+from fieldmark.core.recipe import Backbone as Choice
 from fieldmark.model.backbone import Backbone, build_backbone
 from fieldmark.model.stages import last_stages
-from fieldmark.recipe import Backbone as Choice
 
 SMALL = {"embed_dim": 48, "num_heads": 3}
 

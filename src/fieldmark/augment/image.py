@@ -12,16 +12,15 @@ import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms.v2 import functional as F
 
-from fieldmark.errors import DataError, RecipeError, nearest
+from fieldmark.core.errors import DataError, RecipeError, nearest
 
 __all__ = [
     "INTERPOLATIONS",
@@ -290,6 +289,13 @@ def _rotation(degrees: float, size: int) -> Floats:
     return np.array([[cos, sin, middle * (1 - cos - sin)], [-sin, cos, middle * (1 - cos + sin)]])
 
 
+def _torchvision() -> Any:
+    """Its operations on pictures; slow to import, and answers need none."""
+    from torchvision.transforms.v2 import functional
+
+    return functional
+
+
 _GEOMETRIC: dict[str, Callable[[float, int], Floats]] = {  # signed level in [-1, 1], side → matrix
     "shear_x": lambda level, size: _shear(0.99 * level, 0.0),
     "shear_y": lambda level, size: _shear(0.0, 0.99 * level),
@@ -299,14 +305,14 @@ _GEOMETRIC: dict[str, Callable[[float, int], Floats]] = {  # signed level in [-1
 }
 _PHOTOMETRIC: dict[str, Callable[[Image.Image, float], Image.Image]] = {  # picture, signed level → picture
     "identity": lambda picture, level: picture,
-    "brightness": lambda picture, level: F.adjust_brightness(picture, 1 + 0.99 * level),
-    "color": lambda picture, level: F.adjust_saturation(picture, 1 + 0.99 * level),
-    "contrast": lambda picture, level: F.adjust_contrast(picture, 1 + 0.99 * level),
-    "sharpness": lambda picture, level: F.adjust_sharpness(picture, 1 + 0.99 * level),
-    "posterize": lambda picture, level: F.posterize(picture, 8 - round(6 * abs(level))),
-    "solarize": lambda picture, level: F.solarize(picture, 255 * (1 - abs(level))),
-    "autocontrast": lambda picture, level: F.autocontrast(picture),
-    "equalize": lambda picture, level: F.equalize(picture),
+    "brightness": lambda picture, level: _torchvision().adjust_brightness(picture, 1 + 0.99 * level),
+    "color": lambda picture, level: _torchvision().adjust_saturation(picture, 1 + 0.99 * level),
+    "contrast": lambda picture, level: _torchvision().adjust_contrast(picture, 1 + 0.99 * level),
+    "sharpness": lambda picture, level: _torchvision().adjust_sharpness(picture, 1 + 0.99 * level),
+    "posterize": lambda picture, level: _torchvision().posterize(picture, 8 - round(6 * abs(level))),
+    "solarize": lambda picture, level: _torchvision().solarize(picture, 255 * (1 - abs(level))),
+    "autocontrast": lambda picture, level: _torchvision().autocontrast(picture),
+    "equalize": lambda picture, level: _torchvision().equalize(picture),
 }
 _TRIVIAL = (*_GEOMETRIC, *_PHOTOMETRIC)
 

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from scipy.special import betaincinv
 from torch import Generator, Tensor
 
-from fieldmark.errors import RecipeError, nearest
+from fieldmark.core.errors import RecipeError, nearest
 
 __all__ = ["KINDS", "MIXES", "WEIGHED", "ClassMaps", "Mixed", "cutmix", "mix", "mixup", "snapmix"]
 

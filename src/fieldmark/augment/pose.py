@@ -20,9 +20,9 @@ from fieldmark.augment.image import mirror_permutation
 from fieldmark.augment.similarity import FEWEST_POINTS, mean_pose, pose_of
 from fieldmark.augment.swap import fitting_donors, mirror_image, swapped
 from fieldmark.augment.warp import warped
+from fieldmark.core.recipe import Augment
 from fieldmark.data.catalog import Catalog
 from fieldmark.data.loader import Marked
-from fieldmark.recipe import Augment
 
 __all__ = ["PoseChanges"]
 

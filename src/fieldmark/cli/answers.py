@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    from fieldmark.answering.explaining.explanation import Explanation
     from fieldmark.commands.predict import Skipped
     from fieldmark.evaluation.verdict import Verdict
-    from fieldmark.explaining.explanation import Explanation
 
 __all__ = ["Format", "percent", "print_explanation", "printed"]
 
@@ -113,7 +113,7 @@ def print_explanation(found: Explanation) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from fieldmark.explaining.explanation import odds
+    from fieldmark.answering.explaining.explanation import odds
 
     console = Console(highlight=False)
     (p, q), now = found.probabilities, odds(found.margin)

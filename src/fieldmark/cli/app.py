@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["DATA", "Root", "app"]
+__all__ = ["DATA", "Device", "Root", "app"]
 
 app = typer.Typer(
     name="fieldmark",
@@ -23,6 +23,9 @@ Root = Annotated[
     typer.Option(help="Where copies of named data sets lie, and downloads go; data/ or the cache if not given."),
 ]
 """Goes with every command that takes data."""
+
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.", metavar="DEVICE")]
+"""Goes with every command that computes."""
 
 DATA = "Class folders, a table (CSV, TSV, Parquet), or a data set's folder or name."
 """What `data` may be."""

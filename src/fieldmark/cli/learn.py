@@ -10,13 +10,14 @@ from typing import Annotated, Literal
 import typer
 
 from fieldmark.cli.answers import Format, print_explanation, printed
-from fieldmark.cli.app import DATA, Root, app
+from fieldmark.cli.app import DATA, Device, Root, app
 from fieldmark.cli.scores import print_evaluation, print_leaderboard, print_validation
 from fieldmark.cli.terminal import INTERRUPTED, terminal
-from fieldmark.errors import FieldmarkError
+from fieldmark.core.errors import FieldmarkError
 
 __all__ = ["compare", "evaluate", "explain", "predict", "train"]
 
+Tracker = Literal["tensorboard", "mlflow"]
 _SOME_SKIPPED = _SOME_FAILED = 1
 _ACCURACY = "Of the names that are given, such as 0.95 (the default): else a coarser name, or none."
 _COVERAGE = "Share of images whose set of possible classes holds the right one; 0.9 if not given."
@@ -39,10 +40,16 @@ def train(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe, such as train.epochs=3.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped, or begin it.")] = False,
+    device: Device = "auto",
+    track: Annotated[
+        Tracker | None, typer.Option(help="Also tell TensorBoard or MLflow how training goes; each is an extra.")
+    ] = None,
 ) -> None:
     """Train a classifier. The test part is left alone."""
-    from fieldmark.commands.fit import Stopped
     from fieldmark.commands.train import train as train_run
+    from fieldmark.core.listener import Listeners
+    from fieldmark.core.trackers import tracker
+    from fieldmark.learning.fitting.fit import Stopped
 
     path = data.resolve()
     out = out or Path("runs") / (path.name if path.is_dir() else path.stem)
@@ -57,7 +64,8 @@ def train(
             weights=weights,
             overrides=overrides or [],
             resume=resume,
-            listener=listener,
+            device=device,
+            listener=Listeners(listener, tracker(track, out)) if track else listener,
         )
     except Stopped as stopped:
         place = [] if root is None else ["--root", str(root)]
@@ -92,10 +100,11 @@ def compare(
         Literal["val", "test"],
         typer.Option(help="test: score the test part, once for each run, to confirm what was chosen before."),
     ] = "val",
+    device: Device = "auto",
 ) -> None:
     """Compare recipes on your data: which of them pays? The same command goes on where it was stopped."""
     from fieldmark.commands.compare import compare as compare_recipes
-    from fieldmark.data.splits import counted
+    from fieldmark.core.wording import counted
 
     place = data.resolve()
     board = compare_recipes(
@@ -109,6 +118,7 @@ def compare(
         weights=weights,
         overrides=overrides or [],
         split=split,
+        device=device,
         listener=terminal(),
     )
     print_leaderboard(board)
@@ -134,6 +144,7 @@ def evaluate(
             "--background", help="Also measure how much it leans on the background (by boxes, masks or found parts)."
         ),
     ] = False,
+    device: Device = "auto",
 ) -> None:
     """Score a classifier, each figure with its 95 % interval, and hold its verdicts to what they promise."""
     from fieldmark.commands.evaluate import evaluate as evaluate_run
@@ -146,6 +157,7 @@ def evaluate(
         accuracy=accuracy,
         coverage=coverage,
         background=background,
+        device=device,
         listener=terminal(),
     )
     print_evaluation(result)
@@ -165,19 +177,23 @@ def predict(
     bursts: Annotated[
         bool, typer.Option("--bursts", help="The photographs in one folder show one thing: one more answer for each.")
     ] = False,
+    device: Device = "auto",
 ) -> None:
     """Answer for photographs. Exit status 1 says that some files were skipped."""
-    from fieldmark.bundle import Bundle
-    from fieldmark.commands.predict import Skipped, read_checklist
-    from fieldmark.commands.predict import predict as predict_paths
+    from fieldmark.core.imports import uncollected
+
+    with uncollected():
+        from fieldmark.answering.predictor import Predictor
+        from fieldmark.commands.predict import Skipped, read_checklist
+        from fieldmark.commands.predict import predict as predict_paths
 
     names = read_checklist(among) if among else None
-    files, bundle = _asked_for(paths or []), Bundle.load(run)
-    rules = bundle.rules(accuracy, coverage)
-    for line in rules.notes if rules else ("Not calibrated: these are plain softmax probabilities",):
+    files, predictor = _asked_for(paths or []), Predictor.load(run, device=device)
+    thresholds = predictor.bundle.thresholds(accuracy, coverage)
+    for line in thresholds.notes if thresholds else ("Not calibrated: these are plain softmax probabilities",):
         typer.echo(f"note: {line}.", err=True)
     results = predict_paths(
-        bundle, files, among=names, candidates=candidates, accuracy=accuracy, coverage=coverage, bursts=bursts
+        predictor, files, among=names, candidates=candidates, accuracy=accuracy, coverage=coverage, bursts=bursts
     )
     skipped = 0
     for result in printed(results, format):
@@ -197,12 +213,13 @@ def explain(
         Path | None, typer.Option(help="Where the training images are now, if they were moved: the folder above them.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to write into; RUN/explanations if not given.")] = None,
+    device: Device = "auto",
 ) -> None:
     """Show why it is A and not B: the region that decides, known examples of it, and what exchanging it does."""
-    from fieldmark.commands.explain import default_folder, write_explanation
+    from fieldmark.answering.explaining.explainer import default_folder, write_explanation
     from fieldmark.commands.explain import explain as explain_image
 
-    found = explain_image(run, image, versus, root=root)
+    found = explain_image(run, image, versus, root=root, device=device)
     print_explanation(found)
     typer.echo(f"Wrote {write_explanation(found, out or default_folder(run))}, and its figures beside it as JSON")
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Literal
 from fieldmark.cli.answers import percent
 
 if TYPE_CHECKING:
-    from fieldmark.commands.parts import Parts
+    from fieldmark.answering.parts.finding import Parts
+    from fieldmark.data.auditing.findings import Audit, Finding
     from fieldmark.data.catalog import Catalog
-    from fieldmark.data.findings import Audit, Finding
-    from fieldmark.datasets import Dataset
+    from fieldmark.data.sets import Dataset
 
 __all__ = ["print_audit", "print_datasets", "print_parts", "print_recipes"]
 
@@ -52,7 +52,7 @@ def print_recipes() -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from fieldmark.recipe import about_recipe, recipe_names
+    from fieldmark.core.recipe import about_recipe, recipe_names
 
     table = Table("recipe", "", box=SIMPLE, show_header=False)
     table.columns[0].no_wrap = True
@@ -65,8 +65,8 @@ def print_recipes() -> None:
 
 
 def print_datasets(root: Path | None, format: Literal["table", "json"]) -> None:
-    from fieldmark.datasets import DATASETS, copy_of
-    from fieldmark.errors import DataError
+    from fieldmark.core.errors import DataError
+    from fieldmark.data.sets import DATASETS, copy_of
 
     listed: list[tuple[Dataset, Path | None, str]] = []
     for dataset in DATASETS.values():

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from fieldmark.cli.app import DATA, Root, app
+from fieldmark.cli.app import DATA, Device, Root, app
 from fieldmark.cli.lists import print_audit, print_datasets, print_parts, print_recipes
 from fieldmark.cli.terminal import terminal
 
@@ -112,12 +112,13 @@ def report(
     split: Annotated[
         str | None, typer.Option(help="The part to show; test if it was evaluated, else what training kept back.")
     ] = None,
+    device: Device = "auto",
 ) -> None:
     """Write a page about a run: scores, predictions, look-alikes, mistakes, slices, data, time."""
     from fieldmark.commands.report import report as write_report
 
     listener = terminal()
-    listener.note(f"Wrote {write_report(run, data, root=root, out=out, split=split, listener=listener)}")
+    listener.note(f"Wrote {write_report(run, data, root=root, out=out, split=split, device=device, listener=listener)}")
 
 
 @app.command()
@@ -129,11 +130,12 @@ def parts(
         Path | None, typer.Option(help="The table (CSV); RUN/parts/<split>.csv if not given. The page goes beside it.")
     ] = None,
     split: Annotated[str | None, typer.Option(help="train, val, test or all; all if not given.")] = None,
+    device: Device = "auto",
 ) -> None:
     """Write discovered parts as key points: a table that `train` reads again, and a page that shows them."""
     from fieldmark.commands.parts import parts as find_parts
 
-    print_parts(find_parts(run, data, root=root, out=out, split=split, listener=terminal()))
+    print_parts(find_parts(run, data, root=root, out=out, split=split, device=device, listener=terminal()))
 
 
 @app.command()
@@ -142,7 +144,7 @@ def datasets(
     format: Annotated[Literal["table", "json"], typer.Option(help="How they are listed.")] = "table",
 ) -> None:
     """List the data sets that go by name, and where a copy of each is."""
-    from fieldmark.commands.listener import relayed_warnings
+    from fieldmark.core.listener import relayed_warnings
 
     with relayed_warnings(terminal()):
         print_datasets(root, format)
@@ -156,6 +158,6 @@ def recipes(
     if name is None:
         print_recipes()
     else:
-        from fieldmark.commands.train import resolve_recipe
+        from fieldmark.learning.fitting.resolve import resolve_recipe
 
         typer.echo(resolve_recipe(name).to_toml(), nl=False)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import io
 import sys
-from typing import Annotated
+import warnings
+from typing import Annotated, TextIO
 
 import typer
 
 from fieldmark.cli import learn, look
 from fieldmark.cli.app import app
 from fieldmark.cli.terminal import INTERRUPTED
-from fieldmark.errors import FieldmarkError
+from fieldmark.core.errors import FieldmarkError, FieldmarkWarning
+from fieldmark.core.interrupts import hear_interrupts
 
 __all__ = ["main"]
 
@@ -25,6 +27,8 @@ def main() -> None:
     """Run the command line; a user's error is one line and exit status 2."""
     if isinstance(sys.stdout, io.TextIOWrapper):  # file names and terminals are not always UTF-8
         sys.stdout.reconfigure(errors="backslashreplace")
+    hear_interrupts()
+    warnings.showwarning = _showwarning
     try:
         status = app(prog_name="fieldmark", standalone_mode=False)
     except FieldmarkError as error:
@@ -38,6 +42,24 @@ def main() -> None:
     raise SystemExit(status)
 
 
+def _showwarning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Fieldmark's own warnings as a line; others as Python has them."""
+    if issubclass(category, FieldmarkWarning):
+        typer.echo(f"warning: {str(message).rstrip('.')}.", err=True)
+    else:
+        _python_showwarning(message, category, filename, lineno, file, line)
+
+
+_python_showwarning = warnings.showwarning
+
+
 def _complain(text: str) -> int:
     if text:
         typer.echo(f"fieldmark: {' '.join(line.strip() for line in text.splitlines())}", err=True)
@@ -49,7 +71,7 @@ def _misuse(error: Exception) -> str:
     message = str(getattr(error, "format_message", lambda: error)()).strip().rstrip(".")
     command = getattr(getattr(error, "ctx", None), "command_path", "fieldmark")
     if option := getattr(error, "option_name", None):
-        from fieldmark.recipe import Recipe
+        from fieldmark.core.recipe import Recipe
 
         key = option.lstrip("-").replace("-", "_")
         unknown = message.partition(" (")[0]  # without options that are merely spelt like it
@@ -64,7 +86,7 @@ def _misuse(error: Exception) -> str:
 @app.callback(invoke_without_command=True)
 def _root(version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False) -> None:
     if version:
-        from importlib.metadata import version as version_of
+        from fieldmark.core.version import version as version_of
 
-        typer.echo(f"fieldmark {version_of('fieldmark')}")
+        typer.echo(f"fieldmark {version_of()}")
         raise typer.Exit

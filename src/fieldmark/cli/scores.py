@@ -10,11 +10,11 @@ from fieldmark.cli.answers import percent
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from fieldmark.commands.evaluate import Evaluation
-    from fieldmark.commands.listener import Listener
     from fieldmark.comparison import Leaderboard
+    from fieldmark.core.listener import Listener
     from fieldmark.evaluation.background import Reliance
-    from fieldmark.evaluation.trust import Trust
+    from fieldmark.evaluation.verdict_scores import VerdictScores
+    from fieldmark.runs.record import Evaluation
 
 __all__ = ["print_evaluation", "print_leaderboard", "print_validation"]
 
@@ -32,7 +32,7 @@ _TITLES = {
 
 
 def print_validation(folder: Path, listener: Listener) -> None:
-    from fieldmark.storage import read_json
+    from fieldmark.core.storage import read_json
 
     for part in ("val", "crossfit"):
         path = folder / "evaluation" / part / "scores.json"
@@ -43,34 +43,40 @@ def print_validation(folder: Path, listener: Listener) -> None:
             listener.note(f"{where} top-1: {percent(top1['value'])} (95 % interval {interval})")
 
 
-def _trust_table(trust: Trust, num_images: int) -> Table:
+def _verdicts_table(verdict_scores: VerdictScores, num_images: int) -> Table:
     """What the verdicts promise beside what was found."""
     from rich.table import Table
 
-    title = f"Rules of {trust.num_judged:,} {trust.source} images, held against these {num_images:,}"
+    title = (
+        f"Rules of {verdict_scores.num_calibrated:,} {verdict_scores.source} images, held against these {num_images:,}"
+    )
     table = Table("verdicts", "found", "to compare", title=title)
-    before, after = trust.calibration_error
-    mean, most = trust.if_calibrated
+    before, after = verdict_scores.calibration_error
+    mean, most = verdict_scores.if_calibrated
     table.add_row("calibration error, debiased (L2)", percent(after), f"before {percent(before)}")
     table.add_row("", "", f"if perfect {percent(mean)}, up to {percent(most)}")
-    table.add_row("negative log-likelihood", f"{trust.nll[1]:.3f}", f"before {trust.nll[0]:.3f}")
-    if trust.covered is not None and trust.coverage_interval is not None:
-        low, high = (100 * share for share in trust.coverage_interval)
+    table.add_row("negative log-likelihood", f"{verdict_scores.nll[1]:.3f}", f"before {verdict_scores.nll[0]:.3f}")
+    if verdict_scores.covered is not None and verdict_scores.coverage_interval is not None:
+        low, high = (100 * share for share in verdict_scores.coverage_interval)
         # the folds' models, which learnt from fewer images, are not the one that answers
-        caveat = ", not guaranteed" if trust.source == "out-of-fold" else ""
-        if trust.set_size is not None and trust.set_size < 1.05:
+        caveat = ", not guaranteed" if verdict_scores.source == "out-of-fold" else ""
+        if verdict_scores.set_size is not None and verdict_scores.set_size < 1.05:
             caveat += "; no set is empty, so it is never below top-1"
-        asked = f"{100 * trust.coverage:g} % asked: {low:.1f}–{high:.1f}{caveat}"
-        table.add_row("coverage of the sets", percent(trust.covered), asked)
-        table.add_row("mean size of a set", f"{trust.set_size:.2f}", "")
-    asked = f"{100 * trust.accuracy:g} % asked" if trust.promised else f"{100 * trust.accuracy:g} % cannot be promised"
-    if trust.right:
-        value, _, interval = str(trust.right).partition(" (")
+        asked = f"{100 * verdict_scores.coverage:g} % asked: {low:.1f}–{high:.1f}{caveat}"
+        table.add_row("coverage of the sets", percent(verdict_scores.covered), asked)
+        table.add_row("mean size of a set", f"{verdict_scores.set_size:.2f}", "")
+    asked = (
+        f"{100 * verdict_scores.accuracy:g} % asked"
+        if verdict_scores.promised
+        else f"{100 * verdict_scores.accuracy:g} % cannot be promised"
+    )
+    if verdict_scores.right:
+        value, _, interval = str(verdict_scores.right).partition(" (")
         table.add_row("given answers that are right", value, f"({interval}, {asked}")
     titles = {"unsure": "not sure enough for a name", "unknown": "not like the known images"}
-    for name, share in trust.shares.items():
+    for name, share in verdict_scores.shares.items():
         table.add_row(titles.get(name, f"answered with the {name}"), percent(share), "")
-    own, softmax = trust.area
+    own, softmax = verdict_scores.area
     table.add_row("area under risk–coverage", f"{own:.3f}", f"maximum softmax {softmax:.3f}")
     return table
 
@@ -93,7 +99,7 @@ def print_evaluation(result: Evaluation) -> None:
     from rich.table import Table
 
     console = Console(highlight=False)
-    where = "All parts" if result.part == "all" else f"The {result.part} part"
+    where = "All splits" if result.split == "all" else f"The {result.split} split"
     table = Table("score", "value", "95 % interval", title=f"{where}, {result.num_images:,} images")
     for name, score in result.scores.items():
         text = str(score)
@@ -106,8 +112,8 @@ def print_evaluation(result: Evaluation) -> None:
             value, _, interval = str(one.balanced_accuracy).partition(" (")
             told.add_row(escape(name), value, interval.removesuffix(")"), f"{one.num_images:,}")
         console.print(told)
-    if result.trust:
-        console.print(_trust_table(result.trust, result.num_images))
+    if result.verdicts:
+        console.print(_verdicts_table(result.verdicts, result.num_images))
     if result.reliance:
         console.print(_reliance_table(result.reliance))
         console.print(f"{result.reliance.advice}.", markup=False)
@@ -129,8 +135,7 @@ def print_leaderboard(board: Leaderboard) -> None:
     from rich.table import Table
 
     from fieldmark.comparison.composition import chance_in_words, points
-    from fieldmark.data.splits import counted
-    from fieldmark.reporting.training import duration
+    from fieldmark.core.wording import counted, duration
 
     console = Console(highlight=False)
     table = Table(title=f"{board.num_images:,} images of the {board.part} part, {counted(len(board.seeds), 'seed')}")

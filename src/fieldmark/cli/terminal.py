@@ -3,53 +3,65 @@
 from __future__ import annotations
 
 import logging
-import os
-import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import FrameType
 from typing import TYPE_CHECKING, Any
+
+from fieldmark.core.interrupts import interrupt_flag
+from fieldmark.core.listener import Advanced, DataRead, Event, Listener, Note, PlainLog, Warned
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress, TaskID
 
-    from fieldmark.commands.listener import Listener, Tick
-
-__all__ = ["INTERRUPTED", "bar", "interrupt_flag", "terminal"]
+__all__ = ["INTERRUPTED", "Bars", "terminal"]
 
 INTERRUPTED = 130
 """Exit status."""
 
 
 def terminal() -> Listener:
-    """Lines and a progress bar on standard error. Defined here, since the base class comes with torch."""
+    """Lines and a progress bar on standard error; plain lines where it is no terminal."""
     from rich.console import Console
 
-    from fieldmark.commands.listener import Listener
-
     logging.getLogger("timm").setLevel(logging.ERROR)
+    console = Console(stderr=True, highlight=False)
+    return _Stoppable(_Terminal(console) if console.is_terminal else PlainLog(sys.stderr))
 
-    class Terminal(Listener):
-        def __init__(self, console: Console) -> None:
-            self.console = console
 
-        def note(self, text: str) -> None:
-            self.console.print(text, markup=False, soft_wrap=True)
+class _Terminal(Listener):
+    """A bar for what advances, and lines above it."""
 
-        def warn(self, text: str) -> None:
-            self.console.print(f"[yellow]warning:[/yellow] {_escaped(text)}.", soft_wrap=True)
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._bars = Bars(console)
 
-        @contextmanager
-        def progress(self, title: str) -> Iterator[Tick]:
-            with bar(self.console, title) as tick:
-                yield tick
+    def hear(self, event: Event) -> None:
+        match event:
+            case Note(text):
+                self.console.print(text, markup=False, soft_wrap=True)
+            case Warned(text):
+                self.console.print(f"[yellow]warning:[/yellow] {_escaped(text)}.", soft_wrap=True)
+            case DataRead():
+                self.console.print(f"Read {event.description}", markup=False, soft_wrap=True)
+            case Advanced():
+                self._bars.show(event)
 
-        @contextmanager
-        def stoppable(self) -> Iterator[Callable[[], bool]]:
-            with interrupt_flag(self.note) as asked:
-                yield asked
 
-    return Terminal(Console(stderr=True, highlight=False))
+class _Stoppable(Listener):
+    """Hears through another, and takes Ctrl-C for a request to stop."""
+
+    def __init__(self, inner: Listener) -> None:
+        self.inner = inner
+
+    def hear(self, event: Event) -> None:
+        self.inner.hear(event)
+
+    @contextmanager
+    def stoppable(self) -> Iterator[Callable[[], bool]]:
+        with interrupt_flag(self.note) as asked:
+            yield asked
 
 
 def _escaped(text: str) -> str:
@@ -58,44 +70,41 @@ def _escaped(text: str) -> str:
     return escape(text.rstrip("."))
 
 
-@contextmanager
-def bar(console: Console, title: str) -> Iterator[Tick]:
-    """A bar with the time left; nothing where standard error is no terminal."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+class Bars:
+    """One bar at a time, of the stage that advances, with the time left; it goes when the stage is complete."""
 
-    columns: list[Any] = [
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=max(3, min(40, console.width - 58))),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[note]}"),
-        TimeRemainingColumn(),
-        TextColumn("left"),
-    ]
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._shown: tuple[str, Progress, TaskID] | None = None
+
+    def show(self, event: Advanced) -> None:
+        if self._shown and self._shown[0] != event.stage:
+            self.close()
+        if self._shown is None:
+            self._shown = event.stage, *self._opened(event.stage)
+        _, progress, task = self._shown
+        progress.update(task, completed=event.done, total=event.total, note=event.note)
+        if event.done >= event.total:
+            self.close()
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._shown:
+            self._shown[1].stop()
+            self._shown = None
+
+    def _opened(self, title: str) -> tuple[Progress, TaskID]:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns: list[Any] = [
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=max(3, min(40, self.console.width - 58))),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeRemainingColumn(),
+            TextColumn("left"),
+        ]
+        progress = Progress(*columns, console=self.console, transient=True)
         task = progress.add_task(title, total=None, note="")
-
-        def tick(done: int, total: int, note: str = "") -> None:
-            progress.update(task, completed=done, total=total, note=note)
-
-        yield tick
-
-
-@contextmanager
-def interrupt_flag(say: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
-    """The first Ctrl-C is a request that is granted after the running step; a second one ends at once."""
-    asked: list[bool] = []
-    process = os.getpid()
-
-    def on_interrupt(number: int, frame: FrameType | None) -> None:
-        if os.getpid() != process:  # a loader's worker: it goes on until the step is done
-            return
-        if asked:
-            raise KeyboardInterrupt
-        asked.append(True)
-        say("Stopping after this step; press Ctrl-C again to end at once.")
-
-    before = signal.signal(signal.SIGINT, on_interrupt)
-    try:
-        yield lambda: bool(asked)
-    finally:
-        signal.signal(signal.SIGINT, before)
+        progress.start()
+        return progress, task

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import glob
-import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from torch import Tensor
-
-from fieldmark.bundle import Bundle, short_side, stacked
-from fieldmark.data.decode import decode
-from fieldmark.data.folder import is_image_name
-from fieldmark.errors import DataError, ImageError
+from fieldmark.answering.predictor import Predictor
+from fieldmark.answering.things import Things
+from fieldmark.answering.verdicts import Speaker
+from fieldmark.core.errors import DataError
+from fieldmark.core.machine import AUTO
+from fieldmark.evaluation.outputs import Outputs, joined
 from fieldmark.evaluation.verdict import Verdict
-from fieldmark.model.inference import Outputs, infer, joined
 
-__all__ = ["Skipped", "expand", "predict", "read_checklist"]
-
-BATCH = 32
+__all__ = ["Skipped", "predict", "read_checklist"]
 
 
 @dataclass(frozen=True)
@@ -28,27 +23,6 @@ class Skipped:
 
     path: str
     reason: str
-
-
-def expand(patterns: Iterable[str]) -> Iterator[str]:
-    """Files, folders (their images, nested too) and globs → files. Names of absent files are passed on.
-
-    Raises DataError for a folder or a glob without images.
-    """
-    for pattern in patterns:
-        path = Path(pattern)
-        if path.is_dir():
-            found = sorted(str(file) for file in path.rglob("*") if file.is_file() and is_image_name(file.name))
-            problem = f"There are no images in the folder {pattern}"
-        elif not path.exists() and glob.has_magic(pattern):
-            found = sorted(name for name in glob.iglob(pattern, recursive=True) if Path(name).is_file())
-            problem = f"No file fits {pattern!r}"
-        else:
-            yield pattern
-            continue
-        if not found:
-            raise DataError(problem, "Give image files, folders of them, or globs.")
-        yield from found
 
 
 def read_checklist(path: Path) -> list[str]:
@@ -64,45 +38,35 @@ def read_checklist(path: Path) -> list[str]:
 
 
 def predict(
-    run: Path | str | Bundle,
-    paths: Iterable[str],
+    run: Path | str | Predictor,
+    things: Things,
     *,
     among: Sequence[str] | None = None,
     candidates: int = 5,
     accuracy: float | None = None,
     coverage: float | None = None,
     bursts: bool = False,
-    tick: Callable[[int], None] = lambda done: None,
+    device: str = AUTO,
 ) -> Iterator[Verdict | Skipped]:
-    """One verdict for each image, in order and as soon as its batch is answered; a bad file is `Skipped`.
+    """One verdict for each image, in order and as soon as its batch is answered; what cannot be read is `Skipped`.
 
-    With `bursts`, one more for each folder follows at the end. See `Bundle.predict`.
+    `things` is whatever `Predictor.predict` takes, and so are the options. With `bursts`, one more verdict for each
+    folder follows at the end.
     """
-    bundle = run if isinstance(run, Bundle) else Bundle.load(run)
-    rows = None if among is None else bundle.class_rows(among)
-    rules = bundle.rules(accuracy, coverage)
-    answered: list[str] = []
+    predictor = run if isinstance(run, Predictor) else Predictor.load(run, device=device)
+    speaker = Speaker.of(predictor.bundle, among=among, candidates=candidates, accuracy=accuracy, coverage=coverage)
+    names: list[str] = []
     kept: list[Outputs] = []
-    done = 0
-    files = expand(paths)
-    while batch := list(itertools.islice(files, BATCH)):
-        views: list[Tensor] = []
-        results: list[Skipped | None] = []
-        for path in batch:
-            try:
-                views.append(bundle.view(decode(Path(path), short_side=short_side(bundle.images)).pixels))
-                results.append(None)
-            except ImageError as error:
-                results.append(Skipped(path, str(error)))
-        outputs = infer(bundle.method, stacked(views, BATCH))
-        readable = [path for path, skipped in zip(batch, results, strict=True) if not skipped]
-        verdicts = iter(bundle.verdicts(readable, outputs, rules, among=rows, most=candidates))
-        for skipped in results:
-            yield skipped or (replace(next(verdicts), frames=1) if bursts else next(verdicts))
-        if bursts and readable:
-            answered += readable
-            kept.append(outputs)
-        done += len(batch)
-        tick(done)
+    for answered in predictor.stream(things):
+        readable = [thing.name for thing in answered.readable]
+        verdicts = iter(speaker.verdicts(readable, answered.output) if answered.output else ())
+        for thing, error in zip(answered.things, answered.errors, strict=True):
+            if error is not None:
+                yield Skipped(thing.name, str(error))
+            else:
+                yield replace(next(verdicts), frames=1) if bursts else next(verdicts)
+        if bursts and answered.output:
+            names += readable
+            kept.append(answered.output)
     if kept:
-        yield from bundle.pooled_verdicts(answered, joined(kept), rules, among=rows, most=candidates)
+        yield from speaker.pooled(names, joined(kept))

@@ -10,10 +10,10 @@ from typing import final
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fieldmark.commands.report import gathered
+from fieldmark.core.errors import RunError
 from fieldmark.data.catalog import Catalog
-from fieldmark.errors import RunError
 from fieldmark.reporting import Answer, Material
+from fieldmark.reporting.gathering import gathered
 
 __all__ = ["show"]
 

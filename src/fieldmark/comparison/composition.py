@@ -7,11 +7,10 @@ from typing import Final
 
 from fieldmark.comparison import plots
 from fieldmark.comparison.leaderboard import PARTS, Leaderboard, Standing
-from fieldmark.data.splits import counted
+from fieldmark.core.wording import counted, duration
 from fieldmark.evaluation.paired import Difference
 from fieldmark.pages import render
 from fieldmark.reporting.blocks import Block, Cell, Interval, Plots, Section, Table, Text, Tone
-from fieldmark.reporting.training import duration
 
 __all__ = ["chance_in_words", "compose", "points"]
 

@@ -17,12 +17,13 @@ from typing import Any, Final, Self, final
 import numpy as np
 from numpy.typing import NDArray
 
-from fieldmark.bundle import Bundle
+from fieldmark.core.errors import RunError
+from fieldmark.core.recipe import Recipe
+from fieldmark.core.storage import read_json, read_rows, write_json
 from fieldmark.data.catalog import Catalog
-from fieldmark.errors import RunError
-from fieldmark.recipe import Recipe
-from fieldmark.run import Run, read_table
-from fieldmark.storage import read_json, write_json
+from fieldmark.model.build import build_model
+from fieldmark.runs.bundle import Bundle
+from fieldmark.runs.run import Run
 
 __all__ = ["Result", "answered_rows", "data_digest", "weights_name"]
 
@@ -70,7 +71,7 @@ class Result:
     def of(cls, run: Run, catalog: Catalog, part: str, *, recipe: str, digest: str) -> Self:
         """What is worth keeping of a finished run on `catalog`. Raises RunError where `part` was not answered whole."""
         settings, folder = run.recipe(), run.evaluation(part)
-        written = {row["path"]: row for row in read_table(folder / "predictions.csv")}
+        written = {row["path"]: row for row in read_rows(folder / "predictions.csv")}
         asked = [catalog.paths[row] for row in answered_rows(catalog, part)]
         if set(written) != set(asked):
             raise RunError(
@@ -97,7 +98,7 @@ class Result:
             else None,
             answering_speed=_speed(len(catalog.rows("val")), validated[len(validated) // 2]) if validated else None,
             memory=run.memory(),
-            num_parameters=sum(tensor.numel() for tensor in Bundle.load(run.folder).method.parameters()),
+            num_parameters=_num_parameters(Bundle.load(run.folder)),
             machine={**vars(run.machine()), "processor": processor()},
             looks=read_json(folder / "scores.json")["looks"],
         )
@@ -199,3 +200,8 @@ def _rounded(nll: NDArray[np.float64]) -> NDArray[np.float32]:
 
 def _bytes(text: str, dtype: np.dtype[Any]) -> NDArray[Any]:
     return np.frombuffer(base64.b64decode(text, validate=True), dtype)
+
+
+def _num_parameters(bundle: Bundle) -> int:
+    """Of the network that answers."""
+    return sum(tensor.numel() for tensor in build_model(bundle.recipe, bundle.task, load_weights=False).parameters())

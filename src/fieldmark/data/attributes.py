@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from fieldmark.core.errors import RecipeError, nearest
+from fieldmark.core.wording import counted, first_few
 from fieldmark.data.catalog import Catalog
-from fieldmark.data.folder import natural_key
-from fieldmark.data.splits import counted, first_few
-from fieldmark.errors import RecipeError, nearest
+from fieldmark.data.readers.folder import natural_key
 
 __all__ = ["UNKNOWN", "attribute_codes", "attribute_values", "unscored"]
 

@@ -19,8 +19,6 @@ import hashlib
 import json
 import os
 import shutil
-import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -32,13 +30,14 @@ import PIL
 from numpy.typing import NDArray
 from PIL import features
 
+from fieldmark.core.errors import ImageError, StorageError
+from fieldmark.core.locks import lock
+from fieldmark.core.storage import cache_folder, make_folder
 from fieldmark.data import decode as decoding
 from fieldmark.data import duplicates
 from fieldmark.data.catalog import Catalog
 from fieldmark.data.decode import Decoded, decode, read_bytes
 from fieldmark.data.duplicates import Fingerprints, fingerprint
-from fieldmark.errors import ImageError, StorageError
-from fieldmark.storage import cache_folder, make_folder
 
 __all__ = ["PixelStore", "build_store"]
 
@@ -143,7 +142,7 @@ def build_store(
         return store
     try:
         make_folder(folder)
-        with _locked(home.with_suffix(".lock")):  # another process may have built it while this one waited
+        with lock(home.with_suffix(".lock")):  # another process may have built it while this one waited
             return _built(home, job) if (store := _opened(home, job)) is None else store
     except (StorageError, OSError) as error:
         note = f"Pixels are not cached, so every image is decoded each time: {error}"
@@ -270,7 +269,8 @@ def _opened(home: Path, job: _Job) -> PixelStore | None:
     """The store at `home`; None where there is none, it is damaged, or another limit makes a difference."""
     index, file = home / "index.npz", home / "pixels.bin"
     try:
-        with np.load(index, allow_pickle=False) as saved:
+        # opened here: of a damaged file, numpy would leave its own open
+        with index.open("rb") as archive, np.load(archive, allow_pickle=False) as saved:
             store = PixelStore(
                 job.catalog,
                 job.side,
@@ -339,30 +339,6 @@ class _Writer:
 def _sweep(folder: Path) -> None:
     """Remove what dead builds left."""
     for part in folder.glob("*.part"):
-        with contextlib.suppress(OSError), _locked(part.with_suffix(".lock"), wait=False) as held:
+        with contextlib.suppress(OSError), lock(part.with_suffix(".lock"), wait=False) as held:
             if held:
                 shutil.rmtree(part, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
-    """Hold the lock of a file that stays; it ends with the process. Yields whether it is held."""
-    with path.open("ab") as file:
-        while not (held := _lock(file)) and wait:
-            time.sleep(0.1)
-        yield held
-
-
-def _lock(file: IO[bytes]) -> bool:
-    try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):  # on Windows a held lock is a PermissionError
-        return False
-    return True

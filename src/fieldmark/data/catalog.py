@@ -14,7 +14,10 @@ from typing import Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["SPLITS", "Catalog", "Split"]
+from fieldmark.core.listener import DataRead
+from fieldmark.data.taxonomy import Taxonomy
+
+__all__ = ["SPLITS", "Catalog", "Split", "data_read"]
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -46,20 +49,22 @@ class Catalog:
     keypoint_names: tuple[str, ...] = ()
     keypoints: NDArray[np.float32] | None = None
     """(N, P, 3) x, y, visible (0 or 1); NaN coordinates where there is none."""
-    taxonomy: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Level name → the name of each class at that level (K), the finest level first: {"genus": …, "family": …}."""
+    taxonomy: Taxonomy = None  # type: ignore[assignment]  # set below: it needs the classes
+    """The classes and what stands above them; nothing unless given."""
     attributes: Mapping[str, NDArray[np.str_]] = field(default_factory=dict)
     """Attribute name → its value for each sample (N,), "" where unknown."""
     masks: tuple[str, ...] = ()
     """(N) pictures, relative to `root`, whose pixels above 0 are the object; "" where there is none. () if nowhere."""
 
     def __post_init__(self) -> None:
+        if self.taxonomy is None:
+            object.__setattr__(self, "taxonomy", Taxonomy(self.classes))
         n = len(self.paths)
         assert len(self.labels) == len(self.splits) == len(self.groups) == n
         assert self.boxes is None or self.boxes.shape == (n, 4)
         assert len(self.masks) in (0, n)
         assert self.keypoints is None or self.keypoints.shape == (n, len(self.keypoint_names), 3)
-        assert all(len(names) == len(self.classes) for names in self.taxonomy.values())
+        assert self.taxonomy.classes == self.classes
         assert all(len(values) == n for values in self.attributes.values())
 
     def __len__(self) -> int:
@@ -112,3 +117,9 @@ class Catalog:
         """A hash of one part's paths and class names, whatever the order: it identifies a test part across runs."""
         lines = sorted(f"{self.paths[row]}\t{self.classes[self.labels[row]]}" for row in self.rows(split))
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+def data_read(catalog: Catalog) -> DataRead:
+    """The event that this catalogue was read."""
+    splits: dict[str, int] = {split: len(catalog.rows(split)) for split in SPLITS if len(catalog.rows(split))}
+    return DataRead(catalog.name, len(catalog), len(catalog.classes), splits, repr(catalog))

@@ -23,6 +23,8 @@ import functools
 import io
 import struct
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -30,9 +32,21 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, UnidentifiedImageError
 
-from fieldmark.errors import ImageError
+from fieldmark.core.errors import ImageError
 
-__all__ = ["FORMATS", "MAX_BYTES", "MAX_PIXELS", "VERSION", "Decoded", "decode", "measure", "orientation", "read_bytes"]
+__all__ = [
+    "FORMATS",
+    "MAX_BYTES",
+    "MAX_PIXELS",
+    "VERSION",
+    "Decoded",
+    "decode",
+    "decode_image",
+    "measure",
+    "orientation",
+    "read_bytes",
+    "reduced",
+]
 
 VERSION: Final = 1
 """Raised whenever the same file would give other pixels: cached pixels of another version are not used."""
@@ -91,8 +105,29 @@ def decode(source: Path | bytes, *, short_side: int | None = None, name: str = "
     if not data:
         raise ImageError(f"{name} is empty (0 bytes)", "Copy or download it again, or remove it.")
     _refuse_above(name, len(data) >> 20, MAX_BYTES >> 20, "MB")
-    try:
+    with _told_of_damage(name):
         return _decode(name, data, short_side)
+
+
+def decode_image(image: Image.Image, name: str, *, short_side: int | None = None) -> Decoded:
+    """The same for a PIL image, which is left as it is. Of a photograph that was opened from a JPEG file the pixels can
+    differ in their last digits, as files are decoded at a reduced scale. Raises ImageError."""
+    with _told_of_damage(name):
+        width, height = image.size
+        _refuse_above(name, width * height // 10**6, MAX_PIXELS // 10**6, "million pixels")
+        return _upright(image.copy(), short_side)
+
+
+def reduced(pixels: NDArray[np.uint8], *, short_side: int | None = None) -> Decoded:
+    """The same for pixels (H, W, 3) that are upright sRGB already."""
+    return _upright(Image.fromarray(pixels), short_side)
+
+
+@contextmanager
+def _told_of_damage(name: str) -> Iterator[None]:
+    """Whatever a codec raises, as one ImageError."""
+    try:
+        yield
     except ImageError:
         raise
     except UnidentifiedImageError as error:
@@ -161,13 +196,19 @@ def _decode(name: str, data: bytes, short_side: int | None) -> Decoded:
         _refuse_above(name, width * height // 10**6, MAX_PIXELS // 10**6, "million pixels")
         if image.format in ("JPEG", "MPO"):  # in coded data 0xFF is always followed by 0, so these are the scans
             _refuse_above(name, data.count(b"\xff\xda"), MAX_SCANS, "JPEG scans")
-        scale = 1.0 if short_side is None else min(1.0, short_side / min(width, height))
-        target = (max(1, round(width * scale)), max(1, round(height * scale)))
-        if scale < 1.0:  # a JPEG can be decoded at 1/2, 1/4 or 1/8; twice the target is kept for the filter to work on
-            image.draft(None, (2 * target[0], 2 * target[1]))
-        image.load()
-        turned = _orientation(image)
-        flat = _to_srgb(image)
+        return _upright(image, short_side)
+
+
+def _upright(image: Image.Image, short_side: int | None) -> Decoded:
+    """An image that is open, and may be drafted → pixels."""
+    width, height = image.size
+    scale = 1.0 if short_side is None else min(1.0, short_side / min(width, height))
+    target = (max(1, round(width * scale)), max(1, round(height * scale)))
+    if scale < 1.0:  # a JPEG can be decoded at 1/2, 1/4 or 1/8; twice the target is kept for the filter to work on
+        image.draft(None, (2 * target[0], 2 * target[1]))
+    image.load()
+    turned = _orientation(image)
+    flat = _to_srgb(image)
     if flat.size != target:
         flat = flat.resize(target, Image.Resampling.BICUBIC, reducing_gap=3.0)
     if turned in _ORIENTATIONS:

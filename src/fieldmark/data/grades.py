@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from fieldmark.data.splits import first_few
-from fieldmark.errors import RecipeError, nearest
+from fieldmark.core.errors import RecipeError, nearest
+from fieldmark.core.wording import first_few
 
 __all__ = ["grades_of", "in_order", "numbered"]
 

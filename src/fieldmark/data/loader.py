@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from fieldmark.core.seeds import derive_seed
 from fieldmark.data.catalog import Catalog
 from fieldmark.data.decode import Decoded
 from fieldmark.data.sampling import class_order, recurrences
@@ -30,8 +31,6 @@ __all__ = [
     "Sampled",
     "Samples",
     "Schedule",
-    "derive_seed",
-    "evaluation_batches",
     "training_batches",
 ]
 
@@ -85,11 +84,6 @@ Augmentation = Callable[
 
 Change = Callable[[Marked, int, int, Callable[[int], Marked]], Marked]
 """(picture, its row, seed, what gives the picture of another row) → picture; see `augment.pose`."""
-
-
-def derive_seed(*keys: int) -> int:
-    """A well-mixed 63-bit seed from a tuple of small integers."""
-    return int(np.random.SeedSequence(keys).generate_state(1, np.uint64)[0] >> 1)
 
 
 @dataclass(frozen=True)
@@ -197,18 +191,6 @@ def training_batches(
 ) -> Iterator[Sampled]:
     """The batches of steps `first_step`, `first_step` + 1, … to the end of the schedule."""
     return _batches(samples, schedule.batches(first_step), workers)
-
-
-def evaluation_batches(
-    pixels: Pixels,
-    rows: NDArray[np.int64],
-    view: Callable[[NDArray[np.uint8]], Tensor],
-    *,
-    batch_size: int = 64,
-) -> Iterator[Tensor]:
-    """uint8 (B, 3, S, S) of `rows`, in order."""
-    for start in range(0, len(rows), batch_size):
-        yield torch.stack([view(pixels[int(row)].pixels) for row in rows[start : start + batch_size]])
 
 
 def _batches(samples: Samples, steps: Iterable[list[tuple[int, int]]], workers: int) -> Iterator[Sampled]:

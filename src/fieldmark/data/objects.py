@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from fieldmark.core.errors import DataError
 from fieldmark.data.catalog import Catalog
 from fieldmark.data.decode import decode
-from fieldmark.errors import DataError
 
-__all__ = ["knows_object", "object_in"]
+__all__ = ["knows_object", "no_object", "object_in"]
 
 Bools = NDArray[np.bool_]
 
@@ -45,3 +45,12 @@ def object_in(catalog: Catalog, row: int, pixels: NDArray[np.uint8], box: NDArra
     left, top, across, down = box
     x, y = np.arange(width) + 0.5, np.arange(height) + 0.5
     return ((y >= top) & (y < top + down))[:, None] & ((x >= left) & (x < left + across))[None, :]
+
+
+def no_object(catalog: Catalog) -> DataError:
+    """The error where nothing says which pixels are the object."""
+    return DataError(
+        f"{catalog.name} does not say where the object is, so that its background cannot be told from it",
+        "Give boxes (x, y, width, height) or masks (mask) as columns of the table. A model of the method "
+        "part_discovery needs neither to be evaluated: it finds the object itself.",
+    )

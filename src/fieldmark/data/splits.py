@@ -12,27 +12,26 @@ Shapes: N samples, U units, K classes, P parts.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array, csr_array
-from scipy.sparse.csgraph import connected_components
 
+from fieldmark.core.errors import DataError, DataWarning
+from fieldmark.core.wording import counted, first_few
 from fieldmark.data.catalog import SPLITS, Catalog, Split
-from fieldmark.errors import DataError
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 __all__ = [
     "SPLIT_NAMES",
     "VALIDATION_SHARE",
-    "DataWarning",
     "DuplicateConflicts",
-    "counted",
     "cut_validation",
     "duplicate_conflicts",
-    "first_few",
     "folds",
     "split",
     "units",
@@ -59,22 +58,6 @@ stay in train, so that one of them can be for validation."""
 _TO_VALIDATION = ((), (0,), (0,), (0, 1))
 _TO_VALIDATION_TOO = ((), (0,), (0, 1))
 """Of what a cut for testing has left."""
-
-
-class DataWarning(UserWarning):
-    """Data can be used, but something about it should be known."""
-
-
-def first_few(names: Iterable[str], limit: int = 3) -> str:
-    """The first names of a list that may be long: "a, b, c and 17 more"."""
-    listed = list(names)
-    rest = f" and {len(listed) - limit:,} more" if len(listed) > limit else ""
-    return ", ".join(listed[:limit]) + rest
-
-
-def counted(number: int, noun: str) -> str:
-    """A number and what it counts: "1 image", "2,889 images"."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def split(
@@ -223,6 +206,9 @@ def units(catalog: Catalog, clusters: NDArray[np.int64] | None = None) -> NDArra
 
     Units are numbered in the order of their first paths, whatever the order of rows.
     """
+    from scipy.sparse import coo_array  # slow to import, and no answer needs it
+    from scipy.sparse.csgraph import connected_components
+
     num = len(catalog)
     grouped = np.flatnonzero(catalog.groups != "")
     samples, knots = [grouped], [num + _numbered(catalog.groups[grouped])]
@@ -246,6 +232,8 @@ def _numbered(values: NDArray[Any]) -> NDArray[np.int64]:
 
 def _counts(unit: NDArray[np.int64], catalog: Catalog) -> csr_array:
     """The samples per unit and class (U, K)."""
+    from scipy.sparse import coo_array
+
     shape = (int(unit.max()) + 1, len(catalog.classes))
     entries = coo_array((np.ones(len(unit), np.int64), (unit, catalog.labels)), shape=shape)
     return entries.tocsr()

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
+from fieldmark.core.storage import write_bytes
 from fieldmark.data.catalog import Catalog
-from fieldmark.storage import write_bytes
 
 __all__ = ["write_catalog"]
 

@@ -18,19 +18,17 @@ Shapes: N images, K classes, G names of a level, L levels from the class upwards
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import beta, binom
+from scipy.special import bdtrc, betaincinv
 
 from fieldmark.evaluation.paired import resamples
 
 __all__ = [
     "NONE",
     "Promise",
-    "Taxonomy",
     "area_gain",
     "area_under_risk_coverage",
     "promise",
@@ -48,54 +46,6 @@ STEP = 0.005
 NONE = -1
 """The level of no answer."""
 _MOST_IMAGES = 10_000_000
-
-
-@dataclass(frozen=True, eq=False)
-class Taxonomy:
-    """The levels of answers, from the class upwards."""
-
-    levels: tuple[str, ...]
-    """(L) the first is the class itself."""
-    names: tuple[tuple[str, ...], ...]
-    """(L) the names of each level."""
-    parents: tuple[Ints, ...]
-    """(L) for each level the name of each class there: (K,) indices into `names`."""
-
-    @classmethod
-    def of(cls, classes: Sequence[str], above: Mapping[str, Sequence[str]]) -> Taxonomy:
-        """From the class names and, per level above them, the name of each class (finest level first)."""
-        levels, names, parents = (
-            ["species" if "genus" in above else "class"],
-            [tuple(classes)],
-            [np.arange(len(classes))],
-        )
-        for level, of_class in above.items():
-            found = tuple(dict.fromkeys(of_class))
-            index = {name: i for i, name in enumerate(found)}
-            levels.append(level)
-            names.append(found)
-            parents.append(np.array([index[name] for name in of_class]))
-        return cls(tuple(levels), tuple(names), tuple(parents))
-
-    def best(self, probabilities: Floats) -> tuple[Ints, Floats]:
-        """The likeliest name of each level and its probability, (N, L) each, for probabilities (N, K)."""
-        answers = np.stack([summed.argmax(axis=1) for summed in self._summed(probabilities)], axis=1)
-        return answers, self.shares(probabilities, answers)
-
-    def shares(self, probabilities: Floats, answers: Ints) -> Floats:
-        """(N, L) the probability of these names (N, L), for probabilities (N, K)."""
-        rows = np.arange(len(answers))
-        of_levels = zip(self._summed(probabilities), answers.T, strict=True)
-        return np.stack([summed[rows, names] for summed, names in of_levels], axis=1).clip(0, 1)
-
-    def _summed(self, probabilities: Floats) -> Iterator[Floats]:
-        """(N, G) of each level."""
-        for names, parent in zip(self.names, self.parents, strict=True):
-            yield probabilities @ (parent[:, None] == np.arange(len(names))).astype(np.float64)
-
-    def right(self, answers: Ints, labels: Ints) -> Bools:
-        """(N, L) whether the answer of each level is true, for classes (N,)."""
-        return answers == np.stack([parent[labels] for parent in self.parents], axis=1)
 
 
 @dataclass(frozen=True)
@@ -118,7 +68,7 @@ class Promise:
     def lower_bound(self) -> float:
         """The accuracy of given answers is higher than this with 95 % confidence (Clopper & Pearson)."""
         wrong = self.num_answered - self.num_right
-        return float(beta.ppf(DOUBT, self.num_right, wrong + 1)) if self.num_right else 0.0
+        return float(betaincinv(self.num_right, wrong + 1, DOUBT)) if self.num_right else 0.0
 
     def levels(self, confidences: Floats) -> Ints:
         """(N,) the deepest level whose confidence (N, L) reaches the threshold, NONE where none does."""
@@ -166,7 +116,7 @@ def _tried(confidences: Floats, right: Bools, accuracy: float, threshold: float)
 
 def _holds(answered: int, right: int, accuracy: float) -> bool:
     """Whether answers that are right less often than `accuracy` would hardly have been right so often."""
-    return answered > 0 and bool(binom.sf(right - 1, answered, accuracy) <= DOUBT)
+    return answered > 0 and bool(bdtrc(right - 1, answered, accuracy) <= DOUBT)
 
 
 def _unkept(tried: Promise) -> Promise:

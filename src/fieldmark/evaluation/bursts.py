@@ -13,10 +13,9 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
-from fieldmark.evaluation.calibration import nll
+from fieldmark.evaluation.scaling import nll
 
 __all__ = ["fit_power", "pool"]
 
@@ -44,6 +43,8 @@ def fit_power(log_probabilities: Floats, labels: Ints, groups: Ints) -> float:
 
     Groups whose frames have different labels are left out: they are no photographs of one thing.
     """
+    from scipy.optimize import minimize_scalar  # slow to import, and no answer needs it
+
     low = np.full(groups.max() + 1, labels.max())
     high = np.zeros_like(low)
     np.minimum.at(low, groups, labels)

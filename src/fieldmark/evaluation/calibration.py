@@ -1,226 +1,197 @@
-"""Probabilities that mean what they say: scaling fitted on images that were not learnt from, and how far off it is.
+"""`Calibration`: what a bundle knows of its own answers, from images that were not learnt from.
 
-Temperature and vector scaling: Guo, Pleiss, Sun & Weinberger, "On calibration of modern neural networks" (2017).
-Three deviations. Both fits count one image more, answered as the others are on average, and wrongly: where all images
-are right, their number alone says how sure an answer can be (45 of 45: about 98 %), as in Platt, "Probabilistic outputs
-for support vector machines" (1999), and without it a temperature of zero, which is certainty, would be the best. Both
-carry a weak prior (ln of the scale and the biases have standard deviation 1), for classes of which hardly an image is
-known. Hundreds of images outweigh either. And vector scaling keeps its scales positive, so that it never turns a class
-round.
+The promises (accuracy of given answers, coverage of sets) are made from images that are independent of each other: of
+photographs that belong together, one bears witness. What is fitted (temperature, bursts) uses all.
 
-Calibration error: the debiased estimator of Kumar, Liang & Ma, "Verified uncertainty calibration" (2019).
-
-Shapes: N images, K classes, B bins.
+Shapes: N images, K classes, D embedding, L levels from the class upwards.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
-from scipy.special import log_softmax, logsumexp
 
-from fieldmark.evaluation.metrics import NUM_BINS, Z, equal_mass_bins, wilson_interval
+from fieldmark.data.taxonomy import Taxonomy
+from fieldmark.evaluation.bursts import fit_power
+from fieldmark.evaluation.conformal import Penalty, score, set_limits, sets, standing
+from fieldmark.evaluation.order import Order, choose_order
+from fieldmark.evaluation.scaling import Calibrated, Scaling, calibrate
+from fieldmark.evaluation.unknown import Familiarity, fit_familiarity
 
-__all__ = [
-    "Bin",
-    "Calibrated",
-    "Scaling",
-    "calibrate",
-    "calibrated_reference",
-    "calibration_error",
-    "fit_temperature",
-    "fit_vector",
-    "nll",
-    "reliability",
-]
+__all__ = ["COVERAGE", "Calibration", "Held", "Source"]
+
+Source = Literal["validation", "out-of-fold"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-_FOLDS = 5
+COVERAGE = 0.9
+"""Of prediction sets, unless the user asks for another."""
+_FOR_TUNING = 0.2
+_ENOUGH_TO_TUNE = 500
+_PENALTIES = (Penalty(), *(Penalty(weight, free) for weight in (0.01, 0.05, 0.1, 0.2) for free in (1, 2, 3, 5)))
+
+
+class Held(NamedTuple):
+    """Answers for images that were not learnt from."""
+
+    logits: NDArray[np.float32]
+    """(N, K)."""
+    nearness: Floats
+    """(N,) to the nearest class mean, in the space of the model that gave the answer."""
+    labels: Ints
+    """(N,)."""
+    units: Ints
+    """(N,) what belongs together (a burst, near-duplicates) shares a number."""
+    attributes: tuple[NDArray[np.float32], ...] = ()
+    """Logits (N, V) of each attribute that is learnt; promises are made of the class alone."""
 
 
 @dataclass(frozen=True, eq=False)
-class Scaling:
-    """log-probabilities = log softmax(scale · logits + bias)."""
+class Calibration:
+    """What a bundle knows of its own answers."""
 
-    kind: Literal["temperature", "vector"]
-    scale: Floats
-    """(K,) positive; a temperature T is 1 / T throughout."""
-    bias: Floats
-    """(K,) zero for a temperature."""
-
-    def __call__(self, logits: NDArray[np.floating]) -> Floats:
-        """Logits (N, K) or (K,) → log-probabilities of the same shape."""
-        return log_softmax(self.scale * logits.astype(np.float64) + self.bias, axis=-1)
-
-    @property
-    def temperature(self) -> float:
-        """One number for the printed page: that by which logits are divided, the geometric mean over classes."""
-        return float(np.exp(-np.log(self.scale).mean()))
-
-
-def nll(log_probabilities: Floats, labels: Ints) -> Floats:
-    """(N,) the negative log-likelihood of each image, in nats."""
-    return -np.take_along_axis(log_probabilities, labels[:, None], axis=1)[:, 0]
-
-
-def fit_temperature(logits: NDArray[np.floating], labels: Ints) -> Scaling:
-    """The temperature that makes the labels (N,) likeliest given logits (N, K); it leaves the order of classes."""
-    z = logits.astype(np.float64)
-    z -= z.max(axis=1, keepdims=True)
-
-    def loss(x: Floats) -> tuple[float, Floats]:
-        value, gradient = _loss_and_gradient(np.exp(x[0]) * z, labels)
-        return value + 0.5 * x[0] ** 2 / len(z), np.array([(gradient * z).sum() * np.exp(x[0]) + x[0] / len(z)])
-
-    scale = float(np.exp(_minimum(loss, np.zeros(1))[0]))
-    num_classes = z.shape[1]
-    return Scaling("temperature", np.full(num_classes, scale), np.zeros(num_classes))
-
-
-def fit_vector(logits: NDArray[np.floating], labels: Ints) -> Scaling:
-    """A scale and a bias for each class, begun at the temperature; the order of classes may change."""
-    start = fit_temperature(logits, labels)
-    z, base = logits.astype(np.float64), start.scale[0]
-    num_images, num_classes = z.shape
-
-    def loss(x: Floats) -> tuple[float, Floats]:
-        scale, bias = base * np.exp(x[:num_classes]), x[num_classes:]
-        value, gradient = _loss_and_gradient(scale * z + bias, labels)
-        slope = np.concatenate([(gradient * z).sum(axis=0) * scale, gradient.sum(axis=0)])
-        return value + 0.5 * float(x @ x) / num_images, slope + x / num_images
-
-    x = _minimum(loss, np.zeros(2 * num_classes))
-    return Scaling("vector", base * np.exp(x[:num_classes]), x[num_classes:])
-
-
-class Calibrated(NamedTuple):
-    """A scaling, and what scalings that have not seen them say of the images that it was fitted to."""
-
-    scaling: Scaling
-    held_out: Floats
-    """(N, K) log-probabilities, each fold's by the scaling of the other folds: a bias for each class that has seen an
-    image's own label moves it towards that label, and scores and promises made of it would be too good."""
-
-
-def calibrate(
-    logits: NDArray[np.floating], labels: Ints, groups: NDArray[np.integer] | None = None, *, seed: int = 0
-) -> Calibrated:
-    """Fit a temperature, or vector scaling where images that are held out in turn are likelier under it beyond doubt.
-
-    Logits (N, K), labels (N,). Five folds, which part no two images of one of the groups (N,); with a single group
-    nothing can be held out. Beyond doubt: the 95 % interval of the mean paired gain excludes zero.
-    """
-    group = np.unique(np.arange(len(labels)) if groups is None else groups, return_inverse=True)[1]
-    fold = (np.random.default_rng(seed).permutation(group.max() + 1) % _FOLDS)[group]
-    fits = [fit_temperature]
-    if len(labels) >= 2 * logits.shape[1]:  # no fewer images than numbers to fit
-        fits.append(fit_vector)
-    held_out = [_by_the_others(fit, logits, labels, fold) for fit in fits]
-    losses = [nll(values, labels) for values in held_out]
-    gain = losses[0] - losses[-1]
-    certain = len(fits) > 1 and gain.mean() > Z * gain.std(ddof=1) / np.sqrt(len(gain))
-    chosen = 1 if certain else 0
-    return Calibrated(fits[chosen](logits, labels), held_out[chosen])
-
-
-def _by_the_others(
-    fit: Callable[[NDArray[np.floating], Ints], Scaling], logits: NDArray[np.floating], labels: Ints, fold: Ints
-) -> Floats:
-    """(N, K) log-probabilities, each fold's by what is fitted to the other folds; to all where there is one fold."""
-    if (fold == fold[0]).all():
-        return fit(logits, labels)(logits)
-    answers = np.empty(logits.shape, np.float64)
-    for held in (fold == k for k in np.unique(fold)):
-        answers[held] = fit(logits[~held], labels[~held])(logits[held])
-    return answers
-
-
-def calibration_error(confidence: Floats, right: NDArray[np.bool_]) -> float:
-    """Root of the mean squared calibration error in 15 bins of equally many images (fewer of few), corrected for bias.
-
-    In each bin (mean confidence − share right)² is too large by the variance of that share, which is subtracted as
-    Kumar et al. (2019) do; a sum below zero is zero. The root weighs large errors more than the plain mean does, so it
-    is never below the expected calibration error of the same bins before either is corrected. confidence and right
-    are (N,).
-    """
-    return float(np.sqrt(max(0.0, _debiased(confidence, right[None].astype(np.float64))[0])))
-
-
-def calibrated_reference(confidence: Floats, *, simulations: int = 1000, seed: int = 0) -> tuple[float, float]:
-    """What a perfectly calibrated model of these confidences (N,) would show: mean and 95th percentile.
-
-    Answers are drawn to be right with the probability that is claimed.
-    """
-    right = np.random.default_rng(seed).random((simulations, len(confidence))) < confidence
-    errors = np.sqrt(_debiased(confidence, right.astype(np.float64)).clip(0))
-    return float(errors.mean()), float(np.quantile(errors, 0.95))
-
-
-@dataclass(frozen=True)
-class Bin:
-    """One point of a reliability diagram."""
-
+    source: Source
+    """Where the images come from: of a validation part, or of the folds of a cross-fit, whose models are not the one
+    that is shipped. Coverage from these is reported and never called guaranteed."""
     num_images: int
-    confidence: float
-    """Mean of what was claimed."""
-    accuracy: float
-    """Share that was right."""
-    low: float
-    high: float
-    """Wilson's 95 % interval of that share."""
+    scaling: Scaling
+    order: Order
+    penalty: Penalty
+    power: float
+    """Of pooled frames; see `fieldmark.evaluation.bursts`."""
+    familiarity: Familiarity
+    means: Floats
+    """(K, D) class means of the model that is shipped, of unit length."""
+    labels: Ints
+    """(M,) of the independent images that set the sets' thresholds,"""
+    above: Floats
+    """the probability of the classes likelier than the right one,"""
+    rank: Ints
+    """and their number."""
+    confidences: Floats
+    """(N', L) of the best name of each level, by `order`, for all independent images; −1 for one that does not pass as
+    known."""
+    right: NDArray[np.bool_]
+    """(N', L) whether that name is true."""
+
+    @classmethod
+    def fit(
+        cls,
+        held: Held,
+        means: Floats,
+        taxonomy: Taxonomy,
+        *,
+        source: Source,
+        seed: int = 0,
+        calibrated: Calibrated | None = None,
+    ) -> Calibration:
+        """Learn from held-out answers; `means` are those of the model that is shipped.
+
+        `calibrated` is what `calibrate` made of the same answers, where that is known already.
+        """
+        scaling, log_probabilities = calibrated or calibrate(held.logits, held.labels, held.units, seed=seed)
+        probabilities = np.exp(log_probabilities)
+        confidence = probabilities.max(axis=1)
+        familiarity = fit_familiarity(confidence, held.nearness)
+        groups = np.unique(held.units, return_inverse=True)[1]
+        alone = _one_of_each(groups, seed)
+        order = choose_order(log_probabilities[alone], held.labels[alone], scaling.temperature)
+        answers, confidences = order(taxonomy, log_probabilities)
+        confidences[~familiarity.accepts(familiarity.score(confidence, held.nearness))] = -1  # below every threshold
+        penalty, witnesses = _penalty(probabilities, held.labels, alone)
+        above, rank = standing(probabilities[witnesses], held.labels[witnesses])
+        return cls(
+            source=source,
+            num_images=len(held.labels),
+            scaling=scaling,
+            order=order,
+            penalty=penalty,
+            power=fit_power(log_probabilities, held.labels, groups),
+            familiarity=familiarity,
+            means=means,
+            labels=held.labels[witnesses],
+            above=above,
+            rank=rank,
+            confidences=confidences[alone],
+            right=taxonomy.right(answers, held.labels)[alone],
+        )
+
+    # ---- on disk
+
+    def values(self) -> dict[str, Any]:
+        """The small part, as it stands in model.json."""
+        return {
+            "source": self.source,
+            "images": self.num_images,
+            "independent_images": len(self.right),
+            "scaling": self.scaling.kind,
+            "temperature": round(self.scaling.temperature, 4),
+            "sharpness": self.order.sharpness,
+            "penalty": vars(self.penalty),
+            "power": round(self.power, 4),
+        }
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """The large part, by name."""
+        return {
+            "scale": self.scaling.scale,
+            "bias": self.scaling.bias,
+            "sharpened": self.order.sharpened,
+            "calibrated": self.order.calibrated,
+            "centre": self.familiarity.centre,
+            "spread": self.familiarity.spread,
+            "known": self.familiarity.known,
+            "means": self.means.astype(np.float32),
+            "labels": self.labels,
+            "above": self.above,
+            "rank": self.rank,
+            "confidences": self.confidences,
+            "right": self.right,
+        }
+
+    @classmethod
+    def restored(cls, values: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Calibration:
+        """From what `values` and `arrays` gave. Raises KeyError, TypeError or ValueError where they are damaged."""
+        return cls(
+            source=values["source"],
+            num_images=int(values["images"]),
+            scaling=Scaling(values["scaling"], arrays["scale"], arrays["bias"]),
+            order=Order(values["sharpness"], arrays["sharpened"], arrays["calibrated"])
+            if "sharpness" in values
+            else Order(),  # bundles of before knew one order only
+            penalty=Penalty(**values["penalty"]),
+            power=float(values["power"]),
+            familiarity=Familiarity(arrays["centre"], arrays["spread"], arrays["known"]),
+            means=arrays["means"].astype(np.float64),
+            **{name: arrays[name] for name in ("labels", "above", "rank", "confidences", "right")},
+        )
 
 
-def reliability(confidence: Floats, right: NDArray[np.bool_]) -> list[Bin]:
-    """The reliability diagram, from least to most confident; bins of equally many images, empty ones left out."""
-    bins = equal_mass_bins(confidence)
-    diagram = []
-    for inside in (bins == k for k in np.unique(bins)):
-        count, share = int(inside.sum()), float(right[inside].mean())
-        low, high = wilson_interval(np.array(share), count)
-        diagram.append(Bin(count, float(confidence[inside].mean()), share, float(low), float(high)))
-    return diagram
+def _one_of_each(groups: Ints, seed: int) -> Ints:
+    """One row of each group (N,), drawn at random, in ascending order."""
+    order = np.random.default_rng(seed).permutation(len(groups))
+    _, first = np.unique(groups[order], return_index=True)
+    return np.sort(order[first])
 
 
-def _debiased(confidence: Floats, right: Floats) -> Floats:
-    """(S,) debiased squared error for confidence (N,) and S draws of right (S, N)."""
-    bins = equal_mass_bins(confidence)
-    member = (bins[:, None] == np.arange(NUM_BINS)).astype(np.float64)  # (N, B)
-    count = member.sum(axis=0)
-    member, count = member[:, count > 0], count[count > 0]
-    share, claimed = right @ member / count, confidence @ member / count
-    # a bin of one image says nothing about its own variance: the largest that it can be is taken
-    variance = np.where(count > 1, share * (1 - share) / (count - 1).clip(1), 0.25)
-    squared: Floats = ((claimed - share) ** 2 - variance) @ count / len(confidence)
-    return squared
+def _penalty(probabilities: Floats, labels: Ints, rows: Ints) -> tuple[Penalty, Ints]:
+    """The penalty with the smallest sets, and the rows left for calibration, which had no part in the choice.
 
-
-def _loss_and_gradient(z: Floats, labels: Ints) -> tuple[float, Floats]:
-    """Mean negative log-likelihood, with one image more, answered wrongly, and its gradient by the logits (N, K).
-
-    That image's likelihood is the mean of −ln(1 − p) over the images, p being the probability of their answers.
+    Of a fifth of the rows, where there are enough; else APS and all rows.
     """
-    count, rows = len(labels), np.arange(len(labels))
-    log_probabilities = log_softmax(z, axis=1)
-    gradient = np.exp(log_probabilities)
-    answers = z.argmax(axis=1)
-    sure = gradient[rows, answers][:, None]
-    others = z.copy()
-    others[rows, answers] = -np.inf
-    wrong = logsumexp(others, axis=1) - logsumexp(z, axis=1)  # ln(1 − p)
-    of_wrong = -sure * np.exp(log_softmax(others, axis=1))
-    of_wrong[rows, answers] = sure[:, 0]
-    gradient[rows, labels] -= 1
-    return float(nll(log_probabilities, labels).mean() - wrong.mean() / count), (gradient + of_wrong / count) / count
+    if len(rows) < _ENOUGH_TO_TUNE:
+        return Penalty(), rows
+    tuning, rest = rows[:: round(1 / _FOR_TUNING)], np.delete(rows, slice(None, None, round(1 / _FOR_TUNING)))
+    own, truth = probabilities[tuning], labels[tuning]
+    above, rank = standing(own, truth)
 
+    def size(penalty: Penalty) -> float:
+        limits = set_limits(score(above, rank, penalty), truth, own.shape[1], COVERAGE)
+        return float(sets(own, limits, penalty).sum(axis=1).mean())
 
-def _minimum(loss: Callable[[Floats], tuple[float, Floats]], start: Floats) -> Floats:
-    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[(-7.0, 7.0)] * len(start))
-    x: Floats = found.x
-    return x
+    return min(_PENALTIES, key=size), rest

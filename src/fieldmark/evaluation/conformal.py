@@ -23,9 +23,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import betabinom
 
-__all__ = ["ENOUGH", "Penalty", "coverage_interval", "images_needed", "score", "sets", "standing", "thresholds"]
+__all__ = ["ENOUGH", "Penalty", "coverage_interval", "images_needed", "score", "set_limits", "sets", "standing"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -57,7 +56,7 @@ def score(above: Floats, rank: Ints, penalty: Penalty) -> Floats:
     return above + penalty.weight * np.maximum(0, rank + 1 - penalty.free)
 
 
-def thresholds(scores: Floats, labels: Ints, num_classes: int, coverage: float) -> Floats:
+def set_limits(scores: Floats, labels: Ints, num_classes: int, coverage: float) -> Floats:
     """(K,) the largest score at which a class is kept, from the scores (N,) of the right classes (N,).
 
     Infinite where there are too few images for the coverage; see `images_needed`.
@@ -91,6 +90,8 @@ def coverage_interval(
     2021), and where several thresholds are at work a sum of such. It holds for scores without ties; with ties the
     coverage can only be higher.
     """
+    from scipy.stats import betabinom  # slow to import, and no answer needs it
+
     distribution = np.ones(1)
     for num_calibration, num_tested in zip(calibration, tested, strict=True):
         kept = _kept(num_calibration, coverage)

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from fieldmark.evaluation.backoff import Taxonomy, area_gain
+from fieldmark.data.taxonomy import Taxonomy
+from fieldmark.evaluation.backoff import area_gain
 
 __all__ = ["Order", "choose_order"]
 

@@ -7,33 +7,17 @@ the last. Shapes: N images, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
+from fieldmark.data.taxonomy import Taxonomy
 from fieldmark.evaluation.metrics import Score, mean_within
 
-__all__ = ["severity", "tree_distances"]
-
-
-def tree_distances(
-    taxonomy: Mapping[str, Sequence[str]], answers: NDArray[np.integer], labels: NDArray[np.integer]
-) -> NDArray[np.int64]:
-    """(N,) levels climbed from the class to the lowest common ancestor, for answers and labels (N,).
-
-    Levels that divide nothing, or as finely as the classes, are no steps.
-    """
-    distances = (answers != labels).astype(np.int64)
-    for names in taxonomy.values():
-        if 1 < len(set(names)) < len(names):
-            number = np.unique(np.array(names), return_inverse=True)[1]
-            distances += number[answers] != number[labels]
-    return distances
+__all__ = ["severity"]
 
 
 def severity(
-    taxonomy: Mapping[str, Sequence[str]],
+    taxonomy: Taxonomy,
     answers: NDArray[np.integer],
     labels: NDArray[np.integer],
     units: NDArray[np.integer] | None = None,
@@ -42,8 +26,8 @@ def severity(
 
     The second alone can be misread: who avoids the small mistakes only is left with the severe ones.
     """
-    distances = tree_distances(taxonomy, answers, labels).astype(np.float64)
-    furthest = 1.0 + sum(1 < len(set(names)) < len(names) for names in taxonomy.values())
+    distances = taxonomy.distances(answers, labels).astype(np.float64)
+    furthest = float(taxonomy.furthest)
     found = {"tree_distance": mean_within(distances, 0.0, furthest, units)}
     if (wrong := distances > 0).any():
         among = None if units is None else units[wrong]

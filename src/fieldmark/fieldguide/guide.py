@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from fieldmark.errors import RecipeError
+from fieldmark.core.errors import RecipeError
 from fieldmark.fieldguide.choosing import choose_marks, choose_variants, open_places
 from fieldmark.fieldguide.colours import Colour, scaled, turn
 from fieldmark.fieldguide.marks import MARKS

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from fieldmark.errors import RecipeError, nearest
+from fieldmark.core.errors import RecipeError, nearest
 
 __all__ = ["HabitatRule", "Kind", "Options"]
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-from fieldmark.errors import RecipeError
+from fieldmark.core.errors import RecipeError
 from fieldmark.fieldguide.anatomy import Anatomy, pose
 from fieldmark.fieldguide.canvas import FINER, Canvas
 from fieldmark.fieldguide.colours import Colour, mix, scaled

@@ -25,13 +25,13 @@ from typing import Any
 
 from PIL import Image
 
-from fieldmark.errors import DataError
+from fieldmark.core.errors import DataError
+from fieldmark.core.storage import make_folder, read_json, write_bytes, write_json
 from fieldmark.fieldguide.copies import changed, copy_of
 from fieldmark.fieldguide.guide import Guide, HabitatRule, Kind, Options, make_guide
 from fieldmark.fieldguide.render import Drawing, render
 from fieldmark.fieldguide.sheet import contact_sheet
 from fieldmark.fieldguide.truth import Sighting, row_of, sightings, truth_of
-from fieldmark.storage import make_folder, read_json, write_bytes, write_json
 
 __all__ = ["draw", "read_guide"]
 

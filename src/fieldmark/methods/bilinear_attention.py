@@ -43,11 +43,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fieldmark.augment.attention import closer, hidden, regions
-from fieldmark.errors import RecipeError
+from fieldmark.core.errors import RecipeError
 from fieldmark.model.backbone import Backbone
+from fieldmark.model.batch import Batch
 from fieldmark.model.feature_map import FeatureMap
 from fieldmark.model.head import Heads
-from fieldmark.model.method import METHODS, Batch, Method, Prediction
+from fieldmark.model.method import METHODS, Losses, Method, Prediction
 
 __all__ = ["BilinearAttention", "bilinear_attention_pooling"]
 
@@ -59,6 +60,8 @@ _TINY = 1e-6  # keeps the slope of the root finite
 class _Seen(NamedTuple):
     """What the method sees in images."""
 
+    pooled: Tensor
+    """(B, F) the backbone's own."""
     cells: Tensor
     """(B, C, h, w)."""
     maps: Tensor
@@ -129,12 +132,12 @@ class BilinearAttention(Method):
         logits = self.head(self.scale * seen.matrix)
         if self.refine:
             maps, size = seen.maps.mean(1), (images.shape[-2], images.shape[-1])
-            boxes = regions(maps, size, maps.new_full((len(maps),), REFINE), padding=0.05)
+            boxes = regions(maps, size, maps.new_full((maps.shape[0],), REFINE), padding=0.05)
             logits = (logits + self.head(self.scale * self._see(closer(images, boxes)).matrix)) / 2
         embedding = seen.matrix.unflatten(1, (seen.maps.shape[1], -1)).sum(1)
-        return Prediction(logits, embedding, seen.maps)
+        return Prediction(logits, embedding, seen.pooled, seen.maps)
 
-    def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
+    def losses(self, batch: Batch, step: int) -> Losses:
         """Of the images, of their crops and drops, and of the centres."""
         seen = self._see(batch.images)
         views = self._views(batch.images, seen.maps.detach())
@@ -147,9 +150,9 @@ class BilinearAttention(Method):
             boxes=None,
             keypoints=None,
         )
-        losses = {f"image_{name}": value / 3 for name, value in self._head_losses(seen, batch).items()}
-        losses |= {f"views_{name}": value * 2 / 3 for name, value in self._head_losses(self._see(views), twice).items()}
-        return losses | {"centres": self._centre_loss(seen.matrix, batch)}
+        terms = {f"image_{name}": value / 3 for name, value in self._head_losses(seen, batch).items()}
+        terms |= {f"views_{name}": value * 2 / 3 for name, value in self._head_losses(self._see(views), twice).items()}
+        return Losses(terms | {"centres": self._centre_loss(seen.matrix, batch)}, seen.pooled)
 
     def class_maps(self, images: Tensor, labels: Tensor) -> Tensor:
         """(B, h, w) for labels (B,): each cell's share in the label's logit, for a given length of the matrix.
@@ -167,9 +170,10 @@ class BilinearAttention(Method):
             return torch.einsum("bmc,bmhw,bchw->bhw", pull, seen.maps.float(), seen.cells.float())
 
     def _see(self, images: Tensor) -> _Seen:
-        cells = self.feature_map(self.backbone(images, self.feature_map.levels))
+        features = self.backbone(images, self.feature_map.levels)
+        cells = self.feature_map(features)
         maps = self.attention(cells)
-        return _Seen(cells, maps, bilinear_attention_pooling(cells, maps))
+        return _Seen(features.pooled, cells, maps, bilinear_attention_pooling(cells, maps))
 
     def _head_losses(self, seen: _Seen, batch: Batch) -> dict[str, Tensor]:
         features = self.scale * seen.matrix

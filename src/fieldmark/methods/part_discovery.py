@@ -48,12 +48,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fieldmark.errors import RecipeError, nearest
-from fieldmark.losses.loss import Task
+from fieldmark.core.errors import RecipeError, nearest
+from fieldmark.data.task import Task
 from fieldmark.model.backbone import Backbone
+from fieldmark.model.batch import Batch
 from fieldmark.model.feature_map import FeatureMap
 from fieldmark.model.head import Heads
-from fieldmark.model.method import METHODS, Batch, Method, Prediction
+from fieldmark.model.method import METHODS, Losses, Method, Prediction
 from fieldmark.model.part_maps import cell_centres
 
 __all__ = [
@@ -129,14 +130,14 @@ class PartDiscovery(Method):
 
     def forward(self, images: Tensor) -> Prediction:
         """(B, 3, S, S) → logits (B, K), embedding (B, C), shares (B, parts + 1, h, w)."""
-        features = self._features(images)
+        features, pooled = self._features(images)
         maps = self._scores(features).softmax(dim=1)
         embedding = self._vectors(features, maps)[:, :-1].mean(dim=1)
-        return Prediction(self.head(embedding), embedding, maps)
+        return Prediction(self.head(embedding), embedding, pooled, maps)
 
-    def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
+    def losses(self, batch: Batch, step: int) -> Losses:
         """The head's, and those that lead the parts."""
-        features = self._features(batch.images)
+        features, pooled = self._features(batch.images)
         scores = self._scores(features)
         maps = self._drawn(scores)
         vectors = self._vectors(features, maps)
@@ -152,18 +153,19 @@ class PartDiscovery(Method):
         losses["background"] = _BACKGROUND * background_loss(background)
         if self.equivariance:
             theta = rigid_transforms(len(batch.images), batch.images)
-            again = self._drawn(self._scores(self._features(moved(batch.images, theta))))
+            again = self._drawn(self._scores(self._features(moved(batch.images, theta))[0]))
             losses["equivariance"] = self.equivariance * equivariance_loss(parts, again[:, :-1], theta)
         if self.supervise:
             assert batch.keypoints is not None, "the data has key points, or the method would not have been made"
             places = batch.keypoints[:, :, :2] / batch.images.shape[-1]
             losses["keypoints"] = self.supervise * keypoint_loss(scores, places, batch.keypoints[:, :, 2] > 0)
-        return losses
+        return Losses(losses, pooled)
 
-    def _features(self, images: Tensor) -> Tensor:
-        """(B, C, h, w), each cell normalised."""
-        cells: Tensor = self.cells(self.backbone(images, self.cells.levels))
-        return F.layer_norm(cells.permute(0, 2, 3, 1), [cells.shape[1]]).permute(0, 3, 1, 2)
+    def _features(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, C, h, w), each cell normalised, and what the backbone pooled (B, F)."""
+        seen = self.backbone(images, self.cells.levels)
+        cells: Tensor = self.cells(seen)
+        return F.layer_norm(cells.permute(0, 2, 3, 1), [cells.shape[1]]).permute(0, 3, 1, 2), seen.pooled
 
     def _scores(self, features: Tensor) -> Tensor:
         """(B, parts + 1, h, w) −‖f − p‖² / √C, but for ‖f‖², which is the same for all prototypes."""

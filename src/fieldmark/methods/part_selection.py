@@ -33,10 +33,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fieldmark.errors import RecipeError
+from fieldmark.core.errors import RecipeError
 from fieldmark.model.backbone import Backbone
+from fieldmark.model.batch import Batch
 from fieldmark.model.head import Heads
-from fieldmark.model.method import METHODS, Batch, Method, Prediction
+from fieldmark.model.method import METHODS, Losses, Method, Prediction
 from fieldmark.model.stages import last_stages
 
 __all__ = ["CellAttention", "PartSelection", "Selection", "dropped_loss", "num_selected", "select"]
@@ -111,6 +112,8 @@ class _Stage(nn.Module):
 class _Seen(NamedTuple):
     """What the losses are made of."""
 
+    pooled: Tensor
+    """(B, F) the backbone's own."""
     embedding: Tensor
     hidden: list[Tensor]
     """(B, N, D) of each stage."""
@@ -163,9 +166,9 @@ class PartSelection(Method):
         Parts are the attention that the cells of each stage get, 0 where they are dropped, on the finest map's cells.
         """
         seen = self._see(images)
-        return Prediction(self.head(seen.embedding), seen.embedding, seen.parts)
+        return Prediction(self.head(seen.embedding), seen.embedding, seen.pooled, seen.parts)
 
-    def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
+    def losses(self, batch: Batch, step: int) -> Losses:
         """Of the answer, of each stage, and of what was dropped."""
         seen = self._see(batch.images)
         losses = self.head.losses(F.dropout(seen.embedding, _DROPOUT, self.training), batch)
@@ -173,7 +176,7 @@ class PartSelection(Method):
             own = stage.head.losses(hidden.mean(1), batch)
             losses |= {f"stage {number} {name}": self.stage_weight * loss for name, loss in own.items()}
         dropped = torch.stack([dropped_loss(logits) for logits in seen.dropped]).sum()
-        return losses | {"dropped": self.dropped_weight * dropped}
+        return Losses(losses | {"dropped": self.dropped_weight * dropped}, seen.pooled)
 
     def _see(self, images: Tensor) -> _Seen:
         features = self.backbone(images, self.levels)
@@ -190,7 +193,8 @@ class PartSelection(Method):
         shares = weights.split([place.shape[1] for place in places], dim=1)
         parts = [_spread(share, place, fused) for share, place, fused in zip(shares, places, maps, strict=True)]
         finest = [F.interpolate(part, size=maps[0].shape[-2:], mode="nearest") for part in parts]
-        return _Seen(torch.cat([pooled, features.pooled], dim=1), hidden, dropped, torch.cat(finest, dim=1))
+        embedding = torch.cat([pooled, features.pooled], dim=1)
+        return _Seen(features.pooled, embedding, hidden, dropped, torch.cat(finest, dim=1))
 
     def _fused(self, levels: tuple[Tensor, ...]) -> list[Tensor]:
         """(B, D, h', w') each: every map gets what the coarser ones know."""
@@ -214,5 +218,5 @@ def _taken(cells: Tensor, places: Tensor) -> Tensor:
 
 def _spread(weights: Tensor, places: Tensor, fused: Tensor) -> Tensor:
     """Weights (B, k) at their places (B, k) on a map's cells, 0 elsewhere: (B, 1, h', w')."""
-    empty = weights.new_zeros(len(weights), fused.shape[-2] * fused.shape[-1])
+    empty = weights.new_zeros(weights.shape[0], fused.shape[-2] * fused.shape[-1])
     return empty.scatter(1, places, weights).unflatten(1, (1, *fused.shape[-2:]))

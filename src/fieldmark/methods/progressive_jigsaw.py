@@ -33,10 +33,11 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from fieldmark.errors import RecipeError
+from fieldmark.core.errors import RecipeError
 from fieldmark.model.backbone import Backbone
+from fieldmark.model.batch import Batch
 from fieldmark.model.head import Heads
-from fieldmark.model.method import METHODS, Batch, Method, Prediction
+from fieldmark.model.method import METHODS, Losses, Method, Prediction
 from fieldmark.model.stages import last_stages
 
 __all__ = ["ProgressiveJigsaw", "granularity", "jigsaw"]
@@ -100,29 +101,29 @@ class ProgressiveJigsaw(Method):
 
     def forward(self, images: Tensor) -> Prediction:
         """(B, 3, S, S) → logits (B, K), embedding (B, width)."""
-        pooled, embedding = self._whole(images)
+        seen, pooled, embedding = self._whole(images)
         logits = self.head(embedding)
         if self.combined:
             each = zip(self.stage_heads, self.stage_features, pooled, strict=True)
             logits = logits + sum(head(features(one)) for head, features, one in each)
-        return Prediction(logits, embedding)
+        return Prediction(logits, embedding, seen)
 
-    def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
+    def losses(self, batch: Batch, step: int) -> Losses:
         """Of one stage, from shuffled images; in the last step of all stages, from whole ones."""
         if step == len(self.levels):
-            _, embedding = self._whole(batch.images)
-            return {name: _WHOLE * loss for name, loss in self.head.losses(embedding, batch).items()}
+            seen, _, embedding = self._whole(batch.images)
+            return Losses({name: _WHOLE * loss for name, loss in self.head.losses(embedding, batch).items()}, seen)
         tiles = self.granularities(batch.images.shape[-1])[step]
         shuffled = jigsaw(batch.images, torch.randperm(tiles**2))
         pooled = self._pooled(step, self.backbone.level(shuffled, self.levels[step]))
         losses: dict[str, Tensor] = self.stage_heads[step].losses(self.stage_features[step](pooled), batch)
-        return {f"stage {step + 1} {name}": loss for name, loss in losses.items()}
+        return Losses({f"stage {step + 1} {name}": loss for name, loss in losses.items()})
 
-    def _whole(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
-        """What each stage sees, (B, C/2) each, and the embedding of all."""
+    def _whole(self, images: Tensor) -> tuple[Tensor, list[Tensor], Tensor]:
+        """What the backbone pooled (B, F), what each stage sees, (B, C/2) each, and the embedding of all."""
         seen = self.backbone(images, self.levels)
         pooled = [self._pooled(place, one) for place, one in enumerate(seen.levels)]
-        return pooled, self.features(torch.cat([*pooled, seen.pooled], dim=1))
+        return seen.pooled, pooled, self.features(torch.cat([*pooled, seen.pooled], dim=1))
 
     def _pooled(self, place: int, seen: Tensor) -> Tensor:
         block: Tensor = self.blocks[place](seen)

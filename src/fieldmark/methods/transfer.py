@@ -10,10 +10,11 @@ from typing import final
 import torch.nn.functional as F
 from torch import Tensor
 
-from fieldmark.errors import RecipeError
+from fieldmark.core.errors import RecipeError
 from fieldmark.model.backbone import Backbone
+from fieldmark.model.batch import Batch
 from fieldmark.model.head import Heads
-from fieldmark.model.method import METHODS, Batch, Method, Prediction
+from fieldmark.model.method import METHODS, Losses, Method, Prediction
 
 __all__ = ["Transfer"]
 
@@ -33,12 +34,13 @@ class Transfer(Method):
     def forward(self, images: Tensor) -> Prediction:
         """(B, 3, S, S) → logits (B, K), embedding (B, D)."""
         embedding = self.backbone(images).pooled
-        return Prediction(self.head(embedding), embedding)
+        return Prediction(self.head(embedding), embedding, embedding)
 
-    def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
+    def losses(self, batch: Batch, step: int) -> Losses:
         """The head's."""
         embedding = self.backbone(batch.images).pooled
-        return self.head.losses(F.dropout(embedding, self.dropout, self.training), batch)
+        terms = self.head.losses(F.dropout(embedding, self.dropout, self.training), batch)
+        return Losses(terms, embedding)
 
     def class_maps(self, images: Tensor, labels: Tensor) -> Tensor:
         """(B, h, w) for labels (B,): class activation maps (Zhou et al. 2016) of a linear head on averaged cells.

@@ -15,8 +15,8 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from fieldmark.losses.cross_entropy import CrossEntropy
-from fieldmark.losses.loss import Attribute, Task
+from fieldmark.data.task import Attribute, Task
+from fieldmark.model.losses.cross_entropy import CrossEntropy
 
 __all__ = ["AttributeHeads"]
 

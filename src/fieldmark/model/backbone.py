@@ -13,17 +13,20 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-import timm
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from timm.data.config import resolve_model_data_config
 from torch import Tensor, nn
 
-from fieldmark.errors import RecipeError, WeightsError, nearest
-from fieldmark.necks.neck import NECKS, Neck
-from fieldmark.recipe import NONE, Choice
-from fieldmark.recipe import Backbone as BackboneChoice
+from fieldmark.core.errors import RecipeError, WeightsError, nearest
+from fieldmark.core.imports import compiler_on_demand
+from fieldmark.core.recipe import NONE, Choice
+from fieldmark.core.recipe import Backbone as BackboneChoice
+from fieldmark.model.necks.neck import NECKS, Neck
+
+with compiler_on_demand():
+    import timm
+    from timm.data.config import resolve_model_data_config
 
 __all__ = ["Backbone", "Features", "Level", "Normalization", "build_backbone", "check_backbone", "not_numbers"]
 

@@ -12,11 +12,12 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from fieldmark.auxiliaries.auxiliary import AUXILIARIES, Auxiliary
-from fieldmark.heads.classifier import CLASSIFIERS, Classifier
-from fieldmark.losses.loss import LOSSES, Loss, Task
-from fieldmark.model.method import Batch
-from fieldmark.recipe import NONE, Choice
+from fieldmark.core.recipe import NONE, Choice
+from fieldmark.data.task import Task
+from fieldmark.model.auxiliaries.auxiliary import AUXILIARIES, Auxiliary
+from fieldmark.model.batch import Batch
+from fieldmark.model.heads.classifier import CLASSIFIERS, Classifier
+from fieldmark.model.losses.loss import LOSSES, Loss
 
 __all__ = ["Head", "Heads"]
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import timm
 from safetensors import SafetensorError, safe_open
 
-from fieldmark.recipe import Backbone
-from fieldmark.storage import read_json
+from fieldmark.core.recipe import Backbone
+from fieldmark.core.storage import read_json
 
 __all__ = ["UNKNOWN", "is_noncommercial", "weights_license"]
 
@@ -30,6 +29,8 @@ def weights_license(choice: Backbone) -> str:
         case "fieldguide":
             return "apache-2.0"
         case "hub":
+            import timm
+
             return getattr(timm.get_pretrained_cfg(choice.name), "license", None) or UNKNOWN
     path = Path(choice.weights)
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fieldmark.errors import RecipeError
+from fieldmark.core.errors import RecipeError
 from fieldmark.model.backbone import Backbone
 
 __all__ = ["last_stages"]

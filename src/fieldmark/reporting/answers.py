@@ -66,8 +66,8 @@ def scores(material: Material) -> Section | None:
     if shown.unreadable:
         blocks.append(Text(f"Left out, since they cannot be read: {_some(shown.unreadable)}.", "warn"))
     curves = [reliability(shown.answers)]
-    if shown.trust:
-        curves.append(risk_coverage(shown.trust["risk"]))
+    if shown.verdicts:
+        curves.append(risk_coverage(shown.verdicts["risk"]))
     blocks.append(Plots(tuple(curves)))
     calibrated = material.provenance.get("calibrated")
     meaning = (

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fieldmark.core.errors import ImageError
+from fieldmark.core.storage import read_json
 from fieldmark.data.decode import decode
-from fieldmark.errors import ImageError
 from fieldmark.evaluation.background import VIEWS
 from fieldmark.evaluation.metrics import Score
 from fieldmark.pages import picture
 from fieldmark.reporting.blocks import Block, Gallery, Interval, Picture, Section, Table, Text
 from fieldmark.reporting.material import Material
-from fieldmark.storage import read_json
 
 __all__ = ["background"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from fieldmark.core.wording import duration
 from fieldmark.pages import render
 from fieldmark.reporting import answers, training
 from fieldmark.reporting.background import background
@@ -63,7 +64,7 @@ def _figures(material: Material) -> list[tuple[str, str]]:
         figures.append((f"{len(material.classes):,}", "classes"))
         figures.append((f"{len(material.images['train']):,}", "images learnt from"))
     if spent := sum(training.stages(material).values()):
-        figures.append((training.duration(spent), "spent"))
+        figures.append((duration(spent), "spent"))
     return figures
 
 

@@ -13,15 +13,15 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from fieldmark.answering.explaining.explanation import Explanation
+from fieldmark.core.errors import ImageError, RunError
+from fieldmark.core.recipe import Recipe
+from fieldmark.core.storage import read_json, read_rows
 from fieldmark.data.catalog import Catalog
 from fieldmark.data.decode import decode
-from fieldmark.errors import ImageError, RunError
 from fieldmark.evaluation.metrics import ConfusedPair, Score
-from fieldmark.explaining.explanation import Explanation
 from fieldmark.pages import picture
-from fieldmark.recipe import Recipe
-from fieldmark.run import Run, read_table
-from fieldmark.storage import read_json
+from fieldmark.runs.run import Run
 
 __all__ = ["PARTS", "Answer", "Material", "Part", "Pictures", "gather"]
 
@@ -69,8 +69,8 @@ class Part:
     looks: int | None
     unreadable: Sequence[str]
     answers: Sequence[Answer]
-    trust: Mapping[str, Any] | None = None
-    """What verdicts promised and what was found (`evaluation.trust`); none where that was not measured."""
+    verdicts: Mapping[str, Any] | None = None
+    """What verdicts promised and what was found (`evaluation.verdict_scores`); none where that was not measured."""
     attributes: Mapping[str, tuple[Score, int]] = field(default_factory=dict)
     """Balanced accuracy of each attribute that is learnt, and the images of which it is known."""
 
@@ -250,9 +250,9 @@ def _part(folder: Path) -> Part:
                     row.get("name", ""),
                     row.get("level", ""),
                 )
-                for row in read_table(folder / "predictions.csv")
+                for row in read_rows(folder / "predictions.csv")
             ],
-            written.get("trust"),
+            written.get("verdicts"),
             {
                 name: (Score(found["value"], found["low"], found["high"]), int(found["num_images"]))
                 for name, found in written.get("attributes", {}).items()

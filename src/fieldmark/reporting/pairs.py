@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from fieldmark.explaining.drawing import AGAINST, FOR, close_up, outlined
-from fieldmark.explaining.explanation import Example, Explanation, RegionFound, odds
+from fieldmark.answering.explaining.drawing import AGAINST, FOR, close_up, outlined
+from fieldmark.answering.explaining.explanation import Example, Explanation, RegionFound, odds
 from fieldmark.pages import picture
 from fieldmark.reporting.blocks import Columns, Gallery, Picture, Text
 

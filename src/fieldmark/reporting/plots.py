@@ -9,7 +9,7 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from fieldmark.evaluation import calibration
+from fieldmark.evaluation import scaling
 from fieldmark.pages import ACCENT, FAINT, INK, canvas, svg
 from fieldmark.reporting.material import Answer
 
@@ -58,7 +58,7 @@ def reliability(answers: Sequence[Answer]) -> Markup:
     right = np.array([answer.right for answer in answers])
     figure, axes = canvas(height=3.4)
     axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1.2, linestyle="--")
-    for point in calibration.reliability(confidence, right):
+    for point in scaling.reliability(confidence, right):
         axes.plot([point.confidence] * 2, [point.low, point.high], color=ACCENT, linewidth=1.2)
         axes.plot([point.confidence], [point.accuracy], color=ACCENT, marker="o", markersize=4)
     axes.set(title="Is it right as often as it is sure?", xlabel="probability of the answer", ylabel="share right")

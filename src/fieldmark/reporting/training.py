@@ -6,12 +6,13 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from fieldmark.core.wording import duration
 from fieldmark.data.catalog import SPLITS
 from fieldmark.reporting.blocks import Bar, Block, Cell, Details, Figures, Gallery, Picture, Plots, Section, Table, Text
 from fieldmark.reporting.material import Material
 from fieldmark.reporting.plots import learning_curves
 
-__all__ = ["data", "duration", "learning", "model", "stages", "time"]
+__all__ = ["data", "learning", "model", "stages", "time"]
 
 MOST_EXAMPLES = 1000
 """Classes with an example, so that the page of ten thousand still opens."""
@@ -135,16 +136,6 @@ def stages(material: Material) -> dict[str, float]:
         found["features and their linear head"] = training
     found["answering whole parts"] = times.get("evaluating", 0.0)
     return {name: seconds for name, seconds in found.items() if seconds > 0}
-
-
-def duration(seconds: float) -> str:
-    """As one would say it: "0.4 s", "40 s", "12 min", "3 h 05 min"."""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min"
 
 
 def model(material: Material) -> Section:

@@ -1,0 +1,67 @@
+"""`TorchEngine`: batches of views in, outputs out, by a network in PyTorch.
+
+Shapes: B images of S × S pixels, M part maps of h × w cells.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fieldmark.evaluation.outputs import Outputs
+from fieldmark.model.model import Model
+from fieldmark.model.part_maps import part_centres
+from fieldmark.model.precision import autocast
+
+__all__ = ["PartEngine", "Sights", "TorchEngine"]
+
+
+@final
+class TorchEngine:
+    """Answers uint8 (B, 3, S, S) on the device of its model, which it puts into evaluation mode."""
+
+    def __init__(self, model: Model, *, precision: str = "fp32") -> None:
+        self.model = model.eval()
+        self.precision = precision
+        self.device = next(model.parameters()).device
+
+    def __call__(self, images: Tensor) -> Outputs:
+        with torch.inference_mode(), autocast(self.precision, self.device):
+            prediction = self.model(self.model.backbone.normalization(images.to(self.device)))
+        attributes = tuple(_array(values) for values in prediction.attributes)
+        return Outputs(_array(prediction.logits), _array(prediction.embedding), attributes)
+
+
+class Sights(NamedTuple):
+    """Where a method sees its parts in some images."""
+
+    centres: NDArray[np.float32]
+    """(B, M, 3) x, y, visible; in shares of the view's side."""
+    maps: NDArray[np.float32]
+    """(B, M + 1, h, w) with the background last where the method has one, else (B, M, h, w)."""
+
+
+@final
+class PartEngine:
+    """Part maps and their centres for uint8 (B, 3, S, S); None from a method without part maps."""
+
+    def __init__(self, model: Model) -> None:
+        self.method = model.eval().method
+        self.device = next(model.parameters()).device
+
+    def __call__(self, images: Tensor) -> Sights | None:
+        with torch.inference_mode():
+            maps = self.method(self.method.backbone.normalization(images.to(self.device))).parts
+            if maps is None:
+                return None
+            centres = part_centres(maps, has_background=self.method.has_background)
+        return Sights(_array(centres), _array(maps))
+
+
+def _array(values: Tensor) -> NDArray[np.float32]:
+    found: NDArray[np.float32] = values.float().cpu().numpy()
+    return found

@@ -1,0 +1,147 @@
+"""Each cell's contribution to the margin of A over B: activation × gradient, averaged on the way from an empty map.
+
+This is Sundararajan, Taly & Yan, "Axiomatic attribution for deep networks" (2017), applied to a map of the backbone
+instead of pixels: the contributions add up to the margin less that of an empty map, up to the steps of the sum. For a
+linear head over the average of the cells the gradient is the same all the way, so it is plain gradient × activation,
+and exact: wₐ − w_b times each cell, divided by their number; what is left is the difference of the two biases.
+
+Networks that normalise every cell (transformers, ConvNeXt) see no difference between a faint map and a strong one, so
+the way from an empty one leads through nothing. There it begins with the mean cell everywhere: no place differs.
+
+Which map: see `taps`. On small pictures a cell of the last map is as large as a head, so a finer one is read.
+
+Shapes: K classes, C channels, h × w cells, n maps at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeAlias, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from fieldmark.answering.explaining.taps import Tap, answers, last_map, read
+from fieldmark.model.method import Method
+
+__all__ = ["AgainstAll", "Contrast", "Evidence", "Margin", "find_evidence", "mean_gradient", "start_of"]
+
+Floats = NDArray[np.float32]
+
+Margin: TypeAlias = Callable[[Tensor], Tensor]
+"""Logits (n, K) → (n,) by how much A leads."""
+STEPS = 5
+"""On the way from an empty map; twelve find nothing else."""
+
+
+@final
+@dataclass(frozen=True)
+class Contrast:
+    """A against B: margin = scaleₐ · logitₐ − scale_b · logit_b + bias. Scaled as a bundle is: calibrated log odds."""
+
+    first: int
+    second: int
+    scales: tuple[float, float] = (1.0, 1.0)
+    bias: float = 0.0
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        """(n, K) → (n,) margins."""
+        return self.scales[0] * logits[:, self.first] - self.scales[1] * logits[:, self.second] + self.bias
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class AgainstAll:
+    """A against all other classes at once: log p(A) − log(1 − p(A)), where p = softmax(scale · logits + bias)."""
+
+    first: int
+    scale: Tensor
+    """(K,)"""
+    bias: Tensor
+    """(K,)"""
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        """(n, K) → (n,) margins."""
+        scaled = self.scale * logits + self.bias
+        others = torch.arange(logits.shape[1], device=logits.device) != self.first
+        return scaled[:, self.first] - scaled[:, others].logsumexp(1)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What speaks for A and against B in one image."""
+
+    margin: float
+    """Of A over B."""
+    cells: Floats
+    """(h, w) the contribution of each cell; below zero what speaks for B."""
+    map: Tensor
+    """(C, h, w)."""
+    last: Tensor
+    """(C', h', w') the last map, by which regions are compared."""
+    parts: Tensor | None
+    """(M, h″, w″) part maps, of methods that have them."""
+    logits: Tensor
+    """(K,)"""
+
+    @property
+    def rest(self) -> float:
+        """What the cells do not account for: of a linear head over pooled cells the difference of the biases."""
+        return self.margin - float(self.cells.sum())
+
+
+def find_evidence(method: Method, image: Tensor, contrast: Margin, place: Tap) -> Evidence:
+    """What speaks in a normalised image (1, 3, S, S) for one class against the other, read at `place`."""
+    method.eval()
+    end = last_map(method)
+    with torch.no_grad(), read((place, end)) as found:
+        prediction = method(image)
+    own = found[place]
+    slope = mean_gradient(method, image, contrast, place, own)
+    return Evidence(
+        float(contrast(prediction.logits)[0]),
+        ((own - start_of(method, own)) * slope).sum(1)[0].numpy(force=True),
+        own[0].cpu(),
+        found[end][0].cpu(),
+        None if prediction.parts is None else prediction.parts[0],
+        prediction.logits[0],
+    )
+
+
+def start_of(method: Method, own: Tensor) -> Tensor:
+    """(n, C, h, w) where the way to `own` begins: see above."""
+    if any(isinstance(layer, nn.LayerNorm) for layer in method.backbone.modules()):
+        return own.mean((2, 3), keepdim=True).expand_as(own)
+    return torch.zeros_like(own)
+
+
+def mean_gradient(method: Method, image: Tensor, contrast: Margin, place: Tap, own: Tensor) -> Tensor:
+    """(n, C, h, w) the gradient of the margin, averaged on the way from the start to each of n maps `own`.
+
+    The image (1, 3, S, S) is what comes before `place`, and has no say where the map is all that is read.
+    """
+    shares = (torch.arange(STEPS, device=own.device) + 0.5) / STEPS  # the middles of equal steps
+    on_the_way = torch.lerp(start_of(method, own), own, shares[:, None, None, None, None])
+    on_the_way = on_the_way.flatten(0, 1).requires_grad_()
+    with torch.enable_grad(), _frozen(method):
+        margins = contrast(answers(method, image, place, on_the_way))
+        (gradient,) = torch.autograd.grad(margins.sum(), on_the_way)
+    return gradient.unflatten(0, (STEPS, -1)).mean(0)
+
+
+@contextmanager
+def _frozen(method: Method) -> Iterator[None]:
+    """While this lasts, parameters want no gradient: nothing is kept for what comes before the map."""
+    wanting = [one for one in method.parameters() if one.requires_grad]
+    for one in wanting:
+        one.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for one in wanting:
+            one.requires_grad_(True)

@@ -1,0 +1,262 @@
+"""`Explainer`: why images of one run are A and not B."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from fieldmark.answering.explaining.evidence import AgainstAll, Contrast, find_evidence
+from fieldmark.answering.explaining.examples import Known, known_maps
+from fieldmark.answering.explaining.explanation import Example, Explanation, RegionFound, explain_view
+from fieldmark.answering.explaining.taps import tap
+from fieldmark.answering.predictor import Predictor
+from fieldmark.answering.stream import Shown, stream
+from fieldmark.answering.things import Thing, Things, named
+from fieldmark.answering.verdicts import Speaker
+from fieldmark.core.errors import DataError, DataWarning, ImageError, RunError, StorageError, nearest
+from fieldmark.core.machine import AUTO
+from fieldmark.core.recipe import Images
+from fieldmark.core.storage import write_bytes, write_json, write_tensors
+from fieldmark.data.catalog import Catalog
+from fieldmark.data.sets import read
+from fieldmark.evaluation.verdict import Verdict
+from fieldmark.runs.opening import opened_run
+
+__all__ = ["Explainer", "default_folder", "write_explanation"]
+
+NUM_KNOWN = 40
+"""Known images of a class that are looked at, spread evenly over what there is."""
+_MOST_READ = 20_000
+"""Images of a data set whose table is read for key points; reading a larger one takes longer than explaining."""
+
+
+class Explainer:
+    """Explains images of one run; the maps of known images are kept in the run's folder, class by class."""
+
+    def __init__(self, run: Path | str | Predictor, *, root: Path | None = None, device: str = AUTO) -> None:
+        """`root` is where the training images are now, if they were moved."""
+        self.predictor = run if isinstance(run, Predictor) else Predictor.load(run, device=device)
+        self.bundle = self.predictor.bundle
+        self.method = self.predictor.model.method
+        opened = None if isinstance(run, Predictor) else opened_run(Path(run))
+        self._run = opened if opened and opened.exists else None
+        data = self._run.data() if self._run else {}
+        self._root = root or (Path(data["root"]) if data else None)
+        self._known: dict[str, Known | None] = {}
+        self._place = tap(self.method, self.bundle.images.size)
+
+    def __call__(self, image: Things, versus: str | None = None) -> Explanation:
+        """Why `image` is the likeliest class and not `versus`, the runner-up if not given.
+
+        Raises ImageError for an image that cannot be read, RunError for a class that is not known or is the answer.
+        """
+        thing = _only(image)
+        (answered,) = stream([thing], self.predictor.see, self.predictor.engine)
+        for _, error in answered.skipped:
+            raise error
+        (shown,), outputs = answered.shown, answered.output
+        assert outputs is not None
+        normalised = self._normalised(answered.images)
+        verdict = Speaker.of(self.bundle).verdicts([thing.name], outputs)[0]
+        contrast = self._contrast(verdict, versus)
+        names = self.bundle.classes[contrast.first], self.bundle.classes[contrast.second]
+        log_probabilities = self.bundle.log_probabilities(outputs.logits)[0]
+        known = self.known(names[0]), self.known(names[1])
+        evidence, found, whole = explain_view(self.method, normalised, contrast, known, besides=self._own_name(thing))
+        return Explanation(
+            verdict,
+            *names,
+            evidence.margin,
+            (float(np.exp(log_probabilities[contrast.first])), float(np.exp(log_probabilities[contrast.second]))),
+            tuple(self._pictured(one) for one in found),
+            _pixels(shown),
+            evidence.cells,
+            self._notes(names, known),
+            decided=find_evidence(self.method, normalised, self._against_all(contrast.first), self._place).cells,
+            whole=whole,
+        )
+
+    def known(self, label: str) -> Known | None:
+        """The maps of known images of a class; none where they are gone, or nothing is known of the training."""
+        if label not in self._known:
+            self._known[label] = self._kept(label)
+        return self._known[label]
+
+    def _contrast(self, verdict: Verdict, versus: str | None) -> Contrast:
+        classes, calibration = self.bundle.classes, self.bundle.calibration
+        if len(verdict.candidates) < 2:
+            raise RunError("A model of one class has nothing to explain", "Train on two classes or more.")
+        second = versus or verdict.candidates[1].label
+        if second not in classes:
+            raise RunError(f"{second!r} is no class of this model", nearest(second, classes))
+        if second == verdict.label:
+            rival = verdict.candidates[1].label
+            raise RunError(
+                f"{second!r} is the answer itself, so there is no other to tell it from",
+                f"Tell it from another class, such as {rival!r}, which is what it takes where none is named.",
+            )
+        a, b = classes.index(verdict.label), classes.index(second)
+        if calibration is None:
+            return Contrast(a, b)
+        scale, bias = calibration.scaling.scale, calibration.scaling.bias
+        return Contrast(a, b, (float(scale[a]), float(scale[b])), float(bias[a] - bias[b]))
+
+    def _against_all(self, label: int) -> AgainstAll:
+        calibration, count = self.bundle.calibration, len(self.bundle.classes)
+        scale, bias = (
+            (calibration.scaling.scale, calibration.scaling.bias) if calibration else (np.ones(count), np.zeros(count))
+        )
+        device = self.predictor.engine.device
+        return AgainstAll(label, *(torch.tensor(one, dtype=torch.float32, device=device) for one in (scale, bias)))
+
+    def _normalised(self, views: Tensor) -> Tensor:
+        """uint8 (B, 3, S, S) → what the network computes with."""
+        return self.method.backbone.normalization(views.to(self.predictor.engine.device))
+
+    def _own_name(self, thing: Thing) -> str:
+        """An image of the run's own data, as the run calls it; "" for any other."""
+        place = thing.source.resolve() if isinstance(thing.source, Path) else Path()
+        if self._root is None or not place.is_relative_to(self._root):
+            return ""
+        return place.relative_to(self._root).as_posix()
+
+    def _pictured(self, found: RegionFound) -> RegionFound:
+        first, second = (tuple(self._with_pixels(one) for one in group) for group in (found.first, found.second))
+        return replace(found, first=first, second=second)
+
+    def _with_pixels(self, example: Example) -> Example:
+        try:
+            shown = self.predictor.see(self._known_thing(example.path))
+        except ImageError:
+            return example
+        return replace(example, pixels=_pixels(shown))
+
+    def _known_thing(self, path: str) -> Thing:
+        """An image that the run was trained on."""
+        return Thing(path, (self._root or Path()) / path)
+
+    def _notes(self, names: tuple[str, str], known: tuple[Known | None, Known | None]) -> tuple[str, ...]:
+        notes = [] if self.bundle.calibration else ["Not calibrated: these are plain softmax probabilities."]
+        missing = [name for name, one in zip(names, known, strict=True) if one is None]
+        if missing and (self._run is None or not self._run.data()):
+            notes.append("A bundle alone has no training images: no examples are shown and nothing is exchanged.")
+        elif missing:
+            notes.append(f"The training images of {' and '.join(missing)} are gone: their examples are left out.")
+        return tuple(notes)
+
+    def _kept(self, label: str) -> Known | None:
+        """From the run's folder, or looked at now and kept there."""
+        if self._run is None:
+            return None
+        path = self._run.folder / "explanations" / "known" / f"{self.bundle.classes.index(label)}.safetensors"
+        stamp = str((self._run.bundle / "model.safetensors").stat().st_mtime_ns)
+        if kept := _read_known(path, label, stamp):
+            return kept
+        known = self._looked_at(label)
+        if known:
+            about = {"label": label, "model": stamp}
+            about |= {"paths": json.dumps(known.paths), "point_names": json.dumps(known.point_names)}
+            tensors = {"maps": known.maps, "last": known.last}
+            if known.points is not None:
+                tensors["points"] = torch.from_numpy(known.points)
+            with contextlib.suppress(StorageError):  # a run that may not be written to is explained all the same
+                write_tensors(path, tensors, about)
+        return known
+
+    def _looked_at(self, label: str) -> Known | None:
+        assert self._run is not None
+        paths = [row["path"] for row in self._run.images() if row["split"] == "train" and row.get("label") == label]
+        spread = (
+            [paths[i] for i in np.unique(np.linspace(0, len(paths) - 1, NUM_KNOWN).round().astype(int))]
+            if paths
+            else []
+        )
+        known, shown = known_maps(
+            self.method, map(self._known_thing, spread), self.predictor.see, self._normalised, self._place, label
+        )
+        return self._with_points(known, [one.size for one in shown]) if known.paths else None
+
+    def _with_points(self, known: Known, sizes: Sequence[tuple[int, int]]) -> Known:
+        """With the key points that the data has; where it cannot be read, or is large, regions go by numbers."""
+        catalog = self._catalog
+        if catalog is None or catalog.keypoints is None:
+            return known
+        row_of = {path: row for row, path in enumerate(catalog.paths)}
+        rows = [row_of.get(path, -1) for path in known.paths]
+        points = np.where(np.array(rows)[:, None, None] < 0, np.nan, catalog.keypoints[rows])
+        places = np.where(points[..., 2:] > 0, points[..., :2], np.nan)
+        shares = [_in_view(xy, size, self.bundle.images) for xy, size in zip(places, sizes, strict=True)]
+        return replace(known, point_names=catalog.keypoint_names, points=np.stack(shares).astype(np.float32))
+
+    @cached_property
+    def _catalog(self) -> Catalog | None:
+        assert self._run is not None
+        data = self._run.data()
+        if not data or data.get("num_images", 0) > _MOST_READ:
+            return None
+        with warnings.catch_warnings(), contextlib.suppress(DataError):
+            warnings.simplefilter("ignore", DataWarning)  # training has said it
+            return read(data["source"])
+        return None
+
+
+def _only(image: Things) -> Thing:
+    """The one picture that is to be explained. Raises DataError for several."""
+    first, *others = named(image)
+    if others:
+        raise DataError("An explanation is of one picture, and several were given", "Explain one after the other.")
+    return first
+
+
+def _pixels(shown: Shown) -> NDArray[np.uint8]:
+    """(S, S, 3)."""
+    return np.ascontiguousarray(shown.view.permute(1, 2, 0).numpy())
+
+
+def _read_known(path: Path, label: str, stamp: str) -> Known | None:
+    """What was kept; none where it is of another model, or damaged."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = file.metadata() or {}
+            if (about.get("label"), about.get("model")) != (label, stamp):
+                return None
+            points = file.get_tensor("points").numpy() if "points" in file.keys() else None  # noqa: SIM118  # no mapping
+            names = tuple(json.loads(about["point_names"]))
+            paths = tuple(json.loads(about["paths"]))
+            return Known(label, paths, file.get_tensor("maps"), file.get_tensor("last"), names, points)
+    except (OSError, SafetensorError, KeyError, ValueError):
+        return None
+
+
+def _in_view(points: NDArray[np.floating], size: tuple[int, int], images: Images) -> NDArray[np.floating]:
+    """Pixels (P, 2) of an image of this width and height → shares of the square that the network sees."""
+    if images.whole:
+        return points / size
+    side = images.crop * min(size)
+    return (points - (np.array(size) - side) / 2) / side
+
+
+def write_explanation(explanation: Explanation, folder: Path) -> Path:
+    """Write FOLDER/<image> not <B>.png and .json, and return the picture's path."""
+    name = f"{Path(explanation.verdict.path).stem} not {explanation.second}".replace("/", "-")
+    picture = folder / f"{name}.png"
+    write_bytes(picture, explanation.png())
+    write_json(folder / f"{name}.json", explanation.as_dict())
+    return picture
+
+
+def default_folder(run: Path) -> Path:
+    """Where explanations of a run go unless told otherwise; those of a bundle alone into the working folder."""
+    opened = opened_run(run)
+    return (opened.folder if opened.exists else Path()) / "explanations"

@@ -1,0 +1,164 @@
+"""`Predictor`: a bundle that answers.
+
+Shapes: N images, K classes, D embedding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fieldmark.answering.engine import TorchEngine
+from fieldmark.answering.stream import BATCH, Answered, Shown, stream
+from fieldmark.answering.things import Thing, Things, named
+from fieldmark.answering.verdicts import Speaker
+from fieldmark.answering.views import evaluation_square, short_side
+from fieldmark.core.errors import RecipeError, RunError
+from fieldmark.core.machine import AUTO, choose_device
+from fieldmark.data.decode import Decoded
+from fieldmark.evaluation.outputs import Outputs, joined
+from fieldmark.evaluation.verdict import Verdict
+from fieldmark.model.backbone import Normalization
+from fieldmark.model.build import build_model
+from fieldmark.model.model import Model
+from fieldmark.runs.bundle import Bundle
+
+__all__ = ["Predictor"]
+
+
+@final
+class Predictor:
+    """A trained classifier, ready to answer.
+
+    >>> predictor = Predictor.load("runs/birds")
+    >>> predictor.predict("new.jpg")[0].label
+
+    What it is asked about may be paths, folders, globs, tables with a column `path`, bytes, open files, PIL images,
+    arrays of uint8 (H, W, 3) or (H, W), each alone or in any iterable, or a data frame with a column `path`.
+    """
+
+    def __init__(self, bundle: Bundle, model: Model, *, engine: TorchEngine | None = None) -> None:
+        self.bundle = bundle
+        self.model = model
+        self.engine = engine or TorchEngine(model)
+        self.view = evaluation_square(bundle.images, bundle.interpolation)
+        """Decoded pixels (H, W, 3) → the square that the network sees, uint8 (3, S, S)."""
+
+    def __repr__(self) -> str:
+        return f"Predictor({self.bundle!r} on {self.engine.device})"
+
+    @classmethod
+    def load(cls, path: Path | str, *, device: str = AUTO) -> Predictor:
+        """Open a bundle or the bundle of a run. Raises RunError where there is none, one of another version, or one
+        that needs a plug-in that is not installed, and DeviceError for a device that is not here."""
+        chosen, bundle = choose_device(device), Bundle.load(path)
+        model = _network(bundle)
+        try:
+            model.load_weights(bundle.weights())
+        except RuntimeError as error:  # torch's own text runs over as many lines as there are layers
+            raise RunError(
+                f"The weights in {bundle.folder} are not those that its model.json describes", "Copy the bundle again."
+            ) from error
+        model.to(torch.device(chosen), memory_format=torch.channels_last).eval()  # type: ignore[call-overload]  # torch's stub lacks it
+        return cls(bundle, model)
+
+    def save(self, folder: Path) -> None:
+        """Write a bundle with the weights of the network, and the normalisation that it answers with."""
+        own, recipe = self.model.backbone.normalization, self.bundle.recipe
+        backbone = recipe.backbone.model_copy(update={"mean": own.mean, "std": own.std})
+        kept = replace(
+            self.bundle, recipe=recipe.model_copy(update={"backbone": backbone}), interpolation=own.interpolation
+        )
+        kept.save(folder, self.model.weights())
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """(K) the names of the classes."""
+        return self.bundle.classes
+
+    def predict(
+        self,
+        things: Things,
+        *,
+        among: Sequence[str] | None = None,
+        candidates: int = 5,
+        accuracy: float | None = None,
+        coverage: float | None = None,
+        bursts: bool = False,
+    ) -> list[Verdict]:
+        """One verdict for each image and, with `bursts`, one more for each folder of images.
+
+        `among` restricts the answer to these classes. `accuracy` is that of the names that are given, `coverage` that
+        of the sets of classes that cannot be ruled out; see `Bundle.thresholds`. Raises ImageError for an image that
+        cannot be read; `fieldmark.predict` skips such images and answers as it goes.
+        """
+        speaker = Speaker.of(self.bundle, among=among, candidates=candidates, accuracy=accuracy, coverage=coverage)
+        names, outputs = self._all(things)
+        verdicts = speaker.verdicts(names, outputs)
+        if not bursts:
+            return verdicts
+        return [*(replace(single, frames=1) for single in verdicts), *speaker.pooled(names, outputs)]
+
+    def predict_proba(self, things: Things) -> NDArray[np.float64]:
+        """Probabilities (N, K), in the order of `classes`; calibrated where the bundle is. Raises ImageError."""
+        return np.exp(self.bundle.log_probabilities(self.outputs(things).logits))
+
+    def embed(self, things: Things) -> NDArray[np.float32]:
+        """Embeddings (N, D) of unit length. Raises ImageError."""
+        embedding = self.outputs(things).embedding
+        return embedding / np.linalg.norm(embedding, axis=1, keepdims=True).clip(1e-12)
+
+    def outputs(self, things: Things) -> Outputs:
+        """Logits (N, K) and embedding (N, D), as the network gives them. Raises ImageError."""
+        return self._all(things)[1]
+
+    def stream(self, things: Things, *, batch_size: int = BATCH) -> Iterator[Answered[Thing, Outputs]]:
+        """Outputs batch by batch, as things come; what cannot be read is skipped and said."""
+        return stream(named(things), self.see, self.engine, batch_size=batch_size)
+
+    def see(self, thing: Thing) -> Shown:
+        """What the network sees of a thing. Raises ImageError."""
+        return self.show(thing.decode(short_side=short_side(self.bundle.images)))
+
+    def show(self, decoded: Decoded) -> Shown:
+        """What the network sees of decoded pixels."""
+        return Shown(self.view(decoded.pixels), decoded.size)
+
+    def _all(self, things: Things) -> tuple[list[str], Outputs]:
+        names: list[str] = []
+        outputs: list[Outputs] = []
+        for answered in self.stream(things):
+            for _, error in answered.skipped:
+                raise error
+            assert answered.output is not None
+            names += [thing.name for thing in answered.things]
+            outputs.append(answered.output)
+        return names, joined(outputs)
+
+
+def _network(bundle: Bundle) -> Model:
+    """The network that a bundle describes, without its weights."""
+    try:
+        model = build_model(bundle.recipe, bundle.task, load_weights=False)
+    except RecipeError as error:
+        for section, one in bundle.plugins.items():
+            if repr(one["name"]) in error.problem:
+                needed = f"{one['package']}=={one['version']}"
+                raise RunError(
+                    f"{bundle.folder} needs the {section} {one['name']!r} of the package {one['package']} "
+                    f"{one['version']}: {error.problem}",
+                    f"Install it: pip install {needed}.",
+                ) from None
+        raise RunError(
+            f"This version of Fieldmark cannot use {error.problem}",
+            "Use the version that wrote the bundle; if it is this one, the file is damaged: copy the bundle again.",
+        ) from None
+    own = model.backbone.normalization
+    model.backbone.normalization = Normalization(own.mean, own.std, bundle.interpolation)
+    return model

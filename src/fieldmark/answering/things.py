@@ -1,0 +1,148 @@
+"""What can be asked about: `named` turns whatever a user has into things with names.
+
+Accepted are paths, folders, globs, tables with a column `path`, bytes, file objects, PIL images and NumPy arrays, each
+alone or in any iterable, and data frames with a column `path`.
+"""
+
+from __future__ import annotations
+
+import glob
+import itertools
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from fieldmark.core.errors import DataError
+from fieldmark.data.decode import Decoded, decode, decode_image, reduced
+from fieldmark.data.readers.folder import is_image_name
+from fieldmark.data.readers.table import TABLE_SUFFIXES, listed_paths
+
+if TYPE_CHECKING:
+    from typing import BinaryIO
+
+__all__ = ["Thing", "Things", "named"]
+
+Pixels = NDArray[np.uint8]
+Source: TypeAlias = "Path | bytes | Image.Image | Pixels"
+Things: TypeAlias = "str | Path | bytes | BinaryIO | Image.Image | NDArray[Any] | Iterable[Any]"
+
+_ACCEPTED = (
+    "Give a path, a folder, a glob, a table with a column 'path', bytes, an open file, a PIL image, an array of uint8 "
+    "(H, W, 3) or (H, W), a list or another iterable of these, or a data frame with a column 'path'."
+)
+
+
+class Thing(NamedTuple):
+    """One picture and what it is called."""
+
+    name: str
+    """Its path where it has one, else "image 1", "image 2", … by its place."""
+    source: Source
+
+    def decode(self, *, short_side: int) -> Decoded:
+        """Its pixels, reduced to this short side. Raises ImageError where it cannot be read."""
+        if isinstance(self.source, Image.Image):
+            return decode_image(self.source, self.name, short_side=short_side)
+        if isinstance(self.source, np.ndarray):
+            return reduced(self.source, short_side=short_side)
+        return decode(self.source, short_side=short_side)
+
+
+def named(things: Things) -> Iterator[Thing]:
+    """The pictures in whatever a user has, each iterable taken once and no further than it is asked.
+
+    A path to something absent is passed on: it becomes an ImageError when it is decoded. Raises DataError for what is
+    no picture, for an array of another shape or type, for a folder, glob or table without images, and where there is
+    nothing at all.
+    """
+    found = _named(things)
+    first = next(found, None)
+    if first is None:
+        raise DataError("No images were given", _ACCEPTED)
+    return itertools.chain([first], found)
+
+
+def _named(things: Things) -> Iterator[Thing]:
+    counter = itertools.count(1)
+    for one in _several(things):
+        if isinstance(one, Thing):
+            yield one
+        elif isinstance(one, (str, Path)):
+            yield from (Thing(path, Path(path)) for path in _paths(str(one)))
+        else:
+            yield _thing(one, f"image {next(counter)}")
+
+
+def _several(things: Things) -> Iterable[Any]:
+    """One thing is an iterable of one; a string would be one of letters, and an image one of rows."""
+    if isinstance(things, (Thing, str, Path, bytes, bytearray, memoryview, Image.Image)) or hasattr(things, "read"):
+        return [things]
+    if isinstance(things, np.ndarray):
+        pictures = things.dtype.kind not in "OUS"
+        return [things] if pictures and things.ndim != 4 else things
+    if (columns := getattr(things, "columns", None)) is not None:  # of pandas, or whoever has the same manners
+        if "path" not in columns:
+            found = ", ".join(str(name) for name in columns) or "none"
+            raise DataError(f"The data frame has no column 'path'; its columns are: {found}", "Rename the column.")
+        return [str(path) for path in things["path"]]  # type: ignore[index, call-overload]
+    if isinstance(things, dict) or not isinstance(things, Iterable):
+        raise DataError(f"Nothing can be answered for {_kind(things)}", _ACCEPTED)
+    return things
+
+
+def _thing(one: Any, name: str) -> Thing:
+    if isinstance(one, (bytes, bytearray, memoryview)):
+        return Thing(name, bytes(one))
+    if isinstance(one, Image.Image):
+        return Thing(str(getattr(one, "filename", "") or name), one)
+    if isinstance(one, np.ndarray):
+        return Thing(name, _pixels(one, name))
+    if hasattr(one, "read"):
+        if isinstance(data := one.read(), str):
+            raise DataError(f"{name} is a file opened as text", "Open it as bytes: open(path, 'rb').")
+        own = getattr(one, "name", None)
+        return Thing(own if isinstance(own, str) else name, bytes(data))
+    raise DataError(f"{name} is {_kind(one)}, which is no picture", _ACCEPTED)
+
+
+def _pixels(array: NDArray[Any], name: str) -> Pixels:
+    """(H, W, 3) uint8."""
+    grey = array.ndim == 2
+    if array.dtype != np.uint8 or not (grey or (array.ndim == 3 and array.shape[2] == 3)) or 0 in array.shape:
+        shape = " × ".join(map(str, array.shape)) or "no"
+        hint = "Expected uint8 of shape (H, W, 3), RGB, or (H, W)."
+        if array.ndim == 3 and array.shape[2] == 4:
+            hint += " Leave the alpha channel out: array[..., :3]."
+        elif array.dtype.kind == "f":
+            hint += " For values from 0 to 1: (255 * array).round().astype('uint8')."
+        elif array.ndim == 3 and array.shape[0] == 3:
+            hint += " Put the channels last: array.transpose(1, 2, 0)."
+        raise DataError(f"{name} is an array of {array.dtype} with {shape} values", hint)
+    return np.ascontiguousarray(np.repeat(array[:, :, None], 3, axis=2) if grey else array)
+
+
+def _paths(pattern: str) -> Iterator[str]:
+    """Files, folders (their images, nested too), globs and tables → files. Names of absent files are passed on."""
+    path = Path(pattern)
+    if path.is_dir():
+        found = sorted(str(file) for file in path.rglob("*") if file.is_file() and is_image_name(file.name))
+        problem = f"There are no images in the folder {pattern}"
+    elif path.suffix.lower() in TABLE_SUFFIXES and path.is_file():
+        found, problem = listed_paths(path), f"The table {pattern} lists no images"
+    elif not path.exists() and glob.has_magic(pattern):
+        found = sorted(name for name in glob.iglob(pattern, recursive=True) if Path(name).is_file())
+        problem = f"No file matches {pattern!r}"
+    else:
+        yield pattern
+        return
+    if not found:
+        raise DataError(problem, "Give image files, folders of them, globs, or a table with a column 'path'.")
+    yield from found
+
+
+def _kind(one: Any) -> str:
+    return "None" if one is None else f"a {type(one).__name__}"

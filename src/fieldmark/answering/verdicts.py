@@ -1,0 +1,97 @@
+"""From a network's outputs to verdicts, by what a bundle knows of its answers. Nothing here needs torch.
+
+Shapes: N images, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import log_softmax
+
+from fieldmark.evaluation.bursts import DEPENDENT, pool
+from fieldmark.evaluation.outputs import Outputs
+from fieldmark.evaluation.thresholds import Thresholds
+from fieldmark.evaluation.unknown import nearness
+from fieldmark.evaluation.verdict import Verdict, trait, verdict
+from fieldmark.runs.bundle import Bundle
+
+__all__ = ["Speaker"]
+
+Floats = NDArray[np.float64]
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Speaker:
+    """Turns outputs into verdicts, by the thresholds and the checklist that a user asked for."""
+
+    bundle: Bundle
+    thresholds: Thresholds | None
+    """None where nothing is calibrated: then verdicts are plain probabilities."""
+    among: NDArray[np.int64] | None = None
+    """The classes of the checklist; None without one."""
+    candidates: int = 5
+    """How many classes a verdict lists."""
+
+    @classmethod
+    def of(
+        cls,
+        bundle: Bundle,
+        *,
+        among: Sequence[str] | None = None,
+        candidates: int = 5,
+        accuracy: float | None = None,
+        coverage: float | None = None,
+    ) -> Speaker:
+        """Raises RunError for a class that is not known and for what cannot be promised."""
+        rows = None if among is None else bundle.class_rows(among)
+        return cls(bundle, bundle.thresholds(accuracy, coverage), rows, candidates)
+
+    def verdicts(self, names: Sequence[str], outputs: Outputs) -> list[Verdict]:
+        """One for each of N images."""
+        if not len(names):
+            return []
+        near = (
+            nearness(outputs.embedding, self.thresholds.calibration.means) if self.thresholds else np.zeros(len(names))
+        )
+        spoken = self._spoken(names, self.bundle.log_probabilities(outputs.logits), near)
+        return self._with_traits(spoken, [log_softmax(logits, axis=1) for logits in outputs.attributes])
+
+    def pooled(self, paths: Sequence[str], outputs: Outputs) -> list[Verdict]:
+        """One for each folder of N images, as photographs of one thing. Promises are for single images."""
+        if not len(paths):
+            return []
+        folders, groups = np.unique([Path(path).parent.as_posix() for path in paths], return_inverse=True)
+        frames = np.bincount(groups)
+        power = self.bundle.calibration.power if self.bundle.calibration else DEPENDENT
+        log_probabilities = pool(self.bundle.log_probabilities(outputs.logits), groups, power)
+        near = np.zeros(len(frames))
+        if self.thresholds:
+            near = np.bincount(groups, nearness(outputs.embedding, self.thresholds.calibration.means)) / frames
+        spoken = self._spoken(folders.tolist(), log_probabilities, near)
+        spoken = [replace(one, frames=int(number)) for one, number in zip(spoken, frames, strict=True)]
+        return self._with_traits(
+            spoken, [pool(log_softmax(logits, axis=1), groups, DEPENDENT) for logits in outputs.attributes]
+        )
+
+    def _spoken(self, names: Sequence[str], log_probabilities: Floats, near: Floats) -> list[Verdict]:
+        if self.thresholds:
+            return self.thresholds.verdicts(names, log_probabilities, near, among=self.among, most=self.candidates)
+        answers = zip(names, log_probabilities, strict=True)
+        return [verdict(name, z, self.bundle.classes, among=self.among, most=self.candidates) for name, z in answers]
+
+    def _with_traits(self, verdicts: list[Verdict], attributes: Sequence[NDArray[np.floating]]) -> list[Verdict]:
+        """With the likeliest value of each attribute, from log-probabilities (N, V) of each."""
+        if not self.bundle.attributes:
+            return verdicts
+        told = list(zip(self.bundle.attributes.items(), attributes, strict=True))
+        return [
+            replace(one, attributes={name: trait(z[i], values) for (name, values), z in told})
+            for i, one in enumerate(verdicts)
+        ]

@@ -1,0 +1,25 @@
+"""From decoded pixels to the square that the network sees. The recipe decides it, in training and in every answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fieldmark.augment.image import evaluation_view
+from fieldmark.core.recipe import Images
+
+__all__ = ["evaluation_square", "short_side"]
+
+
+def short_side(images: Images) -> int:
+    """Side that pictures are reduced to before anything else, cached or not, in training and in service."""
+    return round(1.5 * images.size)
+
+
+def evaluation_square(images: Images, interpolation: str) -> Callable[[NDArray[np.uint8]], Tensor]:
+    """Decoded pixels (H, W, 3) → uint8 (3, S, S), as every answer sees them."""
+    return partial(evaluation_view, size=images.size, crop=images.crop, whole=images.whole, interpolation=interpolation)

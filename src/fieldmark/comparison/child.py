@@ -1,0 +1,75 @@
+"""One training in a process of its own, so that its memory is its own and its end is not ours."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from fieldmark.core.interrupts import HEARD, INTERRUPT
+
+__all__ = ["run_child", "why_it_ended"]
+
+_POLL = 0.2
+"""Seconds between two looks at the child."""
+_KILLED = -9
+
+
+def run_child(
+    command: Sequence[str],
+    *,
+    log: Path,
+    stop_asked: Callable[[], bool] = lambda: False,
+    look: Callable[[], None] = lambda: None,
+) -> int:
+    """Run `fieldmark COMMAND …` to its end and return its exit status; what it says goes to `log`.
+
+    A request to stop is passed on as Ctrl-C, once: a training then ends after its step, with all saved. The child is
+    apart from the terminal, whose Ctrl-C would reach it a second time. `look` is called now and then.
+    """
+    with log.open("wb") as said:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "fieldmark", *command],
+            stdin=subprocess.DEVNULL,
+            stdout=said,
+            stderr=said,
+            env=os.environ | {HEARD: "1"},
+            **_apart(),
+        )
+    told = False
+    try:
+        while True:
+            try:
+                return child.wait(_POLL)
+            except subprocess.TimeoutExpired:
+                look()
+            if stop_asked() and not told:
+                told = True
+                child.send_signal(INTERRUPT)
+    except BaseException:  # Ctrl-C where nobody listens, and the second one where somebody does
+        child.kill() if told else child.send_signal(INTERRUPT)
+        child.wait()
+        raise
+
+
+def _apart() -> dict[str, Any]:
+    """How a child is kept apart from the terminal."""
+    if sys.platform == "win32":
+        return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
+    return {"start_new_session": True}
+
+
+def why_it_ended(status: int, log: Path) -> str:
+    """In one line, for a status that is not 0."""
+    if status < 0:
+        hint = "; was it the memory?" if status == _KILLED else ""
+        return f"it was ended by {signal.Signals(-status).name}{hint} See {log}"
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    last = lines[-1] if lines else ""
+    if last.startswith("fieldmark: "):
+        return last.removeprefix("fieldmark: ")
+    return f"{last or f'exit status {status}'} (see {log})"

@@ -1,0 +1,305 @@
+"""A comparison carried out: every recipe trained with every seed on the same data, each result kept, and ranked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, NamedTuple, TypeAlias, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fieldmark.answering.scoring import score_run
+from fieldmark.comparison.child import run_child, why_it_ended
+from fieldmark.comparison.composition import compose
+from fieldmark.comparison.contestants import Contestant, differences
+from fieldmark.comparison.leaderboard import Leaderboard, rank
+from fieldmark.comparison.result import Result, answered_rows, data_digest
+from fieldmark.core.errors import DataError, FieldmarkError, RecipeError, RunError, StorageError, TrainingError
+from fieldmark.core.listener import Event, Listener, Tick, Warned, relayed_warnings
+from fieldmark.core.locks import lock
+from fieldmark.core.recipe import Recipe
+from fieldmark.core.storage import make_folder, write_bytes, write_json, write_rows
+from fieldmark.core.wording import counted, first_few
+from fieldmark.data.catalog import SPLITS, Catalog
+from fieldmark.data.readers.table import read_table
+from fieldmark.data.sets import read
+from fieldmark.data.write import write_catalog
+from fieldmark.learning.fitting.prepare import prepare
+from fieldmark.runs.run import Run
+
+__all__ = ["Comparison", "alone", "find_data", "split_of"]
+
+Results: TypeAlias = dict[tuple[str, int], Result]
+"""By recipe and seed."""
+
+
+class Entry(NamedTuple):
+    """One run."""
+
+    who: Contestant
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.who.name}-{self.seed}"
+
+    @property
+    def key(self) -> tuple[str, int]:
+        return self.who.name, self.seed
+
+
+class Found(NamedTuple):
+    """The data, the same for all runs."""
+
+    source: Path
+    """What every training is told to read."""
+    catalog: Catalog
+    """What it reads there."""
+    units: NDArray[np.int64]
+    """(N,) what must stay together shares a number."""
+    name: str
+
+
+@final
+@dataclass(frozen=True)
+class Comparison:
+    """All runs, and how each is made."""
+
+    folder: Path
+    field: Sequence[Contestant]
+    seeds: Sequence[int]
+    baseline: str
+    part: str
+    options: Sequence[str]
+    """Of every training."""
+    listener: Listener
+    device: str
+    found: Found
+
+    def carry_out(self) -> Leaderboard:
+        """Do what is not done: one seed of every recipe, then the next seed."""
+        entries = [Entry(one, seed) for seed in self.seeds for one in self.field]
+        digest = data_digest(self.found.catalog)
+        results = self._kept(entries, digest)
+        todo = [entry for entry in entries if entry.key not in results]
+        self._check(todo)
+        failures: dict[str, str] = {}
+        board = self._write(results, failures)
+        total = sum(entry.who.num_lines for entry in entries)
+        with self.listener.stoppable() as stop_asked, self.listener.progress("Comparing") as tick:
+            for at, entry in enumerate(todo):
+                done = total - sum(other.who.num_lines for other in todo[at:])
+                try:
+                    if not self._train(entry, stop_asked, self._looking(entry, tick, done, total)):
+                        break
+                    result = self._scored(entry, digest)
+                    result.save(self._result(entry))
+                except FieldmarkError as error:
+                    failures[entry.name] = str(error)
+                    self.listener.warn(f"{entry.name} failed: {error}")
+                else:
+                    results[entry.key] = result
+                    left = f" ({len(todo) - at - 1} to go)" if at + 1 < len(todo) else ""
+                    self.listener.note(f"{entry.name}: {100 * result.accuracy:.1f} % right{left}")
+                board = self._write(results, failures)
+        return board
+
+    def _looking(self, entry: Entry, tick: Tick, done: int, total: int) -> Callable[[], None]:
+        """Tells how far all is, by the log of the run that is at work."""
+        run, most = self._run(entry), entry.who.num_lines
+        return lambda: tick(done + min(len(run.history()), most), total, note=entry.name)
+
+    def _run(self, entry: Entry) -> Run:
+        return Run(self.folder / "runs" / entry.name)
+
+    def _result(self, entry: Entry) -> Path:
+        return self.folder / "results" / f"{entry.name}{self._suffix}.json"
+
+    @property
+    def _suffix(self) -> str:
+        return "-test" if self.part == "test" else ""
+
+    def _kept(self, entries: Sequence[Entry], digest: str) -> Results:
+        """The results that there are; RunError where one is of something else."""
+        kept: Results = {}
+        num_images = len(answered_rows(self.found.catalog, self.part))
+        for entry in entries:
+            if (file := self._result(entry)).is_file():
+                result = Result.load(file)
+                entry.who.check_result(result, file, entry.seed, self.part, digest)
+                assert len(result.correct) == num_images, "the digest says which images were answered"
+                kept[entry.key] = result
+        if kept:
+            self.listener.note(f"{len(kept)} of {len(entries)} runs are done already")
+        return kept
+
+    def _check(self, todo: Sequence[Entry]) -> None:
+        """Raise before any work where a recipe makes no sense, or a run was begun with another one or other data."""
+        for one in self.field:
+            if any(entry.who is one for entry in todo):
+                one.check_builds(self.found.catalog)
+        digests = {part: self.found.catalog.digest(part) for part in SPLITS}
+        for entry in todo:
+            run = self._run(entry)
+            if not run.exists:
+                continue
+            changes = Run.open(run.folder).recipe().changes(entry.who.seeded(entry.seed))
+            wrong = [f"{key} was {before!r}, not {now!r}" for key, (before, now) in changes.items()]
+            if (known := run.data()) and known["digests"] != digests:
+                wrong.append("it began with other images, labels or parts")
+            if wrong:
+                raise RunError(
+                    f"{run.folder} is another run: {first_few(wrong)}",
+                    "Compare with another --out, or remove results/ and runs/ in it to begin anew.",
+                )
+
+    def _train(self, entry: Entry, stop_asked: Callable[[], bool], look: Callable[[], None]) -> bool:
+        """Train one run to its end, or see that it was; False where it was stopped. Raises TrainingError."""
+        run = self._run(entry)
+        look()
+        if run.is_finished:
+            return True
+        if stop_asked():
+            return False
+        command = ["train", str(self.found.source), "--recipe", entry.who.given, *self.options]
+        log = make_folder(run.folder.parent) / f"{entry.name}.txt"
+        status = run_child(
+            [*command, f"--set=seed={entry.seed}", "--out", str(run.folder), "--resume"],
+            log=log,
+            stop_asked=stop_asked,
+            look=look,
+        )
+        if status and not stop_asked():
+            raise TrainingError(why_it_ended(status, log))
+        return run.is_finished
+
+    def _scored(self, entry: Entry, digest: str) -> Result:
+        """The result of a finished run. A test part that was scored before is not looked at again."""
+        run = self._run(entry)
+        if self.part == "test" and not (run.evaluation("test") / "scores.json").is_file():
+            score_run(run.folder, split="test", device=self.device, listener=_Warnings(self.listener))
+        return Result.of(run, self.found.catalog, self.part, recipe=entry.who.name, digest=digest)
+
+    def _write(self, results: Results, failures: Mapping[str, str]) -> Leaderboard:
+        """The leaderboard so far, as JSON, CSV and a page."""
+        board = rank(
+            results,
+            recipes=[one.name for one in self.field],
+            seeds=self.seeds,
+            baseline=self.baseline,
+            units=self.found.units[answered_rows(self.found.catalog, self.part)],
+            data=self.found.name,
+            part=self.part,
+            failures=failures,
+            notices=[*differences(self.field), *_remarks(results)],
+            folder=self.folder,
+        )
+        if notice := _no_better_than_guessing(board, self.found.catalog):
+            board = replace(board, notices=(*board.notices, notice))
+        write_json(self.folder / f"leaderboard{self._suffix}.json", board.as_dict())
+        write_rows(self.folder / f"leaderboard{self._suffix}.csv", *board.sheet())
+        write_bytes(self.folder / f"index{self._suffix}.html", compose(board).encode())
+        return board
+
+
+class _Warnings(Listener):
+    """Passes on warnings alone: there is one bar, and it is the comparison's."""
+
+    def __init__(self, listener: Listener) -> None:
+        self.listener = listener
+
+    def hear(self, event: Event) -> None:
+        if isinstance(event, Warned):
+            self.listener.hear(event)
+
+
+def split_of(split: Literal["val", "test"], recipe: Recipe) -> str:
+    """The part that is scored."""
+    if split == "test":
+        return "test"
+    if recipe.protocol == "refit":
+        raise RecipeError(
+            "protocol = 'refit' keeps no validation part to compare by",
+            "Choose with --set protocol=holdout or crossfit; what is chosen may be confirmed with --split test.",
+        )
+    return "val" if recipe.protocol == "holdout" else "crossfit"
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Hold the comparison while this lasts. A training holds its own run: one that outlives the command that began it
+    is found at work."""
+    try:
+        with lock(folder / ".lock", wait=False) as held:
+            if not held:
+                raise _taken(folder)
+            for run in sorted((folder / "runs").glob("*/.lock")):
+                with lock(run, wait=False) as free:
+                    if not free:
+                        raise _taken(folder)
+            yield
+    except OSError as error:
+        raise StorageError(f"Cannot write {folder}: {error.strerror}", "Choose another --out.") from None
+
+
+def _taken(folder: Path) -> RunError:
+    return RunError(
+        f"Another command, or a training that it began, is at work in {folder}",
+        "Wait until it is done, or choose another --out.",
+    )
+
+
+def find_data(data: Path | Catalog, field: Sequence[Contestant], part: str, folder: Path, listener: Listener) -> Found:
+    """Read the data and cut it as the protocol asks, once: seeds that cut it otherwise would answer other images."""
+    with relayed_warnings(listener):
+        read_as = data if isinstance(data, Catalog) else read(data, tell=listener.note)
+    prepared = prepare(read_as, field[0].recipe, listener)
+    if not len(answered_rows(prepared.catalog, part)):
+        raise DataError(
+            f"{read_as.name} has no image in its {part} part to compare by",
+            "Give each class at least three images that are independent of each other"
+            + (", or compare with --set protocol=crossfit." if part == "val" else "."),
+        )
+    for one in field:
+        one.check_data(prepared, listener)
+    catalog, said = prepared.catalog, dict(zip(read_as.paths, read_as.splits.tolist(), strict=True))
+    if not isinstance(data, Catalog) and [said[path] for path in catalog.paths] == catalog.splits.tolist():
+        return Found(data, catalog, prepared.units, read_as.name)
+    kept = sorted((folder / "data").glob("*.csv"))  # whatever the data was called then
+    file = kept[0] if kept else folder / "data" / f"{read_as.name.replace('/', ' ')}.csv"
+    if not kept:
+        write_catalog(file, catalog)
+    written = read_table(file)
+    if data_digest(written) != data_digest(catalog):
+        raise DataError(
+            f"{folder} compares other data: images, labels or parts are not those of {file}",
+            "Put the data back as it was, or choose another --out.",
+        )
+    return Found(file, written, prepared.units, read_as.name)
+
+
+def _no_better_than_guessing(board: Leaderboard, catalog: Catalog) -> str:
+    """A notice of the recipes that may as well have learnt nothing; "" where there is none."""
+    labels = catalog.labels[answered_rows(catalog, board.part)]
+    share = float(np.bincount(labels).max() / len(labels))
+    names = [one.recipe for one in board.standings if one.accuracy is not None and one.accuracy.low <= share]
+    if not names:
+        return ""
+    return (
+        f"Not shown to do better than naming the commonest class each time ({100 * share:.1f} %): {', '.join(names)}. "
+        "More epochs, larger images or pretrained weights may help."
+    )
+
+
+def _remarks(results: Results) -> list[str]:
+    """What has to be said of runs that were made apart, and of a test part that was looked at."""
+    remarks = []
+    machines = {", ".join(str(value) for value in result.machine.values()) for result in results.values()}
+    if len(machines) > 1:
+        remarks.append(f"Times are of {len(machines)} machines and cannot be compared: {'; '.join(sorted(machines))}.")
+    if looks := max((result.looks or 0 for result in results.values()), default=0):
+        remarks.append(f"This test part had been scored {counted(looks, 'time')} on a machine, by any model.")
+    return remarks

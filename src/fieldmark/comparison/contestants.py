@@ -1,0 +1,175 @@
+"""What takes part in a comparison: recipes that have been checked, and in what they differ besides their pieces."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, final
+
+from fieldmark.comparison.result import Result, weights_name
+from fieldmark.core.errors import FieldmarkError, RecipeError, RunError, nearest
+from fieldmark.core.listener import Event, Listener, Warned
+from fieldmark.core.recipe import Recipe
+from fieldmark.core.wording import first_few
+from fieldmark.data.catalog import Catalog
+from fieldmark.learning.fitting.combinations import rehearse
+from fieldmark.learning.fitting.fit import linear_head
+from fieldmark.learning.fitting.prepare import Prepared
+from fieldmark.learning.fitting.resolve import check_data, resolve_recipe
+from fieldmark.learning.fitting.task import task_of
+from fieldmark.model.build import build_model
+
+__all__ = ["Contestant", "choose_baseline", "contestants", "differences"]
+
+BASELINE: Final = "finetune"
+_SHARED: Final = ("images.size", "train.epochs", "train.batch_size")
+"""What the recipes of a fair comparison have in common, besides the backbone."""
+
+
+@final
+@dataclass(frozen=True)
+class Contestant:
+    """A recipe that takes part."""
+
+    name: str
+    given: str
+    """As it was named: a shipped recipe or a TOML file."""
+    recipe: Recipe
+    """With every change but the seed."""
+
+    def seeded(self, seed: int) -> Recipe:
+        return self.recipe.model_copy(update={"seed": seed})
+
+    @property
+    def num_lines(self) -> int:
+        """Of the log of a finished run; 1 where there are no epochs."""
+        recipe = self.recipe
+        fits = recipe.folds + 1 if recipe.protocol == "crossfit" else 1
+        return 1 if recipe.train.solver == "logistic" else fits * recipe.train.members * recipe.train.epochs
+
+    def check_builds(self, catalog: Catalog) -> None:
+        """Raise FieldmarkError where its pieces do not fit together, or not these classes."""
+        try:
+            model = build_model(self.recipe, task_of(catalog, self.recipe, catalog.rows("train")), load_weights=False)
+            if "logistic" in (self.recipe.train.solver, self.recipe.train.head_start):
+                linear_head(model, self.recipe)
+        except FieldmarkError as error:
+            raise _named(self.name, error) from None
+
+    def check_data(self, prepared: Prepared, listener: Listener) -> None:
+        """Raise FieldmarkError where the data has nothing of what its augmentation or its method asks for, and warn, by
+        its name, where it has little.
+        """
+        try:
+            check_data(self.recipe, prepared, _Warnings(self.name, listener))  # notes are in what its training says
+        except FieldmarkError as error:
+            raise _named(self.name, error) from None
+
+    def check_result(self, result: Result, file: Path, seed: int, part: str, digest: str) -> None:
+        """Raise RunError where a kept result is not one of this recipe, seed, part and data.
+
+        A recipe that was kept by an earlier version has the defaults of what has become a key since.
+        """
+        kept = dict(result.settings)
+        kept["backbone"] = {**kept.get("backbone", {}), "weights": "none"}
+        try:
+            changes = resolve_recipe(Recipe.parse(kept, source=str(file))).changes(_without_weights(self.recipe))
+        except RecipeError as error:
+            raise RunError(f"{file} is of another version ({error})", _OTHER_RESULT) from None
+        wrong = [f"{key} was {before!r}, not {now!r}" for key, (before, now) in changes.items() if key != "seed"]
+        for what, before, now in (
+            ("recipe", result.recipe, self.name),
+            ("seed", result.seed, seed),
+            ("part", result.part, part),
+            ("weights", result.weights, weights_name(self.recipe)),
+        ):
+            wrong += [f"{what} was {before!r}, not {now!r}"] if before != now else []
+        if result.data != digest:
+            wrong.append("it was trained or scored on other images, labels or parts")
+        if wrong:
+            raise RunError(f"{file} holds another run: {first_few(wrong)}", _OTHER_RESULT)
+
+
+class _Warnings(Listener):
+    """Passes warnings on, with the recipe's name before them."""
+
+    def __init__(self, name: str, listener: Listener) -> None:
+        self.name = name
+        self.listener = listener
+
+    def hear(self, event: Event) -> None:
+        if isinstance(event, Warned):
+            self.listener.warn(f"{self.name}: {event.text}")
+
+
+_OTHER_RESULT = "Compare with another --out, or remove results/ and runs/ in it to begin anew."
+
+
+def contestants(
+    recipes: Sequence[str], *, backbone: str | None, weights: str | None, overrides: Sequence[str]
+) -> list[Contestant]:
+    """The recipes, each checked; RecipeError names the one that is wrong."""
+    if not recipes:
+        raise RecipeError("There is nothing to compare", "Name recipes, such as: --recipes finetune,probe")
+    if any(text.partition("=")[0].strip() == "seed" for text in overrides):
+        raise RecipeError("A comparison chooses its seeds itself", "Say how many with --seeds.")
+    field: list[Contestant] = []
+    for given in recipes:
+        name = Path(given).stem if given.endswith(".toml") else given
+        if any(one.name == name for one in field):
+            raise RecipeError(f"Two recipes are called {name!r}", "Name each once; call a file otherwise.")
+        try:
+            recipe = resolve_recipe(given, backbone=backbone, weights=weights, overrides=overrides)
+            rehearse(recipe)
+        except FieldmarkError as error:
+            raise _named(name, error) from None
+        field.append(Contestant(name, given, recipe.model_copy(update={"seed": 0})))
+    protocols = {one.recipe.protocol: one.name for one in field}
+    if len(protocols) > 1:
+        said = ", ".join(f"{name} has {protocol!r}" for protocol, name in protocols.items())
+        raise RecipeError(f"The recipes have different protocols: {said}", "Give one with --set protocol=holdout.")
+    return field
+
+
+def choose_baseline(asked: str | None, field: Sequence[Contestant]) -> str:
+    """What was asked for, else finetune if it takes part, else the first."""
+    names = [one.name for one in field]
+    if asked is None:
+        return BASELINE if BASELINE in names else names[0]
+    if asked not in names:
+        raise RecipeError(f"The baseline {asked!r} is not among the recipes", nearest(asked, names))
+    return asked
+
+
+def differences(field: Sequence[Contestant]) -> list[str]:
+    """Where the recipes differ in what ought to be the same for a fair comparison, one sentence each."""
+    found = []
+    for key in ("backbone", "weights", *_SHARED):
+        # a probe takes no steps, so its epochs and batches mean nothing
+        values = {one.name: _value(one.recipe, key) for one in field if _matters(one.recipe, key)}
+        if len(set(values.values())) > 1:
+            said = ", ".join(f"{name} {value}" for name, value in values.items())
+            found.append(f"The recipes differ in {key} too: {said}.")
+    return found
+
+
+def _matters(recipe: Recipe, key: str) -> bool:
+    return recipe.train.solver == "gradient" or not key.startswith("train.")
+
+
+def _value(recipe: Recipe, key: str) -> Any:
+    if key == "backbone":
+        return recipe.backbone.name
+    if key == "weights":
+        return weights_name(recipe)
+    section, _, name = key.partition(".")
+    return getattr(getattr(recipe, section), name)
+
+
+def _without_weights(recipe: Recipe) -> Recipe:
+    return recipe.model_copy(update={"backbone": recipe.backbone.model_copy(update={"weights": "none"})})
+
+
+def _named(name: str, error: FieldmarkError) -> FieldmarkError:
+    return type(error)(f"{name}: {error.problem}", error.hint)

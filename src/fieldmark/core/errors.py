@@ -1,0 +1,103 @@
+"""The errors a user can meet. Everything else that is raised is a bug.
+
+    FieldmarkError
+    ├── DataError          a folder, a table or a split cannot be used
+    │   └── ImageError     one image cannot be read
+    ├── RecipeError        a recipe, an option or a combination of them makes no sense
+    ├── WeightsError       weights are missing or belong to another architecture
+    ├── RunError           a run folder or bundle is absent, unfinished or of another version
+    ├── DeviceError        a device is not on this machine
+    ├── TrainingError      training cannot go on (a loss that is not a number)
+    └── StorageError       the disk is full or may not be written
+
+A message says what was wrong, where, what was expected and what to do, in one line.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = [
+    "DataError",
+    "DataWarning",
+    "DeviceError",
+    "FieldmarkError",
+    "FieldmarkWarning",
+    "ImageError",
+    "PluginWarning",
+    "RecipeError",
+    "RunError",
+    "StorageError",
+    "TrainingError",
+    "WeightsError",
+    "nearest",
+]
+
+_LISTED = 12
+
+
+class FieldmarkError(Exception):
+    """A problem that the user can solve. `hint` says how."""
+
+    def __init__(self, problem: str, hint: str = "") -> None:
+        super().__init__(problem, hint)
+        self.problem = problem
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.problem.rstrip('.')}. {self.hint}".strip() if self.hint else self.problem
+
+
+class DataError(FieldmarkError):
+    """A folder, a table or a split cannot be used."""
+
+
+class ImageError(DataError):
+    """One image cannot be read: damaged, of a format that is not allowed, too large."""
+
+
+class RecipeError(FieldmarkError):
+    """A recipe, an option or a combination of them makes no sense."""
+
+
+class WeightsError(FieldmarkError):
+    """Weights are missing or belong to another architecture."""
+
+
+class RunError(FieldmarkError):
+    """A run folder or bundle is absent, unfinished or of another version."""
+
+
+class DeviceError(FieldmarkError):
+    """A device is not on this machine."""
+
+
+class TrainingError(FieldmarkError):
+    """Training cannot go on."""
+
+
+class StorageError(FieldmarkError):
+    """The disk is full or may not be written."""
+
+
+class FieldmarkWarning(UserWarning):
+    """Something works, but about it there is something to know."""
+
+
+class DataWarning(FieldmarkWarning):
+    """Data can be used, but something about it should be known."""
+
+
+class PluginWarning(FieldmarkWarning):
+    """A plug-in is left out."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint for a misspelt name: the nearest right one, or some that there are."""
+    names = sorted(known)
+    if not names:
+        return "There is none to choose from."
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    rest = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(names[:_LISTED])}{rest}."

@@ -1,0 +1,247 @@
+"""What work tells while it goes on: typed events, heard by a listener.
+
+Event
+├── Note, Warned         a line worth reading; something that should be known
+├── DataRead             data was found, and how it is split
+├── Advanced             a stage has come so far: 320 of 1,240 images
+├── StepTaken            one training step, with its loss
+├── EpochEnded           one epoch, with its metrics as numbers
+└── Done                 a command has finished, and where its results are
+
+class Losses(fieldmark.Listener):
+    def hear(self, event):
+        if isinstance(event, fieldmark.events.EpochEnded):
+            print(event.epoch, event.metrics)
+
+fieldmark.train("photographs/", out="runs/birds", listener=Losses())
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TextIO, final
+
+from fieldmark.core.errors import DataWarning, FieldmarkWarning
+
+__all__ = [
+    "Advanced",
+    "DataRead",
+    "Done",
+    "EpochEnded",
+    "Event",
+    "Listener",
+    "Listeners",
+    "Note",
+    "PlainLog",
+    "StepTaken",
+    "Tick",
+    "Warned",
+    "kept_warnings",
+    "relayed_warnings",
+]
+
+Tick = Callable[..., None]
+"""(done, total, note="") → None."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened."""
+
+
+@final
+@dataclass(frozen=True)
+class Note(Event):
+    """A line worth reading."""
+
+    text: str
+
+
+@final
+@dataclass(frozen=True)
+class Warned(Event):
+    """Something that should be known."""
+
+    text: str
+
+
+@final
+@dataclass(frozen=True)
+class DataRead(Event):
+    """Data was found."""
+
+    name: str
+    num_images: int
+    num_classes: int
+    splits: Mapping[str, int] = field(default_factory=dict)
+    """Images of "train", "val" and "test"; none where the data is not split yet."""
+    description: str = ""
+    """The same in words."""
+
+
+@final
+@dataclass(frozen=True)
+class Advanced(Event):
+    """A stage has come so far."""
+
+    stage: str
+    """What is being done: "Decoding images"."""
+    done: int
+    total: int
+    note: str = ""
+    """How fast, or what is at work."""
+
+
+@final
+@dataclass(frozen=True)
+class StepTaken(Event):
+    """One training step."""
+
+    fit: str
+    """"model", "fold 0", "member 2", …"""
+    step: int
+    """From 1."""
+    num_steps: int
+    loss: float
+    """Mean since the epoch began."""
+    images_per_second: float
+
+
+@final
+@dataclass(frozen=True)
+class EpochEnded(Event):
+    """One epoch."""
+
+    fit: str
+    epoch: int
+    """From 1."""
+    num_epochs: int
+    step: int
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """"loss", "images_per_second", "seconds" so far and, where the validation split is looked at, "val_top1", "val_nll"
+    and "validation_seconds"."""
+
+
+@final
+@dataclass(frozen=True)
+class Done(Event):
+    """A command has finished."""
+
+    what: str
+    folder: Path | None = None
+    """Where its results are."""
+
+
+class Listener:
+    """Hears what happens. This one keeps silent, but for warnings, which become Python's own.
+
+    Override `hear`; and `stoppable` to stop a training between two steps.
+    """
+
+    def hear(self, event: Event) -> None:
+        """Something happened. Called from the thread that works, so it should be quick."""
+        if isinstance(event, Warned):
+            warnings.warn(event.text, DataWarning, stacklevel=4)
+
+    @contextmanager
+    def stoppable(self) -> Iterator[Callable[[], bool]]:
+        """While this lasts, a request to stop is kept until the work asks for it."""
+        yield lambda: False
+
+    # ---- how work speaks
+
+    @final
+    def note(self, text: str) -> None:
+        """Say a line worth reading."""
+        self.hear(Note(text))
+
+    @final
+    def warn(self, text: str) -> None:
+        """Say something that should be known."""
+        self.hear(Warned(text))
+
+    @final
+    @contextmanager
+    def progress(self, stage: str) -> Iterator[Tick]:
+        """A stage with countable steps."""
+
+        def tick(done: int, total: int, note: str = "") -> None:
+            self.hear(Advanced(stage, done, total, note))
+
+        yield tick
+
+
+@final
+class Listeners(Listener):
+    """Several listeners as one. The first that wants to stop is heard."""
+
+    def __init__(self, *listeners: Listener) -> None:
+        self.listeners = listeners
+
+    def hear(self, event: Event) -> None:
+        for listener in self.listeners:
+            listener.hear(event)
+
+    @contextmanager
+    def stoppable(self) -> Iterator[Callable[[], bool]]:
+        with ExitStack() as stack:
+            asked = [stack.enter_context(listener.stoppable()) for listener in self.listeners]
+            yield lambda: any(one() for one in asked)
+
+
+@final
+class PlainLog(Listener):
+    """Lines in a file: notes, warnings, and how far a stage is, at least every 30 seconds of work."""
+
+    def __init__(self, file: TextIO, *, every: float = 30.0, clock: Callable[[], float] = time.monotonic) -> None:
+        self.file, self.every, self.clock = file, every, clock
+        self._told = clock()
+
+    def hear(self, event: Event) -> None:
+        if isinstance(event, Note):
+            self._say(event.text)
+        elif isinstance(event, Warned):
+            self._say(f"warning: {event.text.rstrip('.')}.")
+        elif isinstance(event, DataRead):
+            self._say(f"Read {event.description}")
+        elif isinstance(event, Advanced) and self.clock() - self._told >= self.every:
+            rest = f", {event.note}" if event.note else ""
+            self._say(f"{event.stage}: {event.done:,} of {event.total:,}{rest}")
+
+    def _say(self, text: str) -> None:
+        print(text, file=self.file, flush=True)
+        self._told = self.clock()
+
+
+@contextmanager
+def relayed_warnings(listener: Listener) -> Iterator[None]:
+    """Turn Fieldmark's warnings into `listener.warn`; others go their usual way."""
+    kept: list[str] = []
+    try:
+        with kept_warnings() as kept:
+            yield
+    finally:  # before an error, too: they may explain it
+        for text in kept:
+            listener.warn(text)
+
+
+@contextmanager
+def kept_warnings() -> Iterator[list[str]]:
+    """The texts of Fieldmark's warnings, once this is over; others go their usual way."""
+    kept: list[str] = []
+    caught: list[warnings.WarningMessage] = []
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", FieldmarkWarning)
+            yield kept
+    finally:
+        for warning in caught:
+            if issubclass(warning.category, FieldmarkWarning):
+                kept.append(str(warning.message))
+            else:
+                warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)

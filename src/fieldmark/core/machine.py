@@ -1,0 +1,106 @@
+"""What the machine decides: device, precision, threads, workers; and how much memory the process has taken."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fieldmark.core.errors import DeviceError
+
+if TYPE_CHECKING:
+    from fieldmark.core.recipe import Recipe
+
+__all__ = ["AUTO", "Machine", "choose_device", "devices", "peak_memory"]
+
+AUTO = "auto"
+"""The first GPU that CUDA knows, else the processor. Apple's GPU ("mps") is used only when it is asked for."""
+
+
+def devices() -> list[str]:
+    """The devices of this machine: "cpu", "cuda:0" …, "mps"."""
+    import torch
+
+    found = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+    return [*found, "mps"] if torch.backends.mps.is_available() else found
+
+
+def choose_device(asked: str = AUTO) -> str:
+    """The device that "auto", "cpu", "cuda", "cuda:1" or "mps" means on this machine.
+
+    Raises DeviceError for a device that is not here.
+    """
+    here = devices()
+    if asked == AUTO:
+        return "cuda" if "cuda:0" in here else "cpu"
+    if asked in here or (asked == "cuda" and "cuda:0" in here):
+        return asked
+    raise DeviceError(f"There is no device {asked!r} on this machine", f"Choose one of: {', '.join(['auto', *here])}.")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the machine decides: once per run, and never measured again on resume."""
+
+    device: str
+    threads: int
+    workers: int
+    precision: str
+
+    @classmethod
+    def decide(cls, recipe: Recipe, device: str = AUTO) -> Machine:
+        """Read this machine. Raises DeviceError for a device that is not here."""
+        import torch
+
+        chosen = choose_device(device)
+        gpu = chosen.startswith("cuda")
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        precision = recipe.train.precision
+        if precision == "auto":
+            precision = "bf16" if (torch.cuda.is_bf16_supported() if gpu else _computes_bf16(chosen)) else "fp32"
+        # few cores are better spent on the network than on a second process
+        workers = min(8, cores - 1) if gpu else 0 if cores <= 2 else min(4, cores // 4)
+        return cls(chosen, torch.get_num_threads(), workers, precision)
+
+    def moved(self, asked: str) -> Machine:
+        """This machine's device in place of the one that a run began on, if that is gone or another is asked for.
+
+        Raises DeviceError for a device that is not here.
+        """
+        stays = asked == AUTO and (self.device in devices() or (self.device == "cuda" and "cuda:0" in devices()))
+        return self if stays else replace(self, device=choose_device(asked))
+
+
+def _computes_bf16(device: str) -> bool:
+    """Whether the processor multiplies bf16 itself; emulation is slower than fp32."""
+    flags = Path("/proc/cpuinfo")
+    return device == "cpu" and flags.is_file() and "avx512_bf16" in flags.read_text(errors="ignore")
+
+
+def peak_memory() -> dict[str, int]:
+    """The most bytes that this process has had, of the "process" and, where one was used, of the "gpu".
+
+    A system that does not say how much a process took, such as Windows, leaves "process" out.
+    """
+    return dict(_peaks())
+
+
+def _peaks() -> Iterator[tuple[str, int]]:
+    status = Path("/proc/self/status")
+    # Linux counts for `getrusage` what a process was started from, so that a child has at least its parent's peak
+    if status.is_file() and (line := re.search(r"VmHWM:\s+(\d+) kB", status.read_text())):
+        yield "process", int(line[1]) * 1024
+    else:
+        with contextlib.suppress(ImportError):
+            import resource  # Windows has none
+
+            most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            yield "process", most if sys.platform == "darwin" else most * 1024
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        yield "gpu", torch.cuda.max_memory_allocated()

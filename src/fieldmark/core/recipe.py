@@ -1,0 +1,365 @@
+"""A recipe names everything that decides a result. It is TOML without code, checked before any data is read.
+
+Whether the *names* in it exist (methods, optimizers, mixes) is checked against the registries by `commands`.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import pydantic
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, Strict
+
+from fieldmark.core.errors import RecipeError, nearest
+
+__all__ = ["NONE", "Choice", "Recipe", "about_recipe", "load_recipe", "recipe_names"]
+
+NONE = "none"
+"""The name of a piece that a recipe does without."""
+
+_Triple = Annotated[tuple[float, float, float], Strict(False)]  # TOML and JSON know lists only
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
+
+
+class Images(_Section):
+    """How an image becomes a square of pixels."""
+
+    size: int = Field(default=224, ge=16, le=2048)
+    """Side of the network's input when it answers, in pixels."""
+    train_scale: float = Field(default=1.0, gt=0.2, le=2.0)
+    """Side in training, relative to `size`. Below 1 it makes up for random crops, which enlarge the object
+    (Touvron et al., "Fixing the train-test resolution discrepancy", 2019), and is cheaper."""
+    crop: float = Field(default=0.875, gt=0.1, le=1.0)
+    """When answering: the central square of this share of the short side."""
+    whole: bool = False
+    """When answering: the whole image, squeezed to a square, instead of a central crop."""
+    mirror: bool = False
+    """When answering: the mean over an image and its mirror image, at twice the cost. Not where `augment.flip` finds
+    that a flip changes what is seen."""
+    cache_gb: float = Field(default=8.0, ge=0.0)
+    """Most that decoded pixels may take in the user's cache folder."""
+
+    @property
+    def train_size(self) -> int:
+        """Side of the network's input in training: a multiple of 32 unless `size` itself is none."""
+        return self.size if self.train_scale == 1 else max(32, round(self.size * self.train_scale / 32) * 32)
+
+
+class Backbone(_Section):
+    """A timm model and where its weights come from."""
+
+    name: str = "mobilenetv2_100"
+    weights: str = "hub"
+    """"hub" (timm's), "none" (random), "fieldguide" (small ones that come along, trained on drawn birds) or the path
+    of a safetensors file."""
+    options: dict[str, Any] = {}
+    """Further arguments of timm.create_model."""
+    mean: _Triple | None = None
+    std: _Triple | None = None
+    """Of the weights' preprocessing, for pixels in [0, 1]; timm's own unless given."""
+
+
+class Choice(_Section):
+    """The name of a registered piece and its options."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False, strict=True)
+    name: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+    @property
+    def pair(self) -> tuple[str, dict[str, Any]]:
+        """Name and options."""
+        return self.name, self.options
+
+
+class Labels(_Section):
+    """What labels say, beyond which class it is."""
+
+    order: Literal["auto", "numbers", "none"] | Annotated[tuple[str, ...], Strict(False)] = "auto"
+    """The classes from the lowest grade to the highest, where they are grades. "numbers": by the one
+    number that their names differ in ("stage 0", "stage 1", …); "auto": the same, where names are so and the classes
+    no more than a scale has; "none": they are no grades."""
+    attributes: Annotated[tuple[str, ...], Strict(False)] = ()
+    """Which of the data's attributes are learnt, each by a head of its own. None unless named: a table may hold what
+    a photograph does not show, or what gives the class away."""
+    attribute_weight: float = Field(default=1.0, gt=0.0)
+    """Of their mean loss, beside that of the class."""
+    attribute_balance: float = Field(default=1.0, ge=0.0, le=1.0)
+    """1: answered as if all values of an attribute were equally common; 0: as they are in training."""
+
+
+class Augment(_Section):
+    """What is done to training images; see `fieldmark.augment`."""
+
+    crop: bool = True
+    """Random resized crops; without, training sees the evaluation view."""
+    min_scale: float = Field(default=0.35, gt=0.0, le=1.0)
+    flip: bool | Literal["auto"] = "auto"
+    """Mirror half of the images. "auto": unless class names differ by left and right only, or mirror images of
+    one class look like another class; see `fieldmark.learning.training.mirror`."""
+    color: float = Field(default=0.0, ge=0.0, le=1.0)
+    trivial: bool = False
+    erasing: float = Field(default=0.0, ge=0.0, le=1.0)
+    align: float = Field(default=0.0, ge=0.0, le=1.0)
+    """Probability that a picture is turned, scaled and moved so that its key points lie as they do on average."""
+    warp: float = Field(default=0.0, ge=0.0, le=1.0)
+    """Probability that it is bent towards the pose of another image of its class."""
+    swap: float = Field(default=0.0, ge=0.0, le=1.0)
+    """Probability that one part is exchanged for that of another image of its class."""
+    background: float = Field(default=0.0, ge=0.0, le=1.0)
+    """Probability that it stands before the background of another image; needs boxes or masks."""
+    if_missing: Literal["error", "skip"] = "error"
+    """Where the data has no key points for `align`, `warp` and `swap`, or neither boxes nor masks for `background`:
+    refuse, or go without and say so."""
+    mix: str = "none"
+    mix_alpha: float = Field(default=1.0, gt=0.0)
+    mix_probability: float = Field(default=1.0, ge=0.0, le=1.0)
+
+
+class Train(_Section):
+    """How the weights are found."""
+
+    solver: Literal["gradient", "logistic"] = "gradient"
+    """"logistic": the backbone stays as it is and a logistic regression on its embedding is the head."""
+    epochs: int = Field(default=20, ge=1)
+    head_start: Literal["random", "logistic", "auto"] = "random"
+    """What a linear head starts from. "logistic": the head of a probe, so that the first steps do not spoil features
+    that a random head would send into the wrong direction (Kumar et al., "Fine-tuning can distort pretrained features
+    and underperform out-of-distribution", 2022). "auto": that, where a linear head is the first new thing
+    that pretrained features meet and there are no more than 10,000 images: many take long, and teach a random head soon
+    enough."""
+    head_epochs: int = Field(default=0, ge=0)
+    """Of the epochs, so many train only what is new, and never more than half of them; none where "auto" has found a
+    head to start from."""
+    freeze_stages: int = Field(default=0, ge=0)
+    """The backbone's first so many stages stay as they are; see `early_stages` in `fieldmark.learning.training`."""
+    batch_size: int = Field(default=32, ge=2)
+    sampling: Literal["shuffled", "balanced", "class_batches"] = "shuffled"
+    """"shuffled": each image once an epoch. "balanced": each class equally often, the images of rare classes again and
+    again, under other augmentation. "class_batches": likewise, and a batch has `images_per_class` images of each of its
+    classes, for losses that compare images."""
+    images_per_class: int = Field(default=4, ge=2)
+    optimizer: str = "adamw"
+    lr: float = Field(default=1e-3, gt=0)
+    """Peak learning rate of the backbone's last layer."""
+    head_lr: float = Field(default=1e-3, gt=0)
+    layer_decay: float = Field(default=1.0, gt=0, le=1)
+    """Each earlier layer learns at this multiple of the next one's rate (Clark et al., ELECTRA, 2020)."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    """Of SGD."""
+    schedule: Literal["cosine", "constant"] = "cosine"
+    warmup: float = Field(default=0.1, ge=0, lt=1)
+    """Share of the steps over which the learning rate rises from zero, over ten of them at least; 0 = no rise."""
+    clip_norm: float = Field(default=0.0, ge=0)
+    """Longest gradient; 0 = unlimited."""
+    ema: bool = False
+    """Ship the exponential moving average of the weights."""
+    keep_start: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Share of the weights before the first step in those that are shipped (WiSE-FT: Wortsman et al., "Robust
+    fine-tuning of zero-shot models", 2022). Only where training starts from the head of a probe: the straight line
+    between two models is one of good models only where both are good."""
+    members: int = Field(default=1, ge=1, le=100)
+    """Ship the mean of the weights of so many trainings, which begin alike and see other batches and crops (Wortsman et
+    al., "Model soups", 2022). Takes so many times as long to train, and no longer to answer."""
+    batchnorm: Literal["plain", "refreshed", "frozen"] = "plain"
+    """Statistics of BatchNorm. "plain": as the layer has it. "refreshed": re-estimated on training images at the end,
+    which averaged weights need. "frozen": the backbone's are taken from training images before the first step, with the
+    function left as it is, and kept; those of layers that a method or a neck adds are learnt and refreshed."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """"auto": bf16 autocast where the processor computes in it, else fp32. Decided once per run."""
+    validate_epochs: bool = True
+    """Look at the validation part after each epoch. It decides nothing and is scored at the end in any case, and where
+    it is as large as the training part, looking takes as long as learning."""
+    checkpoint_steps: int = Field(default=0, ge=0)
+    """Save every so many steps; 0 = after each epoch."""
+
+
+class Recipe(_Section):
+    """Everything that decides a result."""
+
+    protocol: Literal["holdout", "crossfit", "refit"] = "holdout"
+    folds: int = Field(default=5, ge=2)
+    seed: int = Field(default=0, ge=0)
+    images: Images = Images()
+    backbone: Backbone = Backbone()
+    neck: Choice = Choice(name=NONE)
+    """From the feature map to the embedding; "none": the backbone's own pooling."""
+    method: Choice = Choice(name="transfer")
+    head: Choice = Choice(name="linear")
+    loss: Choice = Choice(name="cross_entropy")
+    auxiliary: Choice = Choice(name=NONE)
+    """A further loss that compares the images of a batch with each other; "none": none."""
+    labels: Labels = Labels()
+    augment: Augment = Augment()
+    train: Train = Train()
+
+    @classmethod
+    def parse(cls, values: dict[str, Any], *, source: str) -> Self:
+        """Check `values`; RecipeError names the key, what was got and the nearest right one."""
+        try:
+            return cls.model_validate(values)
+        except pydantic.ValidationError as error:
+            raise _explained(error, cls, source) from None
+
+    def with_overrides(self, overrides: Iterable[str], *, source: str = "--set") -> Self:
+        """Apply `key=value` overrides such as `train.epochs=3`; values are TOML, bare words are strings.
+
+        Another name for a piece (`method.name=…`) drops the options of the one that was there.
+        """
+        values = self.model_dump(exclude_none=True)
+        for text in sorted(overrides, key=lambda text: not text.partition("=")[0].strip().endswith(".name")):
+            key, equals, value = text.partition("=")
+            if not equals or not key.strip():
+                raise RecipeError(f"{source} {text!r} is not of the form key=value", "Such as: --set train.epochs=3")
+            *sections, last = key.strip().split(".")
+            place = values
+            for section in sections:
+                place = place.setdefault(section, {})
+                if not isinstance(place, dict):
+                    raise RecipeError(f"{source} {text!r}: {section!r} is a value, not a section")
+            if isinstance(place.get(last), dict):
+                raise RecipeError(f"{source} {text!r}: {last!r} is a section", f"Set one of: {', '.join(place[last])}.")
+            change: dict[str, Any] = {last: _toml_value(value.strip())}
+            for section in reversed(sections):
+                change = {section: change}
+            values = _merged(values, change)
+        return type(self).parse(values, source=source)
+
+    def changes(self, other: Self) -> dict[str, tuple[Any, Any]]:
+        """What another recipe has otherwise: {"train.epochs": (20, 3)}."""
+        own, its = _flat(self.model_dump()), _flat(other.model_dump())
+        keys = sorted(own.keys() | its.keys())
+        return {key: (own.get(key), its.get(key)) for key in keys if own.get(key) != its.get(key)}
+
+    def to_toml(self) -> str:
+        """Every default written out: running it again repeats the run."""
+        return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
+
+
+_PIECES = [name for name, info in Recipe.model_fields.items() if info.annotation is Choice]
+
+
+def recipe_names() -> list[str]:
+    """The recipes that come with Fieldmark."""
+    folder = resources.files("fieldmark.core") / "recipes"
+    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+
+
+def about_recipe(name: str) -> str:
+    """What a shipped recipe does, in a line: the first of its file."""
+    return _shipped(name).partition("\n")[0].removeprefix("# ").removesuffix(".")
+
+
+def _shipped(name: str) -> str:
+    return (resources.files("fieldmark.core") / "recipes" / f"{name}.toml").read_text(encoding="utf-8")
+
+
+def load_recipe(name_or_file: str) -> Recipe:
+    """A shipped recipe by name, or one from a TOML file.
+
+    With `base = "finetune"` a file says only what it does otherwise than that recipe.
+    """
+    path = Path(name_or_file)
+    if name_or_file in recipe_names():
+        text = _shipped(name_or_file)
+    elif path.suffix == ".toml":
+        try:
+            text = path.read_text(encoding="utf-8")
+        except OSError as error:
+            raise RecipeError(f"Cannot read the recipe {path}: {error.strerror}") from None
+        except UnicodeDecodeError as error:
+            raise RecipeError(f"Cannot read the recipe {path}: {error}") from None
+    else:
+        hint = f"{nearest(name_or_file, recipe_names())} `fieldmark recipes` lists them."
+        raise RecipeError(f"There is no recipe {name_or_file!r}", hint)
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"{name_or_file} is not valid TOML: {error}") from None
+    base = values.pop("base", None)
+    if base is None:
+        return Recipe.parse(values, source=name_or_file)
+    if base not in recipe_names():
+        raise RecipeError(
+            f"{name_or_file}: base = {base!r}", f"Expected a shipped recipe. {nearest(base, recipe_names())}"
+        )
+    whole = load_recipe(base).model_dump(exclude_none=True)
+    # options of a piece that has no other name are those of the base's
+    values |= {key: {"name": whole[key]["name"], **values[key]} for key in _PIECES if isinstance(values.get(key), dict)}
+    Recipe.parse(values, source=name_or_file)  # mistakes are told of this file, not of what it builds on
+    return Recipe.parse(_merged(whole, values), source=name_or_file)
+
+
+def _merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`values` with `changes`, section by section; a section that gets another name is another piece, which keeps none
+    of the options of the one before."""
+    merged = dict(values)
+    for key, change in changes.items():
+        old = merged.get(key)
+        if not (isinstance(change, Mapping) and isinstance(old, Mapping)):
+            merged[key] = change
+        elif key in _PIECES and change.get("name", old.get("name")) != old.get("name"):
+            merged[key] = dict(change)
+        else:
+            merged[key] = _merged(old, change)
+    return merged
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"train": {"epochs": 3}} → {"train.epochs": 3}."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
+
+
+def _toml_value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _explained(error: pydantic.ValidationError, model: type[BaseModel], source: str) -> RecipeError:
+    """The first problem in the user's words."""
+    problems = error.errors()
+    first = problems[0]
+    section, key = _place(first["loc"], model)
+    if first["type"] == "extra_forbidden":
+        name = str(first["loc"][-1])
+        homes = [f"{home}.{name}" for home, info in model.model_fields.items() if name in _keys(info.annotation)]
+        hint = f"Did you mean {homes[0]!r}?" if homes else nearest(name, section.model_fields)
+        return RecipeError(f"{source}: there is no key {key!r}", hint)
+    if first["type"] == "model_type":
+        return RecipeError(f"{source}: {key} = {first['input']!r}", f"Expected a section with keys, [{key}].")
+    # one value has several problems where it may be of several types
+    said = (problem["msg"] for problem in problems if _place(problem["loc"], model)[1] == key)
+    reasons = dict.fromkeys(text.replace("valid tuple", "list in brackets").replace("tuple", "list") for text in said)
+    return RecipeError(f"{source}: {key} = {first['input']!r}", f"{', or '.join(reasons)}.")
+
+
+def _keys(annotation: Any) -> Iterable[str]:
+    """The keys of a section, none of a value."""
+    return annotation.model_fields if isinstance(annotation, type) and issubclass(annotation, BaseModel) else ()
+
+
+def _place(loc: tuple[int | str, ...], model: type[BaseModel]) -> tuple[type[BaseModel], str]:
+    """The section that a problem is in, and its key as the user writes it, without pydantic's names of types."""
+    for depth, part in enumerate(loc):
+        annotation = model.model_fields[str(part)].annotation if part in model.model_fields else None
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return model, ".".join(str(name) for name in loc[: depth + 1])
+        model = annotation
+    return model, ".".join(str(name) for name in loc)

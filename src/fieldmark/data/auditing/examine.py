@@ -1,0 +1,305 @@
+"""`examine`: look for what would spoil a measurement on data, or should be known before training.
+
+| kind | spoils a measurement |
+|---|---|
+| copies-across-parts, groups-across-parts | always: what was learnt by heart is counted as skill |
+| copies-under-two-labels | unless all are in train: a label is wrong |
+| truncated, unreadable | where one is in validation or test: a score would be of fewer images |
+| not-in-train | always: such a class cannot be answered |
+| annotations-unturned | always: boxes or key points are not where the picture shows the thing |
+| copies, turned-copies, exif-orientation, annotations-outside, tiny, one-colour | never |
+| few-to-learn, few-to-test, few-to-promise, unbalanced, not-measured, reading | never |
+
+Shapes: N rows of the catalogue, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fieldmark.core.wording import counted
+from fieldmark.data.auditing.class_counts import class_findings
+from fieldmark.data.auditing.copies import Copy, copies, joined
+from fieldmark.data.auditing.findings import Audit, Case, Finding
+from fieldmark.data.cache import PixelStore
+from fieldmark.data.catalog import SPLITS, Catalog
+from fieldmark.data.splits import duplicate_conflicts, units
+
+__all__ = ["SIDE", "examine"]
+
+SIDE = 64
+"""Shorter side at which images are looked at: enough for copies, and quick to decode."""
+
+_ONE_COLOUR = 2.0
+"""Standard deviation in grey levels: below what a JPEG makes of plain paper."""
+_TINY_SHARE, _TINY = 0.25, 8
+_OUTSIDE = 1.0
+"""Pixels by which an annotation may leave the picture: rounding."""
+
+
+def examine(
+    catalog: Catalog,
+    store: PixelStore,
+    *,
+    orientations: NDArray[np.int64] | None = None,
+    warnings: Sequence[str] = (),
+    progress: Callable[[int, int], None] | None = None,
+) -> Audit:
+    """Everything that is found in `catalog`, whose pixels are in `store`.
+
+    `orientations` (N,) are the EXIF orientations, 1 where there is none; `warnings` what the reader said. `progress`
+    is told (done, total) of the pairs compared.
+    """
+    prints, readable = store.fingerprints, store.readable
+    plain = prints.thumbnails.std((1, 2)).max(1, initial=0) < _ONE_COLOUR
+    rows = readable[~plain]  # pictures of nothing are all alike
+    links = [
+        Copy(int(rows[copy.first]), int(rows[copy.second]), copy.how)
+        for copy in copies(
+            prints.select(np.flatnonzero(~plain)), lambda i: store[int(rows[i])].pixels, progress=progress
+        )
+    ]
+    clusters = joined(links, len(catalog))
+    turned = np.ones(len(catalog), np.int64) if orientations is None else orientations
+    found = [
+        *_unreadable(catalog, store),
+        *_copies(catalog, clusters, links),
+        *_parted_groups(catalog),
+        *_annotations(catalog, store, turned),
+        *_turned_copies(links),
+        *_orientation_flags(turned),
+        *_tiny(store),
+        *_one_colour(readable[plain]),
+        *class_findings(catalog, units(catalog, clusters)),
+        *_reading(warnings),
+    ]
+    return Audit(catalog, tuple(sorted(found, key=lambda finding: finding.severity != "spoils")))
+
+
+def _unreadable(catalog: Catalog, store: PixelStore) -> Iterable[Finding]:
+    reasons = store.unreadable
+    short = [row for row, reason in reasons.items() if "truncated" in reason.lower() or "0 bytes" in reason]
+    for kind, rows, verb in (
+        ("truncated", short, "ends too early" if len(short) == 1 else "end too early"),
+        ("unreadable", [row for row in reasons if row not in set(short)], "cannot be read"),
+    ):
+        measured = sum(catalog.splits[row] in ("val", "test") for row in rows)
+        if rows:
+            where = f", {measured:,} of them in validation or test" if measured else ""
+            yield Finding(
+                kind,
+                "spoils" if measured else "notice",
+                f"{counted(len(rows), 'image')} {verb}",
+                f"They are left out of everything{where}"
+                + (": a score would be of fewer images than others report. " if measured else ". ")
+                + "Copy or download them again, or remove them.",
+                tuple(Case((row,), reasons[row]) for row in rows),
+            )
+
+
+def _copies(catalog: Catalog, clusters: NDArray[np.int64], links: list[Copy]) -> Iterable[Finding]:
+    conflicts = duplicate_conflicts(catalog, clusters)
+    hows = _hows(clusters, links)
+
+    def cases(found: Iterable[tuple[int, ...]]) -> tuple[Case, ...]:
+        """The same files come first: nobody can doubt them."""
+        every = [Case(rows, ", ".join(hows[int(clusters[rows[0]])])) for rows in found]
+        return tuple(sorted(every, key=lambda case: not case.note.startswith("identical")))
+
+    if conflicts.across_splits:
+        yield Finding(
+            "copies-across-parts",
+            "spoils",
+            f"{counted(len(conflicts.across_splits), 'picture')} in more than one part",
+            f"{_leaked(catalog, clusters)}What was learnt by heart is then counted as skill. Take one side out, or "
+            "move all copies into one part; audit.json lists them.",
+            cases(conflicts.across_splits),
+        )
+    if conflicts.across_labels:
+        learnt = all(catalog.splits[row] == "train" for rows in conflicts.across_labels for row in rows)
+        yield Finding(
+            "copies-under-two-labels",
+            "notice" if learnt else "spoils",
+            f"{counted(len(conflicts.across_labels), 'picture')} under two labels",
+            "One of the labels is wrong, so a right answer may be counted as a mistake. Look at each and correct it.",
+            cases(conflicts.across_labels),
+        )
+    told = {int(clusters[rows[0]]) for rows in (*conflicts.across_splits, *conflicts.across_labels)}
+    rest = [rows for rows in _members(clusters) if int(clusters[rows[0]]) not in told]
+    if rest:
+        yield Finding(
+            "copies",
+            "notice",
+            f"{counted(len(rest), 'picture')} several times",
+            "Each copy counts as one more image though it says nothing new. Fieldmark keeps copies of whole pictures "
+            "in one part when it cuts data; remove those that are not wanted.",
+            cases(rest),
+        )
+
+
+def _hows(clusters: NDArray[np.int64], links: list[Copy]) -> dict[int, list[str]]:
+    """Cluster → the ways in which its images are copies of each other."""
+    hows: dict[int, list[str]] = {}
+    for copy in links:
+        known = hows.setdefault(int(clusters[copy.first]), [])
+        if copy.how not in known:
+            known.append(copy.how)
+    return hows
+
+
+def _members(clusters: NDArray[np.int64]) -> list[tuple[int, ...]]:
+    """The rows of each cluster of two or more."""
+    counts = np.bincount(clusters)
+    rows = np.flatnonzero(counts[clusters] > 1)
+    rows = rows[np.argsort(clusters[rows], kind="stable")]
+    starts = np.flatnonzero(np.diff(clusters[rows])) + 1
+    return [tuple(part.tolist()) for part in np.split(rows, starts)] if len(rows) else []
+
+
+def _leaked(catalog: Catalog, clusters: NDArray[np.int64]) -> str:
+    """How much of the measured parts is also learnt from."""
+    told = ""
+    for part, other in (("val", "train"), ("test", "train"), ("test", "val")):
+        leaked = np.isin(clusters[catalog.rows(part)], clusters[catalog.rows(other)])
+        if leaked.any():
+            share = f"{leaked.sum():,} of {len(leaked):,} {part} images ({100 * leaked.mean():.1f} %)"
+            told += f"{share} {'shows' if leaked.sum() == 1 else 'show'} a picture that is in {other} too. "
+    return told
+
+
+def _parted_groups(catalog: Catalog) -> Iterable[Finding]:
+    known = np.flatnonzero((catalog.groups != "") & (catalog.splits != ""))
+    names, number = np.unique(catalog.groups[known], return_inverse=True)
+    parts = np.stack([np.bincount(number[catalog.splits[known] == part], minlength=len(names)) for part in SPLITS])
+    parted = np.flatnonzero((parts > 0).sum(0) > 1)
+    if len(parted):
+        rows = known[np.argsort(number, kind="stable")]
+        ends = np.cumsum(np.bincount(number, minlength=len(names)))
+        members = np.split(rows, ends[:-1])
+        yield Finding(
+            "groups-across-parts",
+            "spoils",
+            f"{counted(len(parted), 'group')} in more than one part",
+            "Images of one group (a burst, a patient, an individual) are alike: a score on one part says how well the "
+            "group was remembered. Move each group into one part, or leave the data unsplit and let Fieldmark cut it.",
+            tuple(Case(tuple(members[group].tolist()), str(names[group])) for group in parted),
+        )
+
+
+def _annotations(catalog: Catalog, store: PixelStore, turned: NDArray[np.int64]) -> Iterable[Finding]:
+    corners = _extents(catalog)
+    size = store.shapes[:, 2:].astype(np.float64)
+    known = ~np.isnan(corners).any(1) & (size[:, 0] > 0)
+    outside = known & _leaves(corners, size)
+    unturned = outside & (turned >= 5) & ~_leaves(corners, size[:, ::-1])
+    if unturned.any():
+        rows = np.flatnonzero(unturned)
+        sideways = int((known & (turned >= 5)).sum())
+        yield Finding(
+            "annotations-unturned",
+            "spoils",
+            f"{counted(len(rows), 'image')} with boxes or key points for the picture before it was turned",
+            f"They lie outside the upright picture but inside the one that the file holds before its EXIF orientation "
+            f"is applied; {counted(sideways, 'annotated image')} in all "
+            f"{'has' if sideways == 1 else 'have'} such a flag, and others may be wrong unseen. Give coordinates "
+            "of the upright picture, or turn the pixels and remove the flag.",
+            tuple(Case((int(row),)) for row in rows),
+        )
+    rows = np.flatnonzero(outside & ~unturned)
+    if len(rows):
+        yield Finding(
+            "annotations-outside",
+            "notice",
+            f"{counted(len(rows), 'image')} with boxes or key points outside the picture",
+            "What lies outside is cut off. Were the pictures scaled after they were annotated?",
+            tuple(Case((int(row),)) for row in rows),
+        )
+
+
+def _extents(catalog: Catalog) -> NDArray[np.float64]:
+    """(N, 4) left, top, right and bottom of all annotations of each image; NaN where there are none."""
+    points = [np.full((len(catalog), 1, 2), np.nan)]
+    if catalog.boxes is not None:
+        boxes = catalog.boxes.astype(np.float64)
+        points.append(np.stack([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1))
+    if catalog.keypoints is not None:
+        points.append(np.where(catalog.keypoints[..., 2:] > 0, catalog.keypoints[..., :2], np.nan))
+    every = np.concatenate(points, axis=1)
+    low = np.fmin.reduce(every, axis=1)
+    return np.concatenate([low, np.fmax.reduce(every, axis=1)], axis=1)
+
+
+def _leaves(corners: NDArray[np.float64], size: NDArray[np.float64]) -> NDArray[np.bool_]:
+    beyond = (corners[:, :2] < -_OUTSIDE) | (corners[:, 2:] > size + _OUTSIDE)
+    return np.asarray(beyond.any(1))
+
+
+def _turned_copies(links: list[Copy]) -> Iterable[Finding]:
+    found = [copy for copy in links if copy.how in ("turned", "upside down")]
+    if found:
+        yield Finding(
+            "turned-copies",
+            "notice",
+            f"{counted(len(found), 'pair')} of one picture turned",
+            "One of each pair lies wrongly, unless there is no up and down in these pictures.",
+            tuple(Case((copy.first, copy.second), copy.how) for copy in found),
+        )
+
+
+def _orientation_flags(turned: NDArray[np.int64]) -> Iterable[Finding]:
+    rows = np.flatnonzero(turned > 1)
+    if len(rows):
+        yield Finding(
+            "exif-orientation",
+            "notice",
+            f"{counted(len(rows), 'image')} to be turned by a flag in the file",
+            "Fieldmark shows them upright. Tools that ignore the flag see them lying or mirrored; boxes and key points "
+            "have to be those of the upright picture.",
+            tuple(Case((int(row),), f"EXIF orientation {turned[row]}") for row in rows),
+        )
+
+
+def _tiny(store: PixelStore) -> Iterable[Finding]:
+    sides = store.shapes[store.readable, 2:].min(1, initial=np.iinfo(np.int32).max)
+    if not len(sides):
+        return
+    usual = float(np.median(sides))
+    least = max(_TINY, _TINY_SHARE * usual)
+    small = np.flatnonzero(sides < least)
+    if len(small):
+        yield Finding(
+            "tiny",
+            "notice",
+            f"{counted(len(small), 'image')} smaller than {least:.0f} pixels",
+            f"Half of the images have a shorter side of at least {usual:.0f} pixels; a quarter of that shows little of "
+            "what tells classes apart. Are they thumbnails? Get the originals, or remove them.",
+            tuple(
+                Case((int(store.readable[i]),), "{} × {} pixels".format(*store.shapes[store.readable[i], 2:]))
+                for i in small[np.argsort(sides[small], kind="stable")]
+            ),
+        )
+
+
+def _one_colour(rows: NDArray[np.int64]) -> Iterable[Finding]:
+    if len(rows):
+        yield Finding(
+            "one-colour",
+            "notice",
+            f"{counted(len(rows), 'image')} of one colour",
+            "Nothing can be seen in them. Remove them.",
+            tuple(Case((int(row),)) for row in rows),
+        )
+
+
+def _reading(warnings: Sequence[str]) -> Iterable[Finding]:
+    if warnings:
+        yield Finding(
+            "reading",
+            "notice",
+            f"{counted(len(warnings), 'remark')} on reading",
+            "What was noticed while the data was read.",
+            tuple(Case((), text) for text in warnings),
+        )

@@ -1,0 +1,202 @@
+"""`read`: whatever a path holds → `Catalog`, found out by looking at it."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from fieldmark.core.errors import DataError, DataWarning, nearest
+from fieldmark.core.wording import counted, first_few
+from fieldmark.data.catalog import SPLITS, Catalog
+from fieldmark.data.readers.cub import CUB_FILES, read_cub
+from fieldmark.data.readers.folder import is_image_name, read_folder, scan
+from fieldmark.data.readers.table import TABLE_SUFFIXES, column_names, read_table
+from fieldmark.data.splits import SPLIT_NAMES
+
+__all__ = ["LAYOUTS", "DataWarning", "Layout", "checked", "innermost", "no_such_path", "read", "visible"]
+
+
+class Layout(NamedTuple):
+    """One way in which data can lie on disk."""
+
+    description: str
+    find: Callable[[Path], Path | None]
+    """What to read, or None where the path is not of this layout."""
+    read: Callable[[Path], Catalog]
+
+
+def _table(path: Path) -> Path | None:
+    return path if path.is_file() and path.suffix.lower() in TABLE_SUFFIXES else None
+
+
+def _cub(path: Path) -> Path | None:
+    return path if all((path / name).is_file() for name in CUB_FILES) else None
+
+
+def _named_table(path: Path) -> Path | None:
+    return next((file for file in _tables(path) if file.stem.lower() == "catalog"), None)
+
+
+def _lone_table(path: Path) -> Path | None:
+    """The one table that has the columns path and label; an error where there is a second, or class folders too."""
+    tables = [file for file in _tables(path) if _names_images(file)]
+    if len(tables) > 1:
+        names = first_few(file.name for file in tables)
+        raise DataError(
+            f"{path} holds {len(tables)} tables with the columns path and label: {names}",
+            "Give the path of one, or join them into catalog.csv with a column 'split'.",
+        )
+    if tables and len(folders := _image_folders(path)) > 1:
+        raise DataError(
+            f"{path} can be read in two ways: by the table {tables[0].name}, or by its folders {first_few(folders)}",
+            f"Give the path of the table, {tables[0]}, or move it elsewhere to use the folders.",
+        )
+    return tables[0] if tables else None
+
+
+def _class_folders(path: Path) -> Path | None:
+    return path if path.is_dir() and scan(path).images else None
+
+
+LAYOUTS = (
+    Layout("a table (.csv, .tsv, .parquet)", _table, read_table),
+    Layout("CUB-200-2011 (images.txt, image_class_labels.txt, classes.txt)", _cub, read_cub),
+    Layout("catalog.csv, .tsv or .parquet", _named_table, read_table),
+    Layout("one table with the columns path and label", _lone_table, read_table),
+    Layout("class folders, with or without train, val and test above them", _class_folders, read_folder),
+)
+"""In the order in which they are tried."""
+
+
+def read(path: Path | str) -> Catalog:
+    """Read the data at `path`, by the first of LAYOUTS that fits.
+
+    A folder that holds nothing but one folder is stepped into, as archives often unpack so. Raises DataError where
+    nothing fits, or where there are fewer than two classes. Gives a DataWarning for what is left out, for classes
+    that a part lacks (a class without train images stays: it cannot be predicted, and counts as an error), and for
+    groups that lie in two parts.
+    """
+    path = Path(os.path.abspath(Path(path).expanduser()))
+    if not path.exists():
+        raise no_such_path(path)
+    path = innermost(path)
+    for layout in LAYOUTS:
+        if (found := layout.find(path)) is not None:
+            return checked(layout.read(found))
+    looked_for = "; ".join(layout.description for layout in LAYOUTS)
+    raise DataError(f"No data found at {path}, which {_contents(path)}", f"Looked for: {looked_for}.")
+
+
+def innermost(path: Path) -> Path:
+    """Step into a folder as long as it holds one folder, no image and no table, and that folder is no class."""
+    while path.is_dir() and _cub(path) is None:
+        entries = visible(path)
+        folders = [entry for entry in entries if entry.is_dir()]
+        if len(folders) != 1 or folders[0].name.lower() in SPLIT_NAMES or _tables(path):
+            break
+        if any(is_image_name(entry.name) for entry in entries + visible(folders[0])):
+            break
+        path = folders[0]
+    return path
+
+
+def visible(folder: Path) -> list[Path]:
+    """What lies in a folder, sorted, without hidden files."""
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError as error:
+        raise DataError(f"Cannot read the folder {folder}: {error.strerror}", "Check its permissions.") from error
+    return [folder / name for name in names if not name.startswith(".") and name.lower() != "__macosx"]
+
+
+def _tables(folder: Path) -> list[Path]:
+    return [path for path in visible(folder) if _table(path)] if folder.is_dir() else []
+
+
+def _names_images(file: Path) -> bool:
+    try:
+        return {"path", "label"} <= set(column_names(file))
+    except DataError:
+        return False  # some other file that happens to end in .csv is no concern of ours
+
+
+def _image_folders(path: Path) -> list[str]:
+    """The folders that could be classes."""
+    return ["/".join(parts) for parts in scan(path).images if parts and parts[-1].lower() not in SPLIT_NAMES]
+
+
+def no_such_path(path: Path, names: Iterable[str] = ()) -> DataError:
+    """The error where `path` does not exist; it names what is called nearly so, there or among `names` of data sets."""
+    siblings = [entry.name for entry in visible(path.parent)] if path.parent.is_dir() else []
+    known = [*siblings, *names]
+    hint = nearest(path.name, known) if known else f"The folder {path.parent} does not exist or is empty."
+    if not names:
+        return DataError(f"There is nothing at {path}", hint if len(hint) < 200 else "Check the path.")
+    if part_of := next((name for name in names if path.name.lower() in name), None):  # "cars", not "scarf"
+        hint = f"Did you mean {part_of!r}?"
+    elif not hint.startswith("Did"):
+        hint = "Check the path; `fieldmark datasets` lists the data sets that go by name."
+    return DataError(f"There is nothing at {path}, and no data set is called {path.name!r}", hint)
+
+
+def _contents(path: Path) -> str:
+    """What a path holds, in words: "holds 3 files (.mat, .txt) and 1 folder (jpg)"."""
+    if path.is_file():
+        return f"is a file ending in {path.suffix!r} (unpack an archive first)" if path.suffix else "is a file"
+    entries = visible(path)
+    folders = [entry.name for entry in entries if entry.is_dir()]
+    suffixes = Counter(entry.suffix or entry.name for entry in entries if not entry.is_dir())
+    if not entries:
+        return "is empty"
+    held = [
+        f"{counted(number, noun)} ({first_few(names)})"
+        for number, noun, names in ((suffixes.total(), "file", suffixes), (len(folders), "folder", folders))
+        if number
+    ]
+    return f"holds {' and '.join(held)}"
+
+
+def checked(catalog: Catalog) -> Catalog:
+    """The catalogue, after what every layout has to fulfil."""
+    if len(catalog.classes) < 2:
+        raise DataError(
+            f"{catalog.root} holds one class only, {catalog.classes[0]!r}",
+            "At least two are needed: a folder for each class, or a table with the columns path and label.",
+        )
+    for path in catalog.paths:
+        if not path.isascii() and any("\ud800" <= letter <= "\udfff" for letter in path):
+            raise DataError(f"A file name in {catalog.root} is not UTF-8: {path!r}", "Rename it.")
+    _warn_of_missing_classes(catalog)
+    _warn_of_parted_groups(catalog)
+    return catalog
+
+
+def _warn_of_missing_classes(catalog: Catalog) -> None:
+    for split in SPLITS:
+        present = np.unique(catalog.labels[catalog.rows(split)])
+        missing = np.setdiff1d(np.arange(len(catalog.classes)), present)
+        if len(present) and len(missing):
+            names = first_few((catalog.classes[label] for label in missing), limit=5)
+            warnings.warn(
+                f"{len(missing):,} of {len(catalog.classes):,} classes have no {split} images: {names}",
+                DataWarning,
+                stacklevel=4,
+            )
+
+
+def _warn_of_parted_groups(catalog: Catalog) -> None:
+    grouped = catalog.groups != ""
+    pairs = set(zip(catalog.groups[grouped].tolist(), catalog.splits[grouped].tolist(), strict=True))
+    parted = sorted(group for group, number in Counter(group for group, _ in pairs).items() if number > 1)
+    if parted:
+        warnings.warn(
+            f"{counted(len(parted), 'group')} with images in more than one part: {first_few(parted)}",
+            DataWarning,
+            stacklevel=4,
+        )

@@ -1,0 +1,393 @@
+"""Tables: CSV, TSV or Parquet with one row per image.
+
+Columns: `path` and `label`; optionally `split`, `group`, the box `x, y, width, height`, the `mask` of the object (a
+picture of the same shape, above 0 where the object is), the key points
+`keypoint.<name>.x`, `.y` and `.visible`, the taxonomy `level.<name>` and the attributes `attribute.<name>`.
+Everything is read as text first, so that the label 01 stays 01.
+
+Shapes: N samples, P key points.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import itertools
+import math
+import os
+import re
+import unicodedata
+import warnings
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fieldmark.core.errors import DataError, DataWarning, nearest
+from fieldmark.core.wording import counted, first_few
+from fieldmark.data.catalog import Catalog
+from fieldmark.data.readers.folder import natural_key
+from fieldmark.data.splits import SPLIT_NAMES
+from fieldmark.data.taxonomy import Taxonomy
+
+__all__ = ["TABLE_SUFFIXES", "check_images", "column_names", "listed_paths", "read_table"]
+
+TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
+_BOX = ("x", "y", "width", "height")
+_KEYPOINT = re.compile(r"keypoint\.(.+)\.(x|y|visible)")
+_KNOWN = re.compile(r"path|label|split|group|mask|x|y|width|height|(level|attribute)\..+|" + _KEYPOINT.pattern)
+_VISIBLE = {"": math.nan, "1": 1.0, "1.0": 1.0, "true": 1.0, "0": 0.0, "0.0": 0.0, "false": 0.0}
+
+
+@dataclass(frozen=True)
+class _Sheet:
+    """A table as text: `columns[name][row]`; `lines[row]` says where the row stands in the file."""
+
+    file: Path
+    unit: str
+    columns: Mapping[str, list[str]]
+    lines: Sequence[int]
+
+    def error(self, row: int, problem: str, hint: str) -> DataError:
+        return DataError(f"{self.file}, {self.unit} {self.lines[row]}: {problem}", hint)
+
+    def below(self, prefix: str) -> dict[str, list[str]]:
+        """The columns whose names begin with `prefix`, by the rest of their names."""
+        return {name.removeprefix(prefix): values for name, values in self.columns.items() if name.startswith(prefix)}
+
+
+def read_table(file: Path) -> Catalog:
+    """Read a table. Paths are relative to its folder, or absolute.
+
+    CSV is UTF-8, with or without a byte order mark, separated by commas, semicolons or tabs. Where `split` is filled
+    for some rows only, the others are train, with a DataWarning. A box with an empty field is no box. A key point
+    without `.visible` is visible where it has coordinates; at 0, 0 it is not, with a DataWarning. Columns of other
+    names are left out with a DataWarning. Levels are ordered by how finely they divide the classes.
+
+    Raises DataError, with the line, for a missing column, file or label, an image listed twice, a number that is
+    none, half a key point, a part of unknown name, a box without area, and a level that contradicts itself.
+    """
+    sheet = _read_parquet(file) if file.suffix.lower() == ".parquet" else _read_text(file)
+    labels, classes = _labels(sheet)
+    keypoint_names, keypoints = _keypoints(sheet)
+    return Catalog(
+        name=file.parent.name if file.stem.lower() == "catalog" else file.stem,
+        root=file.parent,
+        paths=_paths(sheet),
+        labels=labels,
+        classes=classes,
+        splits=_splits(sheet),
+        groups=np.array(sheet.columns.get("group", [""] * len(labels)), dtype=np.str_),
+        boxes=_boxes(sheet),
+        masks=_masks(sheet),
+        keypoint_names=keypoint_names,
+        keypoints=keypoints,
+        taxonomy=Taxonomy.of(classes, _taxonomy(sheet, labels, classes)),
+        attributes={name: np.array(values, dtype=np.str_) for name, values in sheet.below("attribute.").items()},
+    )
+
+
+def column_names(file: Path) -> list[str]:
+    """The names of a table's columns; raises DataError where it cannot be read."""
+    if file.suffix.lower() == ".parquet":
+        return _parquet_names(file)
+    rows, _ = _text_rows(file, limit=1)
+    return [name.strip() for name in rows[0]] if rows else []
+
+
+def listed_paths(file: Path) -> list[str]:
+    """The images that a table lists in its column `path`, whatever else it holds; paths are relative to its folder.
+
+    Raises DataError where it cannot be read or has no such column.
+    """
+    names = column_names(file)
+    if "path" not in names:
+        raise DataError(
+            f"{file} has no column 'path'; its columns are: {', '.join(names) or 'none'}", _rename("path", names)
+        )
+    if file.suffix.lower() == ".parquet":
+        import pyarrow.parquet as pq
+
+        listed = [str(path) for path in pq.ParquetFile(file).read(columns=["path"]).column("path").to_pylist() if path]
+    else:
+        place = names.index("path")
+        listed = [row[place].strip() for row in _text_rows(file)[0][1:] if len(row) > place]
+    return [str(file.parent / _normal_path(path)) for path in listed if path]
+
+
+def check_images(root: Path, paths: Sequence[str], source: Path, lines: Sequence[int], unit: str = "line") -> None:
+    """Raise DataError where images that `source` lists are not there, with their number and the first three."""
+    missing = [row for row, path in enumerate(paths) if not os.path.isfile(os.path.join(root, path))]
+    if missing:
+        examples = first_few(f"{paths[row]} ({unit} {lines[row]})" for row in missing)
+        raise DataError(
+            f"{len(missing):,} of {len(paths):,} images listed in {source} are missing: {examples}",
+            f"They were looked for in {root}; paths are relative to that folder, or absolute.",
+        )
+
+
+# ---- files → text
+
+
+def _text_rows(file: Path, limit: int | None = None) -> tuple[list[list[str]], list[int]]:
+    """The rows that are not blank, the first of which is the header, and the line that each ends on."""
+    rows: list[list[str]] = []
+    lines: list[int] = []
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as text:
+            header = text.readline()
+            text.seek(0)
+            reader = csv.reader(text, delimiter=_delimiter(file, header), strict=True)
+            for row in reader:
+                if any(row):
+                    rows.append(row)
+                    lines.append(reader.line_num)
+                if len(rows) == limit:
+                    break
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file} is not UTF-8 text", "Save it as CSV in UTF-8, or as Parquet.") from error
+    except csv.Error as error:
+        raise DataError(f"{file}, line {reader.line_num}: {error}", "Quote fields that hold the separator.") from error
+    except OSError as error:
+        raise DataError(f"Cannot read {file}: {error.strerror}", "Check its permissions.") from error
+    return rows, lines
+
+
+def _delimiter(file: Path, header: str) -> str:
+    return "\t" if file.suffix.lower() == ".tsv" else max(",;\t", key=header.count)
+
+
+def _read_text(file: Path) -> _Sheet:
+    rows, lines = _text_rows(file)
+    header = [name.strip() for name in rows[0]] if rows else []
+    known = _check_header(file, header, num_rows=len(rows) - 1)
+    for row, line in zip(rows[1:], lines[1:], strict=True):
+        if len(row) != len(header):
+            raise DataError(
+                f"{file}, line {line}: {len(row)} fields where the header names {len(header)}",
+                "Quote fields that hold the separator.",
+            )
+    columns = {name: [row[index].strip() for row in rows[1:]] for index, name in enumerate(header) if name in known}
+    return _Sheet(file, "line", columns, lines[1:])
+
+
+def _parquet_names(file: Path) -> list[str]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return list(pq.read_schema(file).names)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{file} cannot be read as Parquet: {str(error).splitlines()[0]}", "Write it again.") from error
+
+
+def _read_parquet(file: Path) -> _Sheet:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    names = _parquet_names(file)
+    known = _check_header(file, names, num_rows=pq.read_metadata(file).num_rows)
+    table = pq.ParquetFile(file).read(columns=list(known))
+    columns = {}
+    for name in known:
+        try:
+            values = table.column(name).cast(pa.string()).to_pylist()
+        except pa.ArrowException as error:
+            kind = table.schema.field(name).type
+            raise DataError(f"{file}: column {name!r} holds {kind}", "Expected text, numbers or booleans.") from error
+        columns[name] = [(value or "").strip() for value in values]
+    return _Sheet(file, "row", columns, range(1, table.num_rows + 1))
+
+
+def _check_header(file: Path, names: Sequence[str], num_rows: int) -> list[str]:
+    """The known columns; raise where a required one is missing or one stands twice, warn of unknown ones."""
+    for required in ("path", "label"):
+        if required not in names:
+            found = ", ".join(names) or "none"
+            raise DataError(f"{file} has no column {required!r}; its columns are: {found}", _rename(required, names))
+    known = [name for name in names if _KNOWN.fullmatch(name)]
+    if twice := [name for name, number in Counter(known).items() if number > 1]:
+        raise DataError(f"{file} has more than one column {twice[0]!r}", "Give each column its own name.")
+    if unknown := [repr(name) for name in names if name not in known]:
+        warnings.warn(f"Columns left out of {file}: {first_few(unknown, limit=10)}", DataWarning, stacklevel=5)
+    if not num_rows:
+        raise DataError(f"{file} has no rows", "Expected one row per image.")
+    return known
+
+
+def _rename(required: str, names: Sequence[str]) -> str:
+    by_lower = {name.lower(): name for name in names}
+    close = difflib.get_close_matches(required, by_lower, n=1, cutoff=0.5)
+    return f"Rename {repr(by_lower[close[0]]) if close else 'the column that holds it'} to {required!r}."
+
+
+# ---- text → fields of the catalogue
+
+
+def _paths(sheet: _Sheet) -> tuple[str, ...]:
+    root = sheet.file.parent
+    above = root.as_posix().rstrip("/") + "/"
+    paths = [_normal_path(path).removeprefix(above) for path in sheet.columns["path"]]
+    seen: dict[str, int] = {}
+    for row, path in enumerate(paths):
+        if path == ".":
+            raise sheet.error(row, "the path is empty", "Give each image its path.")
+        if seen.setdefault(path, row) != row:
+            twice = f"{path} stands already in {sheet.unit} {sheet.lines[seen[path]]}"
+            raise sheet.error(row, twice, "List each image once.")
+    check_images(root, paths, sheet.file, sheet.lines, sheet.unit)
+    return tuple(paths)
+
+
+def _normal_path(path: str) -> str:
+    """Forward slashes and no "./"; ".." stays, because it need not cancel the name before it (links)."""
+    return Path(path.replace("\\", "/")).as_posix()
+
+
+def _labels(sheet: _Sheet) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    names = [unicodedata.normalize("NFC", name) for name in sheet.columns["label"]]
+    if "" in names:
+        raise sheet.error(names.index(""), "the label is empty", "Give each image a label, or leave its row out.")
+    classes = sorted(set(names), key=natural_key)
+    index = {name: label for label, name in enumerate(classes)}
+    return np.array([index[name] for name in names], dtype=np.int64), tuple(classes)
+
+
+def _splits(sheet: _Sheet) -> NDArray[np.str_]:
+    """(N,) the parts; rows without one are train where other rows have one."""
+    names = sheet.columns.get("split", [""] * len(sheet.lines))
+    parts = {"": "", **SPLIT_NAMES}
+    for row, name in enumerate(names):
+        if name.lower() not in parts:
+            raise sheet.error(row, f"unknown part {name!r} in the column 'split'", nearest(name.lower(), SPLIT_NAMES))
+    splits = np.array([parts[name.lower()] for name in names], dtype="<U5")
+    blank = splits == ""
+    if blank.any() and not blank.all():
+        warnings.warn(
+            f"{int(blank.sum()):,} of {len(splits):,} rows of {sheet.file} name no split and are taken as train",
+            DataWarning,
+            stacklevel=4,
+        )
+        splits[blank] = "train"
+    return splits
+
+
+def _numbers(sheet: _Sheet, column: str) -> NDArray[np.float32]:
+    """(N,) the numbers of a column, NaN where a field is empty."""
+    numbers = []
+    for row, text in enumerate(sheet.columns[column]):
+        try:
+            number = float(text or "nan")
+        except ValueError:
+            number = math.inf
+        if math.isinf(number):
+            hint = "Write it with a point, as in 12.5, or leave the field empty."
+            raise sheet.error(row, f"{text!r} in the column {column!r} is not a number", hint)
+        numbers.append(number)
+    return np.array(numbers, dtype=np.float32)
+
+
+def _boxes(sheet: _Sheet) -> NDArray[np.float32] | None:
+    """(N, 4) x, y, width, height."""
+    given = [name for name in _BOX if name in sheet.columns]
+    if not given:
+        return None
+    if len(given) < len(_BOX):
+        lacking = ", ".join(name for name in _BOX if name not in given)
+        raise DataError(f"{sheet.file} has the box columns {', '.join(given)} but not {lacking}", "Give all four.")
+    boxes = np.stack([_numbers(sheet, name) for name in _BOX], axis=1)
+    boxes[np.isnan(boxes).any(axis=1)] = np.nan
+    flat = np.flatnonzero((boxes[:, 2:] <= 0).any(axis=1))
+    if len(flat):
+        width, height = boxes[flat[0], 2:]
+        raise sheet.error(
+            int(flat[0]), f"the box has no area: width {width:g}, height {height:g}", "Both are pixels, above 0."
+        )
+    return boxes
+
+
+def _masks(sheet: _Sheet) -> tuple[str, ...]:
+    """(N) the pictures of the objects, "" where a sample has none."""
+    masks = [_normal_path(path) if path else "" for path in sheet.columns.get("mask", ())]
+    lines = [line for mask, line in zip(masks, sheet.lines, strict=False) if mask]
+    check_images(sheet.file.parent, [mask for mask in masks if mask], sheet.file, lines, sheet.unit)
+    return tuple(masks) if any(masks) else ()
+
+
+def _keypoints(sheet: _Sheet) -> tuple[tuple[str, ...], NDArray[np.float32] | None]:
+    """The names (P) in the order of the columns, and (N, P, 3) x, y, visible."""
+    matches = [match for match in map(_KEYPOINT.fullmatch, sheet.columns) if match]
+    names = tuple(dict.fromkeys(match[1] for match in matches))
+    return names, np.stack([_keypoint(sheet, name) for name in names], axis=1) if names else None
+
+
+def _keypoint(sheet: _Sheet, name: str) -> NDArray[np.float32]:
+    """(N, 3) x, y, visible."""
+    for axis in "xy":
+        if f"keypoint.{name}.{axis}" not in sheet.columns:
+            raise DataError(f"{sheet.file} lacks the column 'keypoint.{name}.{axis}'", "A key point has x and y.")
+    place = np.stack([_numbers(sheet, f"keypoint.{name}.{axis}") for axis in "xy"], axis=1)
+    blank = np.isnan(place)
+    if len(half := np.flatnonzero(blank[:, 0] != blank[:, 1])):
+        raise sheet.error(
+            int(half[0]),
+            f"the key point {name!r} has x or y alone",
+            "Give both, or neither where it is not seen.",
+        )
+    visible = (~blank[:, 0]).astype(np.float32)
+    if f"keypoint.{name}.visible" in sheet.columns:
+        said = _visible(sheet, f"keypoint.{name}.visible")
+        visible *= np.where(np.isnan(said), 1, said)
+    elif len(corner := np.flatnonzero((place == 0).all(axis=1))):
+        # many tools write what was not seen as 0, 0, and a mark that lies there exactly is hardly one
+        visible[corner] = 0
+        warnings.warn(
+            f"{sheet.file}: the key point {name!r} lies at 0, 0 in {counted(len(corner), 'image')} and counts as not "
+            f"seen there; where it is seen, say so in a column keypoint.{name}.visible",
+            DataWarning,
+            stacklevel=6,
+        )
+    return np.column_stack([place, visible])
+
+
+def _visible(sheet: _Sheet, column: str) -> NDArray[np.float32]:
+    """(N,) 1, 0, or NaN where the field is empty."""
+    words = [text.lower() for text in sheet.columns[column]]
+    for row, word in enumerate(words):
+        if word not in _VISIBLE:
+            raise sheet.error(row, f"{word!r} in the column {column!r}", "Expected 1 or 0.")
+    return np.array([_VISIBLE[word] for word in words], dtype=np.float32)
+
+
+def _taxonomy(sheet: _Sheet, labels: NDArray[np.int64], classes: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Level → the name of each class there, the level with the most names first."""
+    levels = {level: _level(sheet, level, labels, classes) for level in sheet.below("level.")}
+    finest_first = sorted(levels, key=lambda level: -len(set(levels[level])))
+    for finer, coarser in itertools.pairwise(finest_first):
+        above: dict[str, str] = {}
+        for name, parent in zip(levels[finer], levels[coarser], strict=True):
+            if above.setdefault(name, parent) != parent:
+                raise DataError(
+                    f"{sheet.file}: {finer} {name!r} lies both in {coarser} {above[name]!r} and in {parent!r}",
+                    "Correct one of them, or give the two different names.",
+                )
+    return {level: levels[level] for level in finest_first}
+
+
+def _level(sheet: _Sheet, level: str, labels: NDArray[np.int64], classes: Sequence[str]) -> tuple[str, ...]:
+    """The name of each class (K) at a level; a class needs it in one of its rows only."""
+    first: dict[int, int] = {}
+    values = [unicodedata.normalize("NFC", value) for value in sheet.columns[f"level.{level}"]]
+    for row, (label, value) in enumerate(zip(labels.tolist(), values, strict=True)):
+        if value and values[first.setdefault(label, row)] != value:
+            earlier = f"{values[first[label]]!r} in {sheet.unit} {sheet.lines[first[label]]}"
+            raise sheet.error(
+                row, f"class {classes[label]!r} has {level} {value!r}, but {earlier}", "A class has one name per level."
+            )
+    for label, name in enumerate(classes):
+        if label not in first:
+            raise DataError(f"{sheet.file}: class {name!r} has no {level}", f"Fill 'level.{level}' for every class.")
+    return tuple(values[first[label]] for label in range(len(classes)))

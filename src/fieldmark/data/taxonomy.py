@@ -1,0 +1,155 @@
+"""`Taxonomy`: the classes and what stands above them.
+
+Shapes: N images, K classes, G names of a level, L levels from the class upwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Level", "Taxonomy"]
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Level:
+    """One level of a taxonomy."""
+
+    name: str
+    """"species", "genus", …"""
+    names: tuple[str, ...]
+    """(G) the different names of the level."""
+    parent: Ints
+    """(K,) for each class an index into `names`."""
+
+    @property
+    def divides(self) -> bool:
+        """Whether it groups some classes and not all. A level that does neither is no step in the tree."""
+        return 1 < len(self.names) < len(self.parent)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Taxonomy(Mapping[str, tuple[str, ...]]):
+    """The classes and, level by level, the names above them: `taxonomy["genus"]` names the genus of each class (K).
+
+    Levels go from the finest to the coarsest. A taxonomy with no level above the classes is empty and false.
+    """
+
+    classes: tuple[str, ...]
+    """(K)."""
+    above: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Level → the name of each class at that level (K), the finest level first."""
+
+    def __post_init__(self) -> None:
+        assert all(len(names) == len(self.classes) for names in self.above.values())
+
+    @classmethod
+    def of(cls, classes: Sequence[str], above: Mapping[str, Sequence[str]] | None = None) -> Taxonomy:
+        """From any sequences of names."""
+        return cls(tuple(classes), {level: tuple(names) for level, names in (above or {}).items()})
+
+    def __getitem__(self, level: str) -> tuple[str, ...]:
+        return self.above[level]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.above)
+
+    def __len__(self) -> int:
+        return len(self.above)
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Taxonomy) and other.classes != self.classes:
+            return False
+        return isinstance(other, Mapping) and dict(self) == dict(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def as_dict(self) -> dict[str, list[str]]:
+        """The levels above the classes, for JSON."""
+        return {level: list(names) for level, names in self.above.items()}
+
+    # ---- the tree
+
+    @cached_property
+    def levels(self) -> tuple[Level, ...]:
+        """(L) the class itself first, called "species" where there is a genus above it."""
+        own = Level("species" if "genus" in self.above else "class", self.classes, np.arange(len(self.classes)))
+        return own, *(_level(name, names) for name, names in self.above.items())
+
+    @cached_property
+    def steps(self) -> tuple[Level, ...]:
+        """The levels above the class that group some classes and not all."""
+        return tuple(level for level in self.levels[1:] if level.divides)
+
+    def parent(self, name: str, level: str) -> str:
+        """The name above a class at a level. Raises KeyError for a level and ValueError for a class that is unknown."""
+        return self.above[level][self._row(name)]
+
+    def common_ancestor(self, first: str, second: str) -> tuple[str, str] | None:
+        """(level, name) of the lowest ancestor of two classes, the class itself if they are one; None for the root.
+
+        Raises ValueError for a class that is unknown.
+        """
+        a, b = self._row(first), self._row(second)
+        for level in self.levels:
+            if level.parent[a] == level.parent[b]:
+                return level.name, level.names[level.parent[a]]
+        return None
+
+    def distances(self, first: NDArray[np.integer[Any]], second: NDArray[np.integer[Any]]) -> Ints:
+        """(N,) steps from a class up to the lowest common ancestor, for classes (N,) by index.
+
+        0 for the same class, 1 within the first level that divides, and so on; `furthest` for classes that share none.
+        """
+        steps = (first != second).astype(np.int64)
+        for level in self.steps:
+            steps += level.parent[first] != level.parent[second]
+        return steps
+
+    @property
+    def furthest(self) -> int:
+        """The largest distance: the root is one step above the last level that divides."""
+        return 1 + len(self.steps)
+
+    # ---- answers by level
+
+    def best(self, probabilities: Floats) -> tuple[Ints, Floats]:
+        """The likeliest name of each level and its probability, (N, L) each, for probabilities (N, K)."""
+        answers = np.stack([summed.argmax(axis=1) for summed in self._summed(probabilities)], axis=1)
+        return answers, self.shares(probabilities, answers)
+
+    def shares(self, probabilities: Floats, answers: Ints) -> Floats:
+        """(N, L) the probability of these names (N, L), for probabilities (N, K)."""
+        rows = np.arange(len(answers))
+        of_levels = zip(self._summed(probabilities), answers.T, strict=True)
+        return np.stack([summed[rows, names] for summed, names in of_levels], axis=1).clip(0, 1)
+
+    def right(self, answers: Ints, labels: Ints) -> NDArray[np.bool_]:
+        """(N, L) whether the answer of each level is true, for classes (N,)."""
+        return answers == np.stack([level.parent[labels] for level in self.levels], axis=1)
+
+    def _row(self, name: str) -> int:
+        if name not in self.classes:
+            raise ValueError(f"there is no class {name!r}")
+        return self.classes.index(name)
+
+    def _summed(self, probabilities: Floats) -> Iterator[Floats]:
+        """(N, G) of each level."""
+        for level in self.levels:
+            yield probabilities @ (level.parent[:, None] == np.arange(len(level.names))).astype(np.float64)
+
+
+def _level(name: str, of_class: Sequence[str]) -> Level:
+    found = tuple(dict.fromkeys(of_class))
+    index = {one: i for i, one in enumerate(found)}
+    return Level(name, found, np.array([index[one] for one in of_class]))

@@ -1,0 +1,166 @@
+"""`Thresholds`: how a calibration turns answers into verdicts at one accuracy and one coverage.
+
+Shapes: N images, K classes, L levels from the class upwards.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fieldmark.core.errors import RunError
+from fieldmark.data.taxonomy import Taxonomy
+from fieldmark.evaluation.backoff import NONE, Promise, promise
+from fieldmark.evaluation.calibration import COVERAGE, Calibration
+from fieldmark.evaluation.conformal import images_needed, score, set_limits, sets
+from fieldmark.evaluation.unknown import ACCEPTED
+from fieldmark.evaluation.verdict import Verdict, verdict
+
+__all__ = ["ACCURACY", "Thresholds"]
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+ACCURACY = 0.95
+"""Of given answers, unless the user asks for another."""
+
+
+@dataclass(frozen=True, eq=False)
+class Thresholds:
+    """The thresholds for an accuracy of given answers and a coverage of sets."""
+
+    calibration: Calibration
+    taxonomy: Taxonomy
+    promise: Promise
+    coverage: float
+    limits: Floats
+    """(K,) of the sets' scores; infinite where the data cannot carry the coverage."""
+    notes: tuple[str, ...]
+    """What cannot be promised, in words."""
+
+    @classmethod
+    def of(
+        cls,
+        calibration: Calibration,
+        taxonomy: Taxonomy,
+        *,
+        accuracy: float | None = None,
+        coverage: float | None = None,
+    ) -> Thresholds:
+        """The thresholds for an accuracy and a coverage in (0, 1); 95 % and 90 % where none is given.
+
+        These defaults are left out, with a note, where the data cannot carry them. Raises RunError for what was asked
+        for and cannot be promised.
+        """
+        for name, share in (("accuracy", accuracy), ("coverage", coverage)):
+            if share is not None and not 0 < share < 1:
+                raise RunError(f"{name} = {share:g}", "Expected a share between 0 and 1, such as 0.95.")
+        given = promise(calibration.confidences, calibration.right, accuracy or ACCURACY)
+        if given.problem and accuracy is not None:
+            raise RunError(given.problem, _attainable(calibration, accuracy))
+        share = coverage or COVERAGE
+        limits = set_limits(
+            score(calibration.above, calibration.rank, calibration.penalty),
+            calibration.labels,
+            len(calibration.means),
+            share,
+        )
+        lacking = ""
+        if np.isinf(limits).any():
+            lacking = (
+                f"A coverage of {100 * share:g} % cannot be promised from {len(calibration.labels):,} independent "
+                f"validation images; it takes {images_needed(share):,}"
+            )
+            if coverage is not None:
+                raise RunError(lacking, "Ask for less, or leave the coverage out.")
+        notes = (
+            f"{given.problem}, so every answer to a picture that passes as known is given" if given.problem else "",
+            lacking,
+        )
+        return cls(calibration, taxonomy, given, share, limits, tuple(note for note in notes if note))
+
+    @property
+    def gives_sets(self) -> bool:
+        """Whether the data can carry the coverage."""
+        return not np.isinf(self.limits).any()
+
+    def levels(self, confidences: Floats, familiar: NDArray[np.bool_]) -> Ints:
+        """(N,) the level of each answer; NONE where none is sure enough or the picture does not pass as known (N,)."""
+        held_back = self.promise.threshold is not None
+        levels = self.promise.levels(confidences) if held_back else np.zeros(len(familiar), np.int64)
+        return np.where(familiar, levels, NONE)
+
+    def sets(self, probabilities: Floats) -> NDArray[np.bool_]:
+        """(N, K) the classes that cannot be ruled out, for calibrated probabilities (N, K)."""
+        return sets(probabilities, self.limits, self.calibration.penalty)
+
+    def shares_below(self, probabilities: Floats, near: Floats) -> Floats:
+        """(N,) the share of known images that look no more familiar."""
+        familiarity = self.calibration.familiarity
+        return familiarity.share_below(familiarity.score(probabilities.max(axis=1), near))
+
+    def verdicts(
+        self, paths: Sequence[str], log_probabilities: Floats, near: Floats, *, among: Ints | None = None, most: int = 5
+    ) -> list[Verdict]:
+        """One verdict for each image, from calibrated log-probabilities (N, K) and nearness (N,)."""
+        if not len(paths):
+            return []
+        shares = self.shares_below(np.exp(log_probabilities), near)
+        considered = log_probabilities if among is None else _within(log_probabilities, among)
+        probabilities = np.exp(considered)
+        answers, confidences = self.calibration.order(self.taxonomy, considered)
+        certainties = self.taxonomy.shares(probabilities, answers)
+        levels = self.levels(confidences, shares > 1 - ACCEPTED)
+        possible = self.sets(probabilities) & (probabilities > 0)
+        verdicts = []
+        for i, path in enumerate(paths):
+            plain = verdict(path, log_probabilities[i], self.taxonomy.classes, among=among, most=most)
+            level = int(levels[i])
+            verdicts.append(
+                replace(
+                    plain,
+                    name=None if level == NONE else self.taxonomy.levels[level].names[answers[i, level]],
+                    level="none" if level == NONE else self.taxonomy.levels[level].name,
+                    certainty=None if level == NONE else float(certainties[i, level]),
+                    possible=self._listed(probabilities[i], possible[i]) if self.gives_sets else None,
+                    reason=self._reason(level, confidences[i], float(shares[i])),
+                )
+            )
+        return verdicts
+
+    def _listed(self, probabilities: Floats, inside: NDArray[np.bool_]) -> tuple[str, ...]:
+        """The classes of a set, best first."""
+        order = np.argsort(-probabilities, kind="stable")
+        return tuple(self.taxonomy.classes[k] for k in order if inside[k])
+
+    def _reason(self, level: int, confidences: Floats, share: float) -> str:
+        """Why the answer is not a class, in words."""
+        if level == 0:
+            return ""
+        if level == NONE and share <= 1 - ACCEPTED:
+            more = f"{100 * (1 - share):.0f} % of the known images" if share >= 0.005 else "any known image"
+            return f"less familiar than {more}"
+        tried = range(len(confidences) if level == NONE else level)
+        found = ", ".join(f"{self.taxonomy.levels[k].name} {100 * confidences[k]:.0f} %" for k in tried)
+        needed = 100 * (self.promise.threshold or 0)
+        return f"{found}; {100 * self.promise.accuracy:g} % right takes {needed:.0f} %"
+
+
+def _attainable(calibration: Calibration, accuracy: float) -> str:
+    """What to ask for instead of an accuracy that cannot be promised."""
+    for percent in range(math.ceil(100 * accuracy) - 1, 49, -1):
+        if not promise(calibration.confidences, calibration.right, percent / 100).problem:
+            return f"Ask for {percent} % or less."
+    return "Leave the accuracy out to get every answer."
+
+
+def _within(log_probabilities: Floats, among: Ints) -> Floats:
+    """(N, K) log-probabilities given that it is one of these classes."""
+    kept = np.full_like(log_probabilities, -np.inf)
+    inside = log_probabilities[:, among]
+    kept[:, among] = inside - np.logaddexp.reduce(inside, axis=1, keepdims=True)
+    return kept

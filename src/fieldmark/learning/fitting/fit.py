@@ -1,0 +1,382 @@
+"""One fit: from weights and rows to a trained method, in sittings of any length."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.special import log_softmax
+from torch import Tensor, nn
+
+from fieldmark.answering.engine import TorchEngine
+from fieldmark.answering.stream import Shown, batches, stream
+from fieldmark.answering.views import evaluation_square
+from fieldmark.augment.image import ImageAugment, mirror_permutation
+from fieldmark.augment.views import PlainViews, RandomViews
+from fieldmark.core.errors import TrainingError
+from fieldmark.core.listener import EpochEnded, Listener, StepTaken
+from fieldmark.core.machine import Machine
+from fieldmark.core.recipe import Recipe
+from fieldmark.core.seeds import derive_seed
+from fieldmark.core.wording import counted, duration
+from fieldmark.data.loader import Augmentation, Samples, Schedule, training_batches
+from fieldmark.data.task import Task
+from fieldmark.evaluation.outputs import Outputs, joined
+from fieldmark.learning.fitting.backgrounds import bind_background
+from fieldmark.learning.fitting.combinations import no_linear_head
+from fieldmark.learning.fitting.poses import bind_poses
+from fieldmark.learning.fitting.prepare import Prepared
+from fieldmark.learning.fitting.task import codes_of, task_of
+from fieldmark.learning.training.batchnorm import added_layers, adopt_statistics, refresh_statistics
+from fieldmark.learning.training.loop import Progress, train_steps
+from fieldmark.learning.training.optimizer import build_optimizer
+from fieldmark.learning.training.probe import STRENGTHS, fit_linear_head
+from fieldmark.learning.training.soup import Soup
+from fieldmark.learning.training.state import TrainingState
+from fieldmark.model.build import build_model
+from fieldmark.model.heads.linear import LinearClassifier
+from fieldmark.model.model import Model
+from fieldmark.runs.run import Run
+
+__all__ = ["Fit", "Fitted", "Stopped", "linear_head", "schedule_of", "training_samples"]
+
+_INITIAL, _STATISTICS, _MEMBER = 4, 3, 9  # streams of random numbers
+_BATCH = 64
+_FEW = 10_000
+"""Images that a head may start from a probe of; see `recipe.Train.head_start`."""
+
+
+class Stopped(Exception):
+    """The user asked to stop; everything up to the last step is saved."""
+
+    def __init__(self, progress: Progress, which: str = "") -> None:
+        of = f" of {which}" if which else ""
+        super().__init__(f"stopped after step {progress.step} of {progress.num_steps}{of}")
+        self.progress = progress
+
+
+class Fitted(NamedTuple):
+    """What a fit ends with."""
+
+    model: Model
+    strength: float | None = None
+    """The C of a probe; none where the head was learnt step by step."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What one fit works with."""
+
+    run: Run
+    recipe: Recipe
+    machine: Machine
+    data: Prepared
+    listener: Listener
+    flip: bool = True
+    """Whether training images are mirrored; see `commands.flips`."""
+    name: str = "model"
+    """"model", or "fold 0" … of a cross-fit; of each training but the first of a soup, "member 2" …"""
+    strengths: Sequence[float] = STRENGTHS
+    """Among which a probe chooses its C."""
+
+    def train(self, rows: NDArray[np.int64], validation: NDArray[np.int64]) -> Fitted:
+        """Learn from `rows`; `validation` is looked at after each epoch, if the recipe says so, and decides nothing."""
+        torch.set_num_threads(self.machine.threads)
+        torch.manual_seed(derive_seed(self.recipe.seed, _INITIAL))
+        recipe = self.recipe
+        begun = self._begun
+        if recipe.backbone.weights == "hub" and not begun:
+            self.listener.note(f"Loading the weights of {recipe.backbone.name} (downloaded once, then kept)")
+        model = build_model(recipe, self.task(rows), load_weights=not begun)
+        model.to(torch.device(self.machine.device), memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if recipe.train.solver == "logistic":
+            strength = self._fit_head(model, rows)
+            return Fitted(model.eval(), strength)
+        return Fitted(self._descend(model, rows, validation))
+
+    def task(self, rows: NDArray[np.int64]) -> Task:
+        """What is to be learnt from these rows."""
+        return task_of(self.data.catalog, self.recipe, rows)
+
+    def see(self, model: Model) -> Callable[[int], Shown]:
+        """A row of the catalogue → what a model sees of it when it answers."""
+        view = evaluation_square(self.recipe.images, model.backbone.normalization.interpolation)
+
+        def see(row: int) -> Shown:
+            decoded = self.data.pixels[row]
+            return Shown(view(decoded.pixels), decoded.size)
+
+        return see
+
+    def outputs(
+        self, model: Model, rows: NDArray[np.int64], *, precision: str = "fp32", stage: str = "Answering"
+    ) -> Outputs:
+        """Answers for `rows` of the catalogue, in order. Raises TrainingError where they are not numbers."""
+        engine, found, done = TorchEngine(model, precision=precision), list[Outputs](), 0
+        with self.listener.progress(stage) as tick:
+            for answered in stream(rows.tolist(), self.see(model), engine, batch_size=_BATCH):
+                assert answered.output is not None, "what cannot be read is left out beforehand"
+                found.append(answered.output)
+                tick(done := done + len(answered.things), len(rows))
+        outputs = joined(found)
+        if not (np.isfinite(outputs.logits).all() and np.isfinite(outputs.embedding).all()):
+            trained = self.recipe.train.solver == "gradient"
+            raise TrainingError(
+                "The model's answers are not numbers (NaN or infinite)",
+                "Training has diverged: begin a new run with lower train.lr and train.head_lr, or train.clip_norm=1."
+                if trained
+                else "Its weights are damaged: choose others with --weights.",
+            )
+        return outputs
+
+    def _fit_head(self, model: Model, rows: NDArray[np.int64]) -> float:
+        """Give the model the head of a probe, a logistic regression on the features as they are; return its C."""
+        classifier = linear_head(model, self.recipe)
+        if self.recipe.train.batchnorm == "refreshed":
+            refresh_statistics(model, batches(rows.tolist(), self.see(model), batch_size=_BATCH), precision="fp32")
+        self.listener.note(f"Computing features of {counted(len(rows), 'image')}")
+        features = self.outputs(model, rows, stage="Computing features").embedding
+        catalog = self.data.catalog
+        fitted = fit_linear_head(
+            features,
+            catalog.labels[rows],
+            self.data.units[rows],
+            len(catalog.classes),
+            strengths=self.strengths,
+            seed=self.recipe.seed,
+        )
+        self.listener.note(f"C = {fitted.strength:g} (cross-validated accuracy {100 * fitted.accuracy:.1f} %)")
+        with torch.no_grad():
+            classifier.linear.weight.copy_(torch.from_numpy(fitted.weight))
+            classifier.linear.bias.copy_(torch.from_numpy(fitted.bias))
+        self._fit_attributes(model, features, rows)
+        return fitted.strength
+
+    def _fit_attributes(self, model: Model, features: NDArray[np.float32], rows: NDArray[np.int64]) -> None:
+        """The same for its attributes, of the rows (N, D) where each is known."""
+        if model.attributes is None:
+            return
+        task = self.task(rows)
+        codes = codes_of(self.data.catalog, task)[rows]
+        for linear, attribute, code in zip(model.attributes.linear, task.attributes, codes.T, strict=True):
+            assert isinstance(linear, torch.nn.Linear)
+            known = code >= 0
+            if len(np.unique(code[known])) < 2:  # in a fold, a rare value may be missing: then nothing is said
+                torch.nn.init.zeros_(linear.weight)
+                torch.nn.init.zeros_(linear.bias)
+                continue
+            fitted = fit_linear_head(
+                features[known], code[known], self.data.units[rows][known], len(attribute.values), seed=self.recipe.seed
+            )
+            counts = np.array(attribute.counts, np.float32).clip(1)
+            with torch.no_grad():
+                linear.weight.copy_(torch.from_numpy(fitted.weight))
+                # by the adjustment of a head that is learnt step by step; see `AttributeHeads`
+                linear.bias.copy_(
+                    torch.from_numpy(fitted.bias - self.recipe.labels.attribute_balance * np.log(counts / counts.sum()))
+                )
+
+    @property
+    def member_names(self) -> list[str]:
+        """Of the trainings whose weights are averaged: the fit's own name, then "member 2", "fold 0, member 2" …"""
+        prefix = "" if self.name == "model" else f"{self.name}, "
+        return [self.name, *(f"{prefix}member {number}" for number in range(2, self.recipe.train.members + 1))]
+
+    @property
+    def _which(self) -> str:
+        """The training in the user's words; "" where there is only one."""
+        if self.name == "model":
+            return "member 1" if self.recipe.train.members > 1 else ""
+        return self.name
+
+    @property
+    def _begun(self) -> bool:
+        """Whether nothing is left to begin: each member has a checkpoint."""
+        return all(self.run.checkpoint(name).is_file() for name in self.member_names)
+
+    def _descend(self, model: Model, rows: NDArray[np.int64], validation: NDArray[np.int64]) -> Model:
+        """Train by steps from where `model` stands: the members one after the other, from the same weights."""
+        train = self.recipe.train
+        samples, schedule = self._plan(model, rows)
+        pretrained, few = self.recipe.backbone.weights != "none", len(rows) <= _FEW
+        spared = train.head_start == "auto" and pretrained and few and _features_are_known(model)
+        from_probe = spared or train.head_start == "logistic"
+        if not self._begun:
+            if train.batchnorm == "frozen":
+                adopt_statistics(model, _some(samples, schedule))
+            if from_probe:
+                self._fit_head(model, rows)
+        changes = {"keep_start": train.keep_start if from_probe else 0.0}
+        if spared:
+            changes["head_epochs"] = 0
+        recipe = self.recipe.model_copy(update={"train": train.model_copy(update=changes)})
+        soup = Soup()
+        for number, name in enumerate(self.member_names):
+            seed = derive_seed(recipe.seed, _MEMBER, number) if number else recipe.seed
+            member = replace(self, name=name, recipe=recipe.model_copy(update={"seed": seed}))
+            trained = member._learn(copy.deepcopy(model), rows, validation)
+            soup.add(trained.shipped)
+        shipped = soup.mean
+        frozen = train.batchnorm == "frozen"
+        if train.batchnorm == "refreshed" or (frozen and added_layers(shipped)):
+            refresh_statistics(
+                shipped,
+                _some(samples, schedule),
+                precision=self.machine.precision,
+                trained=trained.model,
+                added_only=frozen,
+            )
+        self.outputs(shipped, rows[: train.batch_size])  # what is shipped answers with numbers
+        return shipped.eval()
+
+    def _plan(self, model: Model, rows: NDArray[np.int64]) -> tuple[Samples, Schedule]:
+        """Which training images are seen when, and how."""
+        recipe = self.recipe
+        size = model.backbone.fixed_size or recipe.images.train_size
+        interpolation = model.backbone.normalization.interpolation
+        samples = training_samples(recipe, self.data, rows, flip=self.flip, size=size, interpolation=interpolation)
+        return samples, schedule_of(recipe, rows, self.data.catalog.labels[rows])
+
+    def _learn(self, model: Model, rows: NDArray[np.int64], validation: NDArray[np.int64]) -> TrainingState:
+        """All steps of one training, from where `model` or its checkpoint stands."""
+        recipe, train = self.recipe, self.recipe.train
+        samples, schedule = self._plan(model, rows)
+        state = TrainingState.begin(
+            model,
+            build_optimizer(model, train),
+            ema=train.ema,
+            num_steps=schedule.num_steps,
+            keep_start=train.keep_start,
+        )
+        path = self.run.checkpoint(self.name)
+        if path.is_file():
+            state.restore(path)
+            if state.step < schedule.num_steps:
+                self.listener.note(f"Going on after step {state.step} of {schedule.num_steps}")
+        task = self.task(rows)
+        steps = train_steps(
+            state,
+            samples,
+            schedule,
+            recipe,
+            precision=self.machine.precision,
+            workers=self.machine.workers,
+            attributes=torch.from_numpy(codes_of(self.data.catalog, task)) if task.attributes else None,
+        )
+        with self.listener.stoppable() as stop_asked, self.listener.progress(f"Training {self._which}".strip()) as tick:
+            for progress in steps:
+                self.listener.hear(
+                    StepTaken(self.name, progress.step, schedule.num_steps, progress.loss, progress.images_per_second)
+                )
+                tick(progress.step, schedule.num_steps, note=f"{progress.images_per_second:,.0f} images/s")
+                stop = stop_asked()
+                if (
+                    stop
+                    or progress.ends_epoch
+                    or (train.checkpoint_steps and progress.step % train.checkpoint_steps == 0)
+                ):
+                    state.save(path)
+                if progress.ends_epoch:
+                    self._report(state, progress, validation)
+                if stop and progress.step < schedule.num_steps:
+                    raise Stopped(progress, self._which)
+        return state
+
+    def _report(self, state: TrainingState, progress: Progress, validation: NDArray[np.int64]) -> None:
+        """One line for the epoch that has just ended."""
+        epochs = self.recipe.train.epochs
+        line: dict[str, Any] = {
+            "fit": self.name,
+            "epoch": progress.epoch + 1,
+            "step": progress.step,
+            "loss": round(progress.loss, 4),
+            "seconds": round(state.seconds, 1),
+        }
+        text = f"{self._which}  epoch {progress.epoch + 1}/{epochs}  loss {progress.loss:.3f}".lstrip()
+        if len(validation) and self.recipe.train.validate_epochs:
+            start = time.monotonic()
+            outputs = self.outputs(state.shipped, validation, precision=self.machine.precision)
+            line["validation_seconds"] = round(time.monotonic() - start, 1)
+            labels = self.data.catalog.labels[validation]
+            accuracy = float((outputs.logits.argmax(1) == labels).mean())
+            nll = float(-log_softmax(outputs.logits, axis=1)[np.arange(len(labels)), labels].mean())
+            line |= {"val_top1": round(accuracy, 4), "val_nll": round(nll, 4)}
+            text += f"  validation {100 * accuracy:.1f} %"
+        self.run.log(line)
+        metrics = {key: float(value) for key, value in line.items() if key not in ("fit", "epoch", "step")}
+        metrics["images_per_second"] = progress.images_per_second
+        self.listener.hear(EpochEnded(self.name, progress.epoch + 1, epochs, progress.step, metrics))
+        speed = progress.images_per_second
+        text += f"  {speed:,.0f} images/s"
+        if left := progress.num_steps - progress.step:
+            text += f"  {duration(left * self.recipe.train.batch_size / speed)} left"
+        self.listener.note(text)
+
+
+def _features_are_known(model: Model) -> bool:
+    """Whether a linear head sees pretrained features alone, so that it may start from a probe of them."""
+    head, backbone = model.method.head, model.backbone
+    if not isinstance(head.classifier, LinearClassifier):
+        return False
+    # an auxiliary has layers of its own, and the head sees none of them
+    pieces: list[nn.Module] = [backbone.model, head.classifier, head.auxiliaries]
+    if backbone.neck is not None and backbone.neck.starts_as_mean:
+        pieces.append(backbone.neck)
+    known = {id(param) for piece in pieces for param in piece.parameters()}
+    return all(id(param) in known for param in model.parameters())
+
+
+def linear_head(model: Model, recipe: Recipe) -> LinearClassifier:
+    """What a logistic regression fits. Raises RecipeError where the method has no linear head."""
+    classifier = model.method.head.classifier
+    if not isinstance(classifier, LinearClassifier):
+        raise no_linear_head(recipe)
+    return classifier
+
+
+def schedule_of(recipe: Recipe, rows: NDArray[np.int64], labels: NDArray[np.int64]) -> Schedule:
+    """Which of the rows (N,), of classes (N,), are learnt from when."""
+    train = recipe.train
+    return Schedule(
+        rows,
+        train.batch_size,
+        train.epochs,
+        recipe.seed,
+        labels=None if train.sampling == "shuffled" else labels,
+        images_per_class=train.images_per_class if train.sampling == "class_batches" else 1,
+    )
+
+
+def training_samples(
+    recipe: Recipe, data: Prepared, rows: NDArray[np.int64], *, flip: bool, size: int, interpolation: str
+) -> Samples:
+    """Training images as the recipe augments them; `rows` are those that are learnt from."""
+    augmentation = _augmentation(recipe, data, flip, size, interpolation)
+    changes = bind_background(recipe, data, rows), bind_poses(recipe, data, rows, flip=flip)
+    return Samples(data.catalog, data.pixels, augmentation, recipe.seed, changes=[c for c in changes if c])
+
+
+def _augmentation(recipe: Recipe, data: Prepared, flip: bool, size: int, interpolation: str) -> Augmentation:
+    """What training images go through."""
+    names = data.catalog.keypoint_names
+    chosen = recipe.augment
+    options = ImageAugment(
+        min_scale=chosen.min_scale, flip=flip, color=chosen.color, trivial=chosen.trivial, erasing=chosen.erasing
+    )
+    if not chosen.crop:
+        return PlainViews(size, recipe.images.crop, recipe.images.whole, interpolation)
+    return RandomViews(size, options, mirror_permutation(names) if names else None, interpolation)
+
+
+def _some(samples: Samples, schedule: Schedule, num_images: int = 2048) -> Iterator[Tensor]:
+    """Batches of training images as they look in training, in an order of their own."""
+    num_steps = max(1, min(schedule.steps_per_epoch, num_images // schedule.batch_size))
+    once = replace(schedule, epochs=1, seed=derive_seed(schedule.seed, _STATISTICS))
+    return (batch.images for batch in islice(training_batches(samples, once), num_steps))

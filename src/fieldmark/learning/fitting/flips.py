@@ -1,0 +1,82 @@
+"""Whether training mirrors images: the recipe's word, or what the data says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fieldmark.answering.stream import Shown, batches
+from fieldmark.augment.image import evaluation_view, flip_keeps_meaning
+from fieldmark.core.listener import Listener
+from fieldmark.core.recipe import Recipe
+from fieldmark.core.seeds import derive_seed
+from fieldmark.data.attributes import attribute_values
+from fieldmark.learning.fitting.prepare import Prepared
+from fieldmark.learning.training.mirror import SIZE, find_mirror_pair, mirror_features
+from fieldmark.runs.run import Run
+
+__all__ = ["decide_flip"]
+
+_STREAM = 5  # of random numbers
+_BATCH = 64
+_MOST_IMAGES = 1000
+"""Enough for a pair among few classes, and seconds of work."""
+
+
+def decide_flip(run: Run | None, recipe: Recipe, data: Prepared, listener: Listener) -> bool:
+    """Whether to mirror half of the training images.
+
+    With flip = "auto" it is measured on training images, once for a run, and what was found is written into it, if
+    there is one.
+    """
+    chosen = recipe.augment.flip
+    if not isinstance(chosen, str):
+        return chosen
+    if recipe.train.solver == "logistic" or not recipe.augment.crop:
+        return True  # no image is mirrored anyway
+    if not flip_keeps_meaning(data.catalog.classes):
+        listener.note("Images are not mirrored: class names differ by left and right only")
+        return False
+    for name, values in attribute_values(data.catalog, recipe.labels.attributes).items():
+        if not flip_keeps_meaning(values):
+            listener.note(f"Images are not mirrored: values of {name!r} differ by left and right only")
+            return False
+    found = run.decided("flip") if run else None
+    if found is None:
+        found = _measured(recipe, data)
+        if run:
+            run.decide("flip", found)
+    if found["keeps_meaning"]:
+        return True
+    first, second = found["pair"]
+    listener.note(
+        f"Images are not mirrored: {100 * found['exchanged']:.0f} % of the mirror images of {first!r} and {second!r} "
+        "pass for the other (augment.flip = true mirrors them all the same)"
+    )
+    return False
+
+
+def _measured(recipe: Recipe, data: Prepared) -> dict[str, Any]:
+    """What a probe says of training images and their mirror images."""
+    rows = data.catalog.rows("train")
+    rng = np.random.default_rng(derive_seed(recipe.seed, _STREAM))
+    rows = np.sort(rng.permutation(rows)[:_MOST_IMAGES])
+    images = recipe.images
+
+    def see(row: int) -> Shown:
+        pixels = data.pixels[row].pixels
+        return Shown(evaluation_view(pixels, size=SIZE, crop=images.crop, whole=images.whole))
+
+    views = batches(rows.tolist(), see, batch_size=_BATCH)
+    pair = find_mirror_pair(*mirror_features(views), data.catalog.labels[rows], data.units[rows], seed=recipe.seed)
+    found: dict[str, Any] = {"keeps_meaning": pair is None, "images": len(rows)}
+    if pair is not None:
+        names = data.catalog.classes
+        found |= {
+            "pair": [names[pair.first], names[pair.second]],
+            "right": round(pair.right, 4),
+            "exchanged": round(pair.exchanged, 4),
+            "probability": pair.probability,
+        }
+    return found

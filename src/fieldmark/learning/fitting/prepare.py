@@ -1,0 +1,114 @@
+"""From a path to data that is ready to learn from: read, decode once, find near-duplicates, split."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fieldmark.answering.views import short_side
+from fieldmark.core.errors import DataError
+from fieldmark.core.listener import Listener, relayed_warnings
+from fieldmark.core.recipe import Recipe
+from fieldmark.core.wording import first_few
+from fieldmark.data.cache import PixelStore, build_store
+from fieldmark.data.catalog import SPLITS, Catalog, data_read
+from fieldmark.data.duplicates import clusters
+from fieldmark.data.sets import read
+from fieldmark.data.splits import VALIDATION_SHARE, cut_validation, duplicate_conflicts, split, units
+from fieldmark.learning.fitting.task import check_labels
+
+__all__ = ["Prepared", "prepare"]
+
+TEST_SHARE = 0.15
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Data that is ready to learn from; images that cannot be read are left out."""
+
+    catalog: Catalog
+    pixels: PixelStore
+    clusters: NDArray[np.int64]
+    """(N,) near-duplicates share a number."""
+
+    @property
+    def units(self) -> NDArray[np.int64]:
+        """(N,) what must stay together, by group and near-duplicates, shares a number."""
+        return units(self.catalog, self.clusters)
+
+    def learnt(self, recipe: Recipe) -> NDArray[np.int64]:
+        """Rows of all images that the recipe's protocol learns from; in a cross-fit, of all folds."""
+        parts = ("train", "val") if recipe.protocol == "crossfit" else ("train",)
+        return np.flatnonzero(np.isin(self.catalog.splits, parts))
+
+
+def prepare(data: Path | str | Catalog, recipe: Recipe, listener: Listener) -> Prepared:
+    """Read `data`, decode it once and split it as the recipe's protocol asks.
+
+    Test images are fingerprinted, so that the same photograph in two parts is noticed; their pixels are not kept.
+    Raises DataError where there is nothing to learn from.
+    """
+    with relayed_warnings(listener):
+        catalog = data if isinstance(data, Catalog) else read(data, tell=listener.note)
+        listener.hear(data_read(catalog))
+        check_labels(catalog, recipe)
+        with listener.progress("Decoding images") as tick:
+            pixels = build_store(
+                catalog,
+                side=short_side(recipe.images),
+                keep=catalog.splits != "test",
+                limit_gb=recipe.images.cache_gb,
+                progress=tick,
+            )
+        for note in pixels.notes:
+            listener.note(note)
+        catalog, pixels = _readable(catalog, pixels, listener)
+        near = clusters(pixels.fingerprints)
+        unsplit, catalog = catalog, _split(catalog, near, recipe)
+        if catalog is not unsplit:
+            listener.note(f"Cut into {', '.join(f'{len(catalog.rows(part)):,} {part}' for part in SPLITS)} images")
+    _check(catalog, listener)
+    if conflicts := duplicate_conflicts(catalog, near):
+        follows = "Scores will look better than they are" if conflicts.across_splits else "One label of each is wrong"
+        listener.warn(f"Near-duplicates: {conflicts.describe(catalog)}. {follows}")
+    return Prepared(catalog, pixels, near)
+
+
+def _split(catalog: Catalog, near: NDArray[np.int64], recipe: Recipe) -> Catalog:
+    """Cut what the data does not say: holdout needs a validation part, the other protocols learn from it too."""
+    holdout = recipe.protocol == "holdout"
+    if (catalog.splits == "").all():
+        validation = VALIDATION_SHARE if holdout else 0.0
+        fractions = (1 - TEST_SHARE - validation, validation, TEST_SHARE)
+        return split(catalog, clusters=near, seed=recipe.seed, fractions=fractions)
+    if holdout and not (catalog.splits == "val").any():
+        return cut_validation(catalog, clusters=near, seed=recipe.seed, fraction=VALIDATION_SHARE)
+    return catalog
+
+
+def _readable(catalog: Catalog, pixels: PixelStore, listener: Listener) -> tuple[Catalog, PixelStore]:
+    if not pixels.unreadable:
+        return catalog, pixels
+    reasons = first_few(pixels.unreadable.values(), 1)
+    listener.warn(f"{len(pixels.unreadable):,} of {len(catalog):,} images cannot be read and are left out: {reasons}")
+    if not len(pixels.readable):
+        raise DataError(f"None of the {len(catalog):,} images of {catalog.name} can be read")
+    return catalog.select(pixels.readable), pixels.select(pixels.readable)
+
+
+def _check(catalog: Catalog, listener: Listener) -> None:
+    train = catalog.rows("train")
+    if not len(train):
+        raise DataError(f"{catalog.name} has no training image that can be read", "Put images into its train part.")
+    counts = np.bincount(catalog.labels[train], minlength=len(catalog.classes))
+    if (counts > 0).sum() < 2:
+        raise DataError(
+            f"{catalog.name} has training images of only {(counts > 0).sum()} class", "A classifier needs at least two."
+        )
+    if (counts == 0).any():
+        names = first_few(catalog.classes[k] for k in np.flatnonzero(counts == 0))
+        number = int((counts == 0).sum())
+        listener.warn(f"{number:,} of {len(counts):,} classes cannot be learnt, having no training image: {names}")

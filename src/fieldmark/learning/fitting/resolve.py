@@ -1,0 +1,88 @@
+"""What a recipe comes to: every name in it checked, and what the data must have for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from fieldmark.augment.mixing import KINDS
+from fieldmark.core.errors import RecipeError, nearest
+from fieldmark.core.listener import Listener
+from fieldmark.core.recipe import NONE, Choice, Recipe, load_recipe
+from fieldmark.core.registry import Registry
+from fieldmark.learning.fitting.backgrounds import check_background, check_background_option
+from fieldmark.learning.fitting.batches import check_batches
+from fieldmark.learning.fitting.combinations import check_combination
+from fieldmark.learning.fitting.poses import check_pose_options, check_poses, check_supervision
+from fieldmark.learning.fitting.prepare import Prepared
+from fieldmark.learning.training.optimizer import OPTIMIZERS
+from fieldmark.model.auxiliaries.auxiliary import AUXILIARIES
+from fieldmark.model.backbone import check_backbone
+from fieldmark.model.heads.classifier import CLASSIFIERS
+from fieldmark.model.losses.loss import LOSSES
+from fieldmark.model.method import METHODS
+from fieldmark.model.necks.neck import NECKS
+
+__all__ = ["PIECES", "check_data", "plugins_of", "resolve_recipe"]
+
+PIECES: dict[str, Registry[Any]] = {
+    "neck": NECKS,
+    "method": METHODS,
+    "head": CLASSIFIERS,
+    "loss": LOSSES,
+    "auxiliary": AUXILIARIES,
+}
+"""Section of a recipe → what may stand there."""
+_OPTIONAL = {"neck", "auxiliary"}
+
+
+def resolve_recipe(
+    recipe: str | Recipe = "finetune",
+    *,
+    backbone: str | None = None,
+    weights: str | None = None,
+    overrides: Iterable[str] = (),
+) -> Recipe:
+    """The recipe with the user's changes, every name in it checked. Raises RecipeError before any data is read."""
+    resolved = load_recipe(recipe) if isinstance(recipe, str) else recipe
+    if backbone is not None or weights is not None:
+        changes = {"name": backbone, "weights": weights}
+        named = resolved.backbone.model_copy(update={k: v for k, v in changes.items() if v is not None})
+        resolved = resolved.model_copy(update={"backbone": named})
+    resolved = resolved.with_overrides(overrides)
+    pieces = {
+        section: Choice(name=choice.name, **registry.complete(*choice.pair))
+        for section, registry in PIECES.items()
+        if (choice := getattr(resolved, section)).pair != (NONE, {}) or section not in _OPTIONAL
+    }
+    OPTIMIZERS.get(resolved.train.optimizer)
+    if resolved.augment.mix not in KINDS:
+        raise RecipeError(f"There is no mix {resolved.augment.mix!r}", nearest(resolved.augment.mix, KINDS))
+    check_pose_options(resolved)
+    check_background_option(resolved)
+    check_backbone(resolved.backbone)
+    plan = resolved.train
+    if plan.solver == "logistic" and resolved.loss.name != "cross_entropy":
+        raise RecipeError(
+            f"A logistic regression learns by cross-entropy, not by the loss {resolved.loss.name!r}",
+            "Use train.solver = 'gradient', or leave loss.name out.",
+        )
+    resolved = resolved.model_copy(update=pieces)
+    check_combination(resolved)
+    return resolved
+
+
+def plugins_of(recipe: Recipe) -> dict[str, dict[str, str]]:
+    """Section → name, package and version of each piece that does not come with Fieldmark."""
+    named = {section: getattr(recipe, section).name for section in PIECES}
+    return {
+        section: {"name": name, "package": origin.package, "version": origin.version}
+        for section, name in named.items()
+        if name != NONE and (origin := PIECES[section].origin(name))
+    }
+
+
+def check_data(recipe: Recipe, data: Prepared, listener: Listener) -> None:
+    """Raise FieldmarkError where the data has nothing of what a recipe asks for, and warn where it has little."""
+    for check in (check_background, check_poses, check_supervision, check_batches):
+        check(recipe, data, listener)

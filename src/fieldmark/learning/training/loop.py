@@ -1,0 +1,157 @@
+"""The training loop: a generator that yields after every chunk of steps; the caller evaluates, saves, logs or stops.
+
+One step is a pure function of the state and the step's number: every generator is re-seeded from
+(seed, step), so a run that is taken up anywhere ends with the same weights.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from fieldmark.augment.mixing import mix
+from fieldmark.core.errors import TrainingError
+from fieldmark.core.recipe import Recipe
+from fieldmark.core.seeds import derive_seed
+from fieldmark.data.loader import Sampled, Samples, Schedule, training_batches
+from fieldmark.learning.training.batchnorm import freeze_statistics
+from fieldmark.learning.training.optimizer import early_stages, set_learning, set_rates
+from fieldmark.learning.training.state import TrainingState
+from fieldmark.model.batch import Batch
+from fieldmark.model.model import LossModule, Model
+from fieldmark.model.precision import autocast
+
+__all__ = ["Progress", "train_steps"]
+
+_MIX, _STEP = 1, 2  # streams of random numbers that must not meet
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where the training stands after a step."""
+
+    step: int
+    num_steps: int
+    epoch: int
+    """The running epoch, from 0."""
+    loss: float
+    """Mean since the epoch began."""
+    images_per_second: float
+    ends_epoch: bool
+
+
+def train_steps(
+    state: TrainingState,
+    samples: Samples,
+    schedule: Schedule,
+    recipe: Recipe,
+    *,
+    precision: str,
+    workers: int,
+    attributes: Tensor | None = None,
+) -> Iterator[Progress]:
+    """Take the steps that `state` has not taken yet; yields after each. `state` is whole whenever it yields.
+
+    `attributes` (N, A) are those of the catalogue's rows that are learnt, −1 where unknown.
+
+    Raises TrainingError when a loss is not a number.
+    """
+    model, train = state.model, recipe.train
+    module = LossModule(model)
+    head_steps = min(train.head_epochs, train.epochs // 2) * schedule.steps_per_epoch
+    early = early_stages(model, train.freeze_stages)
+    set_learning(model, early=early, head_only=False)  # known to what follows even where no step is left to take
+    sitting, first = time.monotonic(), state.step
+    for sampled in training_batches(samples, schedule, first_step=state.step, workers=workers):
+        if state.step % schedule.steps_per_epoch == 0:
+            state.sums = {}
+        start = time.monotonic()
+        batch = _batch(sampled, recipe, model, state.step, schedule.num_steps, precision)
+        set_learning(model, early=early, head_only=state.step < head_steps)
+        if train.batchnorm == "frozen":
+            freeze_statistics(model)
+        set_rates(state.optimizer, state.step, head_steps=head_steps, num_steps=schedule.num_steps, train=train)
+        if attributes is not None:
+            batch = replace(batch, attributes=attributes[sampled.rows].to(batch.images.device))
+        torch.manual_seed(derive_seed(recipe.seed, state.step, _STEP))
+        loss = _step(module, state, batch, train.clip_norm, precision)
+        if state.ema is not None:
+            state.ema.update_parameters(model)
+        state.step += 1
+        state.seconds += time.monotonic() - start
+        state.sums["loss"] = state.sums.get("loss", 0.0) + loss
+        done = state.step - first
+        yield Progress(
+            step=state.step,
+            num_steps=schedule.num_steps,
+            epoch=(state.step - 1) // schedule.steps_per_epoch,
+            loss=state.sums["loss"] / ((state.step - 1) % schedule.steps_per_epoch + 1),
+            images_per_second=done * schedule.batch_size / (time.monotonic() - sitting),
+            ends_epoch=state.step % schedule.steps_per_epoch == 0,
+        )
+
+
+def _step(module: LossModule, state: TrainingState, batch: Batch, clip_norm: float, precision: str) -> float:
+    """All optimiser steps that one batch deserves; returns the summed loss."""
+    total = 0.0
+    for index in range(module.model.method.steps_per_batch):
+        with autocast(precision, batch.images.device):
+            losses = module(batch, index)
+        loss = torch.stack([value.float() for value in losses.values()]).sum()
+        if not math.isfinite(value := loss.item()):
+            bad = ", ".join(name for name, part in losses.items() if not math.isfinite(part.item()))
+            raise TrainingError(
+                f"The loss became {value} at step {state.step + 1} ({bad or 'their sum'})",
+                "Nothing saved before is lost. Lower train.lr and train.head_lr, or set train.clip_norm=1.",
+            )
+        state.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        if clip_norm:
+            nn.utils.clip_grad_norm_(module.parameters(), clip_norm)
+        state.optimizer.step()
+        total += value
+    return total
+
+
+def _batch(sampled: Sampled, recipe: Recipe, model: Model, step: int, num_steps: int, precision: str) -> Batch:
+    """Normalise, then mix. May leave the model in evaluation mode."""
+    device = next(model.parameters()).device
+    images = model.backbone.normalization(sampled.images.to(device))
+    labels = sampled.labels.to(device).unsqueeze(1)
+    weights = torch.ones(labels.shape, device=device)
+    images, labels, weights = mix(
+        images,
+        labels,
+        weights,
+        kind=recipe.augment.mix,
+        alphas=recipe.augment.mix_alpha,
+        probability=recipe.augment.mix_probability,
+        generator=torch.Generator().manual_seed(derive_seed(recipe.seed, step, _MIX)),
+        class_maps=partial(_class_maps, model, precision),
+    )
+    move: Callable[[Tensor | None], Tensor | None] = lambda t: None if t is None else t.to(device)  # noqa: E731
+    return Batch(
+        images.contiguous(memory_format=torch.channels_last),
+        labels,
+        weights,
+        sampled.rows.to(device),
+        step / num_steps,
+        move(sampled.boxes),
+        move(sampled.keypoints),
+    )
+
+
+@torch.no_grad()
+def _class_maps(model: Model, precision: str, images: Tensor, labels: Tensor) -> Tensor:
+    """(B, h, w) as the model answers: in evaluation mode, which moves no statistics."""
+    model.eval()
+    with autocast(precision, images.device):
+        maps = model.method.class_maps(images, labels)
+    assert maps is not None, "such a recipe is refused before it begins"
+    return maps

@@ -1,0 +1,126 @@
+"""A linear head by logistic regression on frozen features: the "linear probe".
+
+Alain & Bengio, "Understanding intermediate layers using linear classifier probes" (2017). Features are
+standardised; the standardisation is folded into the head afterwards, so a probe ships as any other model.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.preprocessing import StandardScaler
+
+from fieldmark.core.errors import TrainingError
+
+__all__ = ["STRENGTHS", "LinearHead", "fit_linear_head", "held_out_folds"]
+
+STRENGTHS = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
+MOST_TO_CHOOSE = 10_000
+"""Rows that C is chosen on: more of them change the choice little, and take many minutes."""
+
+
+class LinearHead(NamedTuple):
+    """logits = weight @ feature + bias."""
+
+    weight: NDArray[np.float32]
+    """(K, D)."""
+    bias: NDArray[np.float32]
+    """(K,)."""
+    strength: float
+    """The C that was chosen."""
+    accuracy: float
+    """In cross-validation on the training rows, at that C."""
+
+
+def fit_linear_head(
+    features: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    groups: NDArray[np.int64],
+    num_classes: int,
+    *,
+    folds: int = 3,
+    strengths: Sequence[float] = STRENGTHS,
+    seed: int = 0,
+) -> LinearHead:
+    """Fit a head to features (N, D) and labels (N,); C by cross-validation that never parts a group (N,).
+
+    C is the one with the most held-out rows right, of equals the likeliest, among `MOST_TO_CHOOSE` rows at most. (The
+    likeliest of all would be larger: it is better calibrated, which a temperature can mend later, and right less often,
+    which nothing can.) Classes without a training image get a bias that makes them all but impossible. Raises
+    TrainingError where no row can be held out.
+    """
+    scaler = StandardScaler().fit(features)
+    mean, scale = scaler.mean_, scaler.scale_
+    inputs = scaler.transform(features)
+    few = np.sort(np.random.default_rng(seed).permutation(len(labels))[:MOST_TO_CHOOSE])
+    splits = held_out_folds(labels[few], groups[few], folds, seed)
+    held_out = {c: _cross_validated(inputs[few], labels[few], splits, c) for c in strengths}
+    strength = min(held_out, key=lambda c: (-held_out[c][1], held_out[c][0]))
+    model = _regression(inputs, labels, strength)
+    weight = np.zeros((num_classes, features.shape[1]))
+    bias = np.full(num_classes, -1e4)
+    present = model.classes_
+    rows, offsets = model.coef_, model.intercept_
+    if len(present) == 2:  # scikit-learn keeps the difference only
+        rows, offsets = np.concatenate([-rows, rows]) / 2, np.concatenate([-offsets, offsets]) / 2
+    weight[present], bias[present] = rows, offsets
+    weight /= scale
+    bias -= weight @ mean
+    return LinearHead(weight.astype(np.float32), bias.astype(np.float32), strength, held_out[strength][1])
+
+
+def _regression(inputs: NDArray[np.float32], labels: NDArray[np.int64], strength: float) -> LogisticRegression:
+    with warnings.catch_warnings():
+        # a head that has all but converged answers the same; the warning would only worry
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return LogisticRegression(C=strength, max_iter=300).fit(inputs, labels)
+
+
+def held_out_folds(
+    labels: NDArray[np.int64], groups: NDArray[np.int64], folds: int, seed: int
+) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """(train, held out) rows of each fold, groups whole.
+
+    There are fewer folds where no class has so many groups, and none where no class has two.
+    """
+    folds = min(folds, max(len(np.unique(groups[labels == k])) for k in np.unique(labels)))
+    if folds < 2:
+        return []
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        # a class with fewer images than folds is held out in fewer of them; nobody need hear of it
+        warnings.simplefilter("ignore", UserWarning)
+        return list(splitter.split(np.zeros(len(labels)), labels, groups))
+
+
+def _cross_validated(
+    inputs: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    splits: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]],
+    strength: float,
+) -> tuple[float, float]:
+    """Mean negative log-likelihood and accuracy of held-out rows whose class is among the others."""
+    losses, hits = [], []
+    for train, held in splits:
+        if len(np.unique(labels[train])) < 2:
+            continue
+        model = _regression(inputs[train], labels[train], strength)
+        held = held[np.isin(labels[held], model.classes_)]
+        if len(held):
+            log_probabilities = model.predict_log_proba(inputs[held])
+            truth = np.searchsorted(model.classes_, labels[held])
+            losses.append(-log_probabilities[np.arange(len(held)), truth])
+            hits.append(log_probabilities.argmax(1) == truth)
+    if not losses:
+        raise TrainingError(
+            "C cannot be chosen by cross-validation: no class has two training images that may be parted",
+            "Add images, or use a recipe without cross-validation, such as --recipe finetune.",
+        )
+    return float(np.concatenate(losses).mean()), float(np.concatenate(hits).mean())

@@ -1,0 +1,127 @@
+"""Everything that a resume needs, in one safetensors file that is replaced in one step."""
+
+from __future__ import annotations
+
+import copy
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from fieldmark.core.errors import RunError
+from fieldmark.core.storage import write_tensors
+from fieldmark.learning.training.soup import move_towards
+from fieldmark.model.model import Model
+
+__all__ = ["TrainingState", "ema_decay"]
+
+_FORMAT = "2"
+
+
+def ema_decay(num_steps: int) -> float:
+    """min(0.9999, max(0, 1 − 1/(0.1 · steps))): the average spans a tenth of the run, however short the run is."""
+    return min(0.9999, max(0.0, 1 - 1 / (0.1 * num_steps)))
+
+
+@dataclass
+class TrainingState:
+    """The moving parts of a training. Generators are re-seeded at each step, so none is kept."""
+
+    model: Model
+    optimizer: Optimizer
+    ema: AveragedModel | None
+    start: dict[str, Tensor] | None = None
+    """The weights before the first step, where a share of them is shipped."""
+    keep_start: float = 0.0
+    """That share."""
+    step: int = 0
+    """Batches that are done, since the start of the training."""
+    sums: dict[str, float] = field(default_factory=dict)
+    """Of the losses in the running epoch."""
+    seconds: float = 0.0
+    """Spent in training steps so far, over all sittings."""
+
+    @classmethod
+    def begin(
+        cls, model: Model, optimizer: Optimizer, *, ema: bool, num_steps: int, keep_start: float = 0.0
+    ) -> TrainingState:
+        """The state before the first step."""
+        average = None
+        if ema:
+            # Buffers are averaged too, so that the average can be looked at between epochs; before anything is
+            # shipped the loop re-estimates them.
+            average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(ema_decay(num_steps)), use_buffers=True)
+            average.requires_grad_(False)
+        start = {key: value.clone() for key, value in model.state_dict().items()} if keep_start else None
+        return cls(model, optimizer, average, start, keep_start)
+
+    @property
+    def shipped(self) -> Model:
+        """The weights that one would ship now: the average if there is one, on its way back to the start."""
+        shipped = self.model if self.ema is None else self.ema.module
+        assert isinstance(shipped, Model)
+        if self.start is None:
+            return shipped
+        mixed = copy.deepcopy(shipped)
+        move_towards(mixed, self.start, self.keep_start)
+        return mixed
+
+    def save(self, path: Path) -> None:
+        """Write all of it to `path`, in one step."""
+        tensors: dict[str, Tensor] = {f"model.{key}": value for key, value in self.model.state_dict().items()}
+        if self.ema is not None:
+            tensors |= {f"ema.{key}": value for key, value in self.ema.state_dict().items()}
+        if self.start is not None:
+            tensors |= {f"start.{key}": value for key, value in self.start.items()}
+        for index, entries in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{key}": value for key, value in entries.items() if value is not None}
+        meta = {"format": _FORMAT, "step": self.step, "sums": self.sums, "seconds": self.seconds}
+        write_tensors(path, tensors, {"state": json.dumps(meta)})
+
+    def restore(self, path: Path) -> None:
+        """Take up where `save` left off, bit for bit. Raises RunError for a file that is not such a state."""
+        tensors, meta = _read(path)
+        part = lambda name: {k.removeprefix(name): v for k, v in tensors.items() if k.startswith(name)}  # noqa: E731
+        try:
+            self.model.load_state_dict(part("model."))
+            if self.ema is not None:
+                self.ema.load_state_dict(part("ema."))
+        except RuntimeError as error:  # torch's own text runs over as many lines as there are layers
+            raise RunError(f"{path} is the state of another model", "Start a new run with --out.") from error
+        kept = part("start.")
+        for key, value in (self.start or {}).items():
+            value.copy_(kept[key])
+        self._restore_optimizer(part("optimizer."))
+        self.step, self.sums, self.seconds = meta["step"], meta["sums"], meta["seconds"]
+
+    def _restore_optimizer(self, entries: dict[str, Tensor]) -> None:
+        """Moments get the memory layout of their parameters back: vectorised kernels round by layout."""
+        params = [p for group in self.optimizer.param_groups for p in group["params"]]
+        self.optimizer.state.clear()
+        for key, value in entries.items():
+            index, name = key.split(".", 1)
+            param = params[int(index)]
+            if value.shape == param.shape:
+                value = torch.empty_like(param, requires_grad=False).copy_(value)
+            self.optimizer.state[param][name] = value
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            meta = json.loads((file.metadata() or {}).get("state", "{}"))
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+    except (SafetensorError, OSError) as error:
+        raise RunError(f"The checkpoint {path} cannot be read ({error})", "Start a new run with --out.") from None
+    if meta.get("format") != _FORMAT:
+        raise RunError(
+            f"The checkpoint {path} was written by another version of Fieldmark",
+            "Finish it with that version, or start a new run with --out.",
+        )
+    return tensors, meta

@@ -1,0 +1,97 @@
+"""`Model`: a method, heads for attributes beside it, and how often it looks. What a recipe builds and a bundle keeps.
+
+Shapes: B images, A attributes of V values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import final
+
+from torch import Tensor, nn
+
+from fieldmark.model.attributes import AttributeHeads
+from fieldmark.model.auxiliaries.auxiliary import Auxiliary
+from fieldmark.model.backbone import Backbone
+from fieldmark.model.batch import Batch
+from fieldmark.model.method import Method, Prediction
+
+__all__ = ["LossModule", "Model"]
+
+_ATTRIBUTES = "attributes."
+
+
+@final
+class Model(nn.Module):
+    """A method and what is composed with it. The method knows of neither attributes nor mirror images."""
+
+    def __init__(self, method: Method, attributes: AttributeHeads | None = None, *, mirrored: bool = False) -> None:
+        """`mirrored`: answer by the mean over an image and its mirror image."""
+        super().__init__()
+        self.method = method
+        self.attributes = attributes
+        self.mirrored = mirrored
+
+    @property
+    def backbone(self) -> Backbone:
+        return self.method.backbone
+
+    def forward(self, images: Tensor) -> Prediction:
+        """What a user gets for normalised images (B, 3, S, S).
+
+        Where it is `mirrored`, all but the maps is the mean over the images and their mirror images; maps are those of
+        the images as they are.
+        """
+        seen = self._look(images)
+        if not self.mirrored:
+            return seen
+        other = self._look(images.flip(-1))
+        return seen._replace(
+            logits=(seen.logits + other.logits) / 2,
+            embedding=(seen.embedding + other.embedding) / 2,
+            attributes=tuple((one + two) / 2 for one, two in zip(seen.attributes, other.attributes, strict=True)),
+        )
+
+    def _look(self, images: Tensor) -> Prediction:
+        prediction: Prediction = self.method(images)
+        if self.attributes is None:
+            return prediction
+        return prediction._replace(attributes=self.attributes(prediction.pooled))
+
+    def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
+        """Named scalar losses of one step: those of the method, and that of the attributes where the step looked at
+        whole images."""
+        terms, pooled = self.method.losses(batch, step)
+        if self.attributes is None or batch.attributes is None or pooled is None:
+            return terms
+        own = batch.weights[:, 0]  # of a mixed image, the share that is its own: its row is the one that is known
+        return terms | {"attributes": self.attributes.loss(pooled, batch.attributes, own)}
+
+    def weights(self) -> dict[str, Tensor]:
+        """What a bundle keeps: all but the weights of auxiliaries, which are there in training only."""
+        training = tuple(f"{name}." for name, one in self.method.named_modules() if isinstance(one, Auxiliary))
+        kept = {key: value for key, value in self.method.state_dict().items() if not key.startswith(training)}
+        if self.attributes is not None:
+            kept |= {f"{_ATTRIBUTES}{key}": value for key, value in self.attributes.state_dict().items()}
+        return kept
+
+    def load_weights(self, weights: Mapping[str, Tensor]) -> None:
+        """Take what `weights` gave. Raises RuntimeError where they are those of another model."""
+        own = {key.removeprefix(_ATTRIBUTES): weights[key] for key in weights if key.startswith(_ATTRIBUTES)}
+        self.method.load_state_dict({key: weights[key] for key in weights if not key.startswith(_ATTRIBUTES)})
+        if self.attributes is not None:
+            self.attributes.load_state_dict(own)
+        elif own:
+            raise RuntimeError(f"weights for attributes that the model does not have: {', '.join(own)}")
+
+
+class LossModule(nn.Module):
+    """A model seen from the loop: `forward` is `model.losses`, so that DDP can wrap it."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: Batch, step: int) -> dict[str, Tensor]:
+        """`model.losses(batch, step)`."""
+        return self.model.losses(batch, step)

@@ -1,0 +1,35 @@
+"""A run gathered for a page, with the catalogue of its data, if that can still be read."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+from fieldmark.core.errors import DataError, DataWarning
+from fieldmark.data.catalog import Catalog
+from fieldmark.data.sets import read
+from fieldmark.reporting.material import Material, gather
+from fieldmark.runs.opening import opened_run
+from fieldmark.runs.run import Run
+
+__all__ = ["gathered"]
+
+
+def gathered(
+    run: Path, data: Path | str | Catalog | None, *, root: Path | str | None = None, split: str | None = None
+) -> Material:
+    """A run with the catalogue of its data, if that can still be read."""
+    opened = Run.open(opened_run(run).folder)
+    catalog, lost = None, ""
+    if isinstance(data, Catalog):
+        catalog = data
+    elif source := data or opened.data().get("source"):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DataWarning)  # training has said it
+                catalog = read(source, root)
+        except DataError as error:
+            if data is not None:
+                raise
+            lost = str(error)
+    return gather(opened, catalog, lost=lost, split=split, other=catalog.root if catalog and data else None)

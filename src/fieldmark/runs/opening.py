@@ -1,0 +1,79 @@
+"""A run opened for scoring or looking: the run that a path means, and the rows of its data that are asked for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fieldmark.core.errors import DataError, RunError, nearest
+from fieldmark.core.listener import Listener
+from fieldmark.core.wording import counted, first_few
+from fieldmark.data.catalog import SPLITS, Catalog
+from fieldmark.data.sets import find, read
+from fieldmark.runs.bundle import Bundle
+from fieldmark.runs.run import Run
+
+__all__ = ["EVERYTHING", "catalog_of", "default_split", "opened_run", "rows_of", "with_classes_of"]
+
+EVERYTHING = "all"
+
+
+def opened_run(path: Path) -> Run:
+    """The run, also where its own bundle is named: the run knows which images were learnt from."""
+    parent = Run(path.resolve().parent)
+    return Run(path.parent) if parent.exists and path.resolve() == parent.bundle else Run(path)
+
+
+def catalog_of(run: Run, data: Path | str | Catalog | None, root: Path | str | None, listener: Listener) -> Catalog:
+    """The data to look at: the run's own unless given, split as it was in training; what came to it later belongs to no
+    part."""
+    known = run.data()
+    if data is None:
+        if not known:
+            raise RunError(f"{run.folder} does not say what it was trained on", "Name the data: evaluate RUN DATA.")
+        data = known["source"]
+    if not isinstance(data, Catalog):
+        data = find(data, root, tell=listener.note)
+    catalog = data if isinstance(data, Catalog) else read(data, tell=listener.note)
+    if not known or str(catalog.root) != known["root"]:
+        return catalog
+    parts = run.splits()
+    own = not isinstance(data, Catalog) and str(Path(data).resolve()) == known["source"]
+    if not own and not all(path in parts for path in catalog.paths):
+        return catalog
+    splits = [parts.get(path, said) for path, said in zip(catalog.paths, catalog.splits, strict=True)]
+    if strangers := [path for path, part in zip(catalog.paths, splits, strict=True) if not part]:
+        them = f"{counted(len(strangers), 'image')} belong to no part, as they could not be read in training or are new"
+        listener.warn(f"{them}: {first_few(strangers)}")
+    return replace(catalog, splits=np.array(splits, "<U5"))
+
+
+def default_split(catalog: Catalog) -> str:
+    """What is scored unless the user names a split: the test split, or all of data that is not split."""
+    return EVERYTHING if (catalog.splits == "").all() else "test"
+
+
+def rows_of(catalog: Catalog, split: str) -> NDArray[np.int64]:
+    """The rows of a split, or of "all". Raises DataError, with the splits that there are, where it is empty."""
+    rows = np.arange(len(catalog)) if split == EVERYTHING else catalog.rows(split)
+    if not len(rows):
+        found = [*(name for name in SPLITS if len(catalog.rows(name))), EVERYTHING]
+        raise DataError(f"{catalog.name} has no {split} split", f"Choose one with --split: {', '.join(found)}.")
+    return rows
+
+
+def with_classes_of(bundle: Bundle, catalog: Catalog, rows: NDArray[np.int64]) -> Catalog:
+    """Labels renumbered as the bundle knows them."""
+    used = sorted({catalog.classes[label] for label in catalog.labels[rows]})
+    unknown = [name for name in used if name not in set(bundle.classes)]
+    if unknown:
+        raise DataError(
+            f"{len(unknown)} of {len(used)} classes in {catalog.name} are unknown to the model: {first_few(unknown)}",
+            nearest(unknown[0], bundle.classes),
+        )
+    index = {name: k for k, name in enumerate(bundle.classes)}
+    renumbered = np.array([index.get(name, -1) for name in catalog.classes], np.int64)
+    return replace(catalog, classes=bundle.classes, labels=renumbered[catalog.labels], taxonomy=bundle.taxonomy)

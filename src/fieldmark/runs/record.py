@@ -1,0 +1,186 @@
+"""`Evaluation`: the scores of one split, and how they are written: scores.json and predictions.csv.
+
+Shapes: N images, K classes, V values of an attribute.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple, final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import softmax
+
+from fieldmark.core.errors import StorageError
+from fieldmark.core.listener import Listener
+from fieldmark.core.locks import lock
+from fieldmark.core.storage import cache_folder, make_folder, read_json, write_json, write_rows
+from fieldmark.data.attributes import attribute_codes
+from fieldmark.data.catalog import Catalog
+from fieldmark.data.splits import units
+from fieldmark.data.task import Task
+from fieldmark.evaluation.attributes import AttributeScore, attribute_score
+from fieldmark.evaluation.background import Reliance
+from fieldmark.evaluation.grading import grade_scores
+from fieldmark.evaluation.metrics import ConfusedPair, Score, confused_pairs, scores
+from fieldmark.evaluation.severity import severity
+from fieldmark.evaluation.verdict import Verdict
+from fieldmark.evaluation.verdict_scores import VerdictScores
+from fieldmark.runs.run import Run
+
+__all__ = ["Answers", "Evaluation", "count_look", "score_answers", "write_evaluation"]
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.floating]
+
+_COLUMNS = ("path", "label", "predicted", "probability", "correct", "label_probability")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The scores of one part."""
+
+    split: str
+    scores: dict[str, Score]
+    num_images: int
+    confused: list[ConfusedPair]
+    looks: int | None = None
+    """How often this very test part has been scored on this machine, by any model; none for other parts."""
+    unreadable: tuple[str, ...] = ()
+    verdicts: VerdictScores | None = None
+    """How far its verdicts can be trusted; none where it is not calibrated, or has learnt from these images."""
+    reliance: Reliance | None = None
+    """How much it leans on the background; none unless asked for."""
+    attributes: dict[str, AttributeScore] = field(default_factory=dict)
+    """Of each attribute that is learnt and that the data knows."""
+    folder: Path | None = field(default=None, compare=False)
+
+    def as_dict(self) -> dict[str, Any]:
+        """What stands in scores.json."""
+        return {
+            **{name: score.as_dict() for name, score in self.scores.items()},
+            "num_images": self.num_images,
+            "looks": self.looks,
+            "unreadable": list(self.unreadable),
+            "confused": [vars(pair) for pair in self.confused],
+            "verdicts": self.verdicts.as_dict() if self.verdicts else None,
+            **({"attributes": {k: one.as_dict() for k, one in self.attributes.items()}} if self.attributes else {}),
+        }
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """What was answered for some rows of a catalogue, ready to be scored."""
+
+    catalog: Catalog
+    rows: Ints
+    """(N,)."""
+    logits: Floats
+    """(N, K) logits or log-probabilities."""
+    attributes: Sequence[Floats] = ()
+    """Logits (N, V) of each attribute of the task."""
+    verdicts: Sequence[Verdict] = ()
+    """(N) or none."""
+
+    @property
+    def labels(self) -> Ints:
+        """(N,)."""
+        return self.catalog.labels[self.rows]
+
+    @property
+    def units(self) -> Ints:
+        """(N,) images that belong together share a number."""
+        return units(self.catalog)[self.rows]
+
+
+def score_answers(split: str, answers: Answers, task: Task | None = None) -> Evaluation:
+    """The scores of answers; `task` says which scores make sense beside those of the class."""
+    labels, together = answers.labels, answers.units
+    told = _told(answers, task) if task else {}
+    return Evaluation(
+        split,
+        scores(answers.logits, labels, together)
+        | (_further(task, answers.logits.argmax(axis=1), labels, together) if task else {}),
+        len(answers.rows),
+        confused_pairs(answers.logits, labels, answers.catalog.classes),
+        attributes={name: one.score for name, one in told.items() if one.score},
+    )
+
+
+def write_evaluation(run: Run, evaluation: Evaluation, answers: Answers, task: Task | None = None) -> Evaluation:
+    """Write scores.json and predictions.csv, and say where: the evaluation with its folder."""
+    folder = run.evaluation(evaluation.split)
+    write_json(folder / "scores.json", evaluation.as_dict())
+    told = _told(answers, task) if task else {}
+    spoken = ("name", "level", "possible") if answers.verdicts else ()
+    header = [*_COLUMNS, *spoken, *(f"attribute.{name}" for name in told)]
+    write_rows(folder / "predictions.csv", header, _rows(answers, told))
+    return replace(evaluation, folder=folder)
+
+
+def _rows(answers: Answers, told: dict[str, _Told]) -> Iterator[Sequence[object]]:
+    """Of predictions.csv."""
+    catalog = answers.catalog
+    for at, (row, label) in enumerate(zip(answers.rows, answers.labels, strict=True)):
+        p = softmax(answers.logits[at].astype(np.float64))
+        guess = int(p.argmax())
+        verdict = answers.verdicts[at] if answers.verdicts else None
+        yield (
+            catalog.paths[row],
+            catalog.classes[label],
+            catalog.classes[guess],
+            f"{p[guess]:.6f}",
+            int(label == guess),
+            f"{p[label]:.6g}",  # digits that count: its logarithm is the likelihood
+            *((verdict.name or "", verdict.level or "", "; ".join(verdict.possible or ())) if verdict else ()),
+            *(one.answers[at] for one in told.values()),
+        )
+
+
+def _further(
+    task: Task, answers: NDArray[np.int64], labels: NDArray[np.int64], together: NDArray[np.int64]
+) -> dict[str, Score]:
+    """The scores that grades and a taxonomy allow for."""
+    found: dict[str, Score] = {}
+    if task.grades:
+        found |= grade_scores(np.array(task.grades), answers, labels, together)
+    if task.taxonomy:
+        found |= severity(task.taxonomy, answers, labels, together)
+    return found
+
+
+class _Told(NamedTuple):
+    """What was told of an attribute."""
+
+    answers: list[str]
+    score: AttributeScore | None
+
+
+def _told(answers: Answers, task: Task) -> dict[str, _Told]:
+    if not answers.attributes:
+        return {}
+    values = {one.name: one.values for one in task.attributes}
+    codes, together = attribute_codes(answers.catalog, values)[answers.rows], answers.units
+    return {
+        name: _Told([known[guess] for guess in logits.argmax(axis=1)], attribute_score(logits, code, together))
+        for (name, known), logits, code in zip(values.items(), answers.attributes, codes.T, strict=True)
+    }
+
+
+def count_look(digest: str, listener: Listener) -> int | None:
+    """One more look at this test part; two processes at once do not lose one. None where it cannot be counted."""
+    path = cache_folder() / "looks.json"
+    try:
+        make_folder(path.parent)
+        with lock(path.with_suffix(".lock")):
+            counts = read_json(path) if path.is_file() else {}
+            counts[digest] = int(counts.get(digest, 0)) + 1
+            write_json(path, counts)
+    except (StorageError, OSError, ValueError) as error:  # no reason to withhold the scores
+        listener.warn(f"This look at the test part cannot be counted in {path}: {error}")
+        return None
+    return int(counts[digest])

@@ -1,0 +1,243 @@
+"""A run on disk.
+
+runs/birds/
+  recipe.toml        every default written out: running it again repeats the run
+  environment.json   versions, device, threads, workers, precision, command line; what a resume must not change
+  data.json          where the data is, class order, counts and a hash of each part
+  splits.csv         path, part, label
+  log.jsonl          one line per epoch, append-only; of an epoch that was done twice the last line counts
+  times.json         seconds spent on reading, training and evaluating, over all sittings
+  memory.json        the most bytes that training took: of the process, and of the GPU
+  checkpoints/       what a resume needs
+  bundle/            model.safetensors + model.json: what one ships
+  evaluation/<part>/ scores.json, predictions.csv
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import platform
+import sys
+import time
+import tomllib
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from fieldmark.core.errors import RunError, StorageError
+from fieldmark.core.machine import Machine, peak_memory
+from fieldmark.core.recipe import Recipe
+from fieldmark.core.storage import append_line, make_folder, read_json, read_rows, write_bytes, write_json, write_rows
+from fieldmark.core.version import version
+from fieldmark.data.catalog import SPLITS, Catalog
+
+__all__ = ["Run"]
+
+_FORMAT = 1
+_BEGINNING = {"recipe.toml", "environment.json", "data.json", "splits.csv", "times.json"}
+"""What is written before anything is learnt."""
+_PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow", "scikit-learn")
+
+
+class Run:
+    """The folder of one training."""
+
+    def __init__(self, folder: Path | str) -> None:
+        self.folder = Path(folder)
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.folder)!r}, {'finished' if self.is_finished else 'not finished'})"
+
+    @property
+    def bundle(self) -> Path:
+        return self.folder / "bundle"
+
+    @property
+    def exists(self) -> bool:
+        return (self.folder / "environment.json").is_file()
+
+    @property
+    def is_finished(self) -> bool:
+        return (self.bundle / "model.json").is_file()
+
+    def checkpoint(self, name: str = "last") -> Path:
+        """Where a resume looks."""
+        return self.folder / "checkpoints" / f"{name}.safetensors"
+
+    def evaluation(self, part: str) -> Path:
+        """Where the scores of a part are."""
+        return self.folder / "evaluation" / part
+
+    @classmethod
+    def create(cls, folder: Path, recipe: Recipe, machine: Machine) -> Run:
+        """Begin a run in an empty or absent folder."""
+        # a run exists once its environment.json does; what an earlier beginning left may be overwritten
+        if folder.is_dir() and {p.name for p in folder.iterdir() if not p.name.startswith(".")} - {"recipe.toml"}:
+            raise RunError(
+                f"{folder} is not empty", "Add --resume to go on with the run in it, or choose another --out."
+            )
+        run = cls(make_folder(folder))
+        write_bytes(folder / "recipe.toml", recipe.to_toml().encode())
+        write_json(
+            folder / "environment.json",
+            {
+                "format": _FORMAT,
+                "fieldmark": version(),
+                "python": platform.python_version(),
+                "packages": {name: metadata.version(name) for name in _PACKAGES},
+                "platform": platform.platform(),
+                "machine": vars(machine),
+                "command": sys.argv,
+                "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            },
+        )
+        return run
+
+    def discard(self) -> None:
+        """Remove a run that has not come further than its beginning; one that has is left as it is."""
+        inside = [path for path in self.folder.rglob("*") if not path.name.startswith(".")]
+        if {path.relative_to(self.folder).as_posix() for path in inside if path.is_file()} <= _BEGINNING:
+            with contextlib.suppress(OSError):  # whatever is in the way, the user hears of the first problem
+                for path in sorted(inside, reverse=True):
+                    path.rmdir() if path.is_dir() else path.unlink()
+                (self.folder / ".lock").unlink(missing_ok=True)
+                self.folder.rmdir()
+
+    @classmethod
+    def open(cls, folder: Path | str) -> Run:
+        """An existing run. Raises RunError where there is none or one of another version."""
+        run = cls(folder)
+        try:
+            version = read_json(run.folder / "environment.json").get("format")
+        except (OSError, ValueError, AttributeError):
+            raise RunError(
+                f"{folder} is not a run folder: there is no readable environment.json in it",
+                "Give the folder that was named with `fieldmark train … --out`.",
+            ) from None
+        if version != _FORMAT:
+            raise RunError(
+                f"{folder} is a run of format {version!r}; this version of Fieldmark reads {_FORMAT}",
+                "Use the version that wrote it, or train again.",
+            )
+        return run
+
+    def recipe(self) -> Recipe:
+        """The recipe, every default written out."""
+        path = self.folder / "recipe.toml"
+        try:
+            return Recipe.parse(tomllib.loads(path.read_text(encoding="utf-8")), source=str(path))
+        except (OSError, tomllib.TOMLDecodeError) as error:
+            raise RunError(f"{path} cannot be read ({error})") from None
+
+    def machine(self) -> Machine:
+        """What was decided when the run began."""
+        return Machine(**read_json(self.folder / "environment.json")["machine"])
+
+    def move(self, machine: Machine) -> None:
+        """Go on with what another machine, or another device of it, decides."""
+        path = self.folder / "environment.json"
+        known = read_json(path)
+        write_json(path, known | {"machine": vars(machine), "moved": [*known.get("moved", []), known["machine"]]})
+
+    def decided(self, name: str) -> Any:
+        """What was measured of the data and decided when the run began; None where it was not."""
+        return read_json(self.folder / "environment.json").get("decided", {}).get(name)
+
+    def decide(self, name: str, found: Any) -> None:
+        """Keep what was measured, so that a resume need not, and cannot, find otherwise."""
+        path = self.folder / "environment.json"
+        known = read_json(path)
+        write_json(path, known | {"decided": known.get("decided", {}) | {name: found}})
+
+    def data(self) -> dict[str, Any]:
+        """What is known of the data; {} before it was read."""
+        path = self.folder / "data.json"
+        return read_json(path) if path.is_file() else {}
+
+    def write_data(self, source: Path | str, catalog: Catalog) -> None:
+        """Remember the data and how it was split. Raises RunError where it is not what the run began with."""
+        found: dict[str, Any] = {
+            "source": str(Path(source).resolve()),
+            "root": str(catalog.root),
+            "num_images": len(catalog),
+            "name": catalog.name,
+            "classes": list(catalog.classes),
+            "taxonomy": catalog.taxonomy.as_dict(),
+            "counts": {part: len(catalog.rows(part)) for part in SPLITS},
+            "digests": {part: catalog.digest(part) for part in SPLITS},
+        }
+        known = self.data()
+        if known and (known["digests"], known["classes"]) != (found["digests"], found["classes"]):
+            changed = [part for part in SPLITS if known["digests"][part] != found["digests"][part]]
+            raise RunError(
+                f"The data is not what this run began with: {', '.join(changed) or 'the class names'} changed",
+                f"Put {known['source']} back as it was, or start a new run with another --out.",
+            )
+        write_json(self.folder / "data.json", found)
+        labels = (catalog.classes[label] for label in catalog.labels)
+        rows = zip(catalog.paths, catalog.splits.tolist(), labels, strict=True)
+        write_rows(self.folder / "splits.csv", ["path", "split", "label"], rows)
+
+    def splits(self) -> dict[str, str]:
+        """Path → part, as the run was trained."""
+        return {row["path"]: row["split"] for row in self.images()}
+
+    def images(self) -> list[dict[str, str]]:
+        """path, split and label of every image, as the run was trained; [] before the data was read."""
+        path = self.folder / "splits.csv"
+        return read_rows(path) if path.is_file() else []
+
+    def log(self, line: dict[str, Any]) -> None:
+        """Add a line to the log."""
+        append_line(self.folder / "log.jsonl", line)
+
+    def history(self) -> list[dict[str, Any]]:
+        """The log: one line per fit and epoch."""
+        path = self.folder / "log.jsonl"
+        if not path.is_file():
+            return []
+        lines: dict[tuple[str, int], dict[str, Any]] = {}
+        for text in path.read_bytes().splitlines():
+            try:
+                line = json.loads(text)
+            except ValueError:  # a machine that died while writing leaves a torn last line
+                continue
+            lines[line["fit"], line["epoch"]] = line
+        return [lines[key] for key in sorted(lines)]
+
+    def times(self) -> dict[str, float]:
+        """Stage → seconds, over all sittings but those that were killed."""
+        try:
+            return dict(read_json(self.folder / "times.json"))
+        except (OSError, ValueError):
+            return {}
+
+    def memory(self) -> dict[str, int]:
+        """The most bytes that training took, of the "process" and, where there is one, the "gpu"."""
+        try:
+            return dict(read_json(self.folder / "memory.json"))
+        except (OSError, ValueError):
+            return {}
+
+    def keep_memory(self) -> None:
+        """Remember what this process has taken so far, or an earlier sitting if that took more."""
+        taken, before = peak_memory(), self.memory()
+        write_json(
+            self.folder / "memory.json", before | {name: max(n, before.get(name, 0)) for name, n in taken.items()}
+        )
+
+    @contextlib.contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Add what this takes to the times of the run. It decides nothing, and its own failures are passed over."""
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            if self.exists:
+                times = self.times()
+                times[stage] = round(times.get(stage, 0.0) + time.monotonic() - start, 2)
+                with contextlib.suppress(StorageError):  # a time that is not kept is no reason to lose the run
+                    write_json(self.folder / "times.json", times)

@@ -1,0 +1,44 @@
+"""The one loop from things to outputs."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fieldmark.answering.stream import Shown, batches, stream
+from fieldmark.core.errors import ImageError
+
+
+def see(number: int) -> Shown:
+    """A view that shows a number; odd ones cannot be read."""
+    if number % 2:
+        raise ImageError(f"{number} is odd")
+    return Shown(torch.full((3, 2, 2), number % 256, dtype=torch.uint8), (number, number))
+
+
+@given(st.lists(st.integers(0, 255)), st.integers(1, 9))
+def test_every_thing_is_answered_or_skipped_in_order(numbers: list[int], size: int) -> None:
+    seen: list[torch.Size] = []
+
+    def engine(images: torch.Tensor) -> list[int]:
+        seen.append(images.shape)
+        return images[:, 0, 0, 0].tolist()
+
+    found = list(stream(numbers, see, engine, batch_size=size))
+    assert [number for one in found for number in one.things] == numbers
+    assert [number for one in found for number in one.output or []] == [n for n in numbers if n % 2 == 0]
+    assert [one.readable for one in found] == [one.output or [] for one in found]
+    assert [str(error) for one in found for _, error in one.skipped] == [f"{n} is odd" for n in numbers if n % 2]
+    assert all(len(one.things) == size for one in found[:-1])
+    assert all(shape[0] > 0 for shape in seen)
+    assert [shown.size for one in found for shown in one.shown] == [(n, n) for n in numbers if n % 2 == 0]
+
+
+def test_batches_of_views() -> None:
+    assert [len(batch) for batch in batches([0, 2, 4, 6, 8], see, batch_size=2)] == [2, 2, 1]
+    assert torch.cat(list(batches([0, 2, 4], see, batch_size=2)))[:, 0, 0, 0].tolist() == [0, 2, 4]
+    assert list(batches([], see)) == []
+    with pytest.raises(ImageError, match="3 is odd"):
+        list(batches([2, 3], see))

@@ -1,0 +1,129 @@
+"""The command line without any command: help, misuse, what is imported."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+
+import pytest
+
+from fieldmark.cli import main
+from fieldmark.core.recipe import Recipe, about_recipe, recipe_names
+from fieldmark.learning.fitting.resolve import resolve_recipe
+
+COMMANDS = [
+    "audit",
+    "compare",
+    "datasets",
+    "draw",
+    "evaluate",
+    "explain",
+    "parts",
+    "predict",
+    "preview",
+    "recipes",
+    "report",
+    "train",
+]
+HEAVY = {"torch", "torchvision", "timm", "sklearn", "scipy", "numpy", "PIL", "pyarrow"}
+
+
+def answer(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str
+) -> tuple[int, str, str]:
+    """Status, standard output and standard error of `fieldmark …` at 80 columns."""
+    monkeypatch.setattr(sys, "argv", ["fieldmark", *arguments])
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "dumb")
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return int(ended.value.code or 0), *capsys.readouterr()
+
+
+@pytest.mark.parametrize("how", [["--help"], ["train", "--help"], []], ids=["--help", "train --help", "nothing"])
+def test_help_imports_nothing_heavy(how: list[str]) -> None:
+    command = [sys.executable, "-X", "importtime", "-m", "fieldmark", *how]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"COLUMNS": "80"})
+    assert "Usage: " in done.stdout
+    imported = set(re.findall(r"\| +([\w.]+)$", done.stderr, flags=re.MULTILINE))
+    assert "fieldmark.cli" in imported
+    assert HEAVY & {name.partition(".")[0] for name in imported} == set()
+
+
+def test_importing_the_package_imports_nothing_heavy() -> None:
+    code = "import sys, fieldmark; dir(fieldmark); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert HEAVY & {name.partition(".")[0] for name in done.stdout.split()} == set()
+
+
+@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)], ids=" ".join)
+def test_help_fits_eighty_columns(
+    command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, out, err = answer(monkeypatch, capsys, *command, "--help")
+    assert (status, err) == (0, "")
+    assert max(map(len, out.splitlines())) <= 80
+    assert "…" not in out
+    for word in ("--help", *(COMMANDS if not command else [])):
+        assert word in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["trian"], "No such command 'trian'. Did you mean 'train'? See fieldmark --help."),
+        (["train"], "Missing argument 'data'. See fieldmark train --help."),
+        (["train", "x", "--epochs", "3"], "No such option: --epochs. It is a key of the recipe: --set train.epochs=…"),
+        (["train", "--mix-alpha"], "No such option: --mix-alpha. It is a key of the recipe: --set augment.mix_alpha=…"),
+        (["train", "--protocol", "refit"], "No such option: --protocol. It is a key of the recipe: --set protocol=…"),
+        (["predict", "x", "--zzz"], "No such option: --zzz. See fieldmark predict --help."),
+    ],
+)
+def test_misuse_is_one_line(
+    arguments: list[str], complaint: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert answer(monkeypatch, capsys, *arguments) == (2, "", f"fieldmark: {complaint}\n")
+
+
+def test_misspelt_options_name_the_right_ones(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for arguments, right in ((["train", "x", "--recip", "y"], "--recipe"), (["predict", "x", "--format=y"], "'json'")):
+        status, out, err = answer(monkeypatch, capsys, *arguments)
+        assert (status, out, err.count("\n")) == (2, "", 1)
+        assert err.startswith("fieldmark: ")
+        assert right in err
+
+
+def test_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = answer(monkeypatch, capsys, "--version")
+    assert status == 0
+    assert re.fullmatch(r"fieldmark \d+\.\d+\.\d+\S*\n", out)
+
+
+def test_no_arguments_are_answered_with_help(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, out, err = answer(monkeypatch, capsys)
+    assert status == 2
+    assert "Usage: fieldmark" in out + err
+    assert "fieldmark: " not in err
+
+
+def test_recipes_are_listed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = answer(monkeypatch, capsys, "recipes")
+    assert status == 0
+    assert [line.split()[0] for line in out.splitlines() if re.match(r"  \w", line)] == recipe_names()
+    assert about_recipe("arcface") in out  # short enough for one line
+
+
+def test_a_printed_recipe_is_the_recipe(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = answer(monkeypatch, capsys, "recipes", "snapmix")
+    assert status == 0
+    assert Recipe.parse(tomllib.loads(out), source="printed") == resolve_recipe("snapmix")
+    status, _, err = answer(monkeypatch, capsys, "recipes", "snapmax")
+    assert status == 2
+    assert "Did you mean 'snapmix'? `fieldmark recipes` lists them" in err

@@ -1,0 +1,163 @@
+"""Nothing is ever half-written, and a full disk is one clear line."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+
+from fieldmark.core.errors import StorageError
+from fieldmark.core.storage import (
+    append_line,
+    cache_folder,
+    make_folder,
+    read_json,
+    read_rows,
+    write_bytes,
+    write_json,
+    write_rows,
+    write_tensors,
+)
+
+
+def fails(code: int) -> Callable[..., Any]:
+    def call(*arguments: object, **options: object) -> Any:
+        raise OSError(code, os.strerror(code))
+
+    return call
+
+
+def test_writing_makes_the_folders_above(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b" / "c.json"
+    write_json(path, {"name": "Grünfink", "counts": [1, 2]})
+    assert read_json(path) == {"name": "Grünfink", "counts": [1, 2]}
+    assert path.read_text(encoding="utf-8").endswith("}\n")
+    assert "Grünfink" in path.read_text(encoding="utf-8")
+    assert os.listdir(path.parent) == ["c.json"]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+
+
+@pytest.mark.parametrize(
+    ("where", "code", "reason"),
+    [
+        ("fsync", errno.ENOSPC, "the disk is full. Free some space or choose another folder; what was saved before is"),
+        ("fsync", errno.EDQUOT, "the disk quota is used up. Free some space"),
+        ("replace", errno.EACCES, "permission denied. Choose a folder that you may write to."),
+        ("fsync", errno.EIO, f"{os.strerror(errno.EIO)}. Choose another folder."),
+    ],
+)
+def test_a_failing_write_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, code: int, reason: str
+) -> None:
+    path = tmp_path / "model.json"
+    write_bytes(path, b"old")
+    monkeypatch.setattr(os, where, fails(code))
+    with pytest.raises(StorageError) as caught:
+        write_bytes(path, b"new and much longer")
+    assert str(caught.value).startswith(f"Cannot write {path}: {reason}")
+    assert "\n" not in str(caught.value)
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["model.json"]
+
+
+def test_an_interrupt_leaves_no_temporary_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(handle: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        write_bytes(tmp_path / "a", b"new")
+    assert os.listdir(tmp_path) == []
+
+
+def test_data_is_synced_before_it_takes_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    sync, rename = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda handle: (calls.append("sync"), sync(handle)))
+    monkeypatch.setattr(os, "replace", lambda a, b: (calls.append("rename"), rename(a, b)))
+    write_bytes(tmp_path / "a", b"new")
+    assert calls == ["sync", "rename"]
+
+
+def test_a_read_only_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.mkstemp", fails(errno.EROFS))
+    with pytest.raises(StorageError, match=r"^Cannot write .*a\.json: the file system is read-only\. Choose a folder"):
+        write_json(tmp_path / "a.json", {})
+    monkeypatch.setattr(Path, "mkdir", fails(errno.EROFS))
+    with pytest.raises(StorageError, match=r"^Cannot write .*new: the file system is read-only\."):
+        make_folder(tmp_path / "new")
+
+
+@pytest.mark.parametrize("path", ["file", "file/below", "file/below/deeper"])
+def test_a_file_in_place_of_a_folder(tmp_path: Path, path: str) -> None:
+    (tmp_path / "file").write_text("here first")
+    with pytest.raises(StorageError, match=r"a file stands where a folder is needed. Choose another folder."):
+        make_folder(tmp_path / path)
+    with pytest.raises(StorageError, match=r"a file stands where a folder is needed. Choose another folder."):
+        write_bytes(tmp_path / path / "a.json", b"")
+    assert (tmp_path / "file").read_text() == "here first"
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="/dev/full is a Linux device")
+def test_appending_to_a_disk_that_is_full() -> None:
+    with pytest.raises(StorageError, match=r"^Cannot write /dev/full: the disk is full"):
+        append_line(Path("/dev/full"), {"epoch": 1})
+
+
+def test_appending(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    append_line(path, {"epoch": 1})
+    append_line(path, {"epoch": 2, "name": "Grünfink\nzwei"})
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line) for line in lines] == [{"epoch": 1}, {"epoch": 2, "name": "Grünfink\nzwei"}]
+
+
+def test_a_torn_line_does_not_swallow_the_next_one(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    path.write_text('{"epoch": 1}\n{"epo', encoding="utf-8")
+    append_line(path, {"epoch": 2})
+    assert path.read_text(encoding="utf-8").splitlines() == ['{"epoch": 1}', '{"epo', '{"epoch": 2}']
+
+
+def test_tensors(tmp_path: Path) -> None:
+    tensors = {
+        "channels_last": torch.randn(2, 3, 4, 4).contiguous(memory_format=torch.channels_last),
+        "transposed": torch.randn(3, 5).t(),
+        "half": torch.randn(4).half(),
+        "steps": torch.tensor(7),
+        "learnt": torch.nn.Parameter(torch.ones(2)),
+    }
+    write_tensors(tmp_path / "a.safetensors", tensors, {"format": "1"})
+    with safe_open(tmp_path / "a.safetensors", framework="pt") as file:
+        assert file.metadata() == {"format": "1"}
+        assert set(file.keys()) == set(tensors)
+        for name, tensor in tensors.items():
+            read = file.get_tensor(name)
+            assert torch.equal(read, tensor)
+            assert read.dtype == tensor.dtype
+
+
+def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("FIELDMARK_CACHE", str(tmp_path / "own"))
+    assert cache_folder() == tmp_path / "own"
+    monkeypatch.delenv("FIELDMARK_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert cache_folder() == tmp_path / "xdg" / "fieldmark"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert cache_folder() == Path.home() / ".cache" / "fieldmark"
+
+
+def test_rows_come_back_as_they_were(tmp_path: Path) -> None:
+    rows = [("b, c.jpg", 1), ('"ü".jpg', 2), ("two\nlines.jpg", 3)]
+    write_rows(tmp_path / "a.csv", ["path", "n"], rows)
+    text = 'path,n\n"b, c.jpg",1\n"""ü"".jpg",2\n"two\nlines.jpg",3\n'
+    assert (tmp_path / "a.csv").read_bytes().decode() == text
+    assert read_rows(tmp_path / "a.csv") == [{"path": path, "n": str(n)} for path, n in rows]

@@ -1,0 +1,203 @@
+"""From held-out answers to verdicts: what is promised, what is said, and what the data cannot carry."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy.special import log_softmax
+
+from fieldmark.core.errors import RunError
+from fieldmark.data.taxonomy import Taxonomy
+from fieldmark.evaluation.calibration import Calibration, Held
+from fieldmark.evaluation.thresholds import Thresholds
+from fieldmark.evaluation.verdict_scores import score_verdicts
+
+CLASSES = ("a1", "a2", "b1", "b2", "c1")
+LEVELS = Taxonomy.of(CLASSES, {"genus": ("A", "A", "B", "B", "C")})
+Floats = NDArray[np.float64]
+
+
+def held(count: int, seed: int = 0, frames: int = 1) -> Held:
+    """Overconfident answers, doubtful within a genus, for images that look alike by `frames`."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(5, size=count)
+    twin = np.array([1, 0, 3, 2, 4])[labels]
+    logits = 1.2 * rng.normal(size=(count, 5)) + 5 * np.eye(5)[labels] + 3.5 * np.eye(5)[twin]
+    units = np.arange(count) // frames
+    return Held((2 * logits).astype(np.float32), rng.normal(0.7, 0.05, count), labels, units)
+
+
+def calibration(count: int, **options: int) -> Calibration:
+    return Calibration.fit(held(count, **options), np.eye(5), LEVELS, source="validation")
+
+
+@pytest.fixture(scope="module")
+def thresholds() -> Thresholds:
+    return Thresholds.of(calibration(3000), LEVELS)
+
+
+def spoken(thresholds: Thresholds, count: int = 2000, seed: int = 7) -> tuple[Held, list]:
+    new = held(count, seed)
+    paths = [f"{i}.jpg" for i in range(count)]
+    return new, thresholds.verdicts(paths, thresholds.calibration.scaling(new.logits), new.nearness, most=5)
+
+
+def test_promises_are_kept_on_new_images(thresholds: Thresholds) -> None:
+    new, verdicts = spoken(thresholds, 8000)
+    named = [(v, CLASSES[k]) for v, k in zip(verdicts, new.labels, strict=True) if v.name]
+    right = [v.name == label or (v.level == "genus" and v.name == label[0].upper()) for v, label in named]
+    assert 0.95 <= np.mean(right) < 0.97
+    covered = [CLASSES[k] in (v.possible or ()) for v, k in zip(verdicts, new.labels, strict=True)]
+    assert np.mean(covered) >= 0.885
+    assert np.mean([v.reason.startswith("less familiar") for v in verdicts]) == pytest.approx(0.05, abs=0.015)
+    levels = {v.level for v in verdicts}
+    assert {"species", "genus", "none"} == levels
+
+
+def test_what_a_verdict_says(thresholds: Thresholds) -> None:
+    """Every field agrees with the plain probabilities beside it, and with the order that the calibration has chosen."""
+    _, verdicts = spoken(thresholds)
+    threshold = thresholds.promise.threshold
+    assert threshold is not None
+    for v in verdicts:
+        whole = {c.label: c.probability for c in v.candidates}
+        genera: dict[str, float] = {}
+        for label, p in whole.items():
+            genera[label[0].upper()] = genera.get(label[0].upper(), 0) + p
+        assert sum(whole.values()) == pytest.approx(1)
+        assert v.possible is not None
+        assert v.possible == tuple(c.label for c in v.candidates[: len(v.possible)])
+        assert v.label in v.possible
+        sure = thresholds.calibration.order(LEVELS, np.log([[whole[name] for name in CLASSES]]))[1][0]
+        if v.level == "species":
+            assert (v.name, v.certainty, v.reason) == (v.label, pytest.approx(v.probability), "")
+            assert sure[0] >= threshold
+        elif v.level == "genus":
+            assert v.certainty == pytest.approx(genera[v.name or ""])
+            assert v.certainty == pytest.approx(max(genera.values()))
+            assert sure[0] < threshold <= sure[1]
+            assert v.reason == f"species {100 * sure[0]:.0f} %; 95 % right takes {100 * threshold:.0f} %"
+        else:
+            assert (v.level, v.name, v.certainty) == ("none", None, None)
+            assert v.reason.startswith("less familiar than ") or sure.max() < threshold
+
+
+@given(st.floats(0.55, 0.97), st.floats(0.55, 0.97))
+@settings(max_examples=15, deadline=None)
+def test_asking_for_more_gives_fewer_names_and_larger_sets(one: float, other: float) -> None:
+    known = calibration(900)
+    low, high = (Thresholds.of(known, LEVELS, accuracy=a, coverage=a) for a in sorted((one, other)))
+    assert (high.promise.threshold or 0) >= (low.promise.threshold or 0)
+    _, few = spoken(high, 100)
+    _, many = spoken(low, 100)
+    for strict, lax in zip(few, many, strict=True):
+        assert set(lax.possible or ()) <= set(strict.possible or ())
+        assert lax.name is not None or strict.name is None
+
+
+def test_an_unfamiliar_picture_has_no_name(thresholds: Thresholds) -> None:
+    sure = np.log(np.array([[0.96, 0.01, 0.01, 0.01, 0.01]]))
+    (known,) = thresholds.verdicts(["x.jpg"], sure, np.array([0.7]))
+    assert known.name == "a1"
+    (strange,) = thresholds.verdicts(["x.jpg"], sure, np.array([0.2]))
+    assert (strange.name, strange.level, strange.label) == (None, "none", "a1")
+    assert strange.reason == "less familiar than any known image"
+    assert repr(strange) == "Verdict(x.jpg: none; a1 96 %; then a2 1 %, b1 1 %)"
+
+
+def test_backing_off_by_example(thresholds: Thresholds) -> None:
+    torn = np.log(np.array([[0.55, 0.43, 0.01, 0.005, 0.005]]))
+    (v,) = thresholds.verdicts(["x.jpg"], torn, np.array([0.7]))
+    assert (v.name, v.level, v.certainty) == ("A", "genus", pytest.approx(0.98))
+    assert repr(v) == "Verdict(x.jpg: A (genus) 98.0 %; a1 55 %; then a2 43 %, b1 1 %)"
+    assert list(v.as_dict())[:4] == ["path", "label", "probability", "candidates"]
+    (listed,) = thresholds.verdicts(["x.jpg"], torn, np.array([0.7]), among=np.array([0, 2, 4]))
+    assert (listed.name, listed.level) == ("a1", "species")  # a2 does not live here
+    assert listed.possible == ("a1",)
+    assert listed.outside == pytest.approx(0.435)
+
+
+def test_without_a_taxonomy_it_abstains() -> None:
+    flat = Taxonomy.of(CLASSES, {})
+    known = Calibration.fit(held(3000), np.eye(5), flat, source="validation")
+    (v,) = Thresholds.of(known, flat).verdicts(["x.jpg"], np.log([[0.55, 0.43, 0.01, 0.005, 0.005]]), np.array([0.7]))
+    assert (v.level, v.name) == ("none", None)
+    assert v.reason.startswith("class 55 %; 95 % right takes ")
+
+
+def test_too_few_images_promise_nothing() -> None:
+    known = calibration(20)
+    thresholds = Thresholds.of(known, LEVELS)
+    (note,) = thresholds.notes
+    assert note.startswith("95 % right answers cannot be promised from 20 independent validation images; it would take")
+    assert note.endswith(", so every answer to a picture that passes as known is given")
+    _, verdicts = spoken(thresholds, 50)
+    assert all(v.level == "species" or v.reason.startswith("less familiar") for v in verdicts)
+    with pytest.raises(RunError, match=r"95 % right answers cannot be promised from 20 .* Ask for 85 % or less"):
+        Thresholds.of(known, LEVELS, accuracy=0.95)
+    with pytest.raises(RunError) as refused:
+        Thresholds.of(known, LEVELS, coverage=0.99)
+    assert str(refused.value) == (
+        "A coverage of 99 % cannot be promised from 20 independent validation images; it takes 99. "
+        "Ask for less, or leave the coverage out."
+    )
+    few = Thresholds.of(calibration(6), LEVELS)
+    assert len(few.notes) == 2
+    assert spoken(few, 5)[1][0].possible is None
+    for wrong in (0.0, 1.0, 95.0):
+        with pytest.raises(RunError, match=r"Expected a share between 0 and 1, such as 0\.95"):
+            Thresholds.of(known, LEVELS, accuracy=wrong)
+
+
+def test_frames_of_a_burst_bear_witness_once() -> None:
+    alone, copies = calibration(400), held(400)
+    repeated = Held(*(np.repeat(values, 5, axis=0) for values in copies))
+    burst = Calibration.fit(repeated, np.eye(5), LEVELS, source="validation")
+    assert len(burst.right) == len(alone.right) == 400
+    assert burst.num_images == 2000
+    assert burst.power < 0.1  # they are copies
+    assert burst.confidences.mean(axis=0) == pytest.approx(alone.confidences.mean(axis=0), abs=0.01)
+
+
+def test_restored_it_says_the_same() -> None:
+    known = calibration(700)
+    again = Calibration.restored(known.values() | {"power": known.power}, known.arrays())
+    first, second = (spoken(Thresholds.of(j, LEVELS), 60)[1] for j in (known, again))
+    assert first == second
+    with pytest.raises(KeyError):
+        Calibration.restored({}, {})
+
+
+def test_the_penalty_is_chosen_on_images_that_do_not_calibrate() -> None:
+    known = calibration(1000)
+    assert len(known.labels) == 800
+    assert len(calibration(400).labels) == 400
+
+
+def test_trust_counts_what_the_verdicts_say(thresholds: Thresholds) -> None:
+    new, verdicts = spoken(thresholds, 1500)
+    verdict_scores = score_verdicts(thresholds, new.logits, new.nearness, new.labels)
+    for level in ("species", "genus"):
+        assert verdict_scores.shares[level] == pytest.approx(np.mean([v.level == level for v in verdicts]))
+    assert sum(verdict_scores.shares.values()) == pytest.approx(1)
+    assert verdict_scores.shares["unknown"] == pytest.approx(np.mean([v.reason.startswith("less") for v in verdicts]))
+    assert verdict_scores.covered == pytest.approx(
+        np.mean([CLASSES[k] in (v.possible or ()) for v, k in zip(verdicts, new.labels, strict=True)])
+    )
+    assert verdict_scores.set_size == pytest.approx(np.mean([len(v.possible or ()) for v in verdicts]))
+    plain = log_softmax(new.logits.astype(float), axis=1)
+    assert verdict_scores.nll[0] == pytest.approx(-plain[np.arange(1500), new.labels].mean())
+    assert verdict_scores.nll[1] < verdict_scores.nll[0]
+    assert verdict_scores.calibration_error[1] < verdict_scores.calibration_error[0]
+    assert verdict_scores.coverage_interval is not None
+    assert verdict_scores.coverage_interval[0] < verdict_scores.covered < verdict_scores.coverage_interval[1]
+    assert len(verdict_scores.risk) == 101
+    assert verdict_scores.risk[-1] == pytest.approx(
+        1 - np.mean(thresholds.calibration.scaling(new.logits).argmax(1) == new.labels)
+    )
+    assert replace(verdict_scores).as_dict()["right"]["value"] == verdict_scores.right.value

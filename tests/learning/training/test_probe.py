@@ -1,0 +1,154 @@
+"""The linear probe against scikit-learn's own pipeline."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy.special import softmax
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from fieldmark.core.errors import TrainingError
+from fieldmark.learning.training import probe
+from fieldmark.learning.training.probe import LinearHead, fit_linear_head
+
+Data = tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]
+
+
+def clouds(num_classes: int, per_class: int = 12, width: int = 6, seed: int = 0) -> Data:
+    """Features (N, D) whose columns are of very unlike scale, labels (N,), each its own group."""
+    rng = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(num_classes), per_class)
+    centres = rng.normal(0, 1.2, (num_classes, width))
+    features = (centres[labels] + rng.normal(0, 1, (len(labels), width))) * 10.0 ** np.arange(-2, width - 2) + 3
+    return features.astype(np.float32), labels, np.arange(len(labels))
+
+
+def logits(head: LinearHead, features: NDArray[np.float32]) -> NDArray[np.float64]:
+    return features.astype(np.float64) @ head.weight.T.astype(np.float64) + head.bias
+
+
+@pytest.mark.parametrize("num_classes", [2, 3, 5])
+def test_the_folded_head_answers_as_the_pipeline(num_classes: int) -> None:
+    features, labels, groups = clouds(num_classes)
+    head = fit_linear_head(features, labels, groups, num_classes)
+    pipeline = make_pipeline(StandardScaler(), LogisticRegression(C=head.strength, max_iter=300)).fit(features, labels)
+    others = clouds(num_classes, seed=1)[0]
+    for inputs in (features, others):
+        answers = logits(head, inputs)
+        np.testing.assert_allclose(softmax(answers, axis=1), pipeline.predict_proba(inputs), atol=2e-4)
+    assert head.weight.shape == (num_classes, 6)
+    assert head.weight.dtype == head.bias.dtype == np.float32
+
+
+def test_a_feature_that_never_changes() -> None:
+    features, labels, groups = clouds(3)
+    features[:, 2] = 4.0
+    head = fit_linear_head(features, labels, groups, 3)
+    assert np.isfinite(head.weight).all()
+    assert (logits(head, features).argmax(1) == labels).mean() > 0.6
+
+
+def test_the_strength_has_the_most_held_out_rows_right() -> None:
+    features, labels, groups = clouds(3, per_class=20)
+    strengths = (1e-3, 1e-1, 10.0)
+    folds = StratifiedGroupKFold(3, shuffle=True, random_state=5)
+    inputs = StandardScaler().fit_transform(features)
+    reference = {}
+    for c in strengths:
+        log_p: NDArray[Any] = cross_val_predict(
+            LogisticRegression(C=c, max_iter=300), inputs, labels, groups=groups, cv=folds, method="predict_log_proba"
+        )
+        reference[c] = -log_p[np.arange(len(labels)), labels].mean(), (log_p.argmax(1) == labels).mean()
+    best = min(strengths, key=lambda c: (-reference[c][1], reference[c][0]))
+    head = fit_linear_head(features, labels, groups, 3, strengths=strengths, seed=5)
+    assert len({round(nll, 3) for nll, _ in reference.values()}) == 3
+    assert head.strength == best
+    assert head.accuracy == pytest.approx(reference[best][1])
+
+
+def test_of_very_many_rows_some_are_enough_to_choose_by(monkeypatch: pytest.MonkeyPatch) -> None:
+    features, labels, groups = clouds(3, per_class=40)
+    monkeypatch.setattr(probe, "MOST_TO_CHOOSE", 60)
+    fitted: list[int] = []
+    regression = probe._regression
+
+    def counted(inputs: Any, labels: Any, strength: float) -> LogisticRegression:
+        fitted.append(len(labels))
+        return regression(inputs, labels, strength)
+
+    monkeypatch.setattr(probe, "_regression", counted)
+    head = fit_linear_head(features, labels, groups, 3, strengths=(1e-2, 1.0))
+    assert max(fitted[:-1]) == 40  # two folds of three
+    assert fitted[-1] == 120
+    whole = make_pipeline(StandardScaler(), LogisticRegression(C=head.strength, max_iter=300)).fit(features, labels)
+    np.testing.assert_allclose(softmax(logits(head, features), axis=1), whole.predict_proba(features), atol=2e-4)
+
+
+@pytest.mark.parametrize("present", [[0, 2, 3], [1, 3]])
+def test_a_class_without_training_images(present: list[int]) -> None:
+    features, labels, groups = clouds(4)
+    kept = np.isin(labels, present)
+    head = fit_linear_head(features[kept], labels[kept], groups[kept], 4)
+    answers = softmax(logits(head, features), axis=1)
+    absent = [k for k in range(4) if k not in present]
+    assert answers[:, absent].max() < 1e-12
+    pipeline = make_pipeline(StandardScaler(), LogisticRegression(C=head.strength, max_iter=300))
+    pipeline.fit(features[kept], labels[kept])
+    np.testing.assert_allclose(answers[:, present], pipeline.predict_proba(features), atol=2e-4)
+
+
+def test_groups_are_never_parted(monkeypatch: pytest.MonkeyPatch) -> None:
+    splits: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
+
+    class Spy(StratifiedGroupKFold):
+        def split(self, *arguments: Any) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+            for train, held in super().split(*arguments):
+                splits.append((train, held))
+                yield train, held
+
+    monkeypatch.setattr(probe, "StratifiedGroupKFold", Spy)
+    features, labels, rows = clouds(3)
+    groups = rows // 4  # bursts of four
+    fit_linear_head(features, labels, groups, 3, strengths=(1e-2,))
+    assert len(splits) == 3
+    for train, held in splits:
+        assert not set(groups[train]) & set(groups[held])
+        assert len(held)
+    assert sorted(np.concatenate([held for _, held in splits])) == list(rows)
+
+
+@pytest.mark.parametrize("per_class", [2, 3, 4])
+def test_few_images_are_enough(per_class: int) -> None:
+    features, labels, groups = clouds(3, per_class=per_class)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        head = fit_linear_head(features, labels, groups, 3)
+    assert (logits(head, features).argmax(1) == labels).mean() > 0.5
+
+
+def test_one_class_is_a_single_burst() -> None:
+    """Held out, it cannot be answered; the others choose."""
+    features, labels, groups = clouds(3)
+    groups[labels == 1] = 99
+    head = fit_linear_head(features, labels, groups, 3)
+    assert (logits(head, features).argmax(1) == labels).mean() > 0.6
+
+
+@pytest.mark.parametrize("num_classes", [2, 4])
+@pytest.mark.parametrize("why", ["one image each", "one burst each"])
+def test_where_nothing_can_be_held_out(num_classes: int, why: str) -> None:
+    features, labels, groups = clouds(num_classes, per_class=1 if why == "one image each" else 5)
+    with pytest.raises(TrainingError) as caught:
+        fit_linear_head(features, labels, labels if why == "one burst each" else groups, num_classes)
+    assert str(caught.value) == (
+        "C cannot be chosen by cross-validation: no class has two training images that may be parted. "
+        "Add images, or use a recipe without cross-validation, such as --recipe finetune."
+    )

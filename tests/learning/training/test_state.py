@@ -1,0 +1,218 @@
+"""Checkpoints bring back every bit, and the moving average is the formula."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+from torch import Tensor
+
+from fieldmark.core.errors import RunError
+from fieldmark.core.recipe import Train
+from fieldmark.learning.training.optimizer import build_optimizer, set_rates
+from fieldmark.learning.training.state import TrainingState, ema_decay
+from fieldmark.model.model import Model
+
+Make = Callable[..., Model]
+
+
+def begin(
+    model: Model, *, optimizer: str = "adamw", ema: bool = True, num_steps: int = 40, keep_start: float = 0.0
+) -> TrainingState:
+    train = Train(optimizer=optimizer, lr=1e-2, head_lr=1e-2, weight_decay=0.01)
+    state = TrainingState.begin(
+        model, build_optimizer(model, train), ema=ema, num_steps=num_steps, keep_start=keep_start
+    )
+    set_rates(state.optimizer, 5, head_steps=0, num_steps=num_steps, train=train)
+    return state
+
+
+def advance(state: TrainingState, steps: int) -> None:
+    for _ in range(steps):
+        generator = torch.Generator().manual_seed(state.step)
+        images = torch.randn(4, 3, 32, 32, generator=generator).contiguous(memory_format=torch.channels_last)
+        state.model.train()
+        state.optimizer.zero_grad()
+        state.model(images).logits.square().mean().backward()
+        state.optimizer.step()
+        if state.ema is not None:
+            state.ema.update_parameters(state.model)
+        state.step += 1
+
+
+def everything(state: TrainingState) -> dict[str, Tensor]:
+    moments = state.optimizer.state_dict()["state"]
+    return (
+        {f"model.{k}": v for k, v in state.model.state_dict().items()}
+        | ({f"ema.{k}": v for k, v in state.ema.state_dict().items()} if state.ema else {})
+        | {f"start.{k}": v for k, v in (state.start or {}).items()}
+        | {f"optimizer.{i}.{k}": v for i, entries in moments.items() for k, v in entries.items() if v is not None}
+    )
+
+
+def layout(tensor: Tensor) -> list[int]:
+    """The strides that say where an element lies."""
+    return [stride for stride, size in zip(tensor.stride(), tensor.shape, strict=True) if size > 1]
+
+
+@pytest.mark.parametrize(
+    ("num_steps", "decay"), [(1, 0.0), (10, 0.0), (20, 0.5), (100, 0.9), (1000, 0.99), (10**5, 0.9999), (10**7, 0.9999)]
+)
+def test_the_decay_follows_the_length_of_the_run(num_steps: int, decay: float) -> None:
+    assert ema_decay(num_steps) == pytest.approx(decay)
+
+
+@given(st.integers(1, 10**7))
+def test_the_decay_is_a_share(num_steps: int) -> None:
+    assert 0 <= ema_decay(num_steps) <= ema_decay(num_steps + 1) <= 0.9999
+
+
+@pytest.mark.parametrize("num_steps", [5, 40])
+def test_the_average_is_the_recursion(make: Make, num_steps: int) -> None:
+    state = begin(make(), num_steps=num_steps)
+    expected: dict[str, Tensor] = {}
+    decay = ema_decay(num_steps)
+    for _ in range(6):
+        advance(state, 1)
+        now = {k: v.clone().double() for k, v in state.model.state_dict().items() if v.is_floating_point()}
+        expected = {k: decay * expected[k] + (1 - decay) * v if expected else v for k, v in now.items()}
+    own = state.shipped.state_dict()
+    for key, value in expected.items():
+        torch.testing.assert_close(own[key].double(), value, rtol=1e-5, atol=1e-6, msg=key)
+    assert not any(p.requires_grad for p in state.shipped.parameters())
+
+
+def test_what_ships(make: Make) -> None:
+    with_average, without = begin(make()), begin(make(), ema=False)
+    advance(with_average, 3)
+    assert without.shipped is without.model
+    assert with_average.shipped is not with_average.model
+    assert not torch.equal(
+        with_average.shipped.method.head.classifier.linear.weight,
+        with_average.model.method.head.classifier.linear.weight,
+    )
+
+
+@pytest.mark.parametrize("ema", [True, False])
+def test_a_share_of_the_start_ships(make: Make, ema: bool) -> None:
+    """WiSE-FT's formula, of every weight and statistic; what is trained on is not touched."""
+    state = begin(make(), ema=ema, keep_start=0.25)
+    before = {key: value.clone() for key, value in state.model.state_dict().items()}
+    advance(state, 3)
+    after = (state.ema.module if state.ema else state.model).state_dict()
+    trained = {key: value.clone() for key, value in after.items()}
+    shipped = state.shipped.state_dict()
+    for key, value in shipped.items():
+        expected = 0.25 * before[key] + 0.75 * trained[key] if value.is_floating_point() else trained[key]
+        torch.testing.assert_close(value, expected, msg=key)
+        assert torch.equal(after[key], trained[key])
+    assert any(not torch.equal(shipped[key], trained[key]) for key in shipped)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd"])
+@pytest.mark.parametrize(("ema", "keep_start"), [(True, 0.3), (True, 0.0), (False, 0.0)])
+def test_a_checkpoint_brings_back_every_bit(
+    make: Make, tmp_path: Path, optimizer: str, ema: bool, keep_start: float
+) -> None:
+    whole = begin(make(), optimizer=optimizer, ema=ema, keep_start=keep_start)
+    advance(whole, 3)
+    whole.sums, whole.seconds = {"loss": 0.1 + 0.2}, 1.5
+    whole.save(tmp_path / "last.safetensors")
+    taken_up = begin(make(seed=9), optimizer=optimizer, ema=ema, keep_start=keep_start)
+    taken_up.restore(tmp_path / "last.safetensors")
+    assert (taken_up.step, taken_up.sums, taken_up.seconds) == (3, {"loss": 0.1 + 0.2}, 1.5)
+    for _ in range(3):  # as read, and after further steps
+        before, after = everything(whole), everything(taken_up)
+        assert before.keys() == after.keys()
+        assert [key for key in before if not torch.equal(before[key], after[key])] == []
+        assert [key for key in before if layout(before[key]) != layout(after[key])] == []
+        assert [key for key in before if before[key].dtype != after[key].dtype] == []
+        advance(whole, 1)
+        advance(taken_up, 1)
+
+
+def test_moments_lie_in_memory_as_their_parameters_do(make: Make, tmp_path: Path) -> None:
+    state = begin(make())
+    advance(state, 1)
+    state.save(tmp_path / "last.safetensors")
+    taken_up = begin(make(seed=9))
+    taken_up.restore(tmp_path / "last.safetensors")
+    spatial = [p for p in taken_up.model.parameters() if p.ndim == 4 and p.shape[1] > 1 and p.shape[2] > 1]
+    assert spatial
+    for p in spatial:
+        assert p.is_contiguous(memory_format=torch.channels_last)
+        assert taken_up.optimizer.state[p]["exp_avg"].is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_checkpoint_before_the_first_step(make: Make, tmp_path: Path) -> None:
+    state = begin(make())
+    state.save(tmp_path / "last.safetensors")
+    taken_up = begin(make(seed=9))
+    advance(taken_up, 2)
+    taken_up.restore(tmp_path / "last.safetensors")
+    assert taken_up.step == 0
+    assert len(taken_up.optimizer.state) == 0
+    assert torch.equal(
+        taken_up.model.method.head.classifier.linear.weight, state.model.method.head.classifier.linear.weight
+    )
+
+
+def test_a_failing_save_leaves_the_checkpoint_before(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "last.safetensors"
+    state = begin(make())
+    state.save(path)
+    before = path.read_bytes()
+    advance(state, 1)
+
+    def full(handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(Exception, match=r"the disk is full.*what was saved before is intact"):
+        state.save(path)
+    assert path.read_bytes() == before
+
+
+def one_line(state: TrainingState, path: Path) -> str:
+    with pytest.raises(RunError) as caught:
+        state.restore(path)
+    text = str(caught.value)
+    assert "\n" not in text
+    assert str(path) in text
+    assert "start a new run with --out." in text.lower()
+    return text
+
+
+def test_the_checkpoint_of_another_model(make: Make, tmp_path: Path) -> None:
+    path = tmp_path / "last.safetensors"
+    begin(make("test_byobnet")).save(path)
+    assert f"{path} is the state of another model" in one_line(begin(make()), path)
+    begin(make(), ema=False).save(path)
+    assert f"{path} is the state of another model" in one_line(begin(make()), path)
+
+
+def test_a_checkpoint_of_another_format(make: Make, tmp_path: Path) -> None:
+    path = tmp_path / "last.safetensors"
+    save_file({"a": torch.ones(1)}, path)
+    assert "was written by another version of Fieldmark" in one_line(begin(make()), path)
+    save_file({"a": torch.ones(1)}, path, {"state": '{"format": "1"}'})
+    assert "was written by another version of Fieldmark" in one_line(begin(make()), path)
+
+
+def test_a_checkpoint_that_cannot_be_read(make: Make, tmp_path: Path) -> None:
+    path = tmp_path / "last.safetensors"
+    state = begin(make())
+    assert f"The checkpoint {path} cannot be read" in one_line(state, path)
+    state.save(path)
+    path.write_bytes(path.read_bytes()[:-100])
+    weights = copy.deepcopy(state.model.state_dict())
+    assert f"The checkpoint {path} cannot be read" in one_line(state, path)
+    assert all(torch.equal(value, weights[key]) for key, value in state.model.state_dict().items())
