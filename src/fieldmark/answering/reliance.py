@@ -22,6 +22,7 @@ from fieldmark.augment.background import alone, exchanged, scenery
 from fieldmark.augment.image import evaluation_window
 from fieldmark.core.errors import DataError, ImageError
 from fieldmark.core.listener import Listener
+from fieldmark.core.seeds import Stream, generator
 from fieldmark.core.storage import write_bytes, write_json
 from fieldmark.data.catalog import Catalog
 from fieldmark.data.decode import decode
@@ -82,7 +83,7 @@ class _Stage:
     def views(self, row: int) -> dict[str, Pixels] | None:
         """One image in each of VIEWS; None where it shows no object, or its class or no other lends a background."""
         labels = self.catalog.labels
-        random = np.random.default_rng([0, row])
+        random = generator(Stream.RELIANCE, row)
         donors = self.donors[self.donors != row]
         lenders = {"same": donors[labels[donors] == labels[row]], "other": donors[labels[donors] != labels[row]]}
         if not all(map(len, lenders.values())):

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
 
+from fieldmark.core.seeds import Stream, generator
 from fieldmark.data.catalog import Catalog
 from fieldmark.data.loader import Marked
 from fieldmark.data.objects import object_in
@@ -29,7 +30,6 @@ Pixels = NDArray[np.uint8]
 Bools = NDArray[np.bool_]
 
 _GREY = 128
-_STREAM = 8  # of random numbers: the view is drawn from the same seed
 
 
 @final
@@ -44,7 +44,7 @@ class BackgroundChange:
 
     def __call__(self, picture: Marked, row: int, seed: int, look: Callable[[int], Marked]) -> Marked:
         """`picture` of `row`, changed; `look` gives the picture of another row. Unchanged where no object is known."""
-        random = np.random.default_rng((_STREAM, seed))
+        random = generator(Stream.BACKGROUND, seed)
         if random.random() >= self.probability:
             return picture
         shown = object_in(self.catalog, row, picture.pixels, picture.box)

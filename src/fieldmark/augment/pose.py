@@ -21,12 +21,12 @@ from fieldmark.augment.similarity import FEWEST_POINTS, mean_pose, pose_of
 from fieldmark.augment.swap import fitting_donors, mirror_image, swapped
 from fieldmark.augment.warp import warped
 from fieldmark.core.recipe import Augment
+from fieldmark.core.seeds import Stream, generator
 from fieldmark.data.catalog import Catalog
 from fieldmark.data.loader import Marked
 
 __all__ = ["PoseChanges"]
 
-_STREAM = 6  # of random numbers: the view is drawn from the same seed
 _CANDIDATES = 64
 """Of a large class so many images are looked at for a donor."""
 
@@ -67,7 +67,7 @@ class PoseChanges:
 
     def __call__(self, picture: Marked, row: int, seed: int, look: Callable[[int], Marked]) -> Marked:
         """`picture` of `row`, changed; `look` gives the picture of another row. Without a donor it is not changed."""
-        rng = np.random.default_rng((_STREAM, seed))
+        rng = generator(Stream.POSE, seed)
         swap, warp, align = rng.random(3) < (self.swap, self.warp, self.align)
         mates = self.donors(row) if swap or warp else np.empty(0, np.int64)
         if len(mates) > _CANDIDATES:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from fieldmark.core.seeds import derive_seed
+from fieldmark.core.seeds import Stream, derive_seed
 from fieldmark.data.catalog import Catalog
 from fieldmark.data.decode import Decoded
 from fieldmark.data.sampling import class_order, recurrences
@@ -126,7 +126,7 @@ class Schedule:
 
     def _epoch(self, epoch: int) -> NDArray[np.int64]:
         """(steps, B, 2) the (epoch, row) pairs of one epoch."""
-        rng = np.random.Generator(np.random.PCG64(derive_seed(self.seed, epoch)))
+        rng = np.random.Generator(np.random.PCG64(derive_seed(Stream.ORDER, self.seed, epoch)))
         steps, size = self.steps_per_epoch, min(self.batch_size, len(self.rows))
         if self.labels is None:
             rows = rng.permutation(self.rows)[: steps * size]
@@ -157,7 +157,7 @@ class Samples(Dataset[tuple[Tensor, int, int, Tensor | None, Tensor | None]]):
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int, int, Tensor | None, Tensor | None]:
         epoch, row = key
-        seed = derive_seed(self.seed, epoch, row)
+        seed = derive_seed(Stream.SAMPLE, self.seed, epoch, row)
         picture = self.marked(row)
         for change in self.changes:
             picture = change(picture, row, seed, self.marked)

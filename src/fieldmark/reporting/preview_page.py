@@ -12,14 +12,13 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from fieldmark.core.recipe import Recipe
-from fieldmark.core.seeds import derive_seed
+from fieldmark.core.seeds import Stream, generator
 from fieldmark.data.catalog import Catalog
 from fieldmark.data.loader import Samples
 from fieldmark.pages import picture, render
 
 __all__ = ["compose_preview", "spread"]
 
-_STREAM = 7  # of random numbers
 _SIDE = 224
 """Of a picture on the page, in pixels."""
 _VIEWS = 5
@@ -57,7 +56,7 @@ class _Row(NamedTuple):
 
 def spread(labels: NDArray[np.int64], rows: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
     """`count` of `rows` in random order, of as many classes as there are."""
-    rows = np.random.default_rng(derive_seed(seed, _STREAM)).permutation(rows)
+    rows = generator(Stream.PREVIEW, seed).permutation(rows)
     seen: dict[int, int] = {}
     turn = np.array([seen.update({label: seen.get(label, -1) + 1}) or seen[label] for label in labels[rows].tolist()])
     return rows[np.argsort(turn, kind="stable")[:count]]

@@ -24,7 +24,7 @@ from fieldmark.core.errors import TrainingError
 from fieldmark.core.listener import EpochEnded, Listener, StepTaken
 from fieldmark.core.machine import Machine
 from fieldmark.core.recipe import Recipe
-from fieldmark.core.seeds import derive_seed
+from fieldmark.core.seeds import Stream, derive_seed
 from fieldmark.core.wording import counted, duration
 from fieldmark.data.loader import Augmentation, Samples, Schedule, training_batches
 from fieldmark.data.task import Task
@@ -47,7 +47,6 @@ from fieldmark.runs.run import Run
 
 __all__ = ["Fit", "Fitted", "Stopped", "linear_head", "schedule_of", "training_samples"]
 
-_INITIAL, _STATISTICS, _MEMBER = 4, 3, 9  # streams of random numbers
 _BATCH = 64
 _FEW = 10_000
 """Images that a head may start from a probe of; see `recipe.Train.head_start`."""
@@ -89,7 +88,7 @@ class Fit:
     def train(self, rows: NDArray[np.int64], validation: NDArray[np.int64]) -> Fitted:
         """Learn from `rows`; `validation` is looked at after each epoch, if the recipe says so, and decides nothing."""
         torch.set_num_threads(self.machine.threads)
-        torch.manual_seed(derive_seed(self.recipe.seed, _INITIAL))
+        torch.manual_seed(derive_seed(Stream.START, self.recipe.seed))
         recipe = self.recipe
         begun = self._begun
         if recipe.backbone.weights == "hub" and not begun:
@@ -219,7 +218,7 @@ class Fit:
         recipe = self.recipe.model_copy(update={"train": train.model_copy(update=changes)})
         soup = Soup()
         for number, name in enumerate(self.member_names):
-            seed = derive_seed(recipe.seed, _MEMBER, number) if number else recipe.seed
+            seed = derive_seed(Stream.MEMBER, recipe.seed, number) if number else recipe.seed
             member = replace(self, name=name, recipe=recipe.model_copy(update={"seed": seed}))
             trained = member._learn(copy.deepcopy(model), rows, validation)
             soup.add(trained.shipped)
@@ -378,5 +377,5 @@ def _augmentation(recipe: Recipe, data: Prepared, flip: bool, size: int, interpo
 def _some(samples: Samples, schedule: Schedule, num_images: int = 2048) -> Iterator[Tensor]:
     """Batches of training images as they look in training, in an order of their own."""
     num_steps = max(1, min(schedule.steps_per_epoch, num_images // schedule.batch_size))
-    once = replace(schedule, epochs=1, seed=derive_seed(schedule.seed, _STATISTICS))
+    once = replace(schedule, epochs=1, seed=derive_seed(Stream.STATISTICS, schedule.seed))
     return (batch.images for batch in islice(training_batches(samples, once), num_steps))

@@ -10,7 +10,7 @@ from fieldmark.answering.stream import Shown, batches
 from fieldmark.augment.image import evaluation_view, flip_keeps_meaning
 from fieldmark.core.listener import Listener
 from fieldmark.core.recipe import Recipe
-from fieldmark.core.seeds import derive_seed
+from fieldmark.core.seeds import Stream, generator
 from fieldmark.data.attributes import attribute_values
 from fieldmark.learning.fitting.prepare import Prepared
 from fieldmark.learning.training.mirror import SIZE, find_mirror_pair, mirror_features
@@ -18,7 +18,6 @@ from fieldmark.runs.run import Run
 
 __all__ = ["decide_flip"]
 
-_STREAM = 5  # of random numbers
 _BATCH = 64
 _MOST_IMAGES = 1000
 """Enough for a pair among few classes, and seconds of work."""
@@ -60,7 +59,7 @@ def decide_flip(run: Run | None, recipe: Recipe, data: Prepared, listener: Liste
 def _measured(recipe: Recipe, data: Prepared) -> dict[str, Any]:
     """What a probe says of training images and their mirror images."""
     rows = data.catalog.rows("train")
-    rng = np.random.default_rng(derive_seed(recipe.seed, _STREAM))
+    rng = generator(Stream.FLIP, recipe.seed)
     rows = np.sort(rng.permutation(rows)[:_MOST_IMAGES])
     images = recipe.images
 

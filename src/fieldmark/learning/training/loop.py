@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from fieldmark.augment.mixing import mix
 from fieldmark.core.errors import TrainingError
 from fieldmark.core.recipe import Recipe
-from fieldmark.core.seeds import derive_seed
+from fieldmark.core.seeds import Stream, derive_seed
 from fieldmark.data.loader import Sampled, Samples, Schedule, training_batches
 from fieldmark.learning.training.batchnorm import freeze_statistics
 from fieldmark.learning.training.optimizer import early_stages, set_learning, set_rates
@@ -28,8 +28,6 @@ from fieldmark.model.model import LossModule, Model
 from fieldmark.model.precision import autocast
 
 __all__ = ["Progress", "train_steps"]
-
-_MIX, _STEP = 1, 2  # streams of random numbers that must not meet
 
 
 @dataclass(frozen=True)
@@ -79,7 +77,7 @@ def train_steps(
         set_rates(state.optimizer, state.step, head_steps=head_steps, num_steps=schedule.num_steps, train=train)
         if attributes is not None:
             batch = replace(batch, attributes=attributes[sampled.rows].to(batch.images.device))
-        torch.manual_seed(derive_seed(recipe.seed, state.step, _STEP))
+        torch.manual_seed(derive_seed(Stream.STEP, recipe.seed, state.step))
         loss = _step(module, state, batch, train.clip_norm, precision)
         if state.ema is not None:
             state.ema.update_parameters(model)
@@ -132,7 +130,7 @@ def _batch(sampled: Sampled, recipe: Recipe, model: Model, step: int, num_steps:
         kind=recipe.augment.mix,
         alphas=recipe.augment.mix_alpha,
         probability=recipe.augment.mix_probability,
-        generator=torch.Generator().manual_seed(derive_seed(recipe.seed, step, _MIX)),
+        generator=torch.Generator().manual_seed(derive_seed(Stream.MIX, recipe.seed, step)),
         class_maps=partial(_class_maps, model, precision),
     )
     move: Callable[[Tensor | None], Tensor | None] = lambda t: None if t is None else t.to(device)  # noqa: E731
