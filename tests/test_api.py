@@ -128,7 +128,7 @@ def test_classifier_has_scikit_learns_manners(files: list[Path], probe: str, tmp
 
 def test_classifier_refuses_what_does_not_match(files: list[Path], probe: str) -> None:
     classifier = fieldmark.Classifier(recipe=probe)
-    with pytest.raises(DataError, match="42 images and 1 labels"):
+    with pytest.raises(DataError, match="42 images, 1 label"):
         classifier.fit(files, ["jade"])
     with pytest.raises(DataError, match=r"do not exist, such as absent\.png"):
         classifier.fit(["absent.png"], ["jade"])

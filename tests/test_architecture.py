@@ -1,4 +1,4 @@
-"""The layout is a promise: dependencies point one way, folders are shallow, commands are acts, nothing is called utils."""
+"""The layout is a promise: dependencies point one way, folders are shallow, and commands are acts."""
 
 from __future__ import annotations
 
@@ -92,7 +92,8 @@ def test_pictures_are_answered_in_one_place() -> None:
         if "torch.stack([" in (text := path.read_text(encoding="utf-8")) and "view" in text and "decode" in text
     ]
     assert torch_stack == ["answering/stream.py"]
-    assert [str(path.relative_to(ROOT)) for path in MODULES if "inference_mode" in path.read_text(encoding="utf-8")] == [
+    inferring = [str(path.relative_to(ROOT)) for path in MODULES if "inference_mode" in path.read_text("utf-8")]
+    assert inferring == [
         "answering/engine.py",
         "learning/training/mirror.py",  # the demo's small network, for whether a flip changes the meaning
     ]

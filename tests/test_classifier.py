@@ -90,9 +90,11 @@ def test_not_fitted(files: list[Path]) -> None:
 
 
 def test_data_that_does_not_fit(files: list[Path], labels: list[str], tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"^42 images and 3 labels\. Give one label for each image\.$"):
+    with pytest.raises(
+        DataError, match=r"^The number of labels does not match: 42 images, 3 labels\. Give one label for each image\.$"
+    ):
         tiny().fit(files, labels[:3])
-    with pytest.raises(DataError, match=r"^1 of 2 images do not exist, such as .*absent\.jpg$"):
+    with pytest.raises(DataError, match=r"^1 of 2 images cannot be found, such as .*absent\.jpg\. Check the paths\.$"):
         tiny().fit([files[0], tmp_path / "absent.jpg"], ["a", "b"])
     with pytest.raises(DataError, match="training images of only 1 class"):
         tiny().fit(files[:3], labels[:3])

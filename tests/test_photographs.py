@@ -140,7 +140,7 @@ def test_flowers_are_no_birds(run: Run, birds: Catalog, flowers: Path) -> None:
     assert np.mean([label in (v.possible or ()) for v, label in named]) > 0.75
     thresholds = bundle.thresholds()
     assert thresholds is not None
-    assert any("it would take about" in note or "surest answers" in note for note in thresholds.notes)
+    assert any("it would take about" in note or "most confident" in note for note in thresholds.notes)
 
 
 def test_flowers_are_told_apart(flowers: Path, imagenet_weights: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`Classifier`: the same thing for those who think in scikit-learn."""
+"""`Classifier`: Fieldmark with the interface of scikit-learn."""
 
 from __future__ import annotations
 
@@ -17,20 +17,21 @@ from fieldmark.answering.things import Things
 from fieldmark.commands.train import train
 from fieldmark.core.errors import DataError
 from fieldmark.core.machine import AUTO
+from fieldmark.core.wording import counted
 from fieldmark.data.catalog import Catalog
 
 __all__ = ["Classifier"]
 
 
 class Classifier(ClassifierMixin, BaseEstimator):
-    """Images in, class names out.
+    """A scikit-learn classifier of images.
 
     >>> classifier = Classifier(recipe="probe").fit(paths, labels)
     >>> classifier.predict(["new.jpg"]), classifier.predict_proba(["new.jpg"])
 
-    X is a sequence of image files, y their class names; what is asked about may be all that `Predictor` takes.
-    With `out`, the run is kept there. All rows given to `fit` are learnt from (protocol "refit"), since scikit-learn's
-    callers hold out their own.
+    For `fit`, X is a sequence of image files and y are their class names; afterwards X may be anything that
+    `Predictor` accepts. The run is kept in the folder `out`, if one is given. `fit` learns from all rows (protocol
+    "refit"), because scikit-learn's callers hold out their own.
     """
 
     def __init__(
@@ -50,7 +51,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
         self.device = device
 
     def fit(self, X: Sequence[Path | str], y: Sequence[str]) -> Self:
-        """Train. Raises DataError and the other FieldmarkErrors of `fieldmark.train`."""
+        """Train on images and labels. Raises DataError and the other FieldmarkErrors of `fieldmark.train`."""
         catalog = _catalog(X, y)
         with tempfile.TemporaryDirectory() as scratch:
             run = train(
@@ -69,27 +70,33 @@ class Classifier(ClassifierMixin, BaseEstimator):
         return self
 
     def predict(self, X: Things) -> NDArray[np.str_]:
-        """Class names (N,)."""
+        """Return class names (N,)."""
         probabilities = self.predict_proba(X)
         names: NDArray[np.str_] = self.classes_[probabilities.argmax(1)]
         return names
 
     def predict_proba(self, X: Things) -> NDArray[np.float64]:
-        """Probabilities (N, K), in the order of `classes_`."""
+        """Return probabilities (N, K), in the order of `classes_`."""
         check_is_fitted(self)
         return self.predictor_.predict_proba(X)
 
     def embed(self, X: Things) -> NDArray[np.float32]:
-        """Embeddings (N, D) of unit length."""
+        """Return embeddings (N, D) of unit length."""
         check_is_fitted(self)
         return self.predictor_.embed(X)
 
 
 def _catalog(files: Sequence[Path | str], labels: Sequence[str]) -> Catalog:
     if len(files) != len(labels):
-        raise DataError(f"{len(files)} images and {len(labels)} labels", "Give one label for each image.")
+        raise DataError(
+            f"The number of labels does not match: {counted(len(files), 'image')}, {counted(len(labels), 'label')}",
+            "Give one label for each image.",
+        )
     if missing := [str(file) for file in files if not Path(file).is_file()]:
-        raise DataError(f"{len(missing)} of {len(files)} images do not exist, such as {missing[0]}")
+        raise DataError(
+            f"{len(missing):,} of {counted(len(files), 'image')} cannot be found, such as {missing[0]}",
+            "Check the paths.",
+        )
     classes, index = np.unique(np.array([str(label) for label in labels]), return_inverse=True)
     n = len(files)
     return Catalog(

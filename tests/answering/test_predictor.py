@@ -145,7 +145,7 @@ def test_a_checklist(files: list[Path]) -> None:
         assert sum(c.probability for c in verdict.candidates) == pytest.approx(1)
     with pytest.raises(RunError) as caught:
         predictor.predict(files, among=["plum", "ambre", "zinc"])
-    assert str(caught.value) == ("2 of 3 names are no classes of this model, such as 'ambre'. Did you mean 'amber'?")
+    assert str(caught.value) == ("2 of 3 names are not classes of this model, such as 'ambre'. Did you mean 'amber'?")
 
 
 def test_what_the_network_sees(tmp_path: Path) -> None:
@@ -209,7 +209,7 @@ def test_without_a_calibration_nothing_is_promised(tmp_path: Path, files: list[P
             predictor.predict(files, **asked)
         assert str(refused.value) == (
             "This bundle is not calibrated, so it can promise neither an accuracy nor a coverage. "
-            "Train with protocol=holdout or protocol=crossfit, or leave both out for plain probabilities."
+            "Train with protocol=holdout or protocol=crossfit, or leave both options out for plain probabilities."
         )
 
 
@@ -249,8 +249,8 @@ def opened(folder: Path) -> str:
 
 def test_where_there_is_no_bundle(tmp_path: Path) -> None:
     assert opened(tmp_path) == (
-        f"{tmp_path} is neither a finished run nor a bundle: there is no model.json. "
-        "Give a folder that `fieldmark train` has finished (--resume finishes one that was stopped)."
+        f"{tmp_path} is neither a finished run nor a bundle: it has no model.json. "
+        "Give the folder of a run that has finished (--resume finishes one that was stopped)."
     )
     assert "is neither a finished run nor a bundle" in opened(tmp_path / "absent")
     (tmp_path / "bundle").mkdir()
@@ -262,13 +262,14 @@ def test_a_bundle_of_another_format(tmp_path: Path) -> None:
     fresh().save(tmp_path)
     (tmp_path / "model.json").write_text('{"format": 99}')
     assert opened(tmp_path) == (
-        f"{tmp_path} is of format 99; this version of Fieldmark reads 2. Use the version that wrote it, or train again."
+        f"{tmp_path} has the format 99, but this version of Fieldmark reads 2. "
+        "Use the version that wrote it, or train again."
     )
 
 
 def test_a_description_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "model.json").write_text("[1, 2]")
-    assert opened(tmp_path).startswith(f"{tmp_path} is of format None; this version of Fieldmark reads 2.")
+    assert opened(tmp_path).startswith(f"{tmp_path} has the format None, but this version of Fieldmark reads 2.")
 
 
 @pytest.mark.parametrize("text", ["{", "", "\x00"])
@@ -299,7 +300,7 @@ def test_a_description_by_another_version(tmp_path: Path, change: dict[str, Any]
     assert text.startswith(f"This version of Fieldmark cannot use {tmp_path / 'model.json'}: ")
     assert names in text
     assert text.endswith(
-        "Use the version that wrote the bundle; if it is this one, the file is damaged: copy the bundle again."
+        "Use the version that wrote the bundle. If it is this one, the file is damaged: copy the bundle again."
     )
 
 
@@ -317,9 +318,7 @@ def test_weights_of_another_bundle(tmp_path: Path) -> None:
     weights = load_file(tmp_path / "model.safetensors")
     key = "head.classifier.linear.weight"
     save_file({key: weights[key]}, tmp_path / "model.safetensors")
-    assert opened(tmp_path) == (
-        f"The weights in {tmp_path} are not those that its model.json describes. Copy the bundle again."
-    )
+    assert opened(tmp_path) == (f"The weights in {tmp_path} do not match its model.json. Copy the bundle again.")
 
 
 def test_an_interrupted_save_leaves_no_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -331,12 +330,12 @@ def test_an_interrupted_save_leaves_no_bundle(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr("fieldmark.runs.bundle.write_json", interrupted)
     with pytest.raises(KeyboardInterrupt):
         fresh().save(tmp_path)
-    assert "there is no model.json" in opened(tmp_path)
+    assert "it has no model.json" in opened(tmp_path)
 
 
 def test_options_of_the_method_are_checked() -> None:
     recipe = fresh().bundle.recipe
     with pytest.raises(RecipeError, match=r"has no option 'droput'\. Did you mean 'dropout'\?"):
         build_model(recipe.model_copy(update={"method": Choice(name="transfer", droput=0.1)}), Task(3))
-    with pytest.raises(RecipeError, match=r"method\.dropout = 1\.5\. Expected a share in \[0, 1\)\."):
+    with pytest.raises(RecipeError, match=r"method\.dropout = 1\.5 is not allowed\. Expected a share in \[0, 1\)\."):
         build_model(recipe.model_copy(update={"method": Choice(name="transfer", dropout=1.5)}), Task(3))

@@ -158,7 +158,7 @@ class TestPointsAndBoxesMoveAlong:
         assert 10 < sum(flips) < 30
 
     def test_names_that_are_the_same_are_refused(self) -> None:
-        with pytest.raises(DataError, match=r"Two key points are both called 'LeftEye', but for case or spaces"):
+        with pytest.raises(DataError, match=r"Two key points are both called 'LeftEye', apart from case and spaces"):
             mirror_permutation(["beak", "LeftEye", "left Eye"])
 
     def test_nothing_in_nothing_out(self) -> None:
@@ -377,9 +377,9 @@ class TestErasing:
         ({"max_scale": 0.2}, "min_scale = 0.35, max_scale = 0.2"),
         ({"min_scale": math.nan}, "min_scale = nan"),
         ({"min_ratio": 2.0}, "Expected 0 < min_ratio <= max_ratio"),
-        ({"color": 1.5}, "Augmentation with color = 1.5. Expected 0 <= color <= 1."),
-        ({"erasing": -0.1}, "Augmentation with erasing = -0.1"),
-        ({"keep_object": 1.1}, "Augmentation with keep_object = 1.1"),
+        ({"color": 1.5}, "Augmentation cannot have color = 1.5. Expected 0 <= color <= 1."),
+        ({"erasing": -0.1}, "Augmentation cannot have erasing = -0.1"),
+        ({"keep_object": 1.1}, "Augmentation cannot have keep_object = 1.1"),
     ],
 )
 def test_options_that_make_no_sense(options: dict[str, float], message: str) -> None:

@@ -241,9 +241,12 @@ def test_half_precision_stays_half() -> None:
     ("options", "message"),
     [
         ({"kind": "cutmx"}, "There is no mix 'cutmx'. Did you mean 'cutmix'?"),
-        ({"kind": "mixup", "alphas": 0.0}, "Mixing with alpha = 0.0. Expected a positive number, such as 1.0."),
+        ({"kind": "mixup", "alphas": 0.0}, "Mixing cannot have alpha = 0.0. Expected a positive number, such as 1.0."),
         ({"kind": "mixup", "alphas": {"cutmix": 1.0}}, "No alpha is given for 'mixup'"),
-        ({"kind": "mixup", "probability": 1.5}, "The probability of mixing is 1.5. Expected a number from 0 to 1."),
+        (
+            {"kind": "mixup", "probability": 1.5},
+            "The probability of mixing cannot be 1.5. Expected a number from 0 to 1.",
+        ),
     ],
 )
 def test_messages(options: dict, message: str) -> None:

@@ -84,16 +84,16 @@ def paths(found: Audit, kind: str) -> list[list[str]]:
 def test_sound_data(guide: Path, cli: Cli, tmp_path: Path) -> None:
     answer = cli("audit", guide, "--out", tmp_path / "out")
     assert answer.status == 0
-    assert "Nothing here would spoil a measurement; read intervals, since parts are small." in answer.out
+    assert "Nothing here would distort scores, but small splits give wide intervals." in answer.out
     assert answer.out.endswith(f"Written to {tmp_path}/out/index.html\n")
     found = json.loads((tmp_path / "out" / "audit.json").read_text())
-    assert (found["format"], found["version"], found["spoils"]) == ("fieldmark audit", 1, False)
+    assert (found["format"], found["version"], found["spoils"]) == ("fieldmark audit", 2, False)
     assert found["data"]["images"] == 96
     assert {finding["kind"] for finding in found["findings"]} <= {"few-to-test", "few-to-promise"}
 
 
 @pytest.mark.parametrize("how", ["identical", "same picture", "cropped", "mirrored", "turned"])
-def test_copies_across_parts(table: Table, how: str) -> None:
+def test_copies_across_splits(table: Table, how: str) -> None:
     row = table.of("train")
     picture = table.image(row)
     content = {
@@ -106,14 +106,14 @@ def test_copies_across_parts(table: Table, how: str) -> None:
     added = table.add(row, "copy.jpg", content, split="test")
     found = table.audit()
     assert found.spoils
-    assert paths(found, "copies-across-parts") == [[table.rows[row]["path"], added]]
-    finding = one(found, "copies-across-parts")
+    assert paths(found, "copies-across-splits") == [[table.rows[row]["path"], added]]
+    finding = one(found, "copies-across-splits")
     assert finding.cases[0].note == how
     assert "test images (" in finding.text
     assert ("turned-copies" in {one.kind for one in found}) == (how == "turned")
 
 
-def test_copies_within_a_part(table: Table) -> None:
+def test_copies_within_a_split(table: Table) -> None:
     same, other = table.of("train"), table.of("train")
     label = next(row["label"] for row in table.rows if row["label"] != table.rows[other]["label"])
     table.add(same, "again.jpg", table.image(same))
@@ -147,16 +147,16 @@ def test_nothing_can_be_read(tmp_path: Path) -> None:
     assert paths(fieldmark.audit(tmp_path, out=tmp_path / "out"), "unreadable") == [["a/1.jpg"], ["b/1.jpg"]]
 
 
-def test_groups_across_parts(table: Table) -> None:
+def test_groups_across_splits(table: Table) -> None:
     rows = [table.of("train"), table.of("test"), table.of("test")]
     for row in rows:
         table.rows[row]["group"] = "burst 7"
     found = table.audit()
     assert found.spoils
-    assert [sorted(case) for case in paths(found, "groups-across-parts")] == [
+    assert [sorted(case) for case in paths(found, "groups-across-splits")] == [
         sorted(table.rows[row]["path"] for row in rows)
     ]
-    assert one(found, "groups-across-parts").cases[0].note == "burst 7"
+    assert one(found, "groups-across-splits").cases[0].note == "burst 7"
 
 
 def test_small_and_empty_pictures(table: Table) -> None:
@@ -181,7 +181,7 @@ def test_orientation_and_annotations(table: Table) -> None:
     found = table.audit()
     assert paths(found, "annotations-unturned") == [[bad]]
     assert one(found, "annotations-unturned").severity == "spoils"
-    assert "2 annotated images in all have such a flag" in one(found, "annotations-unturned").text
+    assert "In all, 2 annotated images have such a flag" in one(found, "annotations-unturned").text
     assert paths(found, "annotations-outside") == [[table.rows[other]["path"]]]
     assert paths(found, "exif-orientation") == [[bad], [good]]
 
@@ -216,7 +216,7 @@ def test_names_do_nothing_on_the_page(table: Table, tmp_path: Path, cli: Cli) ->
 
 
 def test_a_thousand_classes(tmp_path: Path) -> None:
-    """Every class has a copy across parts, a name of two hundred letters, and one image to learn from."""
+    """Every class has a copy across splits, a name of two hundred letters, and one image to learn from."""
     generator = np.random.default_rng(0)
     names = tuple(f"{EVIL} {number:04d} {'x' * 170}" for number in range(1000))
     (tmp_path / "images").mkdir()
@@ -228,7 +228,7 @@ def test_a_thousand_classes(tmp_path: Path) -> None:
     labels, splits = np.arange(2000) % 1000, np.where(np.arange(2000) < 1000, "train", "test")
     catalog = Catalog("many", tmp_path, files, labels, names, splits, np.full(2000, ""))
     found = fieldmark.audit(catalog, out=tmp_path / "out")
-    assert len(one(found, "copies-across-parts").cases) == 100
+    assert len(one(found, "copies-across-splits").cases) == 100
     page = (tmp_path / "out" / "index.html").read_bytes()
     assert len(page) < 5e6
     assert page.count(b"<figure>") < 250
@@ -258,10 +258,10 @@ def test_flowers(flowers: Path) -> None:
 @pytest.mark.parametrize(
     ("parts", "title"),
     [
-        ({"": 380}, "about 57 images for validation, few to promise by"),  # 15 % of them
+        ({"": 380}, "about 57 images for validation, too few for a promise"),  # 15 % of them
         ({"": 400}, ""),
-        ({"train": 380, "test": 500}, "about 57 images for validation, few to promise by"),
-        ({"train": 380, "val": 58, "test": 500}, "58 images for validation, few to promise by"),
+        ({"train": 380, "test": 500}, "about 57 images for validation, too few for a promise"),
+        ({"train": 380, "val": 58, "test": 500}, "58 images for validation, too few for a promise"),
         ({"train": 100, "val": 59}, ""),
     ],
 )

@@ -87,9 +87,7 @@ def test_a_comparison_and_how_it_goes_on(
     assert all(part == parts[0] for part in parts)
 
     # six images cannot show that a recipe does better than naming one of three classes, unless all are right
-    assert any(
-        "Not shown to do better than naming the commonest class each time (33.3 %): " in n for n in board.notices
-    )
+    assert any("Not clearly better than always naming the most common class (33.3 %): " in n for n in board.notices)
 
     before = files(out)
     shutil.rmtree(out / "runs")  # results are enough
@@ -145,7 +143,7 @@ def test_the_test_part_is_looked_at_once(
     assert trained_here == ["linear-0"]
     looks = Result.load(out / "results" / "linear-0-test.json").looks
     assert looks is not None
-    assert f"This test part had been scored {looks} time" in "\n".join(board.notices)
+    assert f"The test split has been scored {looks} time" in "\n".join(board.notices)
     (out / "results" / "linear-0-test.json").unlink()
     compare(pictures, recipes[1:], out=out, seeds=1, split="test", **TINY)
     assert Result.load(out / "results" / "linear-0-test.json").looks == looks
@@ -158,12 +156,12 @@ def test_the_command(pictures: Path, recipes: list[str], trained_here: list[str]
     answer = cli(*arguments, columns=120)
     assert answer.status == 0
     assert "plain-0: " in answer.err
-    assert "% right (1 to go)" in answer.err
+    assert "% correct (1 to go)" in answer.err
     for text in (
-        "6 images of the val part",
-        "against plain",
+        "Validation split, 6 images, 1 seed",
+        "difference from plain",
         "linear",
-        "about 0.1 of 1 would all the same",
+        "By chance, without any difference, 1 in 20 intervals excludes it.",
         "index.html",
     ):
         assert text in answer.out
@@ -174,7 +172,7 @@ def test_children(pictures: Path, recipes: list[str], tmp_path: Path) -> None:
     """As it is: a process for each training."""
     board = compare(pictures, recipes[1:], out=tmp_path / "out", seeds=1, **TINY)
     assert board["linear"].seeds == (0,)
-    assert "Calibrated on 6 validation images" in (tmp_path / "out" / "runs" / "linear-0.txt").read_text()
+    assert "Calibrated on 6 validation images (" in (tmp_path / "out" / "runs" / "linear-0.txt").read_text()
 
 
 # What goes wrong ------------------------------------------------------------------------------------------------------
@@ -189,7 +187,7 @@ class StopsAfter(Listener):
 
     def hear(self, event: Event) -> None:
         if isinstance(event, Note | Warned):
-            self.left -= "% right" in event.text
+            self.left -= "% correct" in event.text
             self.heard.append(event.text)
 
     @contextmanager
@@ -236,19 +234,19 @@ def test_what_is_kept_of_something_else_is_refused(
     out = tmp_path / "out"
     compare(pictures, recipes[1:], out=out, seeds=1, **TINY)
     wider: Any = {**TINY, "overrides": ["images.size=48"]}
-    with pytest.raises(RunError, match=r"linear-0\.json holds another run: images\.size was 32, not 48"):
+    with pytest.raises(RunError, match=r"linear-0\.json holds a different run: images\.size was 32, not 48"):
         compare(pictures, recipes[1:], out=out, seeds=1, **wider)
     with pytest.raises(RunError, match=r"weights was 'none', not 'fieldguide'"):
         compare(pictures, recipes[1:], out=out, seeds=1, **{**TINY, "weights": "fieldguide"})
     (out / "results" / "linear-0.json").unlink()
-    with pytest.raises(RunError, match=r"linear-0 is another run: images\.size was 32, not 48.*another --out"):
+    with pytest.raises(RunError, match=r"linear-0 holds a different run: images\.size was 32, not 48.*another --out"):
         compare(pictures, recipes[1:], out=out, seeds=1, **wider)
     shutil.copytree(pictures, tmp_path / "pictures")
     (tmp_path / "pictures" / "jade" / "00.png").unlink()
-    with pytest.raises(DataError, match="compares other data"):
+    with pytest.raises(DataError, match="is a comparison on other data"):
         compare(tmp_path / "pictures", recipes[1:], out=out, seeds=1, **TINY)
     shutil.rmtree(out / "data")
-    with pytest.raises(RunError, match="it began with other images"):
+    with pytest.raises(RunError, match="it was started with other images"):
         compare(tmp_path / "pictures", recipes[1:], out=out, seeds=1, **TINY)
     assert trained_here == ["linear-0"]
 
@@ -266,20 +264,24 @@ def test_a_result_from_before_an_option_was_there_has_its_default(
     with pytest.raises(RunError, match=r"augment\.min_scale was 0\.35, not 0\.5"):
         compare(pictures, recipes[1:], out=tmp_path / "out", seeds=1, **erased)
     file.write_text(text.replace('"min_scale": 0.35,', '"min_scales": 0.35,'))
-    with pytest.raises(RunError, match=r"is of another version .*'augment\.min_scales'"):
+    with pytest.raises(RunError, match=r"was written by another version .*'augment\.min_scales'"):
         compare(pictures, recipes[1:], out=tmp_path / "out", seeds=1, **TINY)
 
 
 @pytest.mark.parametrize(
     ("recipes", "changes", "complaint"),
     [
-        ([], {}, "There is nothing to compare"),
+        ([], {}, "No recipes to compare were given"),
         (["finetune", "prob"], {}, "There is no recipe 'prob'. Did you mean 'probe'?"),
         (["probe", "probe"], {}, "Two recipes are called 'probe'"),
         (["probe"], {"baseline": "finetune"}, "The baseline 'finetune' is not among the recipes. Known: probe."),
-        (["probe"], {"overrides": ["seed=3"]}, "A comparison chooses its seeds itself. Say how many with --seeds."),
-        (["probe"], {"overrides": ["protocol=refit"]}, "'refit' keeps no validation part"),
-        (["probe"], {"seeds": 0}, "with 0 seeds"),
+        (
+            ["probe"],
+            {"overrides": ["seed=3"]},
+            "A comparison sets the seeds itself, from 0 on. Say how many",
+        ),
+        (["probe"], {"overrides": ["protocol=refit"]}, "'refit' leaves no validation split"),
+        (["probe"], {"seeds": 0}, "needs at least one seed, but got 0"),
         (["finetune", "probe"], {"overrides": ["loss.name=nothing"]}, "finetune: There is no loss 'nothing'"),
     ],
 )
@@ -306,7 +308,7 @@ def test_in_what_else_recipes_differ(
     (tmp_path / "small.toml").write_text('base = "probe"\n[backbone]\nname = "test_efficientnet"\nweights = "none"\n')
     named = [str(tmp_path / "big.toml"), str(tmp_path / "small.toml")]
     board = compare(pictures, named, out=tmp_path / "out", seeds=1, overrides=["images.size=32"])
-    assert board.notices[0] == "The recipes differ in backbone too: big test_resnet, small test_efficientnet."
+    assert board.notices[0] == "The recipes also differ in backbone: big test_resnet, small test_efficientnet."
 
 
 # Processes ------------------------------------------------------------------------------------------------------------
@@ -373,14 +375,14 @@ def test_a_training_that_outlives_its_command_is_found_at_work(
     out = tmp_path / "out"
     meanwhile = ComparesMeanwhile(lambda: compare(pictures, recipes, out=out, **TINY))
     fieldmark.train(pictures, recipes[0], out=out / "runs" / "plain-0", listener=meanwhile, **TINY)
-    assert "Another command, or a training that it began, is at work in" in meanwhile.refusal
+    assert "Another comparison, or a training that it started, is running in" in meanwhile.refusal
     assert not (out / "results").exists()
 
 
 def test_a_run_is_trained_by_one_command_at_a_time(pictures: Path, recipes: list[str], tmp_path: Path) -> None:
     meanwhile = ComparesMeanwhile(lambda: fieldmark.train(pictures, recipes[0], out=tmp_path / "run", resume=True))
     run = fieldmark.train(pictures, recipes[0], out=tmp_path / "run", listener=meanwhile, **TINY)
-    assert meanwhile.refusal.startswith(f"Another training is at work in {run.folder}")
+    assert meanwhile.refusal.startswith(f"Another training is running in {run.folder}")
     assert run.is_finished
 
 
@@ -390,7 +392,7 @@ def test_a_run_is_trained_by_one_command_at_a_time(pictures: Path, recipes: list
         (2, "Read\nfieldmark: No. Do so.\n", "No. Do so."),
         (1, "Traceback\nKeyError: 3\n", "KeyError: 3 (see {log})"),
         (3, "", "exit status 3 (see {log})"),
-        (-9, "epoch 1", "it was ended by SIGKILL; was it the memory? See {log}"),
+        (-9, "epoch 1", "it was ended by SIGKILL, possibly because memory ran out (see {log})"),
     ],
 )
 def test_why_it_ended(tmp_path: Path, status: int, said: str, reason: str) -> None:
@@ -407,5 +409,5 @@ def test_data_that_are_not_there_leave_no_folder(recipes: list[str], tmp_path: P
 
 def test_a_folder_that_cannot_be_written(recipes: list[str], pictures: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(FieldmarkError, match="a file stands where a folder is needed"):
+    with pytest.raises(FieldmarkError, match="there is a file where a folder is needed"):
         compare(pictures, recipes, out=tmp_path / "file", **TINY)

@@ -72,7 +72,7 @@ def test_the_list(food: Path, cli: Cli) -> None:
         assert f"{dataset.num_images:,}" in answer.out
         assert f"{dataset.download_gb:g} GB" in answer.out
         assert dataset.terms.split(";")[0].split()[0] in answer.out
-    assert answer.out.count("copy: none") == len(DATASETS) - 1
+    assert answer.out.count("copy: not found") == len(DATASETS) - 1
 
 
 def test_the_list_for_programs(food: Path, cli: Cli) -> None:

@@ -17,7 +17,7 @@ def test_draw_train_evaluate_predict(tmp_path: Path, cli: Cli, tiny: Callable[..
     birds, run = tmp_path / "birds", tmp_path / "run"
     answer = cli("draw", birds, *SMALL)
     assert answer.status == 0
-    assert answer.err == f"Drew 3 species into {birds}; its page is {birds}/guide.html\n"
+    assert answer.err == f"Drew 3 species into {birds}. To look at them, open {birds}/guide.html\n"
     assert (birds / "guide.png").is_file()
     catalog = fieldmark.read(birds)
     assert (len(catalog), len(catalog.classes)) == (24, 3)
@@ -42,7 +42,7 @@ def test_drawing_again_and_otherwise(tmp_path: Path, cli: Cli) -> None:
 
 def test_options_that_make_no_sense(tmp_path: Path, cli: Cli) -> None:
     birds = tmp_path / "birds"
-    assert "Choose 2 to " in cli("draw", birds, "--species", 1).complaint
+    assert "Choose a value from 2 to " in cli("draw", birds, "--species", 1).complaint
     assert cli("draw", birds, "--images", "many").complaint.endswith("See fieldmark draw --help.")
     assert "'free', 'tied'" in cli("draw", birds, "--habitat", "loose").complaint
     assert not birds.exists()
@@ -59,7 +59,7 @@ def test_a_guide_for_another_trade(tmp_path: Path, cli: Cli) -> None:
     options = ("--kind", "mirror", "--species", 4, "--images", 8, "--size", 64)
     answer = cli("draw", birds, *options, "--unknown", 2, "--noise", 0.2, "--duplicates", 0.5, "--long-tail", 3)
     assert answer.status == 0
-    assert "Draw it, learn it" in (birds / "guide.html").read_text(encoding="utf-8")
+    assert "Draw it and train on it" in (birds / "guide.html").read_text(encoding="utf-8")
     assert len(fieldmark.read(birds).classes) == 4
     assert len(fieldmark.read(birds / "unknown").classes) == 2
 

@@ -125,7 +125,9 @@ def test_images_that_came_later_or_cannot_be_read_do_not_open_the_training_part(
     assert answer.status == 0
     assert "The test split, 6 images" in answer.out
     (warning,) = (line for line in answer.err.splitlines() if line.startswith("warning"))
-    assert warning.startswith("warning: 2 images belong to no part, as they could not be read in training or are new: ")
+    assert warning.startswith(
+        "warning: 2 images without a split, because they are new or could not be read in training: "
+    )
     assert {row["path"] for row in _predictions(run, "test")} == {
         path for path, part in run.splits().items() if part == "test"
     }
@@ -140,7 +142,7 @@ def test_the_bundle_of_a_run_stands_for_the_run(trained: Run) -> None:
 def test_a_bundle_alone_needs_data(trained: Run, pictures: Path, parted: Path, tmp_path: Path, cli: Cli) -> None:
     bundle = shutil.copytree(trained.bundle, tmp_path / "shipped")
     complaint = cli("evaluate", bundle).complaint
-    assert complaint == f"{bundle} does not say what it was trained on. Name the data: evaluate RUN DATA."
+    assert complaint == f"{bundle} does not say what data it was trained on. Name the data: evaluate RUN DATA."
     assert evaluate(bundle, parted).num_images == 12
     whole = evaluate(bundle, pictures)
     assert (whole.split, whole.num_images, whole.looks) == ("all", 42, None)
@@ -195,14 +197,14 @@ def test_classes_that_the_model_does_not_know(trained: Run, pictures: Path, tmp_
 
 def test_images_that_cannot_be_read_are_counted_and_named(trained: Run, parted: Path, cli: Cli) -> None:
     (parted / "test" / "jade" / "12.png").write_bytes(b"not an image")
-    with pytest.warns(DataWarning, match=r"1 of 12 images cannot be read and are left out: test/jade/12\.png"):
+    with pytest.warns(DataWarning, match=r"1 of 12 images could not be read and were skipped: test/jade/12\.png"):
         result = evaluate(trained.folder, parted)
     assert result.num_images == 11
     assert _scores(trained, "test")["unreadable"] == ["test/jade/12.png"]
     assert len(_predictions(trained, "test")) == 11
     for file in (parted / "test").rglob("*.png"):
         file.write_bytes(b"not an image")
-    assert cli("evaluate", trained.folder, parted).complaint.startswith("None of the 12 images can be read. Check ")
+    assert cli("evaluate", trained.folder, parted).complaint.startswith("None of 12 images could be read. Check ")
 
 
 @pytest.mark.parametrize("columns", [60, 80])
@@ -214,8 +216,8 @@ def test_what_is_printed_fits_the_terminal(trained: Run, own_cache: Path, cli: C
     scores = _scores(trained, "test")
     top1 = "{value:.1f} %".format(value=100 * scores["top1"]["value"])
     assert f"│ top-1                   │ {top1:<7} │" in out
-    assert "This test part has now been scored once on this machine." in out
-    assert "Rules of 6 validation images, held against these 6" in out
+    assert "This test split has now been scored once on this machine." in out
+    assert "Verdicts on 6 images, calibrated on 6 validation images" in out
     assert "maximum softmax" in " ".join(out.split())
     words = " ".join(out.split())
     for pair in scores["confused"]:
@@ -223,7 +225,7 @@ def test_what_is_printed_fits_the_terminal(trained: Run, own_cache: Path, cli: C
         mistakes = pair["first_as_second"] + pair["second_as_first"]
         assert f"│ {pair['first']} ↔ {pair['second']} │ {mistakes} of {images} │" in words
     again = cli("evaluate", trained.folder, columns=columns).out
-    assert "This test part has now been scored 2 times on this machine." in again
+    assert "This test split has now been scored 2 times on this machine." in again
 
 
 def test_a_burst_is_one_witness(trained: Run, own_cache: Path) -> None:

@@ -34,7 +34,8 @@ def test_a_picture_and_its_figures(cli: Cli, trained: Run, photograph: Path, tmp
     assert f"{label} " in answer.out
     assert f"not {rival}" in answer.out
     stem = f"{photograph.stem} not {rival}"
-    assert Image.open(tmp_path / f"{stem}.png").size > (1000, 500)
+    with Image.open(tmp_path / f"{stem}.png") as picture:
+        assert picture.size > (1000, 500)
     values = read_json(tmp_path / f"{stem}.json")
     assert (values["first"], values["second"]) == (label, rival)
     assert values["verdict"] == verdict.as_dict()
@@ -73,7 +74,7 @@ def test_training_images_that_are_gone_are_left_out(trained: Run, photograph: Pa
         (trained.folder / "data.json").read_text().replace(data["root"], str(tmp_path / "nowhere"))
     )
     found = fieldmark.explain(trained.folder, own)
-    assert "are gone" in found.notes[0]
+    assert "cannot be found" in found.notes[0]
     assert all(one.second == () and one.as_second is None for one in found.regions)
     assert found._repr_png_().startswith(b"\x89PNG")
     moved = fieldmark.explain(trained.folder, own, root=data["root"])
@@ -91,9 +92,9 @@ def test_a_bundle_alone_explains_without_examples(trained: Run, photograph: Path
 def test_what_cannot_be_explained(cli: Cli, trained: Run, photograph: Path, tmp_path: Path) -> None:
     label = fieldmark.Predictor.load(trained.folder).predict([photograph])[0].label
     complaint = cli("explain", trained.folder, photograph, "--versus", "jadde").complaint
-    assert complaint == "'jadde' is no class of this model. Did you mean 'jade'?"
+    assert complaint == "This model has no class 'jadde'. Did you mean 'jade'?"
     complaint = cli("explain", trained.folder, photograph, "--versus", label).complaint
-    assert complaint.startswith(f"{label!r} is the answer itself")
+    assert complaint.startswith(f"The answer is {label!r} itself")
     (tmp_path / "bad.jpg").write_bytes(b"no picture")
     assert "bad.jpg is not an image" in cli("explain", trained.folder, tmp_path / "bad.jpg").complaint
     assert "does not exist" in cli("explain", trained.folder, tmp_path / "absent.jpg").complaint

@@ -53,7 +53,8 @@ def test_files_folders_and_globs(photographs: Path) -> None:
 def test_nothing_to_answer_for(photographs: Path, trained: Run, cli: Cli) -> None:
     (photographs / "empty").mkdir()
     assert cli("predict", trained.folder, "new/empty").complaint == (
-        "There are no images in the folder new/empty. Give image files, folders of them, globs, or a table with a column 'path'."
+        "The folder new/empty contains no images. Give image files, folders of images, globs, or a table "
+        "with a column 'path'."
     )
     assert cli("predict", trained.folder, "new/*.gif").complaint.startswith("No file matches 'new/*.gif'. Give ")
 
@@ -65,7 +66,7 @@ def test_a_list_on_standard_input(photographs: Path, trained: Run, monkeypatch: 
         assert answer.status == 0
         paths = [json.loads(line)["path"] for line in answer.out.splitlines()]
         assert paths == ["new/2.png", "new/1.png", "new/nested/3.png"]
-    nothing = "No images were named. Give files, folders or globs, or a list on standard input."
+    nothing = "No images were given. Name files, folders or globs, or pass a list on standard input."
     assert cli("predict", trained.folder).complaint == nothing
 
     class Keyboard(io.StringIO):
@@ -143,10 +144,10 @@ def test_a_checklist_of_unknown_names(photographs: Path, trained: Run, tmp_path:
     command = ("predict", trained.folder, "new", "--among", names)
     assert cli(*command).complaint.startswith(f"Cannot read the checklist {names}: ")
     names.write_text("# nothing\n")
-    assert cli(*command).complaint == f"The checklist {names} is empty. Expected class names, one a line."
+    assert cli(*command).complaint == f"The checklist {names} is empty. Expected class names, one per line."
     names.write_text("jade\nplun\n")
     assert cli(*command).complaint == (
-        "1 of 2 names are no classes of this model, such as 'plun'. Did you mean 'plum'?"
+        "1 of 2 names are not classes of this model, such as 'plun'. Did you mean 'plum'?"
     )
     with pytest.raises(DataError, match="is empty"):
         read_checklist(Path("/dev/null"))
@@ -159,18 +160,18 @@ def test_what_cannot_be_promised(photographs: Path, trained: Run, cli: Cli) -> N
     """Six validation images: a note with the numbers needed, and a refusal where it was asked for."""
     answer = cli("predict", trained.folder, "new")
     notes = [line for line in answer.err.splitlines() if line.startswith("note: ")]
-    assert notes[0].startswith("note: 95 % right answers cannot be promised")
+    assert notes[0].startswith("note: An accuracy of 95 % cannot be promised")
     assert notes[-1] == (
-        "note: A coverage of 90 % cannot be promised from 6 independent validation images; it takes 9."
+        "note: A coverage of 90 % cannot be promised from 6 independent validation images: it takes 9."
     )
     refused = cli("predict", trained.folder, "new", "--accuracy", "0.95").complaint
-    assert refused.startswith("95 % right answers cannot be promised")
+    assert refused.startswith("An accuracy of 95 % cannot be promised")
     refused = cli("predict", trained.folder, "new", "--coverage", "0.95").complaint
     assert refused.startswith(
-        "A coverage of 95 % cannot be promised from 6 independent validation images; it takes 19."
+        "A coverage of 95 % cannot be promised from 6 independent validation images: it takes 19."
     )
     assert cli("predict", trained.folder, "new", "--coverage", "90").complaint == (
-        "coverage = 90. Expected a share between 0 and 1, such as 0.95."
+        "The coverage cannot be 90. Expected a share between 0 and 1, such as 0.95."
     )
     assert cli("evaluate", trained.folder, "--coverage", "0.95").complaint.startswith("A coverage of 95 % cannot")
     given = cli("predict", trained.folder, "new", "--coverage", "0.8", "--format", "json")

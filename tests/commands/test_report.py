@@ -54,6 +54,9 @@ class Page(HTMLParser):
         return sum(tag == "img" for tag, _ in self.tags)
 
 
+UNFINISHED = pytest.mark.filterwarnings("ignore:.* is not finished")  # a run that is made up has no bundle
+
+
 def made_up(folder: Path, classes: list[str], *, each: int = 3, side: int = 40) -> Run:
     """A run whose model knows nothing: its test part was answered by chance. All pictures are noise."""
     root = folder / "data"
@@ -85,19 +88,20 @@ def test_the_page_of_a_run(trained: Run, cli: Cli) -> None:
     page = Page(path)
     right = fieldmark.evaluate(trained.folder, split="test").scores["top1"]
     assert f"{100 * right.value:.1f} %" in page.text
-    assert "This page shows the test part, 6 images, which training has not touched." in page.text
+    assert "This page shows the test split (6 images), which was not used in training." in page.text
     for section in ("scores", "learning", "predictions", "mistakes", "classes", "data", "time", "model"):
         assert section in page.sections
     assert page.pictures >= 6 + 3  # the answers, and one of each class
     assert sum(attributes.get("class") in ("is-right", "is-wrong") for _, attributes in page.tags) >= 6
     assert sum(tag == "svg" for tag, _ in page.tags) == 4  # loss, validation accuracy, reliability, risk
-    assert "The data came without parts and was cut class by class" in page.text
+    assert "The data came without splits and was split class by class" in page.text
     assert "training steps" in page.text
     assert "test_resnet" in page.text
 
 
-def test_verdicts_that_vouch_for_less_are_shown(tmp_path: Path) -> None:
-    """Of three answers, all of class "a": one is vouched for, one is of the genus only, one is withheld."""
+@UNFINISHED
+def test_verdicts_that_say_less_are_shown(tmp_path: Path) -> None:
+    """Of three verdicts on images of class "a", one names it, one names the genus only, and one gives no answer."""
     classes = ["a", "b"]
     run = made_up(tmp_path, classes, each=4)
     predictions = run.evaluation("test") / "predictions.csv"
@@ -107,9 +111,9 @@ def test_verdicts_that_vouch_for_less_are_shown(tmp_path: Path) -> None:
     lines = [f"{row},{name},{level}" for row, (name, level) in zip(told, said, strict=True)]
     predictions.write_text("\n".join([f"{header},name,level", *lines]) + "\n")
     page = Page(fieldmark.report(run.folder, out=tmp_path / "page.html"))
-    assert "The verdict vouches for the likeliest class of 1 of 3 that are right." in page.text
+    assert "The verdict names the predicted class in 1 of 3 cases where that class is correct. " in page.text
     assert page.text.count("verdict: A (genus)") == 1
-    assert page.text.count("verdict: none given") == 1
+    assert page.text.count("verdict: no answer") == 1
 
 
 def test_the_page_is_whole_and_repeats(trained: Run, tmp_path: Path) -> None:
@@ -122,24 +126,24 @@ def test_the_page_is_whole_and_repeats(trained: Run, tmp_path: Path) -> None:
     assert not re.search(r"@import|url\(\s*['\"]?(https?:|//)|<script", page.html)
 
 
-def test_which_part_is_shown(trained: Run, tmp_path: Path) -> None:
+def test_which_split_is_shown(trained: Run, tmp_path: Path) -> None:
     out = tmp_path / "page.html"
     page = Page(fieldmark.report(trained.folder, out=out))
-    assert "This page shows the validation part, 6 images" in page.text
-    assert f"The test part is scored by: fieldmark evaluate {trained.folder}" in page.text
+    assert "This page shows the validation split (6 images)" in page.text
+    assert f"To score the test split: fieldmark evaluate {trained.folder}" in page.text
     assert "train val" in page.text
-    assert "train val test" not in page.text  # of a test part that was not scored no label is known
+    assert "train val test" not in page.text  # the labels of a test split that was not scored stay unread
     fieldmark.evaluate(trained.folder)
     page = Page(fieldmark.report(trained.folder, out=out))
-    assert "This page shows the test part" in page.text
+    assert "This page shows the test split" in page.text
     assert "train val test" in page.text
     page = Page(fieldmark.report(trained.bundle, out=out, split="val"))  # a bundle stands for the run around it
-    assert "This page shows the validation part" in page.text
+    assert "This page shows the validation split" in page.text
     with pytest.raises(RunError) as caught:
         fieldmark.report(trained.folder, split="train")
     assert str(caught.value) == (
-        f"{trained.folder} holds no predictions of the part 'train'. "
-        f"Run `fieldmark evaluate {trained.folder} --split train` first. There is: test, val."
+        f"{trained.folder} has no predictions for the split 'train'. "
+        f"Run `fieldmark evaluate {trained.folder} --split train` first. Evaluated so far: test, val."
     )
 
 
@@ -147,7 +151,10 @@ def test_out_of_fold_answers(pictures: Path, tmp_path: Path, tiny: Callable[...,
     out = tmp_path / "run"
     assert cli("train", pictures, *tiny(protocol="crossfit", folds="2"), "--out", out).status == 0
     page = Page(fieldmark.report(out))
-    assert "out-of-fold answers, 36 images, each answered by a model that has not seen it" in page.text
+    assert (
+        "out-of-fold answers (36 images). Each image was answered by a model that had not been trained on it"
+        in page.text
+    )
     assert sum(tag == "svg" for tag, _ in page.tags) == 2  # reliability and loss: nothing is kept for validation
     assert "folds" in page.text
 
@@ -156,7 +163,7 @@ def test_a_soup_is_called_one(pictures: Path, tmp_path: Path) -> None:
     run = fieldmark.train(pictures, out=tmp_path / "run", overrides=[*SHORT, "train.members=2"])
     page = Page(fieldmark.report(run.folder))
     assert "2 trainings of 2 epochs, " in page.text
-    assert "The model is the mean of their last epochs' weights" in page.text
+    assert "The final weights are the mean over their last epochs (a soup)" in page.text
     assert "members" in page.text.split("Training loss")[1]
 
 
@@ -165,9 +172,9 @@ def test_without_predictions(trained: Run, cli: Cli) -> None:
     answer = cli("report", trained.folder, columns=400)
     assert answer.status == 0
     hint = f"fieldmark evaluate {trained.folder}"
-    assert f"has no predictions yet. The report will show more after: {hint}" in answer.err
+    assert f"has no predictions yet, so the report is short. To get them: {hint}" in answer.err
     page = Page(trained.folder / "report" / "index.html")
-    assert f"There are no predictions yet, so what they would show is missing. Run: {hint}" in page.text
+    assert f"There are no predictions yet, so the sections about them are missing. Run: {hint}" in page.text
     assert page.sections == ["learning", "data", "time", "model"]
     with pytest.raises(RunError, match=f"has no predictions to show. Run `{hint}` first"):
         fieldmark.show(trained.folder)
@@ -175,10 +182,10 @@ def test_without_predictions(trained: Run, cli: Cli) -> None:
 
 def test_a_run_that_has_just_begun(tmp_path: Path) -> None:
     run = Run.create(tmp_path / "run", Recipe(), MACHINE)
-    with pytest.warns(DataWarning, match="is not finished. To go on: .* --resume"):
+    with pytest.warns(DataWarning, match="is not finished. To continue: .* --resume"):
         page = Page(fieldmark.report(run.folder))
     assert page.sections == ["learning", "model"]
-    assert "Training is not finished. To go on: fieldmark train … --out" in page.text
+    assert "Training is not finished. To continue: fieldmark train … --out" in page.text
 
 
 def test_no_run(tmp_path: Path, trained: Run, cli: Cli) -> None:
@@ -188,12 +195,13 @@ def test_no_run(tmp_path: Path, trained: Run, cli: Cli) -> None:
     assert "There is nothing at" in cli("report", trained.folder, tmp_path / "absent").complaint
 
 
+@UNFINISHED
 def test_pictures_that_were_moved(tmp_path: Path, cli: Cli) -> None:
     run = made_up(tmp_path, ["kite", "buzzard"], each=4)
     (tmp_path / "data" / "0" / "kite 1.png").unlink()
     with pytest.warns(DataWarning, match="1 of 8 pictures cannot be read, such as 0/kite 1.png"):
         page = Page(fieldmark.report(run.folder))
-    assert "1 of 8 pictures cannot be read any more" in page.text
+    assert "1 of 8 pictures can no longer be read" in page.text
     assert "such as 0/kite 1.png" in page.text
     before = page.pictures
     (tmp_path / "data").rename(tmp_path / "moved")
@@ -203,13 +211,14 @@ def test_pictures_that_were_moved(tmp_path: Path, cli: Cli) -> None:
     page = Page(run.folder / "report" / "index.html")
     assert page.pictures == 0
     assert "picture not found" in page.text
-    assert "The data cannot be read as it was: There is nothing at" in page.text
+    assert "The data can no longer be read: There is nothing at" in page.text
     assert cli("report", run.folder, tmp_path / "moved").status == 0
     assert Page(run.folder / "report" / "index.html").pictures == before
     with pytest.raises(DataError):
         fieldmark.report(run.folder, tmp_path / "elsewhere")
 
 
+@UNFINISHED
 def test_markup_in_names_does_nothing(tmp_path: Path) -> None:
     evil = ["<script>alert(1)</script>", "\"'><img src=x onerror=alert(2)>", "</style></svg>{{ 7 * 7 }} $x_1$"]
     run = made_up(tmp_path, evil)
@@ -222,6 +231,7 @@ def test_markup_in_names_does_nothing(tmp_path: Path) -> None:
     assert fieldmark.show(run.folder, 6)._repr_png_().startswith(b"\x89PNG")
 
 
+@UNFINISHED
 def test_a_thousand_classes(tmp_path: Path) -> None:
     """Noise is what compresses least."""
     run = made_up(tmp_path, [f"species number {k}" for k in range(1000)], side=160)
@@ -245,14 +255,14 @@ def test_slices_of_what_the_data_knows(trained: Run, pictures: Path, tmp_path: P
     )
     page = Page(fieldmark.report(trained.folder, told, out=tmp_path / "page.html"))
     assert "slices" in page.sections
-    for text in ("feathers", "small 21", "the box's share of the image", "up to "):
+    for text in ("feathers", "small 21", "share of the image inside the box", "up to "):
         assert text in page.text
 
 
 def test_nine_predictions_for_a_notebook(trained: Run) -> None:
     figure = fieldmark.show(trained.folder, 9)
     titles = [axes.get_title() for axes in figure.axes]
-    assert len(titles) == 6  # the validation part has no more
+    assert len(titles) == 6  # the validation split has no more
     for title in titles:
         mark, predicted, actual = re.fullmatch(r"([✓✗]) predicted: (\w+)\nactual: (\w+)", title).groups()
         assert (mark == "✓") == (predicted == actual)

@@ -87,7 +87,7 @@ def test_protocols(
     answer = cli("train", pictures, *tiny(protocol=protocol, folds="3"), "--out", run.folder)
     assert answer.status == 0
     assert tuple(run.data()["counts"].values()) == counts
-    assert f"Cut into {counts[0]} train, {counts[1]} val, {counts[2]} test images" in answer.err
+    assert f"Split the images: train {counts[0]}, val {counts[1]}, test {counts[2]}" in answer.err
     bundle = fieldmark.Predictor.load(run.folder)
     assert bundle.bundle.provenance["protocol"] == protocol
     assert bundle.bundle.provenance["images"] == counts[0]
@@ -136,7 +136,7 @@ def test_a_probe(pictures: Path, tmp_path: Path, cli: Cli) -> None:
     probe[5] = str(tmp_path / "damaged.safetensors")
     answer = cli("train", pictures, *probe, "--out", tmp_path / "other")
     assert answer.complaint == (
-        "The model's answers are not numbers (NaN or infinite). Its weights are damaged: choose others with --weights."
+        "The model's outputs contain NaN or infinite values. Its weights are damaged: choose others with --weights."
     )
     assert not (tmp_path / "other").exists()
 
@@ -230,13 +230,13 @@ def test_resume_begins_where_there_is_nothing(
     command = ("train", pictures, *tiny(train__epochs="2"), "--out", out, "--resume")
     first = cli(*command)
     assert first.status == 0
-    assert f"There is no run in {out} to resume: a new one begins (recipe: " in first.err
+    assert f"There is no run in {out} to resume, so a new one starts (recipe: " in first.err
     assert identical(weights(out), weights(trained))
     written = (out / "bundle" / "model.safetensors").stat().st_mtime_ns
     for again in (command, ("train", pictures, "--out", out, "--resume")):
         answer = cli(*again)
         assert answer.status == 0
-        assert f"{out} is finished already" in answer.err
+        assert f"{out} is already finished" in answer.err
     assert (out / "bundle" / "model.safetensors").stat().st_mtime_ns == written
 
 
@@ -246,10 +246,10 @@ def test_resume_with_other_options(pictures: Path, trained: Run, tmp_path: Path,
     assert "another recipe: train.lr was " in cli(*command, "--set=train.lr=1").complaint
     complaint = cli(*command, *tiny(train__epochs="3", seed="4")).complaint
     assert complaint == (
-        f"{trained.folder} began with another recipe: seed was 0, not 4, train.epochs was 2, not 3. "
-        "To go on as it began leave all options out, or give all of them; or start a new run with another --out."
+        f"{trained.folder} started with another recipe: seed was 0, not 4, train.epochs was 2, not 3. "
+        "To continue it, give no options or the same options as before; or start a new run with another --out."
     )
-    with pytest.raises(RunError, match="began with another recipe"):
+    with pytest.raises(RunError, match="started with another recipe"):
         train(pictures, out=trained.folder, backbone="test_vit", resume=True)
     assert cli(*command).status == 0
 
@@ -326,10 +326,10 @@ def test_ctrl_c(pictures: Path, tmp_path: Path, cli: Cli, tiny: Tiny) -> None:
     _, err = process.communicate(timeout=120)
     assert process.returncode == 130, err
     assert "Traceback" not in err
-    assert err.count("Stopping after this step; press Ctrl-C again to end at once.") == 1
+    assert err.count("Stopping after this step. Press Ctrl-C again to stop at once.") == 1
     last = err.splitlines()[-1]
     assert last.startswith("fieldmark: stopped after step ")
-    told = shlex.split(last.partition("To go on: fieldmark ")[2])
+    told = shlex.split(last.partition("To continue: fieldmark ")[2])
     assert told == ["train", str(pictures), "--out", str(out), "--resume"]
     assert not Run(out).is_finished
     answer = cli(*told)
@@ -405,9 +405,9 @@ def test_class_means_are_of_some_images_of_each_class(labels: list[int], most: i
 @pytest.mark.parametrize(
     ("license", "says"),
     [
-        ("mit", "Weights of test_resnet: licence mit"),
+        ("mit", "The licence of the weights of test_resnet is mit"),
         ("cc-by-nc-4.0", "warning: The weights of test_resnet are for non-commercial use only (licence cc-by-nc-4.0)"),
-        (None, "Weights of test_resnet: licence not known"),
+        (None, "The licence of the weights of test_resnet is unknown"),
     ],
 )
 def test_the_licence_of_the_weights_is_told_and_kept(

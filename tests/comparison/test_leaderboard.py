@@ -63,7 +63,7 @@ def test_three_images_prove_nothing(made_up: Any) -> None:
     assert gain is not None
     assert gain.value == gain.high == 1
     assert gain.low < 0
-    assert board["a"].verdict == "not told apart"
+    assert board["a"].verdict == "no clear difference"
     assert any("narrower than they should be" in notice for notice in board.notices)
 
 
@@ -72,18 +72,17 @@ def test_order_and_verdicts(board: Leaderboard) -> None:
         "better", "half", "finetune", "same", "worse", "<none>", "broken"
     ]  # fmt: skip
     assert [board[name].verdict for name in ("better", "worse", "same", "finetune")] == [
-        "better", "worse", "not told apart", ""
+        "better", "worse", "no clear difference", ""
     ]  # fmt: skip
     assert board["same"].gain is not None
     assert board["same"].gain.value == 0
     assert -0.02 < board["same"].gain.low < 0 < board["same"].gain.high < 0.02  # differences may be unseen
     assert board.missing == ["half-1", "<none>-0", "<none>-1"]
     assert (board.clear, len(board.compared)) == (3, 4)
-    assert chance_in_words(board).startswith(
-        "3 of 4 intervals leave zero out; were no recipe any different from finetune"
+    assert chance_in_words(board) == (
+        "3 of 4 intervals exclude zero. If every recipe were as good as finetune, about 0.2 would do so by chance."
     )
-    assert chance_in_words(board).endswith("about 0.2 of 4 would all the same.")
-    assert repr(board).startswith("Leaderboard('birds', validation part: better 89.7 %")
+    assert repr(board).startswith("Leaderboard('birds', validation split: better 89.7 %")
     assert repr(board).endswith("3 runs to go, 2 runs failed)")
 
 
@@ -100,7 +99,7 @@ def test_a_gain_that_seeds_disagree_on(made_up: MadeUp) -> None:
     base = np.arange(300) < 150
     results = [made_up("finetune", seed, right=base) for seed in (0, 1)]
     results += [made_up("other", 0, right=np.arange(300) < 250), made_up("other", 1, right=np.arange(300) < 149)]
-    assert ranked(results, recipes=["finetune", "other"])["other"].verdict == "better, but not in every seed"
+    assert ranked(results, recipes=["finetune", "other"])["other"].verdict == "better, but not for every seed"
 
 
 def test_all_right_is_not_certain(made_up: MadeUp) -> None:
@@ -127,10 +126,12 @@ def test_the_page(board: Leaderboard) -> None:
     page = compose(board)
     assert page == compose(board)
     text = " ".join(re.sub(r"<[^>]+>", " ", page).split())
-    assert "Not finished: 3 runs to do (half-1, &lt;none&gt;-0, &lt;none&gt;-1). The same command goes on." in text
+    assert (
+        "3 runs not finished (half-1, &lt;none&gt;-0, &lt;none&gt;-1). Run the same command again to continue." in text
+    )
     assert "broken-0 failed: no" in text
     assert "So it is." in text
-    assert "3 of 4 intervals leave zero out" in text
+    assert "3 of 4 intervals exclude zero" in text
     assert "fieldmark compare … --split test" in text
     assert page.count("<svg") == 4
     assert "<none>" not in page
@@ -142,4 +143,4 @@ def test_the_page_before_anything_is_done() -> None:
     page = compose(board)
     assert "0 of 6" in page
     assert "<svg" not in page
-    assert "Whoever chooses by them has no test part any more." in page
+    assert "If you choose a recipe by them, no test split is left." in page

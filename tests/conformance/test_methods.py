@@ -4,11 +4,29 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 import fieldmark.methods
+from fieldmark.core.recipe import NONE
 from fieldmark.learning.conformance import *  # noqa: F403  # its fixtures and tests
+from fieldmark.learning.conformance import check_export
+from fieldmark.model.heads.classifier import CLASSIFIERS
 from fieldmark.model.method import METHODS
+from fieldmark.model.necks.neck import NECKS
 
 
 def test_every_method_module_is_imported() -> None:
     files = {path.stem for path in Path(fieldmark.methods.__file__).parent.glob("*.py")} - {"__init__"}
     assert files == {METHODS.get(name).__module__.rsplit(".", 1)[1] for name in METHODS}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backbone", ["mobilenetv3_small_050", "vit_tiny_patch16_224"])
+@pytest.mark.parametrize("head", list(CLASSIFIERS))
+@pytest.mark.parametrize(
+    ("method", "neck"),
+    [(name, neck) for name in METHODS for neck in (NONE, *NECKS) if neck == NONE or not METHODS.get(name).pools],
+)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_every_combination_exports(method: str, neck: str, head: str, backbone: str) -> None:
+    check_export(method, {}, neck, head, backbone)

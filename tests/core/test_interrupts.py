@@ -16,7 +16,7 @@ def test_the_first_interrupt_is_a_request_and_the_second_an_order() -> None:
         assert not asked()
         signal.raise_signal(signal.SIGINT)
         assert asked()
-        assert said == ["Stopping after this step; press Ctrl-C again to end at once."]
+        assert said == ["Stopping after this step. Press Ctrl-C again to stop at once."]
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is before

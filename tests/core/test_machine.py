@@ -82,7 +82,7 @@ def test_a_run_from_a_gpu_is_finished_on_a_processor(pictures: Path, tmp_path: P
     write_json(run.folder / "environment.json", environment)
     answer = cli("train", pictures, "--out", run.folder, "--resume", columns=200)
     assert answer.status == 0
-    assert "began on cuda:5 and goes on on cpu" in answer.err.replace("\n", " ")
+    assert "started on cuda:5 and continues on cpu" in answer.err.replace("\n", " ")
     assert run.is_finished
     assert run.machine().device == "cpu"
     assert read_json(run.folder / "environment.json")["moved"][0]["device"] == "cuda:5"

@@ -102,8 +102,8 @@ def test_found_by_name_and_the_broken_ones_left_out(site: Path) -> None:
     assert "No module named 'a_module_that_is_not'" in refusal
     warned = [line for line in done.stderr.splitlines() if "PluginWarning" in line]
     assert len(warned) == 3
-    assert any("'transfer' of a plug-in is left out: fieldmark-mudflats 1.2 calls a method" in line for line in warned)
-    assert any("is no subclass of Method" in line for line in warned)
+    assert any("'transfer' of a plug-in is left out: fieldmark-mudflats 1.2 names a method" in line for line in warned)
+    assert any("is not a subclass of Method" in line for line in warned)
 
 
 def test_trained_kept_in_the_bundle_and_missed(site: Path, pictures: Path, tmp_path: Path) -> None:
@@ -122,8 +122,8 @@ def test_trained_kept_in_the_bundle_and_missed(site: Path, pictures: Path, tmp_p
     without = python("-m", "fieldmark", "predict", str(run), photograph)
     assert without.returncode == 2
     last = without.stderr.strip().splitlines()[-1]
-    assert "needs the neck 'largest_cell' of the package fieldmark-mudflats 1.2" in last or "needs the method" in last
-    assert last.endswith("Install it: pip install fieldmark-mudflats==1.2.")
+    assert "needs the neck 'largest_cell' from the package fieldmark-mudflats 1.2" in last or "needs the method" in last
+    assert last.endswith("Install it with: pip install fieldmark-mudflats==1.2.")
 
 
 def test_the_shipped_suite_runs_on_it_by_one_line(site: Path, tmp_path: Path) -> None:

@@ -123,32 +123,41 @@ def test_the_last_override_counts() -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("train.epochs", "--set 'train.epochs' is not of the form key=value. Such as: --set train.epochs=3"),
-        ("=3", "--set '=3' is not of the form key=value. Such as: --set train.epochs=3"),
+        ("train.epochs", "--set 'train.epochs' is not of the form key=value. For example: --set train.epochs=3"),
+        ("=3", "--set '=3' is not of the form key=value. For example: --set train.epochs=3"),
         ("train.epoch=3", "--set: there is no key 'train.epoch'. Did you mean 'epochs'?"),
         ("trian.epochs=3", "--set: there is no key 'trian'. Did you mean 'train'?"),
         ("sede=3", "--set: there is no key 'sede'. Did you mean 'seed'?"),
-        ("method=arc", "--set 'method=arc': 'method' is a section. Set one of: name."),
+        ("method=arc", "--set 'method=arc': 'method' is a section, not a value. Set one of: name."),
         ("seed.x=3", "--set 'seed.x=3': 'seed' is a value, not a section"),
-        ("train.epochs=", "--set: train.epochs = ''. Input should be a valid integer."),
-        ("train.epochs=many", "--set: train.epochs = 'many'. Input should be a valid integer."),
-        ("train.epochs=2.5", "--set: train.epochs = 2.5. Input should be a valid integer."),
-        ("train.epochs=true", "--set: train.epochs = True. Input should be a valid integer."),
-        ("train.ema=1", "--set: train.ema = 1. Input should be a valid boolean."),
-        ("method.name=3", "--set: method.name = 3. Input should be a valid string."),
-        ("train.lr=nan", "--set: train.lr = nan. Input should be a finite number."),
-        ("train.lr=0", "--set: train.lr = 0. Input should be greater than 0."),
-        ("train.epochs=0", "--set: train.epochs = 0. Input should be greater than or equal to 1."),
-        ("train.batch_size=1", "--set: train.batch_size = 1. Input should be greater than or equal to 2."),
-        ("train.warmup=1", "--set: train.warmup = 1. Input should be less than 1."),
-        ("images.size=8", "--set: images.size = 8. Input should be greater than or equal to 16."),
-        ("protocol=holdot", "--set: protocol = 'holdot'. Input should be 'holdout', 'crossfit' or 'refit'."),
+        ("train.epochs=", "--set: train.epochs = '' is not allowed. Input should be a valid integer."),
+        ("train.epochs=many", "--set: train.epochs = 'many' is not allowed. Input should be a valid integer."),
+        ("train.epochs=2.5", "--set: train.epochs = 2.5 is not allowed. Input should be a valid integer."),
+        ("train.epochs=true", "--set: train.epochs = True is not allowed. Input should be a valid integer."),
+        ("train.ema=1", "--set: train.ema = 1 is not allowed. Input should be a valid boolean."),
+        ("method.name=3", "--set: method.name = 3 is not allowed. Input should be a valid string."),
+        ("train.lr=nan", "--set: train.lr = nan is not allowed. Input should be a finite number."),
+        ("train.lr=0", "--set: train.lr = 0 is not allowed. Input should be greater than 0."),
+        ("train.epochs=0", "--set: train.epochs = 0 is not allowed. Input should be greater than or equal to 1."),
+        (
+            "train.batch_size=1",
+            "--set: train.batch_size = 1 is not allowed. Input should be greater than or equal to 2.",
+        ),
+        ("train.warmup=1", "--set: train.warmup = 1 is not allowed. Input should be less than 1."),
+        ("images.size=8", "--set: images.size = 8 is not allowed. Input should be greater than or equal to 16."),
+        (
+            "protocol=holdot",
+            "--set: protocol = 'holdot' is not allowed. Input should be 'holdout', 'crossfit' or 'refit'.",
+        ),
         (
             "augment.flip=maybe",
-            "--set: augment.flip = 'maybe'. Input should be a valid boolean, or Input should be 'auto'.",
+            "--set: augment.flip = 'maybe' is not allowed. Input should be a valid boolean, or 'auto'.",
         ),
-        ("labels.attributes=crown", "--set: labels.attributes = 'crown'. Input should be a list in brackets."),
-        ("backbone.mean=[0.5, 0.5, 'x']", "--set: backbone.mean = 'x'. Input should be a valid number."),
+        (
+            "labels.attributes=crown",
+            "--set: labels.attributes = 'crown' is not allowed. Input should be a list in brackets.",
+        ),
+        ("backbone.mean=[0.5, 0.5, 'x']", "--set: backbone.mean = 'x' is not allowed. Input should be a valid number."),
     ],
 )
 def test_wrong_overrides(override: str, message: str) -> None:
@@ -164,10 +173,10 @@ def test_wrong_overrides(override: str, message: str) -> None:
         ({"overrides": ["method.name=transfr"]}, "There is no method 'transfr'. Did you mean 'transfer'?"),
         ({"overrides": ["train.optimizer=adamv"]}, "There is no optimizer 'adamv'. Did you mean 'adam"),
         ({"overrides": ["augment.mix=cutmixx"]}, "There is no mix 'cutmixx'. Did you mean 'cutmix'?"),
-        ({"backbone": "mobilenetv2_10"}, "timm has no model 'mobilenetv2_10'. Did you mean 'mobilenetv2_1"),
+        ({"backbone": "mobilenetv2_10"}, "There is no backbone 'mobilenetv2_10' in timm. Did you mean 'mob"),
         (
             {"recipe": "bilinear_attention", "overrides": ["train.head_start=logistic"]},
-            "train.head_start = 'logistic' fits a head to features that 'bilinear_attention' has yet to learn",
+            "train.head_start = 'logistic' fits a head to fixed features, but 'bilinear_attention' must learn its own",
         ),
         ({"recipe": "walkthru"}, "There is no recipe 'walkthru'. Did you mean 'walkthrough'?"),
     ],
@@ -181,7 +190,7 @@ def test_names_are_checked_before_any_data_is_read(changes: dict[str, Any], mess
 
 def test_a_neck_has_no_place_in_a_method_that_pools(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(NECKS._things, "corners", lambda channels: None)
-    with pytest.raises(RecipeError, match="pools the feature map itself, so the neck 'corners' would do nothing"):
+    with pytest.raises(RecipeError, match="pools the feature map itself, so the neck 'corners' would have no effect"):
         resolve_recipe("bilinear_attention", weights="none", overrides=["neck.name=corners"])
 
 
@@ -196,9 +205,9 @@ def test_resolving_writes_out_the_options_of_the_pieces() -> None:
     ("text", "message"),
     [
         ("[train]\nepoch = 3", "there is no key 'train.epoch'. Did you mean 'epochs'?"),
-        ("images = 3", "images = 3. Expected a section with keys, [images]."),
-        ("[[train]]\nepochs = 3", "train = [{'epochs': 3}]. Expected a section with keys, [train]."),
-        ("[images]\ncrop = 0.0", "images.crop = 0.0. Input should be greater than 0.1."),
+        ("images = 3", "images = 3 is a value. Expected a section with keys, [images]."),
+        ("[[train]]\nepochs = 3", "train = [{'epochs': 3}] is a value. Expected a section with keys, [train]."),
+        ("[images]\ncrop = 0.0", "images.crop = 0.0 is not allowed. Input should be greater than 0.1."),
     ],
 )
 def test_a_file_with_a_mistake(tmp_path: Path, text: str, message: str) -> None:
@@ -261,16 +270,22 @@ def test_another_piece_keeps_no_options_of_the_one_before() -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["train.head_start=logistic", "head.name=arcface"], "fits a linear head, and the method 'transfer' with the "),
+        (["train.head_start=logistic", "head.name=arcface"], "fits a linear head, but the method 'transfer' with the "),
         (["train.solver=logistic", "head.name=cosine"], "the head 'cosine' has none. Use method.name = 'tr"),
-        (["train.solver=logistic", "augment.mix=mixup"], "images are looked at as they are, without augment.mix"),
-        (["train.solver=logistic", "train.members=3"], "train.members = 3 would all be alike. Set train.members = 1"),
+        (
+            ["train.solver=logistic", "augment.mix=mixup"],
+            "does not augment images, so it cannot be combined with augment.mix",
+        ),
+        (["train.solver=logistic", "train.members=3"], "train.members = 3 would all be equal. Set train.members = 1"),
         (["train.solver=logistic", "neck.name=isqrt_cov"], "the neck 'isqrt_cov' would learn nothing. Set neck.name"),
         (["train.solver=logistic", "auxiliary.name=supcon"], "the auxiliary 'supcon' would learn nothing"),
         (["augment.mix=cutmix", "auxiliary.name=supcon"], "augment.mix = 'cutmix' makes images of two classes. Set "),
-        (["train.sampling=class_batches", "train.images_per_class=5"], "with train.images_per_class = 5 images each"),
-        (["train.sampling=class_batches", "train.batch_size=4"], "Expected a multiple of it, such as 8."),
-        (["train.sampling=balanced", "loss.logit_adjustment=1.0"], "make up for rare classes twice. Set train.samp"),
+        (
+            ["train.sampling=class_batches", "train.images_per_class=5"],
+            "into two or more classes of train.images_per_class = 5",
+        ),
+        (["train.sampling=class_batches", "train.batch_size=4"], "Set train.batch_size to a multiple, such as 8."),
+        (["train.sampling=balanced", "loss.logit_adjustment=1.0"], "would both compensate for rare classes. Set tr"),
         (["neck.reduce=3"], "There is no neck 'none'. Known: attention, isqrt_cov."),
         (["auxiliary.name=supcom"], "There is no auxiliary 'supcom'. Did you mean 'supcon'?"),
     ],

@@ -57,11 +57,28 @@ def test_an_unknown_name(fruit: Registry[Callable[..., Any]]) -> None:
     [
         ({"ripenes": 0.1}, r"The fruit 'pear' has no option 'ripenes'\. Did you mean 'ripeness'\?"),
         ({"tree": 1}, r"The fruit 'pear' has no option 'tree'\. "),  # positional: not the recipe's to give
-        ({"seeds": 2.5}, r"Option 'seeds' of the fruit 'pear' is 2\.5\. Expected int, such as 8\."),
-        ({"seeds": True}, r"Option 'seeds' of the fruit 'pear' is True\. Expected int, such as 8\."),
-        ({"ripeness": True}, r"Option 'ripeness' of the fruit 'pear' is True\. Expected float, such as 0\.5\."),
-        ({"ripeness": "ripe"}, r"Option 'ripeness' of the fruit 'pear' is 'ripe'\. Expected float, such as 0\.5\."),
-        ({"peeled": 1}, r"Option 'peeled' of the fruit 'pear' is 1\. Expected bool, such as False\."),
+        (
+            {"seeds": 2.5},
+            r"The option 'seeds' of the fruit 'pear' cannot be 2\.5\. Expected a value of type int, such as 8\.",
+        ),
+        (
+            {"seeds": True},
+            r"The option 'seeds' of the fruit 'pear' cannot be True\. Expected a value of type int, such as 8\.",
+        ),
+        (
+            {"ripeness": True},
+            r"The option 'ripeness' of the fruit 'pear' cannot be True\. "
+            r"Expected a value of type float, such as 0\.5\.",
+        ),
+        (
+            {"ripeness": "ripe"},
+            r"The option 'ripeness' of the fruit 'pear' cannot be 'ripe'\. "
+            r"Expected a value of type float, such as 0\.5\.",
+        ),
+        (
+            {"peeled": 1},
+            r"The option 'peeled' of the fruit 'pear' cannot be 1\. Expected a value of type bool, such as False\.",
+        ),
     ],
 )
 def test_wrong_options(fruit: Registry[Callable[..., Any]], options: dict[str, Any], message: str) -> None:
@@ -144,10 +161,10 @@ def test_a_name_that_is_taken_stays_with_who_has_it(bowl: Callable[..., Registry
     with pytest.warns(PluginWarning) as caught:
         assert nuts.get("wal") is not Hazel
     assert [str(one.message) for one in caught] == [
-        "The nut 'wal' of a plug-in is left out: fieldmark-nuts 1.2 calls a nut 'wal', and Fieldmark has one of that "
-        "name",
-        "The nut 'hazel' of a plug-in is left out: fieldmark-nuts 1.2 calls a nut 'hazel', and fieldmark-nuts 1.2 has "
-        "one of that name",
+        "The nut 'wal' of a plug-in is left out: fieldmark-nuts 1.2 names a nut 'wal', but Fieldmark already has one "
+        "of that name",
+        "The nut 'hazel' of a plug-in is left out: fieldmark-nuts 1.2 names a nut 'hazel', but fieldmark-nuts 1.2 "
+        "already has one of that name",
     ]
     assert nuts.get("hazel") is Hazel
     assert nuts.origin("wal") is None
@@ -155,7 +172,7 @@ def test_a_name_that_is_taken_stays_with_who_has_it(bowl: Callable[..., Registry
 
 def test_what_is_of_another_kind_is_left_out(bowl: Callable[..., Registry[Any]]) -> None:
     nuts = bowl(Entry("pea", dict))
-    with pytest.warns(PluginWarning, match=r"nuts:Pea of fieldmark-nuts 1\.2 is no subclass of Nut"):
+    with pytest.warns(PluginWarning, match=r"nuts:Pea of fieldmark-nuts 1\.2 is not a subclass of Nut"):
         assert list(nuts) == ["wal"]
     with pytest.raises(RecipeError, match="The nut 'pea' cannot be used"):
         nuts.get("pea")

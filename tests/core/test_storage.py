@@ -99,9 +99,9 @@ def test_a_read_only_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize("path", ["file", "file/below", "file/below/deeper"])
 def test_a_file_in_place_of_a_folder(tmp_path: Path, path: str) -> None:
     (tmp_path / "file").write_text("here first")
-    with pytest.raises(StorageError, match=r"a file stands where a folder is needed. Choose another folder."):
+    with pytest.raises(StorageError, match=r"there is a file where a folder is needed. Choose another folder."):
         make_folder(tmp_path / path)
-    with pytest.raises(StorageError, match=r"a file stands where a folder is needed. Choose another folder."):
+    with pytest.raises(StorageError, match=r"there is a file where a folder is needed. Choose another folder."):
         write_bytes(tmp_path / path / "a.json", b"")
     assert (tmp_path / "file").read_text() == "here first"
 

@@ -213,7 +213,7 @@ def test_rows_beyond_the_bound_are_decoded(catalog: Catalog, folder: Path, monke
         assert store.file is not None
         assert sum(file.stat().st_size for file in folder.rglob("*.*")) <= limit * 1e9
         assert 0 < store.cached.sum() < 12
-        assert f"{(~store.cached).sum()} of 12 images found no room in the pixel cache" in store.notes[0]
+        assert f"{(~store.cached).sum()} of 12 images did not fit into the pixel cache" in store.notes[0]
         assert_right(store)
     more = build_store(catalog, side=SIDE, folder=folder)
     assert more.cached.all()
@@ -241,8 +241,8 @@ def test_a_gigabyte_of_the_disk_stays_free(catalog: Catalog, folder: Path, monke
     monkeypatch.setattr(cache.shutil, "disk_usage", lambda _: SimpleNamespace(free=2**30))
     store = build_store(catalog, side=SIDE, folder=folder)
     assert not store.cached.any()
-    assert "found no room" in store.notes[0]
-    assert "free some of the disk" in store.notes[0]
+    assert "did not fit" in store.notes[0]
+    assert "free some disk space" in store.notes[0]
     assert_right(store)
 
 
@@ -274,7 +274,7 @@ def test_a_folder_that_cannot_be_written(catalog: Catalog, tmp_path: Path) -> No
     store = build_store(catalog, side=SIDE, folder=tmp_path / "file")
     assert not store.cached.any()
     assert "Pixels are not cached" in store.notes[0]
-    assert "a file stands where a folder is needed" in store.notes[0]
+    assert "there is a file where a folder is needed" in store.notes[0]
     assert_right(store)
 
 

@@ -56,10 +56,13 @@ def test_a_user_may_name_the_order() -> None:
 @pytest.mark.parametrize(
     ("order", "problem"),
     [
-        (("none", "mild", "sevre"), r"labels\.order names 'sevre', which is no class\. Did you mean 'severe'\?"),
-        (("none", "severe"), r"labels\.order leaves out mild\. Name every class, from the lowest grade on\."),
+        (("none", "mild", "sevre"), r"labels\.order names 'sevre', which is not a class\. Did you mean 'severe'\?"),
+        (("none", "severe"), r"labels\.order leaves out mild\. List every class, from the lowest grade up\."),
         (("none", "mild", "mild", "severe"), r"labels\.order names 'mild' twice"),
-        ("numbers", r"class names do not differ in one number alone: mild, none, severe\. Name them .* \[\"mild\", "),
+        (
+            "numbers",
+            r"class names do not differ only in one number: mild, none, severe\. List the classes .* \[\"mild\", ",
+        ),
     ],
 )
 def test_an_order_that_is_none_is_refused(order: str | tuple[str, ...], problem: str) -> None:

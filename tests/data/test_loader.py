@@ -115,7 +115,9 @@ def test_what_a_batch_holds(samples: Samples) -> None:
         assert batch.rows.tolist() == [row for _, row in keys]
         assert batch.labels.tolist() == [row % 4 for _, row in keys]
         assert batch.images[:, 1, 0, 0].tolist() == batch.rows.tolist()  # the pixels are the row's
-        drawn = [int(np.random.default_rng(derive_seed(Stream.SAMPLE, 7, epoch, row)).integers(256)) for epoch, row in keys]
+        drawn = [
+            int(np.random.default_rng(derive_seed(Stream.SAMPLE, 7, epoch, row)).integers(256)) for epoch, row in keys
+        ]
         assert batch.images[:, 0, 0, 0].tolist() == drawn  # the view is drawn from (seed, epoch, row)
         assert batch.boxes is None
         assert batch.keypoints is None

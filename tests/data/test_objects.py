@@ -48,7 +48,7 @@ def test_nothing_known(tmp_path: Path) -> None:
 
 def test_a_mask_of_another_shape(tmp_path: Path) -> None:
     catalog = read_table(table(tmp_path, "path,label,mask", "a.png,A,mask.png", "b.png,B,"))
-    with pytest.raises(DataError, match="shape of its picture"):
+    with pytest.raises(DataError, match="same shape as its picture"):
         object_in(catalog, 0, np.zeros((10, 10, 3), np.uint8), None)
 
 

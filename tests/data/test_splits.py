@@ -99,7 +99,7 @@ def test_the_order_of_rows_changes_nothing(rows: list[tuple[int, str, int]], see
 
 
 @given(sizes=st.lists(st.lists(st.integers(1, 12), min_size=1, max_size=9), min_size=1, max_size=5))
-def test_a_class_of_three_units_is_in_every_part(sizes: list[list[int]]) -> None:
+def test_a_class_of_three_units_is_in_every_split(sizes: list[list[int]]) -> None:
     units_of = [
         (label, f"{label}-{unit}", size) for label, all_of in enumerate(sizes) for unit, size in enumerate(all_of)
     ]
@@ -168,8 +168,8 @@ def test_small_classes_are_counted() -> None:
     with pytest.warns(DataWarning) as caught:
         split(catalog, seed=0)
     assert [str(warning.message) for warning in caught] == [
-        "2 of 4 classes have only one independent image or group and are in train only: class1, class2",
-        "1 of 4 classes have only two independent images or groups and are in train and test only: class3",
+        "2 of 4 classes have only one independent image or group and are only in train: class1, class2",
+        "1 of 4 classes have only two independent images or groups and are only in train and test: class3",
     ]
 
 
@@ -192,7 +192,9 @@ def test_validation_never_parts_a_group() -> None:
 
 
 def test_validation_needs_training_images() -> None:
-    with pytest.raises(DataError, match=r"birds has no training images. Give it a train part, or leave it unsplit."):
+    with pytest.raises(
+        DataError, match=r"birds has no training images. Give it a train split, or leave the data unsplit."
+    ):
         cut_validation(table([0, 1], splits=["test", "test"]), seed=0)
 
 
@@ -234,7 +236,7 @@ def test_conflicts_are_found_and_counted() -> None:
     assert conflicts.across_splits == ((0, 1),)
     assert conflicts.across_labels == ((2, 3, 6),)
     assert conflicts.describe(catalog) == (
-        "1 photograph in two parts, such as 0/00000.jpg (train) and 0/00001.jpg (test); "
+        "1 photograph in two splits, such as 0/00000.jpg (train) and 0/00001.jpg (test); "
         "1 photograph under two labels, such as 1/00002.jpg (class1) and 0/00006.jpg (class0)"
     )
 

@@ -72,7 +72,7 @@ def test_images_that_it_takes(accuracy: float, least: int) -> None:
     assert lacking.threshold is None
     assert lacking.needed == least
     assert lacking.problem == (
-        f"{100 * accuracy:g} % right answers cannot be promised from {least - 1} independent validation images; "
+        f"An accuracy of {100 * accuracy:g} % cannot be promised from {least - 1} independent validation images: "
         f"it would take about {least:,}"
     )
     half = np.concatenate([sure, np.zeros_like(sure)])
@@ -86,7 +86,7 @@ def test_more_images_would_not_help() -> None:
     found = promise(confidences, np.arange(1000)[:, None] < 800, 0.95)
     assert (found.threshold, found.needed) == (None, None)
     assert found.problem == (
-        "95 % right answers cannot be promised: of the 1,000 surest answers in validation 80.0 % are right"
+        "An accuracy of 95 % cannot be promised: 80.0 % of the 1,000 most confident validation answers are right"
     )
 
 

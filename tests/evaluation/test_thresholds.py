@@ -81,7 +81,7 @@ def test_what_a_verdict_says(thresholds: Thresholds) -> None:
             assert v.certainty == pytest.approx(genera[v.name or ""])
             assert v.certainty == pytest.approx(max(genera.values()))
             assert sure[0] < threshold <= sure[1]
-            assert v.reason == f"species {100 * sure[0]:.0f} %; 95 % right takes {100 * threshold:.0f} %"
+            assert v.reason == f"species {100 * sure[0]:.0f} %; 95 % accuracy requires {100 * threshold:.0f} %"
         else:
             assert (v.level, v.name, v.certainty) == ("none", None, None)
             assert v.reason.startswith("less familiar than ") or sure.max() < threshold
@@ -107,14 +107,14 @@ def test_an_unfamiliar_picture_has_no_name(thresholds: Thresholds) -> None:
     (strange,) = thresholds.verdicts(["x.jpg"], sure, np.array([0.2]))
     assert (strange.name, strange.level, strange.label) == (None, "none", "a1")
     assert strange.reason == "less familiar than any known image"
-    assert repr(strange) == "Verdict(x.jpg: none; a1 96 %; then a2 1 %, b1 1 %)"
+    assert repr(strange) == "Verdict(x.jpg: no reliable name; most likely a1 96 %; then a2 1 %, b1 1 %)"
 
 
 def test_backing_off_by_example(thresholds: Thresholds) -> None:
     torn = np.log(np.array([[0.55, 0.43, 0.01, 0.005, 0.005]]))
     (v,) = thresholds.verdicts(["x.jpg"], torn, np.array([0.7]))
     assert (v.name, v.level, v.certainty) == ("A", "genus", pytest.approx(0.98))
-    assert repr(v) == "Verdict(x.jpg: A (genus) 98.0 %; a1 55 %; then a2 43 %, b1 1 %)"
+    assert repr(v) == "Verdict(x.jpg: A (genus) 98.0 %; most likely a1 55 %; then a2 43 %, b1 1 %)"
     assert list(v.as_dict())[:4] == ["path", "label", "probability", "candidates"]
     (listed,) = thresholds.verdicts(["x.jpg"], torn, np.array([0.7]), among=np.array([0, 2, 4]))
     assert (listed.name, listed.level) == ("a1", "species")  # a2 does not live here
@@ -127,30 +127,34 @@ def test_without_a_taxonomy_it_abstains() -> None:
     known = Calibration.fit(held(3000), np.eye(5), flat, source="validation")
     (v,) = Thresholds.of(known, flat).verdicts(["x.jpg"], np.log([[0.55, 0.43, 0.01, 0.005, 0.005]]), np.array([0.7]))
     assert (v.level, v.name) == ("none", None)
-    assert v.reason.startswith("class 55 %; 95 % right takes ")
+    assert v.reason.startswith("class 55 %; 95 % accuracy requires ")
 
 
 def test_too_few_images_promise_nothing() -> None:
     known = calibration(20)
     thresholds = Thresholds.of(known, LEVELS)
     (note,) = thresholds.notes
-    assert note.startswith("95 % right answers cannot be promised from 20 independent validation images; it would take")
-    assert note.endswith(", so every answer to a picture that passes as known is given")
+    assert note.startswith(
+        "An accuracy of 95 % cannot be promised from 20 independent validation images: it would take"
+    )
+    assert note.endswith(". Every image that looks familiar is therefore answered")
     _, verdicts = spoken(thresholds, 50)
     assert all(v.level == "species" or v.reason.startswith("less familiar") for v in verdicts)
-    with pytest.raises(RunError, match=r"95 % right answers cannot be promised from 20 .* Ask for 85 % or less"):
+    with pytest.raises(RunError, match=r"An accuracy of 95 % cannot be promised from 20 .* Ask for 85 % or less"):
         Thresholds.of(known, LEVELS, accuracy=0.95)
     with pytest.raises(RunError) as refused:
         Thresholds.of(known, LEVELS, coverage=0.99)
     assert str(refused.value) == (
-        "A coverage of 99 % cannot be promised from 20 independent validation images; it takes 99. "
-        "Ask for less, or leave the coverage out."
+        "A coverage of 99 % cannot be promised from 20 independent validation images: it takes 99. "
+        "Ask for a lower coverage, or leave it out."
     )
     few = Thresholds.of(calibration(6), LEVELS)
     assert len(few.notes) == 2
     assert spoken(few, 5)[1][0].possible is None
     for wrong in (0.0, 1.0, 95.0):
-        with pytest.raises(RunError, match=r"Expected a share between 0 and 1, such as 0\.95"):
+        with pytest.raises(
+            RunError, match=r"The accuracy cannot be .*\. Expected a share between 0 and 1, such as 0\.95"
+        ):
             Thresholds.of(known, LEVELS, accuracy=wrong)
 
 

@@ -68,10 +68,10 @@ def test_contrast_is_zero_for_the_same_and_one_for_black_and_white() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"species": 1}, "cannot have species=1. Choose 2 to 300"),
+        ({"species": 1}, "cannot have species=1. Choose a value from 2 to 300"),
         ({"species": 301}, "cannot have species=301"),
-        ({"images_per_species": 5}, "cannot have images_per_species=5. Choose 6 to 9999"),
-        ({"size": 20}, "cannot have size=20. Choose 64 to 1024"),
+        ({"images_per_species": 5}, "cannot have images_per_species=5. Choose a value from 6 to 9999"),
+        ({"size": 20}, "cannot have size=20. Choose a value from 64 to 1024"),
         ({"seed": -1}, "cannot have seed=-1"),
         ({"habitat": "fixed"}, "cannot have habitat='fixed'. Choose 'free' or 'tied'"),
     ],

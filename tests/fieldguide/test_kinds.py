@@ -17,7 +17,7 @@ from fieldmark.fieldguide import make_guide, make_scene, mark_id, render
 from fieldmark.fieldguide.colours import contrast
 from fieldmark.fieldguide.marks import EXTRAS, MARK_COLOURS, MARKS
 from fieldmark.fieldguide.render import marks_worn, render_scene
-from fieldmark.fieldguide.scene import BURST, NUM_INDIVIDUALS, NUM_STAGES, PORTRAIT, part_of
+from fieldmark.fieldguide.scene import BURST, NUM_INDIVIDUALS, NUM_STAGES, PORTRAIT, split_in
 from fieldmark.fieldguide.truth import classes, label_of
 
 
@@ -70,13 +70,13 @@ def test_more_moult_covers_more_of_the_bird() -> None:
 # Individuals ----------------------------------------------------------------------------------------------------------
 
 
-def test_bursts_stay_whole_and_each_bird_is_in_every_part() -> None:
+def test_bursts_stay_whole_and_each_bird_is_in_every_split() -> None:
     guide = make_guide(kind="individuals", species=2)
     parts, bursts = defaultdict(set), defaultdict(set)
     for index in range(60):
         scene = make_scene(guide, 1, index)
-        parts[label_of(guide, 1, scene)].add(part_of(guide, index))
-        bursts[scene.burst].add((part_of(guide, index), scene.individual, scene.habitat, scene.light))
+        parts[label_of(guide, 1, scene)].add(split_in(guide, index))
+        bursts[scene.burst].add((split_in(guide, index), scene.individual, scene.habitat, scene.light))
     assert set(parts) == {f"{guide.species[1].name} {number}" for number in range(1, NUM_INDIVIDUALS + 1)}
     assert all(found == {"train", "val", "test"} for found in parts.values())
     assert len(bursts) == 60 // BURST
@@ -183,18 +183,18 @@ def test_unknown_species_are_siblings_and_strangers() -> None:
     for one in guide.unknown[:3]:
         sisters = [sister for sister in guide.species if sister.genus.name == one.genus.name]
         assert not {MARKS[mark].zone for mark in one.marks} & {MARKS[m].zone for s in sisters for m in s.marks}
-        with pytest.raises(RecipeError, match="one of them is unknown to the guide"):
+        with pytest.raises(RecipeError, match="one of them is an unknown species"):
             render(guide, sisters[0].index, 0, marks_of=one.index)
-    with pytest.raises(RecipeError, match=r"There is no species 11. This guide has 0 to 10"):
+    with pytest.raises(RecipeError, match=r"There is no species 11. This guide has the species 0 to 10"):
         render(guide, 11, 0)
 
 
 def test_unknown_species_are_found_anywhere_and_stages_have_homes() -> None:
     guide = make_guide(species=4, unknown=2, habitat="tied")
-    assert len({make_scene(guide, 0, i).habitat for i in range(60) if part_of(guide, i) == "train"}) == 1
-    assert len({make_scene(guide, 4, i).habitat for i in range(60) if part_of(guide, i) == "train"}) > 5
+    assert len({make_scene(guide, 0, i).habitat for i in range(60) if split_in(guide, i) == "train"}) == 1
+    assert len({make_scene(guide, 4, i).habitat for i in range(60) if split_in(guide, i) == "train"}) > 5
     stages = make_guide(kind="stages", species=4, habitat="tied")
-    scenes = [make_scene(stages, k, i) for k in range(4) for i in range(60) if part_of(stages, i) != "test"]
+    scenes = [make_scene(stages, k, i) for k in range(4) for i in range(60) if split_in(stages, i) != "test"]
     assert len({(scene.stage, scene.habitat) for scene in scenes}) == NUM_STAGES
 
 
@@ -222,15 +222,15 @@ def test_every_name_is_there_once(seed: int, kind: str, half: int, unknown: int)
         ({"kind": "miror"}, "no field guide of the kind 'miror'. Did you mean 'mirror'"),
         ({"kind": "mirror", "species": 5}, "species=5: they come in pairs. Choose an even number"),
         ({"kind": "impostors", "unknown": 3}, "unknown=3: they come in pairs"),
-        ({"kind": "individuals", "images_per_species": 20}, "in every part. Choose 36 or more"),
+        ({"kind": "individuals", "images_per_species": 20}, "in every split. Choose 36 or more"),
         ({"kind": "stages", "long_tail": 4.0}, "long_tail=4: its classes are not species"),
-        ({"kind": "attributes", "species": 200}, "200 genera. Choose fewer: there are names for 192"),
-        ({"long_tail": 50.0, "images_per_species": 20}, "14 training pictures a species cannot have long_tail=50"),
-        ({"long_tail": 0.5}, "long_tail=0.5. Choose 1 to 1000"),
-        ({"noise": 1.0}, "noise=1.0. Choose 0 to 0.9"),
-        ({"noise": float("nan")}, "noise=nan. Choose 0 to 0.9"),
-        ({"duplicates": -0.1}, "duplicates=-0.1. Choose 0 to 1"),
-        ({"unknown": 101}, "unknown=101. Choose 0 to 100"),
+        ({"kind": "attributes", "species": 200}, "200 genera. Choose fewer species: there are names for 192 genera"),
+        ({"long_tail": 50.0, "images_per_species": 20}, "14 training pictures per species cannot have long_tail=50"),
+        ({"long_tail": 0.5}, "long_tail=0.5. Choose a value from 1 to 1000"),
+        ({"noise": 1.0}, "noise=1.0. Choose a value from 0 to 0.9"),
+        ({"noise": float("nan")}, "noise=nan. Choose a value from 0 to 0.9"),
+        ({"duplicates": -0.1}, "duplicates=-0.1. Choose a value from 0 to 1"),
+        ({"unknown": 101}, "unknown=101. Choose a value from 0 to 100"),
     ],
 )
 def test_what_makes_no_sense_is_refused(options: dict[str, object], message: str) -> None:

@@ -120,7 +120,7 @@ def test_another_species_marks_change_only_the_marks(many: Guide) -> None:
 def test_marks_of_another_genus_and_unknown_species_are_refused(guide: Guide) -> None:
     with pytest.raises(RecipeError, match="are different genera"):
         render(guide, 0, 0, marks_of=11)
-    with pytest.raises(RecipeError, match=r"There is no species 12. This guide has 0 to 11"):
+    with pytest.raises(RecipeError, match=r"There is no species 12. This guide has the species 0 to 11"):
         render(guide, 12, 0)
 
 

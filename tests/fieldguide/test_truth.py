@@ -33,6 +33,12 @@ def spoilt(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return draw(tmp_path_factory.mktemp("guide") / "birds", **OPTIONS, workers=1)
 
 
+def opened(file: Path | str) -> Image.Image:
+    """The picture, with its file closed again."""
+    with Image.open(file) as image:
+        return image.copy()
+
+
 def rows_of(folder: Path) -> list[dict[str, str]]:
     with (folder / "catalog.csv").open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
@@ -69,8 +75,8 @@ def test_copies_are_recorded_and_are_what_they_say(spoilt: Path) -> None:
     for row in copies:
         first, again = spoilt / row["attribute.copy of"], spoilt / row["path"]
         assert row["label"] == row["attribute.true label"]
-        sizes = [Image.open(file).size for file in (first, again)]
-        mask = Image.open(str(again).replace("/images/", "/masks/").replace(".jpg", ".png"))
+        sizes = [opened(file).size for file in (first, again)]
+        mask = opened(str(again).replace("/images/", "/masks/").replace(".jpg", ".png"))
         assert mask.size == sizes[1]
         match row["attribute.copy"]:
             case "exact":
@@ -83,7 +89,7 @@ def test_copies_are_recorded_and_are_what_they_say(spoilt: Path) -> None:
             case "cropped":
                 assert 0.88 * 64 <= min(sizes[1]) < 64
             case "mirrored":
-                a, b = (np.asarray(Image.open(file)).astype(int) for file in (first, again))
+                a, b = (np.asarray(opened(file)).astype(int) for file in (first, again))
                 assert np.abs(a[:, ::-1] - b).mean() < 4
 
 
@@ -122,7 +128,7 @@ def test_unknown_species_are_data_of_their_own(spoilt: Path) -> None:
 
 def test_a_long_tail_falls_geometrically_in_train_alone() -> None:
     guide = make_guide(species=5, images_per_species=200, long_tail=16.0)
-    counts = Counter((one.species, one.part) for one in sightings(guide))
+    counts = Counter((one.species, one.split) for one in sightings(guide))
     training = sorted((counts[k, "train"] for k in range(5)), reverse=True)
     assert training == [140, 70, 35, 18, 9]
     assert {counts[k, "test"] for k in range(5)} == {30}

@@ -225,9 +225,9 @@ def test_mixed_targets_weigh_all_terms() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"maps": 1}, "method.maps = 1. Expected at least two"),
-        ({"beta": 1.5}, "method.beta = 1.5. Expected a share"),
-        ({"scale": 0.0}, "method.scale = 0.0. Expected a positive number"),
+        ({"maps": 1}, "method.maps = 1 is not allowed. Expected at least two"),
+        ({"beta": 1.5}, "method.beta = 1.5 is not allowed. Expected a share"),
+        ({"scale": 0.0}, "method.scale = 0.0 is not allowed. Expected a positive number"),
     ],
 )
 def test_messages(options: dict[str, Any], message: str) -> None:

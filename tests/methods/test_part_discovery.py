@@ -194,7 +194,7 @@ def test_a_batch_without_a_visible_key_point_is_learnt_from_all_the_same() -> No
 def test_supervision_needs_key_points_and_a_part_for_each() -> None:
     with pytest.raises(RecipeError, match="no training image has a visible one"):
         make(task=Task(3, keypoints=()), supervise=1.0)
-    with pytest.raises(RecipeError, match=r"there are 3 key points .* for 2 parts.* Set method.parts=3"):
+    with pytest.raises(RecipeError, match=r"there are 3 key points .* only 2 parts.* Set method.parts=3"):
         make(task=Task(3, keypoints=("beak", "eye", "tail")), supervise=1.0, parts=2)
     make(task=Task(3, keypoints=()))
     make(supervise=1.0)  # a bundle does not know
@@ -250,8 +250,8 @@ def test_noise_is_for_training_only_and_of_torchs_generator() -> None:
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        (["augment.mix=cutmix", "method.supervise=1"], "learns from single pictures"),
-        (["train.solver=logistic"], "has yet to learn"),
+        (["augment.mix=cutmix", "method.supervise=1"], "needs unmixed images"),
+        (["train.solver=logistic"], "must learn its own"),
         (["method.part=3"], "Did you mean 'parts'"),
     ],
 )

@@ -184,9 +184,9 @@ def test_parts_are_the_attention_at_the_selected_cells() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"share": 0.0}, r"method.share = 0.0. Expected a share of the cells in \(0, 1\]"),
+        ({"share": 0.0}, r"method.share = 0.0 is not allowed. Expected a share of the cells in \(0, 1\]"),
         ({"last_share": 1.5}, r"method.last_share = 1.5"),
-        ({"width": 20}, r"method.width = 20. Expected a multiple of 8"),
+        ({"width": 20}, r"method.width = 20 is not allowed. Expected a multiple of 8"),
         ({"stages": 0}, r"method.stages = 0"),
     ],
 )

@@ -212,5 +212,5 @@ def test_any_number_of_stages() -> None:
 
 
 def test_a_width_of_nothing_is_refused() -> None:
-    with pytest.raises(RecipeError, match=r"method.width = 0. Expected a positive number"):
+    with pytest.raises(RecipeError, match=r"method.width = 0 is not allowed. Expected a positive number"):
         make(width=0)

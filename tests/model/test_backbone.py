@@ -199,7 +199,7 @@ def test_weights_of_another_architecture(tmp_path: Path, there: str, asked: str,
     saved(path, there)
     with pytest.raises(WeightsError, match=rf"^{path} does not hold the weights of '{asked}': .*{found}") as caught:
         build(asked, 64, path)
-    assert caught.value.hint == "Name the architecture that they were trained with: --backbone NAME."
+    assert caught.value.hint == "Name the architecture of these weights with --backbone NAME."
     assert "\n" not in str(caught.value)
 
 
@@ -230,20 +230,21 @@ def test_a_file_that_is_cut_short(tmp_path: Path) -> None:
 def test_names_that_do_not_exist(tmp_path: Path, call: Callable[[Choice], object]) -> None:
     absent = tmp_path / "absent.safetensors"
     assert message(WeightsError, lambda: call(Choice(name="test_resnet", weights=str(absent)))) == (
-        f"There is no weights file {absent}. Give a .safetensors file, or 'hub' to download, or 'none'."
+        f"The weights file {absent} does not exist. Give a .safetensors file, 'hub' to download weights, or 'none' to "
+        "start from random ones."
     )
     assert message(WeightsError, lambda: call(Choice(name="test_resnet", weights=str(tmp_path)))).startswith(
-        f"There is no weights file {tmp_path}."
+        f"The weights file {tmp_path} does not exist."
     )
     assert message(RecipeError, lambda: call(Choice(name="mobilnetv3_small_050", weights="none"))) == (
-        "timm has no model 'mobilnetv3_small_050'. Did you mean 'mobilenetv3_small_050'?"
+        "There is no backbone 'mobilnetv3_small_050' in timm. Did you mean 'mobilenetv3_small_050'?"
     )
 
 
 @pytest.mark.parametrize("name", ["test_resnet", "vit_tiny_patch16_224", "swin_tiny_patch4_window7_224"])
 def test_an_option_that_the_model_does_not_have(name: str) -> None:
     text = message(RecipeError, lambda: build(name, nonsense=2))
-    assert text.startswith(f"backbone.options {{'nonsense': 2}} do not fit '{name}': ")
+    assert text.startswith(f"'{name}' does not accept backbone.options {{'nonsense': 2}}: ")
     assert "'nonsense'" in text.partition(": ")[2]
 
 
@@ -274,8 +275,8 @@ def test_a_download_that_fails(monkeypatch: pytest.MonkeyPatch, name: str, error
 
     monkeypatch.setattr(timm, "create_model", offline)
     assert message(WeightsError, lambda: build(name, 64, "hub")) == (
-        f"The weights of {name!r} could not be downloaded ({type(error).__name__}). Check the network, "
-        "or give a file with --weights FILE.safetensors, or start from --weights none."
+        f"The weights of {name!r} could not be downloaded ({type(error).__name__}). Check your "
+        "network connection, give a file with --weights FILE.safetensors, or use --weights none."
     )
 
 

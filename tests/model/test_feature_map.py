@@ -80,9 +80,9 @@ def test_without_pooling_the_map_is_the_same(name: str, side: int) -> None:
 
 def test_tokens_that_are_no_grid_are_refused() -> None:
     backbone = build("vit_tiny_patch16_224", 64)
-    with pytest.raises(RecipeError, match="'vit_tiny_patch16_224' answers with 11 tokens, which are no square grid"):
+    with pytest.raises(RecipeError, match="'vit_tiny_patch16_224' gives 11 tokens, which do not form a square grid"):
         backbone.as_map(torch.zeros(1, 12, 192))
-    with pytest.raises(RecipeError, match="answers with several maps"):
+    with pytest.raises(RecipeError, match="gives several maps"):
         backbone.as_map([torch.zeros(1, 5, 192)] * 2)  # type: ignore[arg-type]  # as CrossViT answers
 
 

@@ -37,7 +37,7 @@ def test_the_last_stages(name: str, options: dict[str, Any], count: int, expecte
 
 
 def test_no_stage_is_none() -> None:
-    with pytest.raises(RecipeError, match=r"method.stages = 0. Expected 1 or more"):
+    with pytest.raises(RecipeError, match=r"method.stages = 0 is not allowed. Expected 1 or more"):
         last_stages(build("test_resnet"), 0)
 
 

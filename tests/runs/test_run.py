@@ -80,7 +80,7 @@ def test_a_folder_that_is_not_empty(tmp_path: Path, run: Run) -> None:
     with pytest.raises(RunError) as caught:
         Run.create(run.folder, Recipe(), MACHINE)
     assert one_line(caught) == (
-        f"{run.folder} is not empty. Add --resume to go on with the run in it, or choose another --out."
+        f"{run.folder} is not empty. Add --resume to continue the run in it, or choose another --out."
     )
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.docx").touch()
@@ -103,7 +103,7 @@ def test_a_file_stands_in_the_way(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("here first")
     with pytest.raises(StorageError) as caught:
         Run.create(tmp_path / "run", Recipe(), MACHINE)
-    assert "a file stands where a folder is needed" in one_line(caught)
+    assert "there is a file where a folder is needed" in one_line(caught)
 
 
 @pytest.mark.parametrize("text", [None, "", "{", "[]"])
@@ -113,7 +113,7 @@ def test_a_folder_that_is_no_run(tmp_path: Path, text: str | None) -> None:
     with pytest.raises(RunError) as caught:
         Run.open(tmp_path)
     assert one_line(caught) == (
-        f"{tmp_path} is not a run folder: there is no readable environment.json in it. "
+        f"{tmp_path} is not a run folder: it has no readable environment.json. "
         "Give the folder that was named with `fieldmark train … --out`."
     )
 
@@ -123,7 +123,7 @@ def test_a_run_of_another_format(run: Run) -> None:
     with pytest.raises(RunError) as caught:
         Run.open(run.folder)
     assert one_line(caught) == (
-        f"{run.folder} is a run of format 7; this version of Fieldmark reads 1. "
+        f"{run.folder} is a run of format 7, but this version of Fieldmark reads 1. "
         "Use the version that wrote it, or train again."
     )
 

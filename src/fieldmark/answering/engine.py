@@ -22,7 +22,7 @@ __all__ = ["PartEngine", "Sights", "TorchEngine"]
 
 @final
 class TorchEngine:
-    """Answers uint8 (B, 3, S, S) on the device of its model, which it puts into evaluation mode."""
+    """Answers uint8 images (B, 3, S, S) on the device of its model, which it puts into evaluation mode."""
 
     def __init__(self, model: Model, *, precision: str = "fp32") -> None:
         self.model = model.eval()
@@ -40,14 +40,14 @@ class Sights(NamedTuple):
     """Where a method sees its parts in some images."""
 
     centres: NDArray[np.float32]
-    """(B, M, 3) x, y, visible; in shares of the view's side."""
+    """(B, M, 3) x, y, visible; x and y in shares of the view's side."""
     maps: NDArray[np.float32]
-    """(B, M + 1, h, w) with the background last where the method has one, else (B, M, h, w)."""
+    """(B, M + 1, h, w) with the background last if the method has one, else (B, M, h, w)."""
 
 
 @final
 class PartEngine:
-    """Part maps and their centres for uint8 (B, 3, S, S); None from a method without part maps."""
+    """Finds part maps and their centres for uint8 images (B, 3, S, S); gives None for a method without part maps."""
 
     def __init__(self, model: Model) -> None:
         self.method = model.eval().method

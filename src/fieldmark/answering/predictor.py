@@ -1,4 +1,4 @@
-"""`Predictor`: a bundle that answers.
+"""`Predictor`: a bundle that is ready to answer.
 
 Shapes: N images, K classes, D embedding.
 """
@@ -39,8 +39,8 @@ class Predictor:
     >>> predictor = Predictor.load("runs/birds")
     >>> predictor.predict("new.jpg")[0].label
 
-    What it is asked about may be paths, folders, globs, tables with a column `path`, bytes, open files, PIL images,
-    arrays of uint8 (H, W, 3) or (H, W), each alone or in any iterable, or a data frame with a column `path`.
+    It accepts paths, folders, globs, tables with a column `path`, bytes, open files, PIL images and uint8 arrays of
+    shape (H, W, 3) or (H, W), each alone or in any iterable, or a data frame with a column `path`.
     """
 
     def __init__(self, bundle: Bundle, model: Model, *, engine: TorchEngine | None = None) -> None:
@@ -55,31 +55,34 @@ class Predictor:
 
     @classmethod
     def load(cls, path: Path | str, *, device: str = AUTO) -> Predictor:
-        """Open a bundle or the bundle of a run. Raises RunError where there is none, one of another version, or one
-        that needs a plug-in that is not installed, and DeviceError for a device that is not here."""
+        """Open a bundle, or the bundle of a run.
+
+        Raises RunError if there is no bundle, if it is of another version, or if it needs a plug-in that is not
+        installed. Raises DeviceError for a device that this machine does not have.
+        """
         chosen, bundle = choose_device(device), Bundle.load(path)
         model = _network(bundle)
         try:
             model.load_weights(bundle.weights())
         except RuntimeError as error:  # torch's own text runs over as many lines as there are layers
             raise RunError(
-                f"The weights in {bundle.folder} are not those that its model.json describes", "Copy the bundle again."
+                f"The weights in {bundle.folder} do not match its model.json", "Copy the bundle again."
             ) from error
         model.to(torch.device(chosen), memory_format=torch.channels_last).eval()  # type: ignore[call-overload]  # torch's stub lacks it
         return cls(bundle, model)
 
-    def save(self, folder: Path) -> None:
-        """Write a bundle with the weights of the network, and the normalisation that it answers with."""
+    def save(self, folder: Path | str) -> None:
+        """Write a bundle with the weights and the normalisation of the network."""
         own, recipe = self.model.backbone.normalization, self.bundle.recipe
         backbone = recipe.backbone.model_copy(update={"mean": own.mean, "std": own.std})
         kept = replace(
             self.bundle, recipe=recipe.model_copy(update={"backbone": backbone}), interpolation=own.interpolation
         )
-        kept.save(folder, self.model.weights())
+        kept.save(Path(folder), self.model.weights())
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """(K) the names of the classes."""
+        """The names of the K classes."""
         return self.bundle.classes
 
     def predict(
@@ -92,11 +95,11 @@ class Predictor:
         coverage: float | None = None,
         bursts: bool = False,
     ) -> list[Verdict]:
-        """One verdict for each image and, with `bursts`, one more for each folder of images.
+        """Return one verdict for each image and, with `bursts`, one more for each folder of images.
 
-        `among` restricts the answer to these classes. `accuracy` is that of the names that are given, `coverage` that
-        of the sets of classes that cannot be ruled out; see `Bundle.thresholds`. Raises ImageError for an image that
-        cannot be read; `fieldmark.predict` skips such images and answers as it goes.
+        `among` restricts the answers to these classes. `accuracy` is the share of given names that should be right, and
+        `coverage` the share of sets that should contain the right class; see `Bundle.thresholds`. Raises ImageError for
+        an image that cannot be read; `fieldmark.predict` skips such images and yields its answers one by one.
         """
         speaker = Speaker.of(self.bundle, among=among, candidates=candidates, accuracy=accuracy, coverage=coverage)
         names, outputs = self._all(things)
@@ -106,28 +109,28 @@ class Predictor:
         return [*(replace(single, frames=1) for single in verdicts), *speaker.pooled(names, outputs)]
 
     def predict_proba(self, things: Things) -> NDArray[np.float64]:
-        """Probabilities (N, K), in the order of `classes`; calibrated where the bundle is. Raises ImageError."""
+        """Return probabilities (N, K) in the order of `classes`, calibrated if the bundle is. Raises ImageError."""
         return np.exp(self.bundle.log_probabilities(self.outputs(things).logits))
 
     def embed(self, things: Things) -> NDArray[np.float32]:
-        """Embeddings (N, D) of unit length. Raises ImageError."""
+        """Return embeddings (N, D) of unit length. Raises ImageError."""
         embedding = self.outputs(things).embedding
         return embedding / np.linalg.norm(embedding, axis=1, keepdims=True).clip(1e-12)
 
     def outputs(self, things: Things) -> Outputs:
-        """Logits (N, K) and embedding (N, D), as the network gives them. Raises ImageError."""
+        """Return the logits (N, K) and embeddings (N, D) as the network gives them. Raises ImageError."""
         return self._all(things)[1]
 
     def stream(self, things: Things, *, batch_size: int = BATCH) -> Iterator[Answered[Thing, Outputs]]:
-        """Outputs batch by batch, as things come; what cannot be read is skipped and said."""
+        """Yield outputs batch by batch, as images arrive; unreadable images are skipped and reported in the batch."""
         return stream(named(things), self.see, self.engine, batch_size=batch_size)
 
     def see(self, thing: Thing) -> Shown:
-        """What the network sees of a thing. Raises ImageError."""
+        """Return what the network sees of a thing. Raises ImageError."""
         return self.show(thing.decode(short_side=short_side(self.bundle.images)))
 
     def show(self, decoded: Decoded) -> Shown:
-        """What the network sees of decoded pixels."""
+        """Return what the network sees of decoded pixels."""
         return Shown(self.view(decoded.pixels), decoded.size)
 
     def _all(self, things: Things) -> tuple[list[str], Outputs]:
@@ -151,13 +154,13 @@ def _network(bundle: Bundle) -> Model:
             if repr(one["name"]) in error.problem:
                 needed = f"{one['package']}=={one['version']}"
                 raise RunError(
-                    f"{bundle.folder} needs the {section} {one['name']!r} of the package {one['package']} "
+                    f"{bundle.folder} needs the {section} {one['name']!r} from the package {one['package']} "
                     f"{one['version']}: {error.problem}",
-                    f"Install it: pip install {needed}.",
+                    f"Install it with: pip install {needed}.",
                 ) from None
         raise RunError(
-            f"This version of Fieldmark cannot use {error.problem}",
-            "Use the version that wrote the bundle; if it is this one, the file is damaged: copy the bundle again.",
+            f"This version of Fieldmark cannot open {bundle.folder}: {error.problem}",
+            "Use the version that wrote the bundle. If it is this one, the bundle is damaged: copy it again.",
         ) from None
     own = model.backbone.normalization
     model.backbone.normalization = Normalization(own.mean, own.std, bundle.interpolation)

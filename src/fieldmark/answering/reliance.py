@@ -1,4 +1,4 @@
-"""Background reliance: show a model the object without its background, and backgrounds without their object."""
+"""Background reliance: a model is shown objects without their background, and backgrounds without their object."""
 
 from __future__ import annotations
 
@@ -40,37 +40,37 @@ _SIDE = 320
 
 @dataclass(frozen=True)
 class _Stage:
-    """Where pictures and backgrounds come from."""
+    """The source of pictures and backgrounds."""
 
     predictor: Predictor
     catalog: Catalog
     known: NDArray[np.bool_]
-    """(N,) of which samples the catalogue knows the object."""
+    """(N,) whether the catalogue knows where the object of each sample is."""
 
     @property
     def known_by(self) -> str:
-        """How the object is found."""
+        """How the object is located."""
         if self.by_parts:
             return "the parts that the model has found"
         return "masks" if self.catalog.masks else "boxes"
 
     @property
     def by_parts(self) -> bool:
-        """Whether the model's own background map has to do: the catalogue knows no object at all."""
+        """Whether the model's own background map is used because the catalogue locates no object at all."""
         return not self.known.any() and self.predictor.model.method.has_background
 
     def usable(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Those of which the object can be told."""
+        """The rows whose object can be located."""
         return rows if self.by_parts else rows[self.known[rows]]
 
     @cached_property
     def donors(self) -> NDArray[np.int64]:
-        """Rows whose backgrounds are used: of training images."""
+        """The rows whose backgrounds are used: training images, if there are any."""
         learnt = self.catalog.rows("train")
         return self.usable(learnt if len(learnt) else np.arange(len(self.catalog)))
 
     def picture(self, row: int) -> tuple[Pixels, NDArray[np.bool_]]:
-        """Pixels (H, W, 3) and which of them are the object."""
+        """Pixels (H, W, 3), and which of them belong to the object."""
         pixels, size = decode(self.catalog.file(row), short_side=short_side(self.predictor.bundle.images))
         if self.by_parts:
             return pixels, _in_parts(self.predictor, pixels)
@@ -81,7 +81,7 @@ class _Stage:
         return pixels, shown
 
     def views(self, row: int) -> dict[str, Pixels] | None:
-        """One image in each of VIEWS; None where it shows no object, or its class or no other lends a background."""
+        """One image in each of VIEWS, or None if it shows no object or there is no background to exchange."""
         labels = self.catalog.labels
         random = generator(Stream.RELIANCE, row)
         donors = self.donors[self.donors != row]
@@ -99,7 +99,7 @@ class _Stage:
 
 
 def check_reliance(predictor: Predictor, catalog: Catalog, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Those of the rows of which the object can be told. Raises DataError where there is none, or no background."""
+    """The rows whose object can be located. Raises DataError if there are none, or no backgrounds."""
     stage = _Stage(predictor, catalog, knows_object(catalog))
     rows = stage.usable(rows)
     if not len(rows) or not len(stage.donors):
@@ -110,10 +110,10 @@ def check_reliance(predictor: Predictor, catalog: Catalog, rows: NDArray[np.int6
 def measure_reliance(
     predictor: Predictor, catalog: Catalog, rows: NDArray[np.int64], folder: Path, listener: Listener
 ) -> Reliance:
-    """How much the model leans on the background in these rows of the catalogue; labels as the bundle numbers them.
+    """How much the model relies on the background in these rows of the catalogue, whose labels are the bundle's.
 
-    Where the catalogue knows no object at all, that of a method with a background map is what it takes for parts.
-    Writes background.json and some pictures to `folder`. Raises DataError where no object is known.
+    If the catalogue locates no object at all, a method with a background map locates it by its parts. Writes
+    background.json and some pictures to `folder`. Raises DataError if no object can be located.
     """
     rows = check_reliance(predictor, catalog, rows)
     stage = _Stage(predictor, catalog, knows_object(catalog))
@@ -136,8 +136,8 @@ def measure_reliance(
     outputs = joined([one.output for one in answered if one.output is not None])
     if not shown:
         raise DataError(
-            "No background can be exchanged",
-            "It takes two training images of a class, and two classes, whose boxes or masks are known.",
+            "The backgrounds of these images cannot be exchanged",
+            "This needs at least two classes, and two training images of a class, with boxes or masks.",
         )
     labels = catalog.labels[shown]
     guesses = outputs.logits.argmax(axis=1).reshape(len(shown), len(VIEWS))
@@ -148,7 +148,7 @@ def measure_reliance(
 
 
 def _in_parts(predictor: Predictor, pixels: Pixels) -> NDArray[np.bool_]:
-    """(H, W) where parts have more of a cell than the background has. Beyond the square that the model sees is none."""
+    """(H, W) where parts have a larger share of a cell than the background. There are none outside the model's view."""
     images, (height, width) = predictor.bundle.images, pixels.shape[:2]
     seen = PartEngine(predictor.model)(predictor.view(pixels).unsqueeze(0))
     assert seen is not None
@@ -161,7 +161,7 @@ def _in_parts(predictor: Predictor, pixels: Pixels) -> NDArray[np.bool_]:
 
 
 def _write(folder: Path, stage: _Stage, result: Reliance, shown: list[int], guesses: NDArray[np.int64]) -> None:
-    """The figures, and a few images in all their views, those that tell most first."""
+    """Write the figures, and a few images in all their views, the most telling first."""
     order = np.random.default_rng(0).permutation(len(shown))
     labels = stage.catalog.labels[shown]
     turned = (guesses[:, 3] == labels) & (guesses[:, 4] != labels)  # right before a fitting background only

@@ -1,4 +1,4 @@
-"""`score_run`: a run answered for the images of a split, scored, and held to what its verdicts promise."""
+"""`score_run`: a run answers the images of a split, is scored, and has its verdicts checked against their promises."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fieldmark.answering.verdicts import Speaker
 from fieldmark.core.errors import DataError
 from fieldmark.core.listener import Listener, relayed_warnings
 from fieldmark.core.machine import AUTO
-from fieldmark.core.wording import first_few
+from fieldmark.core.wording import counted, first_few
 from fieldmark.data.attributes import unscored
 from fieldmark.data.catalog import Catalog
 from fieldmark.data.splits import units
@@ -69,7 +69,7 @@ def score_run(
         score_answers(chosen, answers, task),
         looks=count_look(catalog.digest("test"), listener) if chosen == "test" else None,
         unreadable=found.unreadable,
-        # what it has learnt from would flatter it
+        # on images that it has learnt from, the scores would be too good
         verdicts=_held_to(speaker, found, answers, listener) if chosen == "test" or not catalog.splits.any() else None,
     )
     result = write_evaluation(opened, result, answers, task)
@@ -81,13 +81,13 @@ def score_run(
 
 
 class _Found(NamedTuple):
-    """What was answered."""
+    """Outputs for the images that could be read."""
 
     outputs: Outputs
     rows: NDArray[np.int64]
-    """That could be read."""
+    """The rows that could be read."""
     unreadable: tuple[str, ...]
-    """Paths of the others."""
+    """The paths of the other rows."""
 
 
 def _answered(predictor: Predictor, catalog: Catalog, rows: NDArray[np.int64], listener: Listener) -> _Found:
@@ -102,14 +102,19 @@ def _answered(predictor: Predictor, catalog: Catalog, rows: NDArray[np.int64], l
             tick(len(readable), len(rows))
     if unreadable:
         names = first_few(unreadable)
-        listener.warn(f"{len(unreadable):,} of {len(rows):,} images cannot be read and are left out: {names}")
+        listener.warn(
+            f"{len(unreadable):,} of {counted(len(rows), 'image')} could not be read and were skipped: {names}"
+        )
     if not outputs:
-        raise DataError(f"None of the {len(rows):,} images can be read", f"Check {catalog.file(int(rows[0]))}.")
+        raise DataError(
+            f"None of {counted(len(rows), 'image')} could be read",
+            f"Check the files, such as {catalog.file(int(rows[0]))}.",
+        )
     return _Found(joined(outputs), rows[np.array(readable)], tuple(unreadable))
 
 
 def _log_probabilities(predictor: Predictor, catalog: Catalog, found: _Found, *, own: bool) -> NDArray[np.float64]:
-    """(N, K). The run's `own` validation images have fitted its scaling, so each is scaled by the others."""
+    """(N, K). The run's `own` validation images determined its scaling, so each is scaled by the others."""
     bundle = predictor.bundle
     if not (own and bundle.calibration):
         return bundle.log_probabilities(found.outputs.logits)
@@ -118,7 +123,7 @@ def _log_probabilities(predictor: Predictor, catalog: Catalog, found: _Found, *,
 
 
 def _held_to(speaker: Speaker, found: _Found, answers: Answers, listener: Listener) -> VerdictScores | None:
-    """The verdicts held to what they promise; None where nothing is calibrated."""
+    """The verdicts, checked against their promises; None if nothing is calibrated."""
     if speaker.thresholds is None:
         return None
     for note in speaker.thresholds.notes:

@@ -23,40 +23,40 @@ A = TypeVar("A")
 
 
 class Shown(NamedTuple):
-    """What the network sees of one thing."""
+    """A thing as the network sees it."""
 
     view: Tensor
     """uint8 (3, S, S)."""
     size: tuple[int, int] = (0, 0)
-    """Width and height of the picture, in pixels."""
+    """The width and height of the picture, in pixels."""
 
 
 @dataclass
 class Answered(Generic[T, A]):
-    """A batch of things, and what was answered for those that could be read."""
+    """A batch of things, with answers for those that could be read."""
 
     things: list[T] = field(default_factory=list)
     """All of them, in order."""
     errors: list[ImageError | None] = field(default_factory=list)
-    """Of each thing; None for one that could be read."""
+    """The error of each thing, or None if it could be read."""
     shown: list[Shown] = field(default_factory=list)
-    """(B) those that could be read."""
+    """The views of the B things that could be read."""
     output: A | None = None
-    """What the engine made of `images`; None where no thing could be read."""
+    """The engine's answer for `images`, or None if nothing could be read."""
 
     @property
     def readable(self) -> list[T]:
-        """(B) the things that could be read."""
+        """The B things that could be read."""
         return [thing for thing, error in zip(self.things, self.errors, strict=True) if error is None]
 
     @property
     def skipped(self) -> list[tuple[T, ImageError]]:
-        """The others, with the reasons."""
+        """The other things, with the reasons."""
         return [(thing, error) for thing, error in zip(self.things, self.errors, strict=True) if error is not None]
 
     @property
     def images(self) -> Tensor:
-        """uint8 (B, 3, S, S)."""
+        """The views as one uint8 tensor (B, 3, S, S)."""
         return torch.stack([one.view for one in self.shown])
 
 
@@ -67,10 +67,10 @@ def stream(
     *,
     batch_size: int = BATCH,
 ) -> Iterator[Answered[T, A]]:
-    """Answer things batch by batch, in order and once; memory does not grow with their number.
+    """Answer things batch by batch, once and in order; memory does not grow with their number.
 
-    `see` decodes a thing and gives its view; one that raises ImageError is skipped and the error kept beside it.
-    `engine` answers uint8 (B, 3, S, S). Where the things' own iterator raises, what came before is answered first.
+    `see` decodes a thing and gives its view. If it raises ImageError, the thing is skipped and the error is kept beside
+    it. `engine` answers uint8 (B, 3, S, S). If the iterator of things raises, the things before are answered first.
     """
     batch: Answered[T, A] = Answered()
     source = iter(things)
@@ -103,7 +103,7 @@ def _answered(batch: Answered[T, A], engine: Callable[[Tensor], A]) -> Answered[
 
 
 def batches(things: Iterable[T], see: Callable[[T], Shown], *, batch_size: int = BATCH) -> Iterator[Tensor]:
-    """The views alone, uint8 (B, 3, S, S), for what looks at a network while it answers. Raises ImageError."""
+    """The views alone, uint8 (B, 3, S, S), for code that runs the network itself. Raises ImageError."""
     for answered in stream(things, see, lambda images: images, batch_size=batch_size):
         for _, error in answered.skipped:
             raise error

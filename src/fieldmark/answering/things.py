@@ -1,6 +1,6 @@
-"""What can be asked about: `named` turns whatever a user has into things with names.
+"""What a model can be asked about: `named` turns whatever a user has into things with names.
 
-Accepted are paths, folders, globs, tables with a column `path`, bytes, file objects, PIL images and NumPy arrays, each
+It accepts paths, folders, globs, tables with a column `path`, bytes, file objects, PIL images and NumPy arrays, each
 alone or in any iterable, and data frames with a column `path`.
 """
 
@@ -31,20 +31,20 @@ Source: TypeAlias = "Path | bytes | Image.Image | Pixels"
 Things: TypeAlias = "str | Path | bytes | BinaryIO | Image.Image | NDArray[Any] | Iterable[Any]"
 
 _ACCEPTED = (
-    "Give a path, a folder, a glob, a table with a column 'path', bytes, an open file, a PIL image, an array of uint8 "
-    "(H, W, 3) or (H, W), a list or another iterable of these, or a data frame with a column 'path'."
+    "Give a path, a folder, a glob, a table with a column 'path', bytes, an open file, a PIL image, a uint8 array of "
+    "shape (H, W, 3) or (H, W), a list or another iterable of these, or a data frame with a column 'path'."
 )
 
 
 class Thing(NamedTuple):
-    """One picture and what it is called."""
+    """A picture and its name."""
 
     name: str
-    """Its path where it has one, else "image 1", "image 2", … by its place."""
+    """The picture's path if it has one, else "image 1", "image 2", … by its position."""
     source: Source
 
     def decode(self, *, short_side: int) -> Decoded:
-        """Its pixels, reduced to this short side. Raises ImageError where it cannot be read."""
+        """Return the pixels, reduced to this short side. Raises ImageError if the picture cannot be read."""
         if isinstance(self.source, Image.Image):
             return decode_image(self.source, self.name, short_side=short_side)
         if isinstance(self.source, np.ndarray):
@@ -53,11 +53,11 @@ class Thing(NamedTuple):
 
 
 def named(things: Things) -> Iterator[Thing]:
-    """The pictures in whatever a user has, each iterable taken once and no further than it is asked.
+    """The pictures in whatever a user has. Each iterable is read once, and only as far as needed.
 
-    A path to something absent is passed on: it becomes an ImageError when it is decoded. Raises DataError for what is
-    no picture, for an array of another shape or type, for a folder, glob or table without images, and where there is
-    nothing at all.
+    A path to a missing file is passed on: it becomes an ImageError when it is decoded. Raises DataError for anything
+    that is not a picture, for an array of another shape or type, for a folder, glob or table without images, and if
+    there is nothing at all.
     """
     found = _named(things)
     first = next(found, None)
@@ -84,13 +84,16 @@ def _several(things: Things) -> Iterable[Any]:
     if isinstance(things, np.ndarray):
         pictures = things.dtype.kind not in "OUS"
         return [things] if pictures and things.ndim != 4 else things
-    if (columns := getattr(things, "columns", None)) is not None:  # of pandas, or whoever has the same manners
+    if (columns := getattr(things, "columns", None)) is not None:  # of pandas, or a library with the same interface
         if "path" not in columns:
             found = ", ".join(str(name) for name in columns) or "none"
-            raise DataError(f"The data frame has no column 'path'; its columns are: {found}", "Rename the column.")
+            raise DataError(
+                f"The data frame has no column 'path'; its columns are: {found}",
+                "Rename the column that holds the paths.",
+            )
         return [str(path) for path in things["path"]]  # type: ignore[index, call-overload]
     if isinstance(things, dict) or not isinstance(things, Iterable):
-        raise DataError(f"Nothing can be answered for {_kind(things)}", _ACCEPTED)
+        raise DataError(f"Expected images but got {_kind(things)}", _ACCEPTED)
     return things
 
 
@@ -103,25 +106,24 @@ def _thing(one: Any, name: str) -> Thing:
         return Thing(name, _pixels(one, name))
     if hasattr(one, "read"):
         if isinstance(data := one.read(), str):
-            raise DataError(f"{name} is a file opened as text", "Open it as bytes: open(path, 'rb').")
+            raise DataError(f"The file of {name} was opened in text mode", "Open it in binary mode: open(path, 'rb').")
         own = getattr(one, "name", None)
         return Thing(own if isinstance(own, str) else name, bytes(data))
-    raise DataError(f"{name} is {_kind(one)}, which is no picture", _ACCEPTED)
+    raise DataError(f"Expected {name} to be a picture but got {_kind(one)}", _ACCEPTED)
 
 
 def _pixels(array: NDArray[Any], name: str) -> Pixels:
     """(H, W, 3) uint8."""
     grey = array.ndim == 2
     if array.dtype != np.uint8 or not (grey or (array.ndim == 3 and array.shape[2] == 3)) or 0 in array.shape:
-        shape = " × ".join(map(str, array.shape)) or "no"
-        hint = "Expected uint8 of shape (H, W, 3), RGB, or (H, W)."
+        hint = "Expected uint8 of shape (H, W, 3) in RGB order, or (H, W)."
         if array.ndim == 3 and array.shape[2] == 4:
-            hint += " Leave the alpha channel out: array[..., :3]."
+            hint += " Drop the alpha channel: array[..., :3]."
         elif array.dtype.kind == "f":
-            hint += " For values from 0 to 1: (255 * array).round().astype('uint8')."
+            hint += " Convert values from 0 to 1 with (255 * array).round().astype('uint8')."
         elif array.ndim == 3 and array.shape[0] == 3:
-            hint += " Put the channels last: array.transpose(1, 2, 0)."
-        raise DataError(f"{name} is an array of {array.dtype} with {shape} values", hint)
+            hint += " Move the channels to the end: array.transpose(1, 2, 0)."
+        raise DataError(f"{name} is an array of {array.dtype} of shape {array.shape}", hint)
     return np.ascontiguousarray(np.repeat(array[:, :, None], 3, axis=2) if grey else array)
 
 
@@ -130,7 +132,7 @@ def _paths(pattern: str) -> Iterator[str]:
     path = Path(pattern)
     if path.is_dir():
         found = sorted(str(file) for file in path.rglob("*") if file.is_file() and is_image_name(file.name))
-        problem = f"There are no images in the folder {pattern}"
+        problem = f"The folder {pattern} contains no images"
     elif path.suffix.lower() in TABLE_SUFFIXES and path.is_file():
         found, problem = listed_paths(path), f"The table {pattern} lists no images"
     elif not path.exists() and glob.has_magic(pattern):
@@ -140,9 +142,9 @@ def _paths(pattern: str) -> Iterator[str]:
         yield pattern
         return
     if not found:
-        raise DataError(problem, "Give image files, folders of them, globs, or a table with a column 'path'.")
+        raise DataError(problem, "Give image files, folders of images, globs, or a table with a column 'path'.")
     yield from found
 
 
 def _kind(one: Any) -> str:
-    return "None" if one is None else f"a {type(one).__name__}"
+    return "None" if one is None else f"an object of type {type(one).__name__}"

@@ -1,4 +1,4 @@
-"""From a network's outputs to verdicts, by what a bundle knows of its answers. Nothing here needs torch.
+"""From a network's outputs to verdicts, using what a bundle knows about its answers. Nothing here needs torch.
 
 Shapes: N images, K classes.
 """
@@ -29,15 +29,15 @@ Floats = NDArray[np.float64]
 @final
 @dataclass(frozen=True, eq=False)
 class Speaker:
-    """Turns outputs into verdicts, by the thresholds and the checklist that a user asked for."""
+    """Turns outputs into verdicts, using the thresholds and the checklist that a user asked for."""
 
     bundle: Bundle
     thresholds: Thresholds | None
-    """None where nothing is calibrated: then verdicts are plain probabilities."""
+    """The thresholds, or None if nothing is calibrated; verdicts are then plain probabilities."""
     among: NDArray[np.int64] | None = None
-    """The classes of the checklist; None without one."""
+    """The classes of the checklist, or None without one."""
     candidates: int = 5
-    """How many classes a verdict lists."""
+    """The number of classes that a verdict lists."""
 
     @classmethod
     def of(
@@ -49,12 +49,12 @@ class Speaker:
         accuracy: float | None = None,
         coverage: float | None = None,
     ) -> Speaker:
-        """Raises RunError for a class that is not known and for what cannot be promised."""
+        """Make a speaker for a bundle. Raises RunError for an unknown class, and for a promise that cannot be kept."""
         rows = None if among is None else bundle.class_rows(among)
         return cls(bundle, bundle.thresholds(accuracy, coverage), rows, candidates)
 
     def verdicts(self, names: Sequence[str], outputs: Outputs) -> list[Verdict]:
-        """One for each of N images."""
+        """Return one verdict for each of N images."""
         if not len(names):
             return []
         near = (
@@ -64,7 +64,7 @@ class Speaker:
         return self._with_traits(spoken, [log_softmax(logits, axis=1) for logits in outputs.attributes])
 
     def pooled(self, paths: Sequence[str], outputs: Outputs) -> list[Verdict]:
-        """One for each folder of N images, as photographs of one thing. Promises are for single images."""
+        """Return one verdict for each folder, as photographs of one thing. Promises cover only single images."""
         if not len(paths):
             return []
         folders, groups = np.unique([Path(path).parent.as_posix() for path in paths], return_inverse=True)
@@ -87,7 +87,7 @@ class Speaker:
         return [verdict(name, z, self.bundle.classes, among=self.among, most=self.candidates) for name, z in answers]
 
     def _with_traits(self, verdicts: list[Verdict], attributes: Sequence[NDArray[np.floating]]) -> list[Verdict]:
-        """With the likeliest value of each attribute, from log-probabilities (N, V) of each."""
+        """Add the most likely value of each attribute, from its log-probabilities (N, V)."""
         if not self.bundle.attributes:
             return verdicts
         told = list(zip(self.bundle.attributes.items(), attributes, strict=True))

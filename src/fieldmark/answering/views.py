@@ -1,4 +1,4 @@
-"""From decoded pixels to the square that the network sees. The recipe decides it, in training and in every answer."""
+"""From decoded pixels to the square that the network sees, as the recipe defines it for training and for answering."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["evaluation_square", "short_side"]
 
 
 def short_side(images: Images) -> int:
-    """Side that pictures are reduced to before anything else, cached or not, in training and in service."""
+    """The side to which pictures are reduced first, cached or not, in training and in service."""
     return round(1.5 * images.size)
 
 

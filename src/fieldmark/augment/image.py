@@ -89,7 +89,7 @@ def _check(options: ImageAugment, expected: str, holds: bool) -> None:
     if not holds:
         names = re.findall("[a-z_]+", expected)
         got = ", ".join(f"{name} = {getattr(options, name)}" for name in names)
-        raise RecipeError(f"Augmentation with {got}", f"Expected {expected}.")
+        raise RecipeError(f"Augmentation cannot have {got}", f"Expected {expected}.")
 
 
 def evaluation_view(
@@ -410,7 +410,9 @@ def mirror_permutation(names: Sequence[str]) -> NDArray[np.int64]:
     index = {name: position for position, name in enumerate(words)}
     if len(index) < len(words):
         twin = next(name for name, word in zip(names, words, strict=True) if words.count(word) > 1)
-        raise DataError(f"Two key points are both called {twin!r}, but for case or spaces", "Give each its own name.")
+        raise DataError(
+            f"Two key points are both called {twin!r}, apart from case and spaces", "Give each key point its own name."
+        )
     mirrored = [_SIDES.sub(lambda side: other[side[0]], name) for name in words]
     order = np.array([index.get(name, own) for own, name in enumerate(mirrored)], dtype=np.int64)
     assert (order[order] == np.arange(len(names))).all()

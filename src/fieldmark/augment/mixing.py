@@ -125,13 +125,15 @@ def mix(
     if kind not in KINDS:
         raise RecipeError(f"There is no mix {kind!r}", nearest(kind, KINDS))
     if not 0 <= probability <= 1:
-        raise RecipeError(f"The probability of mixing is {probability}", "Expected a number from 0 to 1.")
+        raise RecipeError(f"The probability of mixing cannot be {probability}", "Expected a number from 0 to 1.")
     ways = KINDS[kind]
     if not ways or _uniform(generator) >= probability:
         return Mixed(images, labels, weights)
     way = ways[int(_uniform(generator) * len(ways))]
     if isinstance(alphas, Mapping) and way not in alphas:
-        raise RecipeError(f"No alpha is given for {way!r}", "Expected one for each way to mix, or a single number.")
+        raise RecipeError(
+            f"No alpha is given for {way!r}", "Expected an alpha for each way to mix, or a single number."
+        )
     alpha = alphas[way] if isinstance(alphas, Mapping) else alphas
     asks = {"class_maps": class_maps} if way in WEIGHED else {}
     return MIXES[way](images, labels, weights, alpha=alpha, generator=generator, **asks)
@@ -145,7 +147,7 @@ def _uniform(generator: Generator) -> float:
 def _beta(alpha: float, generator: Generator) -> float:
     """A draw from Beta(alpha, alpha), by its quantile function: torch's own sampler takes no generator."""
     if not 0 < alpha < math.inf:
-        raise RecipeError(f"Mixing with alpha = {alpha}", "Expected a positive number, such as 1.0.")
+        raise RecipeError(f"Mixing cannot have alpha = {alpha}", "Expected a positive number, such as 1.0.")
     return float(betaincinv(alpha, alpha, _uniform(generator)))
 
 

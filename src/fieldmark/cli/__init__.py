@@ -1,6 +1,7 @@
 """The command line. It parses first and imports torch afterwards, so that help is instant.
 
-`look` and `learn` hold the commands, `printing` shows what they answer, `terminal` what they tell on the way.
+`main` runs the `app`. `look` and `learn` hold the commands. `answers`, `scores` and `lists` print their results, and
+`terminal` shows their progress.
 """
 
 from fieldmark.cli.main import main

@@ -1,4 +1,4 @@
-"""Verdicts and explanations, on standard output."""
+"""Verdicts and explanations are printed to standard output."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ __all__ = ["Format", "percent", "print_explanation", "printed"]
 
 Format = Literal["table", "csv", "json"]
 _IN_A_FILE = 160
-"""Columns of what is not printed to a terminal."""
+"""The width in columns if the output is not a terminal."""
 
 
 def printed(results: Iterator[Verdict | Skipped], format: Format) -> Iterator[Verdict | Skipped]:
-    """Print verdicts to standard output as they come; pass everything on."""
+    """Print verdicts to standard output as they come, and pass everything on."""
     from fieldmark.evaluation.verdict import Verdict
 
     show = {"table": _table_printer, "csv": _csv_printer, "json": _json_printer}[format]()
@@ -57,7 +57,7 @@ def _csv_printer() -> Callable[[Verdict], None]:
 
 
 def _table_printer() -> Callable[[Verdict], None]:
-    """Lines as they come, file names cut at the left: their ends tell them apart. A file has room for more of them."""
+    """A line per verdict, with long file names cut at the left, since their ends differ. A file gets longer lines."""
     from rich.console import Console
     from rich.markup import escape
 
@@ -79,23 +79,23 @@ def _table_printer() -> Callable[[Verdict], None]:
         rest = f"  ({', '.join(others)})" if others else ""
         console.print(f"{escape(line)}[dim]{escape(rest)}{escape(outside)}[/dim]", soft_wrap=True)
         if verdict.attributes:
-            told = (f"{name} {one.value} {percent(one.probability)}" for name, one in verdict.attributes.items())
-            console.print(f"    [dim]{escape(', '.join(told))}[/dim]")
+            values = (f"{name} {one.value} {percent(one.probability)}" for name, one in verdict.attributes.items())
+            console.print(f"    [dim]{escape(', '.join(values))}[/dim]")
 
     return show
 
 
 def _said(verdict: Verdict) -> tuple[str, str]:
-    """How sure, and of what."""
+    """The certainty and the name that it belongs to."""
     if verdict.level is None or verdict.name == verdict.label:
         return percent(verdict.probability), verdict.label
     if verdict.certainty is None:
-        return "– %", "none"
+        return "–", "no answer"
     return percent(verdict.certainty), f"{verdict.name} [{verdict.level}]"
 
 
 def _others(verdict: Verdict) -> list[str]:
-    """Why there is no name, and what else it may be."""
+    """The reason if there is no name, and the other classes that are possible."""
     said = verdict.label if verdict.level is None else verdict.name
     rivals = [c for c in verdict.candidates if c.label != said]
     if verdict.possible is None:
@@ -105,11 +105,11 @@ def _others(verdict: Verdict) -> list[str]:
     named = [f"{c.label} {percent(c.probability)}" for c in rivals[:2]]
     if verdict.level != "none":
         return named
-    return [verdict.reason, *(f"likeliest {one}" if at == 0 else one for at, one in enumerate(named))]
+    return [verdict.reason, *(f"most likely {one}" if at == 0 else one for at, one in enumerate(named))]
 
 
 def print_explanation(found: Explanation) -> None:
-    """The answer, its regions and what exchanging them does."""
+    """Print the answer, its regions and the effect of replacing them."""
     from rich.console import Console
     from rich.table import Table
 
@@ -123,7 +123,7 @@ def print_explanation(found: Explanation) -> None:
         console.print(f"Verdict: {sure}  {name}{because}", markup=False, soft_wrap=True)
     first = f"{found.first} {percent(p)}, not {found.second} {percent(q)}: odds {now}"
     console.print(first, markup=False, soft_wrap=True)
-    table = Table("region", "share", f"with that of {found.second}", f"of other {found.first}")
+    table = Table("region", "share", f"odds with that of {found.second}", f"odds with that of other {found.first}")
     for one in found.regions:
         after = ["–" if exchange is None else odds(exchange.margin) for exchange in (one.as_second, one.as_first)]
         table.add_row(one.title, f"{100 * one.region.share:.0f} %", *after)
@@ -131,15 +131,15 @@ def print_explanation(found: Explanation) -> None:
         console.print(table)
         if found.whole:
             both = odds(found.whole.exchange.margin)
-            console.print(f"The first of them and the mark of {found.second} as well: {both}", markup=False)
+            console.print(f"Odds with the first region replaced and {found.second}'s mark added: {both}", markup=False)
         if found.doubt:
             console.print(f"{found.doubt}.", markup=False, soft_wrap=True)
     else:
-        console.print(f"Nothing in the picture speaks for {found.first} against {found.second}.", markup=False)
+        console.print(f"Nothing in the picture favours {found.first} over {found.second}.", markup=False)
     for note in found.notes:
         console.print(f"note: {note}", markup=False)
 
 
 def percent(share: float) -> str:
-    """With one digit: "97.2 %"; what is not certain is never called "100.0 %"."""
+    """A share with one digit: "97.2 %"; what is not certain is never shown as "100.0 %"."""
     return ">99.9 %" if 0.9995 <= share < 1 else f"{100 * share:.1f} %"

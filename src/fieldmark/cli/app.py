@@ -20,12 +20,12 @@ app = typer.Typer(
 
 Root = Annotated[
     Path | None,
-    typer.Option(help="Where copies of named data sets lie, and downloads go; data/ or the cache if not given."),
+    typer.Option(help="Folder for copies and downloads of named data sets; data/ or the cache if not given."),
 ]
-"""Goes with every command that takes data."""
+"""An option of every command that takes data."""
 
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.", metavar="DEVICE")]
-"""Goes with every command that computes."""
+Device = Annotated[str, typer.Option(help="Where to compute: auto, cpu, cuda, cuda:N or mps.", metavar="DEVICE")]
+"""An option of every command that computes."""
 
-DATA = "Class folders, a table (CSV, TSV, Parquet), or a data set's folder or name."
-"""What `data` may be."""
+DATA = "Class folders, a table (CSV, TSV, Parquet), or the folder or name of a data set."
+"""What the argument `data` accepts."""

@@ -1,4 +1,4 @@
-"""Commands that train a classifier and ask it."""
+"""Commands that train classifiers, compare and score them, and ask them about photographs."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ __all__ = ["compare", "evaluate", "explain", "predict", "train"]
 
 Tracker = Literal["tensorboard", "mlflow"]
 _SOME_SKIPPED = _SOME_FAILED = 1
-_ACCURACY = "Of the names that are given, such as 0.95 (the default): else a coarser name, or none."
-_COVERAGE = "Share of images whose set of possible classes holds the right one; 0.9 if not given."
+_ACCURACY = "Required accuracy of the names given; in doubt, a coarser name or none is given. 0.95 if not given."
+_COVERAGE = "Share of images whose set of possible classes contains the true one; 0.9 if not given."
 
 
 @app.command()
@@ -28,24 +28,25 @@ def train(
     data: Annotated[Path, typer.Argument(help=DATA)],
     recipe: Annotated[
         str | None,
-        typer.Option(help="A recipe's name (`fieldmark recipes` lists them), or a TOML file; finetune if not given."),
+        typer.Option(help="Name of a recipe (`fieldmark recipes` lists them) or a TOML file; finetune if not given."),
     ] = None,
     backbone: Annotated[str | None, typer.Option(help="Any timm model, such as mobilenetv2_100.")] = None,
     weights: Annotated[
         str | None, typer.Option(help="hub (download), none (start from scratch) or a .safetensors file.")
     ] = None,
     root: Root = None,
-    out: Annotated[Path | None, typer.Option(help="Run folder; runs/<name of the data> if not given.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run; runs/<name of the data> if not given.")] = None,
     overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe, such as train.epochs=3.")
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe, such as train.epochs=3."),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped, or begin it.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue a run that was stopped, or start it.")] = False,
     device: Device = "auto",
     track: Annotated[
-        Tracker | None, typer.Option(help="Also tell TensorBoard or MLflow how training goes; each is an extra.")
+        Tracker | None, typer.Option(help="Also log to TensorBoard or MLflow; each needs an extra.")
     ] = None,
 ) -> None:
-    """Train a classifier. The test part is left alone."""
+    """Train a classifier. The test split is not used."""
     from fieldmark.commands.train import train as train_run
     from fieldmark.core.listener import Listeners
     from fieldmark.core.trackers import tracker
@@ -70,7 +71,7 @@ def train(
     except Stopped as stopped:
         place = [] if root is None else ["--root", str(root)]
         command = shlex.join(["fieldmark", "train", str(data), *place, "--out", str(out), "--resume"])
-        typer.echo(f"fieldmark: {stopped}. To go on: {command}", err=True)
+        typer.echo(f"fieldmark: {stopped}. To continue: {command}", err=True)
         raise SystemExit(INTERRUPTED) from None
     print_validation(run.folder, listener)
     listener.note(f"Next: fieldmark evaluate {run.folder}")
@@ -80,36 +81,37 @@ def train(
 def compare(
     data: Annotated[Path, typer.Argument(help=DATA)],
     recipes: Annotated[
-        str, typer.Option(help="Names (`fieldmark recipes`) or TOML files, with commas: finetune,probe.")
+        str, typer.Option(help="Names (see `fieldmark recipes`) or TOML files, separated by commas: finetune,probe.")
     ],
-    seeds: Annotated[int, typer.Option(min=1, help="Each recipe is trained so many times.")] = 3,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of times that each recipe is trained.")] = 3,
     baseline: Annotated[
-        str | None, typer.Option(help="What the others are compared with; finetune, or else the first, if not given.")
+        str | None,
+        typer.Option(help="Recipe that the others are compared with; finetune or else the first if not given."),
     ] = None,
     backbone: Annotated[str | None, typer.Option(help="Any timm model, for all recipes.")] = None,
     weights: Annotated[str | None, typer.Option(help="hub, none or a .safetensors file, for all recipes.")] = None,
     root: Root = None,
     out: Annotated[
-        Path | None, typer.Option(help="Where everything goes; comparisons/<name of the data> if not given.")
+        Path | None, typer.Option(help="Output folder; comparisons/<name of the data> if not given.")
     ] = None,
     overrides: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change them all, such as images.size=160."),
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a key of all recipes, such as images.size=160."),
     ] = None,
     split: Annotated[
         Literal["val", "test"],
-        typer.Option(help="test: score the test part, once for each run, to confirm what was chosen before."),
+        typer.Option(help="The split to score. Use test, scored once per run, to confirm a choice made on val."),
     ] = "val",
     device: Device = "auto",
 ) -> None:
-    """Compare recipes on your data: which of them pays? The same command goes on where it was stopped."""
+    """Compare recipes on your data. If it is stopped, the same command continues."""
     from fieldmark.commands.compare import compare as compare_recipes
     from fieldmark.core.wording import counted
 
     place = data.resolve()
     board = compare_recipes(
         data,
-        [name for name in (part.strip() for part in recipes.split(",")) if name],
+        [name for name in (given.strip() for given in recipes.split(",")) if name],
         out=out or Path("comparisons") / (place.name if place.is_dir() else place.stem),
         seeds=seeds,
         baseline=baseline,
@@ -124,7 +126,9 @@ def compare(
     print_leaderboard(board)
     if board.missing:
         command = shlex.join(["fieldmark", *sys.argv[1:]])
-        typer.echo(f"fieldmark: stopped with {counted(len(board.missing), 'run')} to do. To go on: {command}", err=True)
+        typer.echo(
+            f"fieldmark: stopped with {counted(len(board.missing), 'run')} to go. To continue: {command}", err=True
+        )
         raise SystemExit(INTERRUPTED)
     if board.failures:
         raise SystemExit(_SOME_FAILED)
@@ -133,7 +137,7 @@ def compare(
 @app.command()
 def evaluate(
     run: Annotated[Path, typer.Argument(help="A run or a bundle.")],
-    data: Annotated[Path | None, typer.Argument(help="Other data; the run's own if not given.")] = None,
+    data: Annotated[Path | None, typer.Argument(help="Other data; that of the run if not given.")] = None,
     root: Root = None,
     split: Annotated[str | None, typer.Option(help="train, val, test or all; test if not given.")] = None,
     accuracy: Annotated[float | None, typer.Option(help=_ACCURACY)] = None,
@@ -141,12 +145,12 @@ def evaluate(
     background: Annotated[
         bool,
         typer.Option(
-            "--background", help="Also measure how much it leans on the background (by boxes, masks or found parts)."
+            "--background", help="Also measure reliance on the background (needs boxes, masks or discovered parts)."
         ),
     ] = False,
     device: Device = "auto",
 ) -> None:
-    """Score a classifier, each figure with its 95 % interval, and hold its verdicts to what they promise."""
+    """Score a classifier with 95 % intervals, and check that its verdicts keep their promises."""
     from fieldmark.commands.evaluate import evaluate as evaluate_run
 
     result = evaluate_run(
@@ -167,19 +171,19 @@ def evaluate(
 def predict(
     run: Annotated[Path, typer.Argument(help="A run or a bundle.")],
     paths: Annotated[
-        list[str] | None, typer.Argument(help="Files, folders, globs; or - for a list on standard input.")
+        list[str] | None, typer.Argument(help="Files, folders or globs; - reads a list from standard input.")
     ] = None,
-    format: Annotated[Format, typer.Option(help="How answers are printed; json: one object a line.")] = "table",
-    among: Annotated[Path | None, typer.Option(help="Checklist: a file of class names, one a line.")] = None,
-    candidates: Annotated[int, typer.Option(min=1, help="How many classes to list for each image.")] = 5,
+    format: Annotated[Format, typer.Option(help="Output format; json prints one object per line.")] = "table",
+    among: Annotated[Path | None, typer.Option(help="Checklist: a file of possible class names, one per line.")] = None,
+    candidates: Annotated[int, typer.Option(min=1, help="Number of classes to list for each image.")] = 5,
     accuracy: Annotated[float | None, typer.Option(help=_ACCURACY)] = None,
     coverage: Annotated[float | None, typer.Option(help=_COVERAGE)] = None,
     bursts: Annotated[
-        bool, typer.Option("--bursts", help="The photographs in one folder show one thing: one more answer for each.")
+        bool, typer.Option("--bursts", help="Each folder shows one individual: add an answer for each folder.")
     ] = False,
     device: Device = "auto",
 ) -> None:
-    """Answer for photographs. Exit status 1 says that some files were skipped."""
+    """Classify photographs. Exit status 1 means that some files were skipped."""
     from fieldmark.core.imports import uncollected
 
     with uncollected():
@@ -207,27 +211,27 @@ def predict(
 @app.command()
 def explain(
     run: Annotated[Path, typer.Argument(help="A run or a bundle.")],
-    image: Annotated[Path, typer.Argument(help="The photograph.")],
-    versus: Annotated[str | None, typer.Option(help="The class that it is not; the runner-up if not given.")] = None,
+    image: Annotated[Path, typer.Argument(help="A photograph.")],
+    versus: Annotated[str | None, typer.Option(help="The class to compare with; the runner-up if not given.")] = None,
     root: Annotated[
-        Path | None, typer.Option(help="Where the training images are now, if they were moved: the folder above them.")
+        Path | None, typer.Option(help="Folder that contains the training images, if they were moved.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder to write into; RUN/explanations if not given.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Output folder; RUN/explanations if not given.")] = None,
     device: Device = "auto",
 ) -> None:
-    """Show why it is A and not B: the region that decides, known examples of it, and what exchanging it does."""
+    """Show why the answer is A and not B: the region that decides, examples, and the effect of replacing it."""
     from fieldmark.answering.explaining.explainer import default_folder, write_explanation
     from fieldmark.commands.explain import explain as explain_image
 
     found = explain_image(run, image, versus, root=root, device=device)
     print_explanation(found)
-    typer.echo(f"Wrote {write_explanation(found, out or default_folder(run))}, and its figures beside it as JSON")
+    typer.echo(f"Wrote {write_explanation(found, out or default_folder(run))}, with its figures as JSON beside it")
 
 
 def _asked_for(paths: list[str]) -> list[str]:
-    """The arguments, or the lines of standard input."""
+    """The arguments, or the lines of standard input if there are none."""
     if paths == ["-"] or (not paths and not sys.stdin.isatty()):
         paths = [line.strip() for line in sys.stdin if line.strip()]
     if not paths:
-        raise FieldmarkError("No images were named", "Give files, folders or globs, or a list on standard input.")
+        raise FieldmarkError("No images were given", "Name files, folders or globs, or pass a list on standard input.")
     return paths

@@ -1,4 +1,4 @@
-"""What there is and what was found in it, on standard output: parts, recipes, data sets, defects."""
+"""Parts, recipes, data sets and audits are printed to standard output."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from fieldmark.cli.answers import percent
+from fieldmark.core.wording import counted
 
 if TYPE_CHECKING:
     from fieldmark.answering.parts.finding import Parts
@@ -26,12 +27,12 @@ def print_parts(found: Parts) -> None:
     points = found.catalog.keypoints
     assert points is not None
     match_of = {match.part: match for match in found.matches}
-    table = Table("part", title=f"{len(found.names)} parts of {len(found.catalog):,} images")
+    table = Table("part", title=f"{counted(len(found.names), 'part')} in {counted(len(found.catalog), 'image')}")
     table.add_column("seen in", justify="right")
     if found.matches:
         table.add_column("key point")
         table.add_column("distance", justify="right")
-        table.add_column("at its mean place", justify="right")
+        table.add_column("at the mean position", justify="right")
     for m, (name, share) in enumerate(zip(found.names, points[..., 2].mean(axis=0).tolist(), strict=True)):
         cells: list[str] = []
         if match := match_of.get(m):
@@ -41,7 +42,8 @@ def print_parts(found: Parts) -> None:
     if found.matches:
         mean = sum(match.distance for match in found.matches) / len(found.matches)
         console.print(
-            f"Mean distance {percent(mean)} of the object's size, on {found.num_measured:,} images.", soft_wrap=True
+            f"Mean distance: {percent(mean)} of the object's size, on {counted(found.num_measured, 'image')}.",
+            soft_wrap=True,
         )
     console.print(f"Written to {found.table} and {found.page}", markup=False, soft_wrap=True)
 
@@ -60,8 +62,8 @@ def print_recipes() -> None:
         table.add_row(f"[bold]{name}[/bold]", escape(about_recipe(name)))
     console = Console(highlight=False)
     console.print(table)
-    console.print("fieldmark recipes NAME prints one whole; train, compare and preview take it with --recipe(s).")
-    console.print('A TOML file of your own: base = "finetune", and what it does otherwise.', markup=False)
+    console.print("fieldmark recipes NAME prints one in full; train and preview take it as --recipe.")
+    console.print('Your own recipe is a TOML file: base = "finetune", followed by your changes.', markup=False)
 
 
 def print_datasets(root: Path | None, format: Literal["table", "json"]) -> None:
@@ -81,7 +83,7 @@ def print_datasets(root: Path | None, format: Literal["table", "json"]) -> None:
 
 
 def _print_table_of_datasets(listed: list[tuple[Dataset, Path | None, str]]) -> None:
-    """What one types is never cut; the rest is folded beside it."""
+    """Print names in full, with the rest folded beside them."""
     from rich.box import SIMPLE
     from rich.console import Console
     from rich.markup import escape
@@ -93,8 +95,9 @@ def _print_table_of_datasets(listed: list[tuple[Dataset, Path | None, str]]) -> 
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("", overflow="fold")
     for dataset, copy, problem in listed:
-        along = f"\ncomes with {dataset.annotations}" if dataset.annotations else ""
-        where = f"[green]copy: {escape(str(copy))}[/green]" if copy else f"copy: {'incomplete' if problem else 'none'}"
+        along = f"\nwith {dataset.annotations}" if dataset.annotations else ""
+        missing = "copy: incomplete" if problem else "copy: not found"
+        where = f"[green]copy: {escape(str(copy))}[/green]" if copy else missing
         table.add_row(
             f"[bold]{dataset.name}[/bold]",
             f"{dataset.num_images:,}",
@@ -104,7 +107,7 @@ def _print_table_of_datasets(listed: list[tuple[Dataset, Path | None, str]]) -> 
         )
     console = Console(highlight=False)
     console.print(table)
-    console.print("* is not downloaded by Fieldmark. fieldmark train NAME --root FOLDER takes the copy in FOLDER.")
+    console.print("* Fieldmark does not download this. fieldmark train NAME --root FOLDER uses the copy in FOLDER.")
     for problem in filter(None, (problem for _, _, problem in listed)):
         console.print(escape(problem), soft_wrap=True)
 
@@ -117,7 +120,7 @@ def print_audit(found: Audit, folder: Path) -> None:
     console = Console(highlight=False)
     width = max(24, console.width // 2 - 8)
     if found.findings:
-        table = Table("", "found", "such as")
+        table = Table("", "finding", "example")
         for finding in found:
             spoils = finding.severity == "spoils"
             title = escape(finding.title)
@@ -125,15 +128,15 @@ def print_audit(found: Audit, folder: Path) -> None:
             table.add_row(mark, title, escape(_example(found.catalog, finding, width)))
         console.print(table)
     if found.spoils:
-        console.print("✗ A measurement on this data would be wrong; the page says why and what to do.")
+        console.print("✗ Scores measured on this data would be wrong. The page says why and what to do.")
     else:
-        few = "; read intervals, since parts are small" if found.is_small else ""
-        console.print(f"Nothing here would spoil a measurement{few}.")
+        few = ", but small splits give wide intervals" if found.is_small else ""
+        console.print(f"Nothing here would distort scores{few}.")
     console.print(f"Written to {folder / 'index.html'}", markup=False, soft_wrap=True)
 
 
 def _example(catalog: Catalog, finding: Finding, width: int) -> str:
-    """The first case: its first images, cut at the left, and its note if that is short."""
+    """The first case: its first images, cut at the left, and its note."""
     case = finding.cases[0]
     paths = [catalog.paths[row] for row in case.rows[:2]]
     lines = [path if len(path) <= width else "…" + path[-width + 1 :] for path in paths]

@@ -1,4 +1,4 @@
-"""Commands that draw and show: data before training, a run after it."""
+"""Commands that draw data, and that show data before training and runs after it."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ def audit(
     data: Annotated[Path, typer.Argument(help=DATA)],
     root: Root = None,
     out: Annotated[
-        Path | None, typer.Option(help="Where the page and audit.json go; audits/<name of the data> if not given.")
+        Path | None,
+        typer.Option(help="Folder for the page and audit.json; audits/<name of the data> if not given."),
     ] = None,
 ) -> None:
-    """Look for what is wrong with data. Exit status 1 says that it would spoil a measurement."""
+    """Look for problems in data. Exit status 1 means that scores measured on it would be wrong."""
     from fieldmark.commands.audit import audit as audit_data
 
     place = data.resolve()
@@ -37,30 +38,28 @@ def audit(
 
 @app.command()
 def draw(
-    dest: Annotated[Path, typer.Argument(help="Folder to draw into.")],
-    species: Annotated[int, typer.Option(help="How many species.")] = 12,
-    images: Annotated[int, typer.Option(help="Images of each.")] = 60,
-    size: Annotated[int, typer.Option(help="Side in pixels.")] = 160,
+    dest: Annotated[Path, typer.Argument(help="Output folder.")],
+    species: Annotated[int, typer.Option(help="Number of species.")] = 12,
+    images: Annotated[int, typer.Option(help="Number of images per species.")] = 60,
+    size: Annotated[int, typer.Option(help="Side of an image in pixels.")] = 160,
     seed: Annotated[int, typer.Option(help="Another seed draws other species.")] = 0,
     kind: Annotated[
         Literal["species", "stages", "individuals", "attributes", "impostors", "mirror"],
         typer.Option(
-            help="What is to be told apart: species by their marks, stages of a moult, individuals seen in "
-            "bursts, marks that vary freely, impostors with one altered mark, mirror images."
+            help="What the classes are: species with their own marks, stages of a moult, individuals seen in "
+            "bursts, marks that vary freely, impostors with one altered mark, or mirror images."
         ),
     ] = "species",
     habitat: Annotated[
         Literal["free", "tied"],
-        typer.Option(help="tied: each species keeps to one habitat, except in the test part."),
+        typer.Option(help="tied: each species has one habitat, except in the test split."),
     ] = "free",
-    noise: Annotated[float, typer.Option(help="Share of the training pictures that get a wrong label.")] = 0.0,
-    duplicates: Annotated[float, typer.Option(help="Share of the pictures that are there twice.")] = 0.0,
-    unknown: Annotated[int, typer.Option(help="Further species, in a folder that training does not see.")] = 0,
-    long_tail: Annotated[
-        float, typer.Option(help="How many times larger the largest class is in training than the smallest.")
-    ] = 1.0,
+    noise: Annotated[float, typer.Option(help="Share of training pictures with a wrong label.")] = 0.0,
+    duplicates: Annotated[float, typer.Option(help="Share of pictures that occur twice.")] = 0.0,
+    unknown: Annotated[int, typer.Option(help="Number of further species, which training does not see.")] = 0,
+    long_tail: Annotated[float, typer.Option(help="Ratio of the largest to the smallest class in training.")] = 1.0,
 ) -> None:
-    """Draw a field guide: pictures of invented birds, with all that is true of them in a table."""
+    """Draw a field guide: pictures of invented birds, with everything known about them in a table."""
     from fieldmark.fieldguide import draw as draw_guide
 
     listener = terminal()
@@ -79,21 +78,22 @@ def draw(
             long_tail=long_tail,
             progress=tick,
         )
-    listener.note(f"Drew {species} species into {folder}; its page is {folder / 'guide.html'}")
+    listener.note(f"Drew {species} species into {folder}. To look at them, open {folder / 'guide.html'}")
 
 
 @app.command()
 def preview(
     data: Annotated[Path, typer.Argument(help=DATA)],
-    recipe: Annotated[str, typer.Option(help="A recipe's name, or a TOML file.")] = "finetune",
+    recipe: Annotated[str, typer.Option(help="Name of a recipe or a TOML file.")] = "finetune",
     root: Root = None,
-    out: Annotated[Path | None, typer.Option(help="The page; previews/<name of the data>.html if not given.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Page; previews/<name of the data>.html if not given.")] = None,
     overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe, such as augment.warp=1.")
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe, such as augment.warp=1."),
     ] = None,
-    images: Annotated[int, typer.Option(min=1, help="How many training images.")] = 8,
+    images: Annotated[int, typer.Option(min=1, help="Number of training images.")] = 8,
 ) -> None:
-    """Look at training images as a recipe augments them, with their boxes and key points."""
+    """Show training images as a recipe augments them, with their boxes and key points."""
     from fieldmark.commands.preview import preview as write_preview
 
     place = data.resolve()
@@ -105,16 +105,16 @@ def preview(
 
 @app.command()
 def report(
-    run: Annotated[Path, typer.Argument(help="A run, or the bundle in it.")],
-    data: Annotated[Path | None, typer.Argument(help="Where its images are now, if they were moved.")] = None,
+    run: Annotated[Path, typer.Argument(help="A run or the bundle in it.")],
+    data: Annotated[Path | None, typer.Argument(help="The data in its new place, if it was moved.")] = None,
     root: Root = None,
-    out: Annotated[Path | None, typer.Option(help="The page; RUN/report/index.html if not given.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Output page; RUN/report/index.html if not given.")] = None,
     split: Annotated[
-        str | None, typer.Option(help="The part to show; test if it was evaluated, else what training kept back.")
+        str | None, typer.Option(help="The split to show; test if it was evaluated, otherwise the validation data.")
     ] = None,
     device: Device = "auto",
 ) -> None:
-    """Write a page about a run: scores, predictions, look-alikes, mistakes, slices, data, time."""
+    """Write a page about a run: scores, predictions, look-alikes, mistakes, slices, data and time."""
     from fieldmark.commands.report import report as write_report
 
     listener = terminal()
@@ -124,15 +124,16 @@ def report(
 @app.command()
 def parts(
     run: Annotated[Path, typer.Argument(help="A run or a bundle whose method has parts, such as part_discovery.")],
-    data: Annotated[Path | None, typer.Argument(help="Other data; the run's own if not given.")] = None,
+    data: Annotated[Path | None, typer.Argument(help="Other data; that of the run if not given.")] = None,
     root: Root = None,
     out: Annotated[
-        Path | None, typer.Option(help="The table (CSV); RUN/parts/<split>.csv if not given. The page goes beside it.")
+        Path | None,
+        typer.Option(help="Table (CSV), with a page beside it; RUN/parts/<split>.csv if not given."),
     ] = None,
     split: Annotated[str | None, typer.Option(help="train, val, test or all; all if not given.")] = None,
     device: Device = "auto",
 ) -> None:
-    """Write discovered parts as key points: a table that `train` reads again, and a page that shows them."""
+    """Write discovered parts as key points: a table that `train` can read, and a page that shows them."""
     from fieldmark.commands.parts import parts as find_parts
 
     print_parts(find_parts(run, data, root=root, out=out, split=split, device=device, listener=terminal()))
@@ -141,9 +142,9 @@ def parts(
 @app.command()
 def datasets(
     root: Root = None,
-    format: Annotated[Literal["table", "json"], typer.Option(help="How they are listed.")] = "table",
+    format: Annotated[Literal["table", "json"], typer.Option(help="Output format.")] = "table",
 ) -> None:
-    """List the data sets that go by name, and where a copy of each is."""
+    """List the data sets that Fieldmark knows by name, and where a copy of each is."""
     from fieldmark.core.listener import relayed_warnings
 
     with relayed_warnings(terminal()):
@@ -152,9 +153,9 @@ def datasets(
 
 @app.command()
 def recipes(
-    name: Annotated[str | None, typer.Argument(help="Print this one whole: every key that --set can change.")] = None,
+    name: Annotated[str | None, typer.Argument(help="Print this recipe with every key that --set can change.")] = None,
 ) -> None:
-    """List the recipes that come along, or print one."""
+    """List the built-in recipes, or print one."""
     if name is None:
         print_recipes()
     else:

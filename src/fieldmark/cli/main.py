@@ -1,7 +1,9 @@
-"""`main`: run a command, and say in one line what was wrong with it."""
+"""`main` runs a command, and reports a user's error in one line."""
 
 from __future__ import annotations
 
+import atexit
+import gc
 import io
 import sys
 import warnings
@@ -19,14 +21,15 @@ __all__ = ["main"]
 
 _ = learn, look  # importing them registers their commands
 _BAD_INPUT = 2
-# typer brings its own copy of click and exports but one of its errors: these are that one and its parents
+# typer brings its own copy of click and exports only one of its errors: these are that one and its parents
 _MISUSE = tuple(kind for kind in typer.BadParameter.__mro__ if issubclass(kind, Exception) and kind is not Exception)
 
 
 def main() -> None:
-    """Run the command line; a user's error is one line and exit status 2."""
+    """Run the command line. A user's error gives one line and exit status 2."""
     if isinstance(sys.stdout, io.TextIOWrapper):  # file names and terminals are not always UTF-8
         sys.stdout.reconfigure(errors="backslashreplace")
+    atexit.register(gc.freeze)  # memory goes with the process; a last search for garbage takes up to a second
     hear_interrupts()
     warnings.showwarning = _showwarning
     try:
@@ -50,7 +53,7 @@ def _showwarning(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    """Fieldmark's own warnings as a line; others as Python has them."""
+    """Show Fieldmark's own warnings as a line, and others as Python does."""
     if issubclass(category, FieldmarkWarning):
         typer.echo(f"warning: {str(message).rstrip('.')}.", err=True)
     else:
@@ -67,14 +70,14 @@ def _complain(text: str) -> int:
 
 
 def _misuse(error: Exception) -> str:
-    """What is wrong with the arguments; nothing where help was printed instead."""
+    """What is wrong with the arguments, or "" if help was printed instead."""
     message = str(getattr(error, "format_message", lambda: error)()).strip().rstrip(".")
     command = getattr(getattr(error, "ctx", None), "command_path", "fieldmark")
     if option := getattr(error, "option_name", None):
         from fieldmark.core.recipe import Recipe
 
         key = option.lstrip("-").replace("-", "_")
-        unknown = message.partition(" (")[0]  # without options that are merely spelt like it
+        unknown = message.partition(" (")[0]  # without the suggestion of options that are spelt similarly
         for section, field in Recipe.model_fields.items():
             if key in getattr(field.annotation, "model_fields", ()):
                 return f"{unknown}. It is a key of the recipe: --set {section}.{key}=…"
@@ -84,7 +87,7 @@ def _misuse(error: Exception) -> str:
 
 
 @app.callback(invoke_without_command=True)
-def _root(version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False) -> None:
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
     if version:
         from fieldmark.core.version import version as version_of
 

@@ -1,4 +1,4 @@
-"""How good something is, on standard output: tables of scores."""
+"""Tables of scores are printed to standard output."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fieldmark.cli.answers import percent
+from fieldmark.core.wording import counted
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -26,54 +27,54 @@ _TITLES = {
     "calibration_error": "calibration error (L1)",
     "quadratic_kappa": "quadratic weighted kappa",
     "grade_error": "mean error in grades",
-    "tree_distance": "mean distance in the tree",
-    "mistake_severity": "… of mistakes",
+    "tree_distance": "mean taxonomic distance",
+    "mistake_severity": "taxonomic distance of mistakes",
 }
 
 
 def print_validation(folder: Path, listener: Listener) -> None:
     from fieldmark.core.storage import read_json
 
-    for part in ("val", "crossfit"):
-        path = folder / "evaluation" / part / "scores.json"
+    for split in ("val", "crossfit"):
+        path = folder / "evaluation" / split / "scores.json"
         if path.is_file():
             top1 = read_json(path)["top1"]
-            where = "Validation" if part == "val" else "Out-of-fold"
+            where = "Validation" if split == "val" else "Out-of-fold"
             interval = f"{100 * top1['low']:.1f}–{100 * top1['high']:.1f}"
             listener.note(f"{where} top-1: {percent(top1['value'])} (95 % interval {interval})")
 
 
 def _verdicts_table(verdict_scores: VerdictScores, num_images: int) -> Table:
-    """What the verdicts promise beside what was found."""
+    """The measured quality of verdicts beside what they promise."""
     from rich.table import Table
 
-    title = (
-        f"Rules of {verdict_scores.num_calibrated:,} {verdict_scores.source} images, held against these {num_images:,}"
-    )
-    table = Table("verdicts", "found", "to compare", title=title)
+    calibrated_on = counted(verdict_scores.num_calibrated, f"{verdict_scores.source} image")
+    title = f"Verdicts on {counted(num_images, 'image')}, calibrated on {calibrated_on}"
+    table = Table("verdicts", "value", "for comparison", title=title)
     before, after = verdict_scores.calibration_error
     mean, most = verdict_scores.if_calibrated
-    table.add_row("calibration error, debiased (L2)", percent(after), f"before {percent(before)}")
+    table.add_row("calibration error, debiased (L2)", percent(after), f"uncalibrated {percent(before)}")
     table.add_row("", "", f"if perfect {percent(mean)}, up to {percent(most)}")
-    table.add_row("negative log-likelihood", f"{verdict_scores.nll[1]:.3f}", f"before {verdict_scores.nll[0]:.3f}")
+    raw, calibrated = verdict_scores.nll
+    table.add_row("negative log-likelihood", f"{calibrated:.3f}", f"uncalibrated {raw:.3f}")
     if verdict_scores.covered is not None and verdict_scores.coverage_interval is not None:
         low, high = (100 * share for share in verdict_scores.coverage_interval)
-        # the folds' models, which learnt from fewer images, are not the one that answers
+        # the models of the folds were trained on fewer images, and are not the one that answers
         caveat = ", not guaranteed" if verdict_scores.source == "out-of-fold" else ""
         if verdict_scores.set_size is not None and verdict_scores.set_size < 1.05:
-            caveat += "; no set is empty, so it is never below top-1"
-        asked = f"{100 * verdict_scores.coverage:g} % asked: {low:.1f}–{high:.1f}{caveat}"
+            caveat += "; never below top-1, since no set is empty"
+        asked = f"{100 * verdict_scores.coverage:g} % requested ({low:.1f}–{high:.1f}){caveat}"
         table.add_row("coverage of the sets", percent(verdict_scores.covered), asked)
-        table.add_row("mean size of a set", f"{verdict_scores.set_size:.2f}", "")
+        table.add_row("mean set size", f"{verdict_scores.set_size:.2f}", "")
     asked = (
-        f"{100 * verdict_scores.accuracy:g} % asked"
+        f"{100 * verdict_scores.accuracy:g} % requested"
         if verdict_scores.promised
         else f"{100 * verdict_scores.accuracy:g} % cannot be promised"
     )
     if verdict_scores.right:
         value, _, interval = str(verdict_scores.right).partition(" (")
-        table.add_row("given answers that are right", value, f"({interval}, {asked}")
-    titles = {"unsure": "not sure enough for a name", "unknown": "not like the known images"}
+        table.add_row("accuracy of the names given", value, f"{asked} ({interval}")
+    titles = {"unsure": "no answer: too uncertain", "unknown": "no answer: unlike known classes"}
     for name, share in verdict_scores.shares.items():
         table.add_row(titles.get(name, f"answered with the {name}"), percent(share), "")
     own, softmax = verdict_scores.area
@@ -86,7 +87,8 @@ def _reliance_table(found: Reliance) -> Table:
 
     from fieldmark.evaluation.background import VIEWS
 
-    table = Table("shown", "right", "95 % interval", title=f"{found.num_images:,} images, object by {found.known_by}")
+    title = f"Background reliance on {counted(found.num_images, 'image')}, object located by {found.known_by}"
+    table = Table("object shown", "accuracy", "95 % interval", title=title)
     for name, title in VIEWS.items():
         value, _, interval = str(found.accuracy[name]).partition(" (")
         table.add_row(title, value, interval.removesuffix(")"))
@@ -100,18 +102,18 @@ def print_evaluation(result: Evaluation) -> None:
 
     console = Console(highlight=False)
     where = "All splits" if result.split == "all" else f"The {result.split} split"
-    table = Table("score", "value", "95 % interval", title=f"{where}, {result.num_images:,} images")
+    table = Table("score", "value", "95 % interval", title=f"{where}, {counted(result.num_images, 'image')}")
     for name, score in result.scores.items():
         text = str(score)
         value, _, interval = text.partition(" (")
         table.add_row(_TITLES.get(name, name), value, interval.removesuffix(")"))
     console.print(table)
     if result.attributes:
-        told = Table("attribute", "balanced accuracy", "95 % interval", "images")
+        attributes = Table("attribute", "balanced accuracy", "95 % interval", "images")
         for name, one in result.attributes.items():
             value, _, interval = str(one.balanced_accuracy).partition(" (")
-            told.add_row(escape(name), value, interval.removesuffix(")"), f"{one.num_images:,}")
-        console.print(told)
+            attributes.add_row(escape(name), value, interval.removesuffix(")"), f"{one.num_images:,}")
+        console.print(attributes)
     if result.verdicts:
         console.print(_verdicts_table(result.verdicts, result.num_images))
     if result.reliance:
@@ -124,8 +126,8 @@ def print_evaluation(result: Evaluation) -> None:
             pairs.add_row(names, f"{pair.mistakes:,} of {pair.num_first + pair.num_second:,}")
         console.print(pairs)
     if result.looks is not None:
-        times = "once" if result.looks == 1 else f"{result.looks} times"
-        console.print(f"This test part has now been scored {times} on this machine.")
+        times = "once" if result.looks == 1 else counted(result.looks, "time")
+        console.print(f"This test split has now been scored {times} on this machine.")
     console.print(f"Written to {result.folder}", soft_wrap=True)
 
 
@@ -135,13 +137,16 @@ def print_leaderboard(board: Leaderboard) -> None:
     from rich.table import Table
 
     from fieldmark.comparison.composition import chance_in_words, points
-    from fieldmark.core.wording import counted, duration
+    from fieldmark.comparison.leaderboard import TITLES
+    from fieldmark.core.wording import duration
 
     console = Console(highlight=False)
-    table = Table(title=f"{board.num_images:,} images of the {board.part} part, {counted(len(board.seeds), 'seed')}")
+    where = TITLES[board.part]
+    title = f"{where.capitalize()}, {counted(board.num_images, 'image')}, {counted(len(board.seeds), 'seed')}"
+    table = Table(title=title)
     table.add_column("recipe", no_wrap=True)
-    table.add_column("right", justify="right", no_wrap=True)
-    table.add_column(f"against {board.baseline}", overflow="fold")
+    table.add_column("accuracy", justify="right", no_wrap=True)
+    table.add_column(f"difference from {board.baseline}", overflow="fold")
     table.add_column("spread", justify="right")
     table.add_column("NLL", justify="right", no_wrap=True)
     table.add_column("time", justify="right", no_wrap=True)
@@ -162,9 +167,9 @@ def print_leaderboard(board: Leaderboard) -> None:
         )
     console.print(table)
     if board.compared:
-        console.print("Percentage points, with 95 % intervals over images; spread is that over seeds.")
-        console.print(chance_in_words(board)[:1].upper() + chance_in_words(board)[1:])
+        console.print("Differences are in percentage points, with 95 % intervals over images. Spread is over seeds.")
+        console.print(chance_in_words(board))
     for notice in board.notices:
         console.print(escape(notice), soft_wrap=True)
     page = "index-test.html" if board.part == "test" else "index.html"
-    console.print(f"Written to {board.folder}; its page is {board.folder and board.folder / page}", soft_wrap=True)
+    console.print(f"Written to {board.folder}. Open {board.folder and board.folder / page}", soft_wrap=True)

@@ -1,4 +1,4 @@
-"""What commands tell while they work: lines and a progress bar on standard error; Ctrl-C."""
+"""The progress of commands is shown as lines and a bar on standard error; Ctrl-C asks them to stop."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 __all__ = ["INTERRUPTED", "Bars", "terminal"]
 
 INTERRUPTED = 130
-"""Exit status."""
+"""The exit status of a command that was interrupted."""
 
 
 def terminal() -> Listener:
-    """Lines and a progress bar on standard error; plain lines where it is no terminal."""
+    """A listener with lines and a progress bar on standard error, or plain lines if that is not a terminal."""
     from rich.console import Console
 
     logging.getLogger("timm").setLevel(logging.ERROR)
@@ -31,7 +31,7 @@ def terminal() -> Listener:
 
 
 class _Terminal(Listener):
-    """A bar for what advances, and lines above it."""
+    """A progress bar with lines above it."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -50,7 +50,7 @@ class _Terminal(Listener):
 
 
 class _Stoppable(Listener):
-    """Hears through another, and takes Ctrl-C for a request to stop."""
+    """Passes everything on to another listener, and treats Ctrl-C as a request to stop."""
 
     def __init__(self, inner: Listener) -> None:
         self.inner = inner
@@ -71,7 +71,7 @@ def _escaped(text: str) -> str:
 
 
 class Bars:
-    """One bar at a time, of the stage that advances, with the time left; it goes when the stage is complete."""
+    """One bar at a time for the current stage, with the time left. It disappears when the stage is complete."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -88,7 +88,7 @@ class Bars:
             self.close()
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         if self._shown:
             self._shown[1].stop()
             self._shown = None

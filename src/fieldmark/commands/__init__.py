@@ -1,1 +1,1 @@
-"""One function per thing a user does; the command line, services and notebooks call these."""
+"""One function for each thing a user does. The command line, services and notebooks call them."""

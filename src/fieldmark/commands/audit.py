@@ -1,4 +1,4 @@
-"""Audit: look at data before anything is learnt from it."""
+"""Audit: look for problems in data before training."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def audit(
     out: Path | str | None = None,
     listener: Listener | None = None,
 ) -> Audit:
-    """Look for what would spoil a measurement on `data`, or should be known before training.
+    """Look for problems in `data` that would distort scores or should be known before training.
 
     Every image is decoded once and compared with the others. With `out`, `audit.json` (see `Audit.as_dict`) and
-    `index.html`, a page with the pictures, are written there.
+    `index.html`, a page with pictures, are written there.
     """
     listener = listener or Listener()
     if out is not None:
@@ -55,7 +55,7 @@ def audit(
 
 
 def _orientations(catalog: Catalog, tick: Tick) -> NDArray[np.int64]:
-    """(N,) the EXIF orientation of every file."""
+    """The EXIF orientation (N,) of every file."""
     turned = np.ones(len(catalog), np.int64)
     with ThreadPoolExecutor(2) as pool:
         for start in range(0, len(catalog), _BLOCK):

@@ -1,12 +1,12 @@
-"""Compare: the same data, several recipes, several seeds → a leaderboard.
+"""Compare: train several recipes with several seeds on the same data, and rank them on a leaderboard.
 
 comparisons/birds/
-  data/*.csv              the data as it was split, where it came without the parts that the protocol needs
-  runs/NAME-SEED/         ordinary runs; beside each, NAME-SEED.txt holds what its training said
-  results/NAME-SEED.json  what the leaderboard needs of a run; where one is kept, the run is not needed any more
-  leaderboard.json leaderboard.csv index.html    written anew after each run
+  data/*.csv              the data as it was split, if it came without the splits that the protocol needs
+  runs/NAME-SEED/         ordinary runs; NAME-SEED.txt beside each holds the output of its training
+  results/NAME-SEED.json  what the leaderboard needs of a run; once it is kept, the run is no longer needed
+  leaderboard.json leaderboard.csv index.html    written again after each run
 
-Of the test part, which is scored only when that is asked for, results and leaderboard have "-test" in their names.
+The test split is scored only on request; its results and leaderboard have "-test" in their names.
 """
 
 from __future__ import annotations
@@ -46,20 +46,20 @@ def compare(
 ) -> Leaderboard:
     """Train each recipe (a name or a TOML file) with the seeds 0, 1, … on the same data, and rank them.
 
-    `backbone`, `weights` and `overrides` go for all recipes. Scores are those of the validation part, or of the
-    out-of-fold answers of a cross-fit; the test part is scored, once per run, only with `split="test"`. Differences are
-    those to `baseline`: finetune if it is among the recipes, else the first of them. Everything stands in `out`, and
-    the same call goes on where an earlier one stopped: what is finished is kept, if it is of the same data and
-    recipe. A run that fails is told of, and the others go on. Raises FieldmarkError.
+    `backbone`, `weights` and `overrides` apply to all recipes. Scores are those of the validation split, or of the
+    out-of-fold answers of a cross-fit; the test split is scored, once per run, only with `split="test"`. Each recipe is
+    compared with `baseline`: finetune if it is among the recipes, otherwise the first of them. Everything is written to
+    `out`, and the same call continues where an earlier one stopped: finished runs are kept if they are of the same data
+    and recipe. A run that fails is reported, and the others go on. Raises FieldmarkError.
 
-    Where the listener asks to stop, the leaderboard so far is returned; its `missing` names the runs that are to do.
+    If the listener asks to stop, the leaderboard so far is returned; its `missing` names the unfinished runs.
     """
     listener = listener or Listener()
     field = contestants(recipes, backbone=backbone, weights=weights, overrides=overrides)
     chosen, part = choose_baseline(baseline, field), split_of(split, field[0].recipe)
     choose_device(device)  # before any work
     if seeds < 1:
-        raise RecipeError(f"A comparison with {seeds} seeds", "Give at least one.")
+        raise RecipeError(f"A comparison needs at least one seed, but got {seeds}", "Give a number such as 3.")
     for asked in {(one.recipe.backbone.name, one.recipe.backbone.weights): one.recipe for one in field}.values():
         tell_license(asked, listener)
     options = [f"--set={text}" for text in overrides] + ([] if device == AUTO else [f"--device={device}"])

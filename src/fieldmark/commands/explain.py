@@ -1,4 +1,4 @@
-"""Explain: why one image is A and not B."""
+"""Explain: why the answer for an image is A and not B."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def explain(
     root: Path | str | None = None,
     device: str = AUTO,
 ) -> Explanation:
-    """Why `image` is the likeliest class A and not B, the runner-up or `versus`.
+    """Explain why `image` is the most likely class A and not B, which is the runner-up or `versus`.
 
-    `image` is one of what `Predictor.predict` takes. Examples come from the run's training images; `root` says where
-    they are now, if they were moved. Without them they are left out, and `notes` says so. Raises ImageError for an
-    image that cannot be read, and RunError for a class that is not known or is the answer itself.
+    `image` is a single thing that `Predictor.predict` takes. Examples come from the training images of the run; `root`
+    is the folder that contains them if they were moved. If they are gone, the examples are left out, and `notes` says
+    so. Raises ImageError for an image that cannot be read, and RunError if `versus` is unknown or is the answer itself.
     """
     return Explainer(run, root=Path(root) if root else None, device=device)(image, versus)

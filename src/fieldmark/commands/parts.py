@@ -1,4 +1,4 @@
-"""Parts: the centres that a model discovered, as key points, and a page that shows them."""
+"""Parts: the part centres that a model discovered, as key points, and a page that shows them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from fieldmark.runs.opening import EVERYTHING, catalog_of, opened_run, rows_of
 __all__ = ["parts"]
 
 _SHOWN = 24
-"""Photographs that the page draws on."""
+"""The number of photographs that the page is made from."""
 
 
 def parts(
@@ -34,12 +34,13 @@ def parts(
     device: str = AUTO,
     listener: Listener | None = None,
 ) -> Parts:
-    """Write the centres of a run's parts as key points: a table that `fieldmark.train` reads, and a page beside it.
+    """Write the centres of a run's parts as key points: a table that `fieldmark.train` can read, and a page beside it.
 
-    `data` is what `fieldmark.train` takes, the run's own unless given; its classes need not be the run's. All images,
-    unless `split` names one. `out` is the table, RUN/parts/<split>.csv unless given; the page has its name with
-    .html. Where the data has key points, the distance of the parts to them is measured on images that were not learnt
-    from. Raises RunError for a run whose method has no part maps, and DataError where there is no image.
+    `data` is what `fieldmark.train` takes, by default the data of the run; its classes may differ from those of the
+    run. All images are used unless `split` names a split. `out` is the table, by default RUN/parts/<split>.csv; the
+    page has the same name with .html. If the data has key points, the distance of the parts from them is measured on
+    images that were not used in training. Raises RunError if the method of the run has no part maps, and DataError if
+    there is no image.
     """
     listener = listener or Listener()
     opened, predictor = opened_run(Path(run)), Predictor.load(run, device=device)
@@ -56,7 +57,7 @@ def parts(
 
 
 def _page(found: Parts, predictor: Predictor) -> str:
-    """Drawn on photographs that are chosen by chance, of as many classes as there are."""
+    """The page, drawn on random photographs of as many classes as possible."""
     catalog = found.catalog
     order = np.random.default_rng(0).permutation(len(catalog))
     first = {int(catalog.labels[row]): int(row) for row in order[::-1]}.values()

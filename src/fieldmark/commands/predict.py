@@ -1,4 +1,4 @@
-"""Predict: answers for photographs."""
+"""Predict: verdicts on photographs."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ __all__ = ["Skipped", "predict", "read_checklist"]
 
 @dataclass(frozen=True)
 class Skipped:
-    """A file without an answer."""
+    """An image without an answer, and the reason."""
 
     path: str
     reason: str
 
 
 def read_checklist(path: Path) -> list[str]:
-    """Class names, one per line; blank lines and lines that begin with # are left out."""
+    """Read class names, one per line; blank lines and lines that start with # are ignored."""
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"Cannot read the checklist {path}: {error}", "Expected one name a line.") from None
+        raise DataError(f"Cannot read the checklist {path}: {error}", "Expected class names, one per line.") from None
     names = [line for line in lines if line and not line.startswith("#")]
     if not names:
-        raise DataError(f"The checklist {path} is empty", "Expected class names, one a line.")
+        raise DataError(f"The checklist {path} is empty", "Expected class names, one per line.")
     return names
 
 
@@ -48,10 +48,10 @@ def predict(
     bursts: bool = False,
     device: str = AUTO,
 ) -> Iterator[Verdict | Skipped]:
-    """One verdict for each image, in order and as soon as its batch is answered; what cannot be read is `Skipped`.
+    """One verdict for each image, in order and as soon as its batch is answered; unreadable images give `Skipped`.
 
-    `things` is whatever `Predictor.predict` takes, and so are the options. With `bursts`, one more verdict for each
-    folder follows at the end.
+    `things` and the options are those of `Predictor.predict`. With `bursts`, a further verdict for each folder follows
+    at the end.
     """
     predictor = run if isinstance(run, Predictor) else Predictor.load(run, device=device)
     speaker = Speaker.of(predictor.bundle, among=among, candidates=candidates, accuracy=accuracy, coverage=coverage)

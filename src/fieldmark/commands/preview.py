@@ -1,4 +1,4 @@
-"""Preview: training images as a recipe augments them → one page to look at, before anything is learnt."""
+"""Preview: a page of training images as a recipe augments them, before training."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fieldmark.core.listener import Listener, relayed_warnings
+from fieldmark.core.listener import Done, Listener, relayed_warnings
 from fieldmark.core.recipe import Recipe
 from fieldmark.core.storage import write_bytes
 from fieldmark.data.catalog import Catalog
@@ -32,10 +32,10 @@ def preview(
     count: int = 8,
     listener: Listener | None = None,
 ) -> Path:
-    """Write a page of `count` training images, each as it is and as the first five epochs see it, and return it.
+    """Write a page of `count` training images, each unchanged and as the first five epochs see it, and return its path.
 
-    Boxes and key points are drawn where they are known. What is shown is what training with this recipe and seed
-    sees, except for what it does with whole batches (mixing) and in the method (crops). Raises FieldmarkError.
+    Boxes and key points are drawn where they are known. The page shows what training with this recipe and seed sees,
+    except for the mixing of whole batches and the crops of a method. Raises FieldmarkError.
     """
     listener = listener or Listener()
     resolved = resolve_recipe(recipe, overrides=overrides)
@@ -54,4 +54,5 @@ def preview(
     page = compose_preview(prepared.catalog, samples, shown.tolist(), resolved, flip=flip)
     path = Path(out)
     write_bytes(path, page.encode())
+    listener.hear(Done("preview", path.parent))
     return path

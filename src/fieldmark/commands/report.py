@@ -1,4 +1,4 @@
-"""Report: what a run holds → one page to look at."""
+"""Report: a page about a run."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from fieldmark.core.listener import Done, Listener
 from fieldmark.core.machine import AUTO
 from fieldmark.core.storage import write_bytes
+from fieldmark.core.wording import counted
 from fieldmark.data.catalog import Catalog
 from fieldmark.reporting import compose
 from fieldmark.reporting.gathering import gathered
@@ -26,22 +27,22 @@ def report(
     device: str = AUTO,
     listener: Listener | None = None,
 ) -> Path:
-    """Write RUN/report/index.html, or `out`, and return it.
+    """Write RUN/report/index.html, or `out`, and return its path.
 
-    The page shows `split`; unless told otherwise the test part if it was evaluated, else what training kept back.
-    `data` (and `root`, as in `fieldmark.train`) says where the images are now if they were moved. What is missing
-    (predictions, pictures) the page says itself, and the listener is warned. Raises RunError where there is no run or
-    `split` was not evaluated.
+    The page shows `split`: by default the test split if it was evaluated, otherwise the validation data. `data` (and
+    `root`, as in `fieldmark.train`) says where the images are if they were moved. If predictions or pictures are
+    missing, the page says so and the listener is warned. Raises RunError if there is no run, or if `split` was not
+    evaluated.
     """
     listener = listener or Listener()
     material = gathered(Path(run), data, root=root, split=split)
     if not material.run.is_finished:
-        listener.warn(f"{run} is not finished. To go on: fieldmark train … --out {run} --resume")
+        listener.warn(f"{run} is not finished. To continue: fieldmark train … --out {run} --resume")
     elif material.shown is None:
-        listener.warn(f"{run} has no predictions yet. The report will show more after: fieldmark evaluate {run}")
+        listener.warn(f"{run} has no predictions yet, so the report is short. To get them: fieldmark evaluate {run}")
     page = compose(replace(material, explained=explained_pairs(material, listener, device=device)))
     if missing := material.pictures.missing:
-        count = f"{len(missing):,} of {material.pictures.count:,} pictures"
+        count = f"{len(missing):,} of {counted(material.pictures.count, 'picture')}"
         hint = f". If the data was moved: fieldmark report {run} DATA" if data is None else ""
         listener.warn(f"{count} cannot be read, such as {missing[0]}{hint}")
     path = Path(out) if out is not None else material.run.folder / "report" / "index.html"

@@ -23,7 +23,7 @@ _PIXELS = 224
 
 @final
 class _Grid(Figure):
-    """A figure that notebooks display by themselves, without pyplot and its global state."""
+    """A figure that notebooks display on their own, without pyplot and its global state."""
 
     def _repr_png_(self) -> bytes:
         data = io.BytesIO()
@@ -39,10 +39,10 @@ def show(
     seed: int = 0,
     data: Path | str | Catalog | None = None,
 ) -> Figure:
-    """`count` predictions, drawn by chance, in a grid; each titled with the predicted and the actual class.
+    """`count` random predictions in a grid, each with the predicted and the actual class as its title.
 
-    A notebook displays the figure; `figure.savefig("grid.png")` keeps it. It shows `split`, or the test part if it was
-    evaluated, else what training kept back. Raises RunError where nothing was evaluated.
+    A notebook displays the figure; `figure.savefig("grid.png")` saves it. It shows `split`: by default the test split
+    if it was evaluated, otherwise the validation data. Raises RunError if nothing was evaluated.
     """
     material = gathered(Path(run), data, split=split)
     if material.shown is None:

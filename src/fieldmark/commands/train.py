@@ -1,4 +1,4 @@
-"""Train: data and a recipe → a run."""
+"""Train: make a run from data and a recipe."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fieldmark.answering.predictor import Predictor
 from fieldmark.core.errors import RunError
-from fieldmark.core.listener import Done, Listener, relayed_warnings
+from fieldmark.core.listener import Done, Listener, Listeners, relayed_warnings
 from fieldmark.core.locks import lock
 from fieldmark.core.machine import AUTO, Machine
 from fieldmark.core.recipe import Recipe
@@ -35,7 +35,7 @@ from fieldmark.model.license import weights_license
 from fieldmark.model.model import Model
 from fieldmark.runs.bundle import Bundle
 from fieldmark.runs.record import Answers, score_answers, write_evaluation
-from fieldmark.runs.run import Run
+from fieldmark.runs.run import Run, RunLog
 
 __all__ = ["train"]
 
@@ -53,13 +53,13 @@ def train(
     device: str = AUTO,
     listener: Listener | None = None,
 ) -> Run:
-    """Train a classifier on `data` and write it to `out`. The test split is not learnt from, selected on or scored.
+    """Train a classifier on `data` and write it to `out`. The test split is not used in any way.
 
     `data` is a path, the name of a data set (whose copy lies in `root`; see `fieldmark.read`) or a catalogue.
-    The recipe is "finetune" unless given. With `resume`, a run that was stopped goes on where it was, by its own
-    recipe; where there is none yet, it begins, so that one command can be repeated until it is done. `device`
-    "auto" is that of the run that is resumed, if it is here; for a new run, a GPU that CUDA knows, else the processor.
-    Raises FieldmarkError, and `Stopped` when the listener asks to stop.
+    The recipe is "finetune" by default. With `resume`, a run that was stopped continues where it was, with its own
+    recipe; if there is none yet, a new one starts, so that one command can be repeated until it is done. For a run
+    that is resumed, `device` "auto" is the device that it started on, if that is available; for a new run, it is a
+    CUDA GPU or else the processor. Raises FieldmarkError, and `Stopped` if the listener asks to stop.
     """
     listener = listener or Listener()
     with _alone(make_folder(Path(out))), _emptied_on_failure(Run(out)):
@@ -67,7 +67,7 @@ def train(
         run = Run.open(out) if takes_up else Run(out)
         if resume and not takes_up:
             named = recipe if isinstance(recipe, str) else "given" if recipe else "finetune"
-            listener.note(f"There is no run in {out} to resume: a new one begins (recipe: {named})")
+            listener.note(f"There is no run in {out} to resume, so a new one starts (recipe: {named})")
         if not takes_up or recipe or backbone or weights or overrides:
             asked = resolve_recipe(recipe or "finetune", backbone=backbone, weights=weights, overrides=overrides)
             if takes_up:
@@ -76,30 +76,30 @@ def train(
                 rehearse(asked)
                 Run.create(run.folder, asked, Machine.decide(asked, device))
         if run.is_finished:
-            listener.note(f"{run.folder} is finished already")
+            listener.note(f"{run.folder} is already finished")
             return run
         if takes_up:
             _move(run, device, listener)
         with contextlib.nullcontext() if takes_up else _discarded_on_failure(run):
-            _learn(run, data, root, listener)
+            _learn(run, data, root, Listeners(RunLog(run), listener))
     listener.hear(Done("train", run.folder))
     return run
 
 
 @contextlib.contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Hold the run while it is trained: another command, or a comparison, finds it taken."""
+    """Hold the run while it is trained, so that another command or a comparison finds it in use."""
     with lock(folder / ".lock", wait=False) as held:
         if not held:
             raise RunError(
-                f"Another training is at work in {folder}", "Wait until it has finished, or choose another --out."
+                f"Another training is running in {folder}", "Wait until it has finished, or choose another --out."
             )
         yield
 
 
 @contextlib.contextmanager
 def _emptied_on_failure(run: Run) -> Iterator[None]:
-    """A folder that was made for a run that never began is removed again."""
+    """Remove a folder that was made for a run that never started."""
     try:
         yield
     except BaseException:
@@ -110,7 +110,7 @@ def _emptied_on_failure(run: Run) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _discarded_on_failure(run: Run) -> Iterator[None]:
-    """A start that fails before anything is learnt leaves no folder, so that the same command can be repeated."""
+    """Leave no folder if the start fails before any training, so that the same command can be repeated."""
     try:
         yield
     except BaseException:  # Ctrl-C while images are decoded, too
@@ -119,19 +119,19 @@ def _discarded_on_failure(run: Run) -> Iterator[None]:
 
 
 def _move(run: Run, device: str, listener: Listener) -> None:
-    """Go on with a run on the device that it began on, or on another where that is asked for or is gone."""
+    """Move a run to another device if that was asked for, or if the device that it started on is gone."""
     began = run.machine()
     machine = began.moved(device)
     if machine != began:
         listener.warn(
-            f"The run began on {began.device} and goes on on {machine.device}: its weights will differ in the last "
+            f"The run started on {began.device} and continues on {machine.device}: its weights will differ in the last "
             "digits from those of a run that was not moved"
         )
         run.move(machine)
 
 
 def _learn(run: Run, data: Path | str | Catalog, root: Path | str | None, listener: Listener) -> None:
-    """From a run that has begun to one that is finished."""
+    """Take a run from its start to its end."""
     recipe = run.recipe()
     tell_license(recipe, listener)
     with run.timed("reading"):
@@ -142,7 +142,7 @@ def _learn(run: Run, data: Path | str | Catalog, root: Path | str | None, listen
     run.write_data(data.root if isinstance(data, Catalog) else data, prepared.catalog)
     check_data(recipe, prepared, listener)
     flip = decide_flip(run, recipe, prepared, listener)
-    if not flip:  # what training must not mirror, answers must not
+    if not flip:  # answers must not mirror what training must not mirror
         recipe = recipe.model_copy(update={"images": recipe.images.model_copy(update={"mirror": False})})
     fit = Fit(run, recipe, run.machine(), prepared, listener, flip)
     rows, validation = prepared.catalog.rows("train"), prepared.catalog.rows("val")
@@ -163,7 +163,7 @@ def _learn(run: Run, data: Path | str | Catalog, root: Path | str | None, listen
             answers, task = Answers(prepared.catalog, answered, logits, held.attributes), fit.task(rows)
             write_evaluation(run, score_answers(split, answers, task), answers, task)
     else:
-        listener.note("Not calibrated: no image was held out, so verdicts are plain softmax")
+        listener.note("Not calibrated: no images were held out, so probabilities are plain softmax outputs")
     run.keep_memory()
     names = name_parts(fit, model, rows)
     # last, since a bundle is what makes a run finished
@@ -172,14 +172,14 @@ def _learn(run: Run, data: Path | str | Catalog, root: Path | str | None, listen
 
 
 def _check_same(begun: Recipe, asked: Recipe, run: Run, overrides: Sequence[str]) -> None:
-    """A resume goes on with the recipe that the run began with; what was asked for by name is told first."""
+    """Raise RunError if a resumed run started with another recipe; keys that were set by name are listed first."""
     if begun != asked:
         named = {text.partition("=")[0].strip() for text in overrides}
         changed = dict(sorted(begun.changes(asked).items(), key=lambda change: change[0] not in named))
         raise RunError(
-            f"{run.folder} began with another recipe: "
+            f"{run.folder} started with another recipe: "
             + first_few(f"{key} was {before!r}, not {now!r}" for key, (before, now) in changed.items()),
-            "To go on as it began leave all options out, or give all of them; or start a new run with another --out.",
+            "To continue it, give no options or the same options as before; or start a new run with another --out.",
         )
 
 
@@ -187,7 +187,7 @@ def _bundle(
     fit: Fit, model: Model, calibration: Calibration | None, rows: NDArray[np.int64], parts: tuple[str, ...]
 ) -> Bundle:
     recipe, catalog, task = fit.recipe, fit.data.catalog, fit.task(rows)
-    order = in_order(catalog.classes, recipe.labels.order) or "none"  # a bundle does not ask again
+    order = in_order(catalog.classes, recipe.labels.order) or "none"  # a bundle does not search again
     return Bundle(
         catalog.classes,
         recipe.model_copy(update={"labels": recipe.labels.model_copy(update={"order": order})}),

@@ -1,6 +1,6 @@
-"""What a comparison of recipes comes to, without any training: results that are kept, their ranking, their page.
+"""Comparisons of recipes: kept results, their ranking and their page, and the conduct of the trainings.
 
-`commands.compare` trains and brings them together.
+`commands.compare` puts them together.
 """
 
 from fieldmark.comparison.composition import compose

@@ -1,4 +1,4 @@
-"""One training in a process of its own, so that its memory is its own and its end is not ours."""
+"""One training in a process of its own, with its own memory: if it crashes, the comparison goes on."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fieldmark.core.interrupts import HEARD, INTERRUPT
 __all__ = ["run_child", "why_it_ended"]
 
 _POLL = 0.2
-"""Seconds between two looks at the child."""
+"""The seconds between two looks at the child."""
 _KILLED = -9
 
 
@@ -26,10 +26,10 @@ def run_child(
     stop_asked: Callable[[], bool] = lambda: False,
     look: Callable[[], None] = lambda: None,
 ) -> int:
-    """Run `fieldmark COMMAND …` to its end and return its exit status; what it says goes to `log`.
+    """Run `fieldmark COMMAND …` to its end and return its exit status; its output goes to `log`.
 
-    A request to stop is passed on as Ctrl-C, once: a training then ends after its step, with all saved. The child is
-    apart from the terminal, whose Ctrl-C would reach it a second time. `look` is called now and then.
+    A request to stop is passed on once, as Ctrl-C: a training then ends after its current step, with everything saved.
+    The child is detached from the terminal, whose Ctrl-C would reach it a second time. `look` is called regularly.
     """
     with log.open("wb") as said:
         child = subprocess.Popen(
@@ -40,34 +40,34 @@ def run_child(
             env=os.environ | {HEARD: "1"},
             **_apart(),
         )
-    told = False
+    passed_on = False
     try:
         while True:
             try:
                 return child.wait(_POLL)
             except subprocess.TimeoutExpired:
                 look()
-            if stop_asked() and not told:
-                told = True
+            if stop_asked() and not passed_on:
+                passed_on = True
                 child.send_signal(INTERRUPT)
     except BaseException:  # Ctrl-C where nobody listens, and the second one where somebody does
-        child.kill() if told else child.send_signal(INTERRUPT)
+        child.kill() if passed_on else child.send_signal(INTERRUPT)
         child.wait()
         raise
 
 
 def _apart() -> dict[str, Any]:
-    """How a child is kept apart from the terminal."""
+    """The options that detach a child from the terminal."""
     if sys.platform == "win32":
         return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
     return {"start_new_session": True}
 
 
 def why_it_ended(status: int, log: Path) -> str:
-    """In one line, for a status that is not 0."""
+    """The reason in one line, for a status other than 0."""
     if status < 0:
-        hint = "; was it the memory?" if status == _KILLED else ""
-        return f"it was ended by {signal.Signals(-status).name}{hint} See {log}"
+        hint = ", possibly because memory ran out" if status == _KILLED else ""
+        return f"it was ended by {signal.Signals(-status).name}{hint} (see {log})"
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     last = lines[-1] if lines else ""
     if last.startswith("fieldmark: "):

@@ -1,4 +1,4 @@
-"""`compose`: a leaderboard → the page, of the blocks that reports are made of."""
+"""`compose` turns a leaderboard into a page, from the same blocks as reports."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from fieldmark.comparison import plots
-from fieldmark.comparison.leaderboard import PARTS, Leaderboard, Standing
+from fieldmark.comparison.leaderboard import TITLES, Leaderboard, Standing
 from fieldmark.core.wording import counted, duration
 from fieldmark.evaluation.paired import Difference
 from fieldmark.pages import render
@@ -25,13 +25,13 @@ def compose(board: Leaderboard) -> str:
     figures = [
         (f"{len(board.standings)}", "recipes"),
         (f"{done} of {len(board.standings) * len(board.seeds)}", "runs done"),
-        (f"{board.num_images:,}", f"images, {PARTS[board.part]}"),
-        (duration(spent), "of training"),
+        (f"{board.num_images:,}", f"{'image' if board.num_images == 1 else 'images'}, {TITLES[board.part]}"),
+        (duration(spent), "training time"),
     ]
     return render(
         "report.html",
         title=f"Recipes compared on {board.data}",
-        summary=f"The same data and seeds for each; what counts is the difference to {board.baseline}.",
+        summary=f"Each recipe was trained on the same data with the same seeds, and is compared with {board.baseline}.",
         figures=figures,
         notices=_notices(board),
         sections=[section for make in sections if (section := make(board)) is not None],
@@ -39,22 +39,25 @@ def compose(board: Leaderboard) -> str:
 
 
 def points(found: Difference) -> str:
-    """In percentage points: "+1.2 (+0.3 to +2.1)"."""
+    """A difference in percentage points: "+1.2 (+0.3 to +2.1)"."""
     return f"{_signed(found.value)} ({_signed(found.low)} to {_signed(found.high)})"
 
 
 def _signed(share: float) -> str:
-    """In percentage points: "+1.2", "−0.3", "0.0"."""
+    """A share in percentage points: "+1.2", "−0.3", "0.0"."""
     rounded = round(100 * share, 1)
     return f"{rounded:+.1f}".replace("-", "−") if rounded else "0.0"
 
 
 def chance_in_words(board: Leaderboard) -> str:
-    """How many intervals leave zero out, and how many would if nothing differed."""
-    number = len(board.compared)
+    """How many intervals exclude zero, and how many would do so by chance."""
+    if len(board.compared) == 1:
+        found = "excludes" if board.clear else "includes"
+        return f"The interval {found} zero. By chance, without any difference, 1 in 20 intervals excludes it."
+    found = "excludes" if board.clear == 1 else "exclude"
     return (
-        f"{board.clear} of {number} intervals {'leaves' if board.clear == 1 else 'leave'} zero out; were no recipe any "
-        f"different from {board.baseline}, about {board.clear_by_chance:.1f} of {number} would all the same."
+        f"{board.clear} of {len(board.compared)} intervals {found} zero. If every recipe were as good as "
+        f"{board.baseline}, about {board.clear_by_chance:.1f} would do so by chance."
     )
 
 
@@ -62,13 +65,16 @@ def _notices(board: Leaderboard) -> list[str]:
     notices = []
     if board.missing:
         named = ", ".join(board.missing[:_NAMED]) + (" …" if len(board.missing) > _NAMED else "")
-        notices.append(f"Not finished: {counted(len(board.missing), 'run')} to do ({named}). The same command goes on.")
+        notices.append(
+            f"{counted(len(board.missing), 'run')} not finished ({named}). Run the same command again to continue."
+        )
     notices += [f"{run} failed: {reason}" for run, reason in board.failures.items()]
     return [*notices, *board.notices]
 
 
 def _standings(board: Leaderboard) -> Section:
-    header = ("#", "recipe", f"against {board.baseline}, points", "verdict", "in each seed", "right", "seeds", "NLL")
+    difference = f"difference from {board.baseline}, points"
+    header = ("#", "recipe", difference, "verdict", "for each seed", "accuracy", "seeds", "NLL")
     rows = tuple(_row(board, place, one) for place, one in enumerate(board.standings, start=1))
     blocks: list[Block] = [Table(header, rows)]
     if board.compared:
@@ -79,15 +85,9 @@ def _standings(board: Leaderboard) -> Section:
 def _row(board: Leaderboard, place: int, one: Standing) -> tuple[Cell, ...]:
     if one.accuracy is None or one.nll is None:
         failed = any(run.rpartition("-")[0] == one.recipe for run in board.failures)
-        return (place, one.recipe, "failed" if failed else "to do", "", "", "", _seeds(board, one), "")
+        return (place, one.recipe, "failed" if failed else "not finished", "", "", "", _seeds(board, one), "")
     tone: Tone = "right" if one.verdict.startswith("better") else "wrong" if one.verdict.startswith("worse") else ""
-    gain = (
-        _whole(points(one.gain))
-        if one.gain
-        else "the baseline"
-        if one.recipe == board.baseline
-        else "no seed in common"
-    )
+    gain = _whole(points(one.gain)) if one.gain else "baseline" if one.recipe == board.baseline else "no common seed"
     by_seed = one.gain.by_seed if one.gain else ()
     spread = f", spread {100 * one.spread:.1f}" if one.spread is not None else ""
     return (
@@ -103,7 +103,7 @@ def _row(board: Leaderboard, place: int, one: Standing) -> tuple[Cell, ...]:
 
 
 def _whole(text: str) -> str:
-    """On one line."""
+    """The text without line breaks."""
     return text.replace(" ", "\N{NO-BREAK SPACE}")
 
 
@@ -118,20 +118,20 @@ def _gains(board: Leaderboard) -> Section | None:
         return None
     return Section(
         "gains",
-        f"Against {board.baseline}",
+        f"Compared with {board.baseline}",
         (
             Plots(
                 (
-                    plots.differences(gains, title="Accuracy gained", unit="percentage points", scale=100),
+                    plots.differences(gains, title="Difference in accuracy", unit="percentage points", scale=100),
                     plots.differences(
                         changes,
-                        title="Negative log-likelihood: less is better",
-                        unit="change",
+                        title="Negative log-likelihood (lower is better)",
+                        unit="difference",
                         good=-1,
                     ),
                 )
             ),
-            Text("Dots are means over seeds, lines their 95 % intervals over images, ticks the single seeds.", "soft"),
+            Text("Dots are means over seeds, lines are 95 % intervals over images, ticks are single seeds.", "soft"),
         ),
     )
 
@@ -140,7 +140,7 @@ def _cost(board: Leaderboard) -> Section | None:
     done = [one for one in board.standings if one.accuracy]
     if not done:
         return None
-    header = ("#", "recipe", "training", "images/s, learning", "images/s, answering", "memory", "parameters")
+    header = ("#", "recipe", "training", "images/s, training", "images/s, inference", "memory", "parameters")
     rows = tuple(
         (
             place,
@@ -156,9 +156,9 @@ def _cost(board: Leaderboard) -> Section | None:
         for place, one in enumerate(done, start=1)
     )
     text = (
-        "Time of one training, mean over seeds, with its validation; most memory that its process took. On a machine "
-        "that does other work meanwhile, times are for orientation; – is what was too short to "
-        "time. Numbers in the plot are places on the leaderboard."
+        "The time is that of one training with its validation, averaged over seeds; the memory is the most that its "
+        "process used. If the machine was also doing other work, the times are only a rough guide. A dash (–) means "
+        "that the time was too short to measure. Numbers in the plot are ranks on the leaderboard."
     )
     return Section(
         "cost",
@@ -172,30 +172,32 @@ def _learning(board: Leaderboard) -> Section | None:
     if plot is None:
         return None
     text = (
-        "Mean over seeds; the baseline and the best others. The model is that of the last epoch, whatever the curve; "
-        "of a soup (train.members) the curve is that of its first member, and the model the mean of all."
+        "Means over seeds, for the baseline and the best other recipes. The final model is always that of the last "
+        "epoch. For a soup (train.members), the curve is that of its first member, and the model is the mean of all."
     )
-    return Section("learning", "How they learnt", (Plots((plot,)), Text(text, "soft")))
+    return Section("learning", "Learning curves", (Plots((plot,)), Text(text, "soft")))
 
 
 def _reading(board: Leaderboard) -> Section:
-    """What the figures say, and what they do not."""
-    drawn = f"{board.num_images:,} images"
+    """What the figures mean, and what they do not."""
+    resampled = counted(board.num_images, "image")
     if board.num_units < board.num_images:
-        drawn += f" in {board.num_units:,} bursts and near-duplicates, each drawn as a whole,"
+        resampled += (
+            f" in {counted(board.num_units, 'independent unit')}, with bursts and near-duplicates kept together"
+        )
     texts = [
-        f"An interval says how far a figure would move with other images of the same kind ({drawn} resampled, the "
-        "answers averaged over seeds first). It says nothing about other seeds: that is what the single seeds show. A "
-        "gain is worth believing where its interval leaves zero out and the seeds agree.",
-        "Of several comparisons one in twenty intervals leaves zero out by chance. And the best of many on the same "
-        "images looks better than it is.",
+        "An interval shows how much a figure could change with other images of the same kind. The answers are averaged "
+        f"over seeds, and the images are resampled ({resampled}). It says nothing about other seeds; compare the "
+        "values for each seed instead. Trust a gain if its interval excludes zero and the seeds agree.",
+        "One in twenty intervals excludes zero by chance. And the best of many recipes on the same images looks better "
+        "than it is.",
     ]
     if board.part == "test":
-        texts.append("These are scores of the test part. Whoever chooses by them has no test part any more.")
+        texts.append("These scores are from the test split. If you choose a recipe by them, no test split is left.")
     else:
         texts.append(
-            f"Scores are those of the {PARTS[board.part]}; the test part was not touched. What is chosen here may be "
-            "confirmed there: fieldmark compare … --split test."
+            f"These scores are from the {TITLES[board.part]}; the test split was not used. To confirm a choice on the "
+            "test split: fieldmark compare … --split test."
         )
-        texts.append("Likelihoods are those of calibrated probabilities, calibrated on these very images.")
+        texts.append("Likelihoods are of calibrated probabilities, which were calibrated on these same images.")
     return Section("reading", "How to read this", tuple(Text(text) for text in texts))

@@ -1,4 +1,4 @@
-"""A comparison carried out: every recipe trained with every seed on the same data, each result kept, and ranked."""
+"""How a comparison is carried out: each recipe is trained with each seed on the same data, kept and ranked."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ from fieldmark.runs.run import Run
 __all__ = ["Comparison", "alone", "find_data", "split_of"]
 
 Results: TypeAlias = dict[tuple[str, int], Result]
-"""By recipe and seed."""
+"""The results by recipe and seed."""
 
 
 class Entry(NamedTuple):
-    """One run."""
+    """One run of the comparison."""
 
     who: Contestant
     seed: int
@@ -52,21 +52,21 @@ class Entry(NamedTuple):
 
 
 class Found(NamedTuple):
-    """The data, the same for all runs."""
+    """The data, which is the same for all runs."""
 
     source: Path
-    """What every training is told to read."""
+    """The data that every training reads."""
     catalog: Catalog
-    """What it reads there."""
+    """The catalogue of that data."""
     units: NDArray[np.int64]
-    """(N,) what must stay together shares a number."""
+    """(N,) a number for each image; images that must stay together share one."""
     name: str
 
 
 @final
 @dataclass(frozen=True)
 class Comparison:
-    """All runs, and how each is made."""
+    """All runs, and how each one is made."""
 
     folder: Path
     field: Sequence[Contestant]
@@ -74,13 +74,13 @@ class Comparison:
     baseline: str
     part: str
     options: Sequence[str]
-    """Of every training."""
+    """The command-line options of every training."""
     listener: Listener
     device: str
     found: Found
 
     def carry_out(self) -> Leaderboard:
-        """Do what is not done: one seed of every recipe, then the next seed."""
+        """Do the runs that are not finished: one seed of every recipe, then the next seed."""
         entries = [Entry(one, seed) for seed in self.seeds for one in self.field]
         digest = data_digest(self.found.catalog)
         results = self._kept(entries, digest)
@@ -103,12 +103,12 @@ class Comparison:
                 else:
                     results[entry.key] = result
                     left = f" ({len(todo) - at - 1} to go)" if at + 1 < len(todo) else ""
-                    self.listener.note(f"{entry.name}: {100 * result.accuracy:.1f} % right{left}")
+                    self.listener.note(f"{entry.name}: {100 * result.accuracy:.1f} % correct{left}")
                 board = self._write(results, failures)
         return board
 
     def _looking(self, entry: Entry, tick: Tick, done: int, total: int) -> Callable[[], None]:
-        """Tells how far all is, by the log of the run that is at work."""
+        """A function that reports the overall progress, from the log of the current run."""
         run, most = self._run(entry), entry.who.num_lines
         return lambda: tick(done + min(len(run.history()), most), total, note=entry.name)
 
@@ -123,7 +123,7 @@ class Comparison:
         return "-test" if self.part == "test" else ""
 
     def _kept(self, entries: Sequence[Entry], digest: str) -> Results:
-        """The results that there are; RunError where one is of something else."""
+        """The results that are kept already. Raises RunError if one belongs to another comparison."""
         kept: Results = {}
         num_images = len(answered_rows(self.found.catalog, self.part))
         for entry in entries:
@@ -133,15 +133,15 @@ class Comparison:
                 assert len(result.correct) == num_images, "the digest says which images were answered"
                 kept[entry.key] = result
         if kept:
-            self.listener.note(f"{len(kept)} of {len(entries)} runs are done already")
+            self.listener.note(f"{len(kept)} of {counted(len(entries), 'run')} already done")
         return kept
 
     def _check(self, todo: Sequence[Entry]) -> None:
-        """Raise before any work where a recipe makes no sense, or a run was begun with another one or other data."""
+        """Raise before any work if a recipe cannot be built, or if a run has other data or another recipe."""
         for one in self.field:
             if any(entry.who is one for entry in todo):
                 one.check_builds(self.found.catalog)
-        digests = {part: self.found.catalog.digest(part) for part in SPLITS}
+        digests = {split: self.found.catalog.digest(split) for split in SPLITS}
         for entry in todo:
             run = self._run(entry)
             if not run.exists:
@@ -149,15 +149,15 @@ class Comparison:
             changes = Run.open(run.folder).recipe().changes(entry.who.seeded(entry.seed))
             wrong = [f"{key} was {before!r}, not {now!r}" for key, (before, now) in changes.items()]
             if (known := run.data()) and known["digests"] != digests:
-                wrong.append("it began with other images, labels or parts")
+                wrong.append("it was started with other images, labels or splits")
             if wrong:
                 raise RunError(
-                    f"{run.folder} is another run: {first_few(wrong)}",
-                    "Compare with another --out, or remove results/ and runs/ in it to begin anew.",
+                    f"{run.folder} holds a different run: {first_few(wrong)}",
+                    "Choose another --out, or remove results/ and runs/ in it to start again.",
                 )
 
     def _train(self, entry: Entry, stop_asked: Callable[[], bool], look: Callable[[], None]) -> bool:
-        """Train one run to its end, or see that it was; False where it was stopped. Raises TrainingError."""
+        """Train one run to its end unless it is finished. Returns False if it was stopped; raises TrainingError."""
         run = self._run(entry)
         look()
         if run.is_finished:
@@ -177,14 +177,14 @@ class Comparison:
         return run.is_finished
 
     def _scored(self, entry: Entry, digest: str) -> Result:
-        """The result of a finished run. A test part that was scored before is not looked at again."""
+        """The result of a finished run. A test split that has been scored is not scored again."""
         run = self._run(entry)
         if self.part == "test" and not (run.evaluation("test") / "scores.json").is_file():
             score_run(run.folder, split="test", device=self.device, listener=_Warnings(self.listener))
         return Result.of(run, self.found.catalog, self.part, recipe=entry.who.name, digest=digest)
 
     def _write(self, results: Results, failures: Mapping[str, str]) -> Leaderboard:
-        """The leaderboard so far, as JSON, CSV and a page."""
+        """Write the leaderboard so far as JSON, CSV and a page."""
         board = rank(
             results,
             recipes=[one.name for one in self.field],
@@ -206,7 +206,7 @@ class Comparison:
 
 
 class _Warnings(Listener):
-    """Passes on warnings alone: there is one bar, and it is the comparison's."""
+    """Passes on warnings only: the one progress bar is the comparison's."""
 
     def __init__(self, listener: Listener) -> None:
         self.listener = listener
@@ -217,21 +217,21 @@ class _Warnings(Listener):
 
 
 def split_of(split: Literal["val", "test"], recipe: Recipe) -> str:
-    """The part that is scored."""
+    """The split that is scored."""
     if split == "test":
         return "test"
     if recipe.protocol == "refit":
         raise RecipeError(
-            "protocol = 'refit' keeps no validation part to compare by",
-            "Choose with --set protocol=holdout or crossfit; what is chosen may be confirmed with --split test.",
+            "protocol = 'refit' leaves no validation split to compare recipes on",
+            "Compare with --set protocol=holdout or crossfit, then confirm the choice with --split test.",
         )
     return "val" if recipe.protocol == "holdout" else "crossfit"
 
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Hold the comparison while this lasts. A training holds its own run: one that outlives the command that began it
-    is found at work."""
+    """Hold the comparison for as long as this lasts. A training holds the lock of its own run, so one that outlives the
+    command that started it is still noticed."""
     try:
         with lock(folder / ".lock", wait=False) as held:
             if not held:
@@ -247,20 +247,20 @@ def alone(folder: Path) -> Iterator[None]:
 
 def _taken(folder: Path) -> RunError:
     return RunError(
-        f"Another command, or a training that it began, is at work in {folder}",
-        "Wait until it is done, or choose another --out.",
+        f"Another comparison, or a training that it started, is running in {folder}",
+        "Wait until it has finished, or choose another --out.",
     )
 
 
 def find_data(data: Path | Catalog, field: Sequence[Contestant], part: str, folder: Path, listener: Listener) -> Found:
-    """Read the data and cut it as the protocol asks, once: seeds that cut it otherwise would answer other images."""
+    """Read and split the data once, as the protocol asks: otherwise different seeds would be scored on other images."""
     with relayed_warnings(listener):
         read_as = data if isinstance(data, Catalog) else read(data, tell=listener.note)
     prepared = prepare(read_as, field[0].recipe, listener)
     if not len(answered_rows(prepared.catalog, part)):
         raise DataError(
-            f"{read_as.name} has no image in its {part} part to compare by",
-            "Give each class at least three images that are independent of each other"
+            f"{read_as.name} has no images in its {part} split to compare recipes on",
+            "Give each class at least three independent images"
             + (", or compare with --set protocol=crossfit." if part == "val" else "."),
         )
     for one in field:
@@ -268,38 +268,40 @@ def find_data(data: Path | Catalog, field: Sequence[Contestant], part: str, fold
     catalog, said = prepared.catalog, dict(zip(read_as.paths, read_as.splits.tolist(), strict=True))
     if not isinstance(data, Catalog) and [said[path] for path in catalog.paths] == catalog.splits.tolist():
         return Found(data, catalog, prepared.units, read_as.name)
-    kept = sorted((folder / "data").glob("*.csv"))  # whatever the data was called then
+    kept = sorted((folder / "data").glob("*.csv"))  # it may have been written under another name
     file = kept[0] if kept else folder / "data" / f"{read_as.name.replace('/', ' ')}.csv"
     if not kept:
         write_catalog(file, catalog)
     written = read_table(file)
     if data_digest(written) != data_digest(catalog):
         raise DataError(
-            f"{folder} compares other data: images, labels or parts are not those of {file}",
-            "Put the data back as it was, or choose another --out.",
+            f"{folder} is a comparison on other data: images, labels or splits differ from {file}",
+            "Restore the data, or choose another --out.",
         )
     return Found(file, written, prepared.units, read_as.name)
 
 
 def _no_better_than_guessing(board: Leaderboard, catalog: Catalog) -> str:
-    """A notice of the recipes that may as well have learnt nothing; "" where there is none."""
+    """A notice that names the recipes that may have learnt nothing; "" if there are none."""
     labels = catalog.labels[answered_rows(catalog, board.part)]
     share = float(np.bincount(labels).max() / len(labels))
     names = [one.recipe for one in board.standings if one.accuracy is not None and one.accuracy.low <= share]
     if not names:
         return ""
     return (
-        f"Not shown to do better than naming the commonest class each time ({100 * share:.1f} %): {', '.join(names)}. "
+        f"Not clearly better than always naming the most common class ({100 * share:.1f} %): {', '.join(names)}. "
         "More epochs, larger images or pretrained weights may help."
     )
 
 
 def _remarks(results: Results) -> list[str]:
-    """What has to be said of runs that were made apart, and of a test part that was looked at."""
+    """Remarks on runs from different machines, and on a test split that was scored before."""
     remarks = []
     machines = {", ".join(str(value) for value in result.machine.values()) for result in results.values()}
     if len(machines) > 1:
-        remarks.append(f"Times are of {len(machines)} machines and cannot be compared: {'; '.join(sorted(machines))}.")
+        remarks.append(
+            f"Times are from {len(machines)} machines and cannot be compared: {'; '.join(sorted(machines))}."
+        )
     if looks := max((result.looks or 0 for result in results.values()), default=0):
-        remarks.append(f"This test part had been scored {counted(looks, 'time')} on a machine, by any model.")
+        remarks.append(f"The test split has been scored {counted(looks, 'time')} on one machine, counting all models.")
     return remarks

@@ -1,4 +1,4 @@
-"""What takes part in a comparison: recipes that have been checked, and in what they differ besides their pieces."""
+"""The recipes of a comparison: they are checked, and settings that should be the same are compared."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["Contestant", "choose_baseline", "contestants", "differences"]
 
 BASELINE: Final = "finetune"
 _SHARED: Final = ("images.size", "train.epochs", "train.batch_size")
-"""What the recipes of a fair comparison have in common, besides the backbone."""
+"""The settings that the recipes of a fair comparison have in common, besides the backbone."""
 
 
 @final
@@ -34,22 +34,22 @@ class Contestant:
 
     name: str
     given: str
-    """As it was named: a shipped recipe or a TOML file."""
+    """The recipe as it was given: a name or a TOML file."""
     recipe: Recipe
-    """With every change but the seed."""
+    """The recipe with all changes except the seed."""
 
     def seeded(self, seed: int) -> Recipe:
         return self.recipe.model_copy(update={"seed": seed})
 
     @property
     def num_lines(self) -> int:
-        """Of the log of a finished run; 1 where there are no epochs."""
+        """The lines in the log of a finished run; 1 if there are no epochs."""
         recipe = self.recipe
         fits = recipe.folds + 1 if recipe.protocol == "crossfit" else 1
         return 1 if recipe.train.solver == "logistic" else fits * recipe.train.members * recipe.train.epochs
 
     def check_builds(self, catalog: Catalog) -> None:
-        """Raise FieldmarkError where its pieces do not fit together, or not these classes."""
+        """Raise FieldmarkError if its pieces do not fit together, or do not fit these classes."""
         try:
             model = build_model(self.recipe, task_of(catalog, self.recipe, catalog.rows("train")), load_weights=False)
             if "logistic" in (self.recipe.train.solver, self.recipe.train.head_start):
@@ -58,41 +58,41 @@ class Contestant:
             raise _named(self.name, error) from None
 
     def check_data(self, prepared: Prepared, listener: Listener) -> None:
-        """Raise FieldmarkError where the data has nothing of what its augmentation or its method asks for, and warn, by
-        its name, where it has little.
+        """Raise FieldmarkError if the data lacks what the augmentation or the method needs, and warn, with the recipe's
+        name, if the data has little of it.
         """
         try:
-            check_data(self.recipe, prepared, _Warnings(self.name, listener))  # notes are in what its training says
+            check_data(self.recipe, prepared, _Warnings(self.name, listener))  # notes are in the output of its training
         except FieldmarkError as error:
             raise _named(self.name, error) from None
 
     def check_result(self, result: Result, file: Path, seed: int, part: str, digest: str) -> None:
-        """Raise RunError where a kept result is not one of this recipe, seed, part and data.
+        """Raise RunError if a kept result is not of this recipe, seed, split and data.
 
-        A recipe that was kept by an earlier version has the defaults of what has become a key since.
+        A recipe that was kept by an earlier version gets the defaults of newer keys.
         """
         kept = dict(result.settings)
         kept["backbone"] = {**kept.get("backbone", {}), "weights": "none"}
         try:
             changes = resolve_recipe(Recipe.parse(kept, source=str(file))).changes(_without_weights(self.recipe))
         except RecipeError as error:
-            raise RunError(f"{file} is of another version ({error})", _OTHER_RESULT) from None
+            raise RunError(f"{file} was written by another version ({error})", _OTHER_RESULT) from None
         wrong = [f"{key} was {before!r}, not {now!r}" for key, (before, now) in changes.items() if key != "seed"]
         for what, before, now in (
             ("recipe", result.recipe, self.name),
             ("seed", result.seed, seed),
-            ("part", result.part, part),
+            ("split", result.part, part),
             ("weights", result.weights, weights_name(self.recipe)),
         ):
             wrong += [f"{what} was {before!r}, not {now!r}"] if before != now else []
         if result.data != digest:
-            wrong.append("it was trained or scored on other images, labels or parts")
+            wrong.append("it was trained or scored on other images, labels or splits")
         if wrong:
-            raise RunError(f"{file} holds another run: {first_few(wrong)}", _OTHER_RESULT)
+            raise RunError(f"{file} holds a different run: {first_few(wrong)}", _OTHER_RESULT)
 
 
 class _Warnings(Listener):
-    """Passes warnings on, with the recipe's name before them."""
+    """Passes on warnings, each with the name of the recipe."""
 
     def __init__(self, name: str, listener: Listener) -> None:
         self.name = name
@@ -103,22 +103,22 @@ class _Warnings(Listener):
             self.listener.warn(f"{self.name}: {event.text}")
 
 
-_OTHER_RESULT = "Compare with another --out, or remove results/ and runs/ in it to begin anew."
+_OTHER_RESULT = "Choose another --out, or remove results/ and runs/ in it to start again."
 
 
 def contestants(
     recipes: Sequence[str], *, backbone: str | None, weights: str | None, overrides: Sequence[str]
 ) -> list[Contestant]:
-    """The recipes, each checked; RecipeError names the one that is wrong."""
+    """The recipes, each of them checked. Raises RecipeError, which names the recipe that is wrong."""
     if not recipes:
-        raise RecipeError("There is nothing to compare", "Name recipes, such as: --recipes finetune,probe")
+        raise RecipeError("No recipes to compare were given", "Name some, such as: --recipes finetune,probe")
     if any(text.partition("=")[0].strip() == "seed" for text in overrides):
-        raise RecipeError("A comparison chooses its seeds itself", "Say how many with --seeds.")
+        raise RecipeError("A comparison sets the seeds itself, from 0 on", "Say how many seeds with --seeds.")
     field: list[Contestant] = []
     for given in recipes:
         name = Path(given).stem if given.endswith(".toml") else given
         if any(one.name == name for one in field):
-            raise RecipeError(f"Two recipes are called {name!r}", "Name each once; call a file otherwise.")
+            raise RecipeError(f"Two recipes are called {name!r}", "Name each recipe once, or rename the file.")
         try:
             recipe = resolve_recipe(given, backbone=backbone, weights=weights, overrides=overrides)
             rehearse(recipe)
@@ -128,12 +128,12 @@ def contestants(
     protocols = {one.recipe.protocol: one.name for one in field}
     if len(protocols) > 1:
         said = ", ".join(f"{name} has {protocol!r}" for protocol, name in protocols.items())
-        raise RecipeError(f"The recipes have different protocols: {said}", "Give one with --set protocol=holdout.")
+        raise RecipeError(f"The recipes have different protocols: {said}", "Set one for all: --set protocol=holdout.")
     return field
 
 
 def choose_baseline(asked: str | None, field: Sequence[Contestant]) -> str:
-    """What was asked for, else finetune if it takes part, else the first."""
+    """The baseline that was asked for, or else finetune if it takes part, or else the first recipe."""
     names = [one.name for one in field]
     if asked is None:
         return BASELINE if BASELINE in names else names[0]
@@ -143,14 +143,14 @@ def choose_baseline(asked: str | None, field: Sequence[Contestant]) -> str:
 
 
 def differences(field: Sequence[Contestant]) -> list[str]:
-    """Where the recipes differ in what ought to be the same for a fair comparison, one sentence each."""
+    """A sentence for each difference in settings that should be the same in a fair comparison."""
     found = []
     for key in ("backbone", "weights", *_SHARED):
         # a probe takes no steps, so its epochs and batches mean nothing
         values = {one.name: _value(one.recipe, key) for one in field if _matters(one.recipe, key)}
         if len(set(values.values())) > 1:
             said = ", ".join(f"{name} {value}" for name, value in values.items())
-            found.append(f"The recipes differ in {key} too: {said}.")
+            found.append(f"The recipes also differ in {key}: {said}.")
     return found
 
 

@@ -1,4 +1,4 @@
-"""`Leaderboard`: results → who is better than the baseline, by how much, and how sure that is.
+"""`Leaderboard` ranks results: which recipe is better than the baseline, by how much, and how certain that is.
 
 Shapes: N images, S seeds.
 """
@@ -15,115 +15,116 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldmark.comparison.result import Result
+from fieldmark.core.wording import counted
 from fieldmark.evaluation.metrics import Score, widened, wilson_interval
 from fieldmark.evaluation.paired import Difference, interval, resampled_means
 
-__all__ = ["PARTS", "Leaderboard", "Standing", "rank"]
+__all__ = ["TITLES", "Leaderboard", "Standing", "rank"]
 
 Floats: TypeAlias = NDArray[np.float64]
 _Figure: TypeAlias = tuple[str, str]
 """Recipe and name, such as ("probe", "gain")."""
 
-PARTS: Final = {"val": "validation part", "crossfit": "out-of-fold answers", "test": "test part"}
+TITLES: Final = {"val": "validation split", "crossfit": "out-of-fold answers", "test": "test split"}
 _CHANCE: Final = 0.05
-"""Of a 95 % interval to leave zero out where nothing differs."""
+"""The probability that a 95 % interval excludes zero if there is no difference."""
 _ENOUGH: Final = 20
-"""Units: percentiles over fewer leave the truth out too often."""
+"""The fewest units for which percentile intervals can be trusted; with fewer they are too narrow."""
 
 
 @final
 @dataclass(frozen=True)
 class Standing:
-    """One recipe, with what its finished runs say; figures are means over its seeds."""
+    """One recipe with the figures of its finished runs, averaged over seeds."""
 
     recipe: str
     seeds: tuple[int, ...]
-    """That are done; () where there is none yet, and all below is None or empty."""
+    """The seeds that are finished; without any, everything below is None or empty."""
     accuracy: Score | None = None
     by_seed: tuple[float, ...] = ()
     nll: Score | None = None
     gain: Difference | None = None
-    """Accuracy minus the baseline's; None for the baseline itself, and where they have no seed in common."""
+    """The accuracy minus the baseline's; None for the baseline itself, or without a common seed."""
     nll_change: Difference | None = None
-    """Negative log-likelihood minus the baseline's; below zero is better."""
+    """The negative log-likelihood minus the baseline's; below zero is better."""
     seconds: float | None = None
     learning_speed: float | None = None
     answering_speed: float | None = None
-    """Images per second."""
+    """The speeds of training and inference in images per second."""
     memory: Mapping[str, int] | None = None
-    """Bytes, of the seed that took most."""
+    """The bytes used by the seed that used most."""
     num_parameters: int | None = None
     curve: tuple[float, ...] = ()
-    """Validation accuracy after each epoch."""
+    """The validation accuracy after each epoch."""
 
     @property
     def spread(self) -> float | None:
-        """Standard deviation of the accuracy over seeds, an estimate from S of them; None below two."""
+        """The standard deviation of the accuracy over seeds, estimated from S of them; None for fewer than two."""
         return float(np.std(self.by_seed, ddof=1)) if len(self.by_seed) > 1 else None
 
     @property
     def verdict(self) -> str:
-        """What may be said against the baseline."""
+        """The conclusion about this recipe and the baseline; "" for the baseline itself."""
         if self.gain is None:
             return ""
         if not self.gain.is_clear:
-            return "not told apart"
+            return "no clear difference"
         word = "better" if self.gain.value > 0 else "worse"
-        return word if self.gain.in_every_seed else f"{word}, but not in every seed"
+        return word if self.gain.in_every_seed else f"{word}, but not for every seed"
 
 
 @final
 @dataclass(frozen=True, repr=False)
 class Leaderboard:
-    """Recipes by accuracy, the best first; those without a finished run last."""
+    """Recipes by accuracy, the best first; recipes without a finished run come last."""
 
     data: str
     part: str
     num_images: int
     num_units: int
-    """What was drawn for the intervals: images, or fewer where bursts and near-duplicates count as one."""
+    """The number of units resampled for the intervals: images, where bursts and near-duplicates count as one."""
     baseline: str
     seeds: tuple[int, ...]
-    """That were asked for."""
+    """The seeds that were asked for."""
     standings: tuple[Standing, ...]
     failures: Mapping[str, str] = field(default_factory=dict)
-    """Run, such as "finetune-2", → why it did not finish."""
+    """Why a run, such as "finetune-2", did not finish."""
     notices: tuple[str, ...] = ()
-    """What a reader has to know: in what else the recipes differ, and more."""
+    """What a reader must know, such as further differences between the recipes."""
     folder: Path | None = None
 
     def __repr__(self) -> str:
         places = [f"{one.recipe} {100 * one.accuracy.value:.1f} %" for one in self.standings if one.accuracy]
-        places += [f"{len(self.missing)} runs to go"] if self.missing else []
-        places += [f"{len(self.failures)} runs failed"] if self.failures else []
-        return f"Leaderboard({self.data!r}, {PARTS[self.part]}: {', '.join(places)})"
+        places += [f"{counted(len(self.missing), 'run')} to go"] if self.missing else []
+        places += [f"{counted(len(self.failures), 'run')} failed"] if self.failures else []
+        return f"Leaderboard({self.data!r}, {TITLES[self.part]}: {', '.join(places)})"
 
     @property
     def missing(self) -> list[str]:
-        """The runs that are still to do."""
+        """The runs that are not finished yet."""
         runs = [f"{one.recipe}-{seed}" for one in self.standings for seed in self.seeds if seed not in one.seeds]
         return [run for run in runs if run not in self.failures]
 
     @cached_property
     def compared(self) -> list[Standing]:
-        """Those that have a difference to the baseline."""
+        """The recipes that can be compared with the baseline."""
         return [one for one in self.standings if one.gain is not None]
 
     @property
     def clear(self) -> int:
-        """How many intervals leave zero out."""
+        """The number of intervals that exclude zero."""
         return sum(one.gain is not None and one.gain.is_clear for one in self.standings)
 
     @property
     def clear_by_chance(self) -> float:
-        """How many would on average, were no recipe different from the baseline."""
+        """The number of intervals that would exclude zero on average if no recipe differed from the baseline."""
         return _CHANCE * len(self.compared)
 
     def __getitem__(self, recipe: str) -> Standing:
         return next(one for one in self.standings if one.recipe == recipe)
 
     def sheet(self) -> tuple[list[str], list[list[Any]]]:
-        """What stands in leaderboard.csv: a header and a row for each recipe."""
+        """The contents of leaderboard.csv: a header and a row for each recipe."""
         rows = []
         for one in self.standings:
             row = {"recipe": one.recipe, "seeds": len(one.seeds)}
@@ -139,7 +140,7 @@ class Leaderboard:
         return list(rows[0]), [list(row.values()) for row in rows]
 
     def as_dict(self) -> dict[str, Any]:
-        """What stands in leaderboard.json."""
+        """The contents of leaderboard.json."""
         return {
             "data": self.data,
             "part": self.part,
@@ -168,10 +169,10 @@ def rank(
     failures: Mapping[str, str] | None = None,
     folder: Path | None = None,
 ) -> Leaderboard:
-    """The leaderboard of the results that there are, by (recipe, seed).
+    """Rank the results that exist, given by (recipe, seed).
 
-    A figure is a mean over images of its mean over seeds, and its interval resamples images; `units` (N,) says which
-    of them stand together. A difference is taken over the seeds that both recipes have.
+    Each figure is averaged over seeds and then over images, and its interval resamples images; `units` (N,) says
+    which of them belong together. A difference is taken over the seeds that both recipes have.
     """
     runs = {name: {seed: results[name, seed] for seed in seeds if (name, seed) in results} for name in recipes}
     found = _estimated(_columns(runs, baseline), units)
@@ -194,11 +195,11 @@ def rank(
 def _few(num_units: int) -> tuple[str, ...]:
     if num_units >= _ENOUGH:
         return ()
-    return (f"Of fewer than {_ENOUGH} images, a burst counting as one, intervals are narrower than they should be.",)
+    return (f"With fewer than {_ENOUGH} independent images, the intervals are narrower than they should be.",)
 
 
 def _columns(runs: Mapping[str, Mapping[int, Result]], baseline: str) -> dict[_Figure, list[Floats]]:
-    """The figures of every image, (N,) for each seed."""
+    """The figures of every image, with shape (N,) for each seed."""
     columns: dict[_Figure, list[Floats]] = {}
     for name, own in runs.items():
         if not own:
@@ -214,16 +215,16 @@ def _columns(runs: Mapping[str, Mapping[int, Result]], baseline: str) -> dict[_F
 
 
 def _estimated(columns: Mapping[_Figure, Sequence[Floats]], units: NDArray[np.int64]) -> dict[_Figure, Difference]:
-    """Each figure's mean over seeds and images, its interval and its mean in each seed."""
+    """The mean of each figure over seeds and images, its interval and its mean for each seed."""
     if not columns:
         return {}
     means = np.stack([np.mean(values, axis=0) for values in columns.values()], axis=1)
-    replicates = resampled_means(means, units)  # at once, so that every comparison sees the same images
+    replicates = resampled_means(means, units)  # all at once, so that every comparison resamples the same images
     found = {}
     for at, (figure, by_seed) in enumerate(columns.items()):
         value = float(means[:, at].mean())
         low, high = interval(value, replicates[:, at])
-        if figure[1] == "gain":  # where no resample differs, that is not certainty
+        if figure[1] == "gain":  # if no resample differs, that is still not certain
             low, high = widened(low, high, replicates[:, at], units, -1.0, 1.0)
         found[figure] = Difference(value, low, high, tuple(float(one.mean()) for one in by_seed))
     return found
@@ -235,7 +236,7 @@ def _standing(name: str, runs: Mapping[int, Result], found: Mapping[_Figure, Dif
     results = list(runs.values())
     curves = [run.curve for run in results]
     accuracy, nll = found[name, "accuracy"], found[name, "nll"]
-    # where all are right no resample differs, which is not certainty
+    # if all answers are correct, no resample differs, which is still not certain
     least, most = wilson_interval(np.array([accuracy.value]), num_units)
     return Standing(
         recipe=name,

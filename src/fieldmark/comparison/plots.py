@@ -1,4 +1,4 @@
-"""The comparison's plots. Recipes go by their place on the leaderboard where their names would collide."""
+"""The plots of a comparison. Recipes are shown by their rank on the leaderboard where names would collide."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _LINES: Final = ((ACCENT, "-"), (RIGHT, "-"), (WRONG, "-"), (ACCENT, ":"))
 def differences(
     found: Sequence[tuple[str, Difference]], *, title: str, unit: str, scale: float = 1, good: int = 1
 ) -> Markup:
-    """A line for each recipe: the difference, its interval, and a small mark for each seed.
+    """A line for each recipe, with the difference, its interval and a small tick for each seed.
 
-    `good` is 1 where more is better and -1 where less is.
+    `good` is 1 if higher is better and -1 if lower is better.
     """
     figure, axes = canvas(height=0.9 + 0.3 * len(found))
     axes.axvline(0, color=INK, linewidth=0.8)
@@ -43,7 +43,7 @@ def differences(
 
 
 def accuracy_against_time(standings: Sequence[Standing], baseline: str) -> Markup:
-    """Accuracy with its interval against the time of one training; the numbers are places on the leaderboard."""
+    """Accuracy with its interval against the time of one training; the numbers are ranks on the leaderboard."""
     figure, axes = canvas(height=3.4)
     minutes = [max((one.seconds or 0) / 60, 1 / 60) for one in standings]
     for place, (one, x) in enumerate(zip(standings, minutes, strict=True), start=1):
@@ -60,13 +60,13 @@ def accuracy_against_time(standings: Sequence[Standing], baseline: str) -> Marku
     else:
         axes.set_xlim(left=0)
     axes.margins(x=0.12)
-    axes.set(title="Accuracy against time", xlabel="minutes of training", ylabel="images right")
+    axes.set(title="Accuracy against training time", xlabel="minutes", ylabel="accuracy")
     axes.yaxis.set_major_formatter(PercentFormatter(1))
     return svg(figure, title="Accuracy against the time of one training")
 
 
 def learning_curves(standings: Sequence[Standing], baseline: str) -> Markup | None:
-    """Validation accuracy over the epochs, of the baseline and the best others; None where no recipe has epochs."""
+    """Validation accuracy over the epochs for the baseline and the best others; None if no recipe has epochs."""
     curves = [one for one in standings if one.curve]
     if not curves:
         return None

@@ -1,6 +1,6 @@
-"""`Result`: all that a leaderboard needs of one finished run, small enough to be kept beside code.
+"""`Result` holds everything that a leaderboard needs of one finished run, and is small enough to keep beside code.
 
-Of a thousand images it takes 5 kB: which were right (a bit each) and the likelihood of their labels (two bytes each).
+For a thousand images it takes 5 kB: one bit for each correct answer and two bytes for the likelihood of each label.
 """
 
 from __future__ import annotations
@@ -29,54 +29,54 @@ __all__ = ["Result", "answered_rows", "data_digest", "weights_name"]
 
 _FORMAT: Final = 1
 _LEAST: Final = 1e-30
-"""No label is less likely than that: its logarithm has to be finite."""
+"""The lowest likelihood of a label, so that its logarithm is finite."""
 _PLAIN: Final = ("data", "weights", "settings", "curve", "seconds", "learning_speed", "answering_speed", "memory")
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class Result:
-    """One recipe, trained with one seed, and its answers for one part: N images, in the order of their paths."""
+    """One recipe, trained with one seed, and its answers for one split of N images, in the order of their paths."""
 
     recipe: str
     seed: int
     part: str
-    """val, crossfit or test."""
+    """The split: val, crossfit or test."""
     data: str
-    """Says which images were learnt from and answered; see `data_digest`."""
+    """A hash of the images that were used; see `data_digest`."""
     weights: str
-    """What the backbone started from; see `weights_name`."""
+    """The initial weights of the backbone; see `weights_name`."""
     settings: Mapping[str, Any]
-    """The recipe, every default written out, without seed and weights."""
+    """The recipe with every default written out, but without seed and weights."""
     correct: NDArray[np.bool_]
-    """(N,)"""
+    """(N,) whether each answer is correct."""
     nll: NDArray[np.float32]
-    """(N,) negative log-likelihood of each label in nats, rounded to three digits."""
+    """(N,) the negative log-likelihood of each label in nats, rounded to three digits."""
     curve: tuple[float, ...]
-    """Validation accuracy after each epoch; () where there were none."""
+    """The validation accuracy after each epoch; () if there were none."""
     seconds: float
-    """Spent on training, with the validation after each epoch."""
+    """The training time, including the validation after each epoch."""
     learning_speed: float | None
-    """Images per second in training; None where there were no steps."""
+    """The images per second in training; None if there were no steps."""
     answering_speed: float | None
-    """Images per second in validation; None where it is too short to tell."""
+    """The images per second in validation; None if it was too short to measure."""
     memory: Mapping[str, int]
-    """Most bytes taken; see `Run.memory`."""
+    """The most bytes used; see `Run.memory`."""
     num_parameters: int
     machine: Mapping[str, Any]
     looks: int | None
-    """How often this test part had been scored on the machine, by any model."""
+    """How often this test split has been scored on the machine, by any model."""
 
     @classmethod
     def of(cls, run: Run, catalog: Catalog, part: str, *, recipe: str, digest: str) -> Self:
-        """What is worth keeping of a finished run on `catalog`. Raises RunError where `part` was not answered whole."""
+        """The result of a finished run on `catalog`. Raises RunError if predictions do not cover the split."""
         settings, folder = run.recipe(), run.evaluation(part)
         written = {row["path"]: row for row in read_rows(folder / "predictions.csv")}
         asked = [catalog.paths[row] for row in answered_rows(catalog, part)]
         if set(written) != set(asked):
             raise RunError(
-                f"{folder} does not answer the {part} images of this comparison",
-                "Did files change meanwhile? Remove the run's folder and compare again.",
+                f"The predictions in {folder} are not for the {part} images of this comparison",
+                "If files have changed, remove the folder of the run and compare again.",
             )
         answers = [written[path] for path in asked]
         likelihood = np.array([float(row["label_probability"]) for row in answers])
@@ -108,7 +108,7 @@ class Result:
         return float(self.correct.mean())
 
     def save(self, file: Path) -> None:
-        """Write it as JSON. What the answers come to is written for the reader's eye; `load` reads the answers."""
+        """Write the result as JSON. Accuracy and mean likelihood are written for readers only; `load` ignores them."""
         write_json(
             file,
             {
@@ -130,7 +130,7 @@ class Result:
 
     @classmethod
     def load(cls, file: Path) -> Self:
-        """Read what `save` wrote. Raises RunError where it cannot be read."""
+        """Read what `save` wrote. Raises RunError if it cannot be read."""
         try:
             values = read_json(file)
             if (version := values.pop("format")) != _FORMAT:
@@ -145,17 +145,17 @@ class Result:
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise RunError(
                 f"The result in {file} cannot be read ({type(error).__name__}: {error})",
-                "Remove the file; the run is then looked at, or trained, again.",
+                "Remove the file; the run is then read again, or trained again if it is gone.",
             ) from None
 
 
 def portable(recipe: Recipe) -> dict[str, Any]:
-    """The recipe as it is kept: what differs between seeds and machines left out."""
+    """The recipe as it is kept, without what differs between seeds and machines."""
     return recipe.model_dump(mode="json", exclude={"seed": True, "backbone": {"weights"}}, exclude_none=True)
 
 
 def weights_name(recipe: Recipe) -> str:
-    """ "hub", "none" or "fieldguide"; of a file its name and a hash, whatever folder it lies in."""
+    """The name of the initial weights: "hub", "none" or "fieldguide"; for a file, its name and a hash."""
     file = Path(recipe.backbone.weights)
     if not file.is_file():
         return recipe.backbone.weights
@@ -164,7 +164,7 @@ def weights_name(recipe: Recipe) -> str:
 
 
 def data_digest(catalog: Catalog) -> str:
-    """A hash of every image's part, label and path, wherever the folder that holds them all lies."""
+    """A hash of the split, label and path of every image, independent of where their common folder is."""
     files = [os.path.abspath(catalog.file(row)) for row in range(len(catalog))]
     above = os.path.commonpath([os.path.dirname(file) for file in files])
     labels = (catalog.classes[label] for label in catalog.labels)
@@ -176,16 +176,16 @@ def data_digest(catalog: Catalog) -> str:
 
 
 def answered_rows(catalog: Catalog, part: str) -> list[int]:
-    """The rows of val or test, or of crossfit (all that is learnt from), in the order of their paths."""
+    """The rows of val or test, or for crossfit those of train and val, in the order of their paths."""
     parts = ("train", "val") if part == "crossfit" else (part,)
     rows = np.flatnonzero(np.isin(catalog.splits, parts)).tolist()
     return sorted(rows, key=lambda row: os.path.abspath(catalog.file(row)))
 
 
 def processor() -> str:
-    """As the kernel names it."""
+    """The name of the processor, as the kernel gives it."""
     file = Path("/proc/cpuinfo")
-    lines = file.read_text(errors="ignore").splitlines() if file.exists() else []
+    lines = file.read_text(errors="ignore").splitlines() if file.is_file() else []
     return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
@@ -194,7 +194,7 @@ def _speed(images: int, seconds: float) -> float | None:
 
 
 def _rounded(nll: NDArray[np.float64]) -> NDArray[np.float32]:
-    """As `save` keeps it, so that a fresh result and a kept one are the same."""
+    """Rounded as in `save`, so that a new result and a kept one are the same."""
     return nll.astype("<f2").astype(np.float32)
 
 
@@ -203,5 +203,5 @@ def _bytes(text: str, dtype: np.dtype[Any]) -> NDArray[Any]:
 
 
 def _num_parameters(bundle: Bundle) -> int:
-    """Of the network that answers."""
+    """The number of parameters of the network that answers."""
     return sum(tensor.numel() for tensor in build_model(bundle.recipe, bundle.task, load_weights=False).parameters())

@@ -3,14 +3,14 @@
     FieldmarkError
     ├── DataError          a folder, a table or a split cannot be used
     │   └── ImageError     one image cannot be read
-    ├── RecipeError        a recipe, an option or a combination of them makes no sense
+    ├── RecipeError        a recipe, an option or a combination of options makes no sense
     ├── WeightsError       weights are missing or belong to another architecture
     ├── RunError           a run folder or bundle is absent, unfinished or of another version
     ├── DeviceError        a device is not on this machine
     ├── TrainingError      training cannot go on (a loss that is not a number)
     └── StorageError       the disk is full or may not be written
 
-A message says what was wrong, where, what was expected and what to do, in one line.
+A message says in one line what was wrong, where, what was expected and what to do.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _LISTED = 12
 
 
 class FieldmarkError(Exception):
-    """A problem that the user can solve. `hint` says how."""
+    """A problem that the user can solve; `hint` says how."""
 
     def __init__(self, problem: str, hint: str = "") -> None:
         super().__init__(problem, hint)
@@ -82,22 +82,22 @@ class StorageError(FieldmarkError):
 
 
 class FieldmarkWarning(UserWarning):
-    """Something works, but about it there is something to know."""
+    """Something works, but the user should know about it."""
 
 
 class DataWarning(FieldmarkWarning):
-    """Data can be used, but something about it should be known."""
+    """Data can be used, but the user should know something about it."""
 
 
 class PluginWarning(FieldmarkWarning):
-    """A plug-in is left out."""
+    """A plug-in cannot be used and is left out."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint for a misspelt name: the nearest right one, or some that there are."""
+    """A hint for a misspelt name: the nearest known name, or a list of known names."""
     names = sorted(known)
     if not names:
-        return "There is none to choose from."
+        return "There are none to choose from."
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     rest = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
     return f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(names[:_LISTED])}{rest}."

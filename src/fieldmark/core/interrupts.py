@@ -1,4 +1,4 @@
-"""Ctrl-C, as a request that is granted after the running step."""
+"""Ctrl-C as a request to stop, which is granted after the current step."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Final
 __all__ = ["HEARD", "INTERRUPT", "hear_interrupts", "interrupt_flag"]
 
 HEARD: Final = "FIELDMARK_HEARS_INTERRUPTS"
-"""Set for a child that is to hear them even where its parent was started in the background, which ignores them."""
+"""Set for a child that must hear interrupts even if its parent was started in the background and ignores them."""
 
 if sys.platform == "win32":
     INTERRUPT: Final = signal.CTRL_BREAK_EVENT
@@ -24,14 +24,14 @@ else:
 
 
 def hear_interrupts() -> None:
-    """What a shell starts in the background, or by nohup, ignores Ctrl-C, and so would its children."""
+    """Hear Ctrl-C in a child whose parent ignores it because a shell started it in the background or with nohup."""
     if os.environ.get(HEARD) and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @contextmanager
 def interrupt_flag(say: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
-    """The first Ctrl-C is a request that is granted after the running step; a second one ends at once."""
+    """The first Ctrl-C asks to stop after the current step; a second one stops at once."""
     asked: list[bool] = []
     process = os.getpid()
 
@@ -41,7 +41,7 @@ def interrupt_flag(say: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
         if asked:
             raise KeyboardInterrupt
         asked.append(True)
-        say("Stopping after this step; press Ctrl-C again to end at once.")
+        say("Stopping after this step. Press Ctrl-C again to stop at once.")
 
     before = {number: signal.signal(number, on_interrupt) for number in _SIGNALS}
     try:

@@ -1,16 +1,18 @@
-"""What work tells while it goes on: typed events, heard by a listener.
+"""Typed events that report how work is going, and the listeners that hear them.
 
 Event
-├── Note, Warned         a line worth reading; something that should be known
-├── DataRead             data was found, and how it is split
-├── Advanced             a stage has come so far: 320 of 1,240 images
+├── Note, Warned         a line worth reading; something the user should know
+├── DataRead             data was read, and how it is split
+├── Advanced             progress of a stage: 320 of 1,240 images
 ├── StepTaken            one training step, with its loss
-├── EpochEnded           one epoch, with its metrics as numbers
-└── Done                 a command has finished, and where its results are
+├── EpochEnded           the end of an epoch, with its metrics as numbers
+└── Done                 the end of a command, and where its results are
+
+from fieldmark.core.listener import EpochEnded
 
 class Losses(fieldmark.Listener):
     def hear(self, event):
-        if isinstance(event, fieldmark.events.EpochEnded):
+        if isinstance(event, EpochEnded):
             print(event.epoch, event.metrics)
 
 fieldmark.train("photographs/", out="runs/birds", listener=Losses())
@@ -65,7 +67,7 @@ class Note(Event):
 @final
 @dataclass(frozen=True)
 class Warned(Event):
-    """Something that should be known."""
+    """Something the user should know."""
 
     text: str
 
@@ -73,58 +75,58 @@ class Warned(Event):
 @final
 @dataclass(frozen=True)
 class DataRead(Event):
-    """Data was found."""
+    """Data was read."""
 
     name: str
     num_images: int
     num_classes: int
     splits: Mapping[str, int] = field(default_factory=dict)
-    """Images of "train", "val" and "test"; none where the data is not split yet."""
+    """The number of images in "train", "val" and "test"; empty if the data is not split yet."""
     description: str = ""
-    """The same in words."""
+    """The same facts in words."""
 
 
 @final
 @dataclass(frozen=True)
 class Advanced(Event):
-    """A stage has come so far."""
+    """A stage has made progress."""
 
     stage: str
     """What is being done: "Decoding images"."""
     done: int
     total: int
     note: str = ""
-    """How fast, or what is at work."""
+    """The speed, or what is being worked on."""
 
 
 @final
 @dataclass(frozen=True)
 class StepTaken(Event):
-    """One training step."""
+    """A training step was taken."""
 
     fit: str
     """"model", "fold 0", "member 2", …"""
     step: int
-    """From 1."""
+    """Counted from 1."""
     num_steps: int
     loss: float
-    """Mean since the epoch began."""
+    """The mean since the epoch began."""
     images_per_second: float
 
 
 @final
 @dataclass(frozen=True)
 class EpochEnded(Event):
-    """One epoch."""
+    """An epoch has ended."""
 
     fit: str
     epoch: int
-    """From 1."""
+    """Counted from 1."""
     num_epochs: int
     step: int
     metrics: Mapping[str, float] = field(default_factory=dict)
-    """"loss", "images_per_second", "seconds" so far and, where the validation split is looked at, "val_top1", "val_nll"
-    and "validation_seconds"."""
+    """"loss", "images_per_second", "seconds" so far and, if the validation split is scored, "val_top1", "val_nll" and
+    "validation_seconds"."""
 
 
 @final
@@ -134,23 +136,23 @@ class Done(Event):
 
     what: str
     folder: Path | None = None
-    """Where its results are."""
+    """The folder with its results."""
 
 
 class Listener:
-    """Hears what happens. This one keeps silent, but for warnings, which become Python's own.
+    """Hears events. This one is silent, except that it turns warnings into Python warnings.
 
-    Override `hear`; and `stoppable` to stop a training between two steps.
+    Override `hear`, and `stoppable` to stop a training between two steps.
     """
 
     def hear(self, event: Event) -> None:
-        """Something happened. Called from the thread that works, so it should be quick."""
+        """Hear an event. It is called from the working thread, so it should be quick."""
         if isinstance(event, Warned):
             warnings.warn(event.text, DataWarning, stacklevel=4)
 
     @contextmanager
     def stoppable(self) -> Iterator[Callable[[], bool]]:
-        """While this lasts, a request to stop is kept until the work asks for it."""
+        """In this context, a request to stop is kept until the work asks for it."""
         yield lambda: False
 
     # ---- how work speaks
@@ -162,13 +164,13 @@ class Listener:
 
     @final
     def warn(self, text: str) -> None:
-        """Say something that should be known."""
+        """Say something the user should know."""
         self.hear(Warned(text))
 
     @final
     @contextmanager
     def progress(self, stage: str) -> Iterator[Tick]:
-        """A stage with countable steps."""
+        """Report the progress of a stage with countable steps."""
 
         def tick(done: int, total: int, note: str = "") -> None:
             self.hear(Advanced(stage, done, total, note))
@@ -178,7 +180,7 @@ class Listener:
 
 @final
 class Listeners(Listener):
-    """Several listeners as one. The first that wants to stop is heard."""
+    """Several listeners as one. The work stops when any of them asks for it."""
 
     def __init__(self, *listeners: Listener) -> None:
         self.listeners = listeners
@@ -196,7 +198,7 @@ class Listeners(Listener):
 
 @final
 class PlainLog(Listener):
-    """Lines in a file: notes, warnings, and how far a stage is, at least every 30 seconds of work."""
+    """Writes notes, warnings and progress to a file, with a line at least every 30 seconds of work."""
 
     def __init__(self, file: TextIO, *, every: float = 30.0, clock: Callable[[], float] = time.monotonic) -> None:
         self.file, self.every, self.clock = file, every, clock
@@ -220,7 +222,7 @@ class PlainLog(Listener):
 
 @contextmanager
 def relayed_warnings(listener: Listener) -> Iterator[None]:
-    """Turn Fieldmark's warnings into `listener.warn`; others go their usual way."""
+    """Pass Fieldmark's warnings to `listener.warn`; other warnings are left alone."""
     kept: list[str] = []
     try:
         with kept_warnings() as kept:
@@ -232,7 +234,7 @@ def relayed_warnings(listener: Listener) -> Iterator[None]:
 
 @contextmanager
 def kept_warnings() -> Iterator[list[str]]:
-    """The texts of Fieldmark's warnings, once this is over; others go their usual way."""
+    """Collect the texts of Fieldmark's warnings, which are there at the end; other warnings are left alone."""
     kept: list[str] = []
     caught: list[warnings.WarningMessage] = []
     try:

@@ -1,4 +1,4 @@
-"""One command at a time: a lock on a file, held by a process and released when it ends, however it ends."""
+"""One command at a time: a lock on a file that a process holds until it ends, however it ends."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ __all__ = ["lock"]
 
 @contextmanager
 def lock(path: Path, *, wait: bool = True) -> Iterator[bool]:
-    """Hold the lock of this file while this lasts. Without `wait`, yields False at once where another holds it.
+    """Hold the lock on this file in this context. Without `wait`, yield False at once if another process holds it.
 
-    Raises OSError where the file cannot be made.
+    Raises OSError if the file cannot be made.
     """
     held = FileLock(path)
     try:

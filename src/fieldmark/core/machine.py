@@ -1,4 +1,4 @@
-"""What the machine decides: device, precision, threads, workers; and how much memory the process has taken."""
+"""What depends on the machine: device, precision, threads and workers; and how much memory the process took."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["AUTO", "Machine", "choose_device", "devices", "peak_memory"]
 
 AUTO = "auto"
-"""The first GPU that CUDA knows, else the processor. Apple's GPU ("mps") is used only when it is asked for."""
+"""The first CUDA GPU, or the CPU if there is none. Apple's GPU ("mps") is used only on request."""
 
 
 def devices() -> list[str]:
@@ -45,7 +45,7 @@ def choose_device(asked: str = AUTO) -> str:
 
 @dataclass(frozen=True)
 class Machine:
-    """What the machine decides: once per run, and never measured again on resume."""
+    """What depends on the machine. It is decided once per run and not again on resume."""
 
     device: str
     threads: int
@@ -62,13 +62,17 @@ class Machine:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         precision = recipe.train.precision
         if precision == "auto":
-            precision = "bf16" if (torch.cuda.is_bf16_supported() if gpu else _computes_bf16(chosen)) else "fp32"
+            precision = (
+                "bf16"
+                if (torch.cuda.is_bf16_supported(including_emulation=False) if gpu else _computes_bf16(chosen))
+                else "fp32"
+            )
         # few cores are better spent on the network than on a second process
         workers = min(8, cores - 1) if gpu else 0 if cores <= 2 else min(4, cores // 4)
         return cls(chosen, torch.get_num_threads(), workers, precision)
 
     def moved(self, asked: str) -> Machine:
-        """This machine's device in place of the one that a run began on, if that is gone or another is asked for.
+        """The same with a device of this machine, if the one that the run began on is gone or another is asked for.
 
         Raises DeviceError for a device that is not here.
         """
@@ -83,9 +87,9 @@ def _computes_bf16(device: str) -> bool:
 
 
 def peak_memory() -> dict[str, int]:
-    """The most bytes that this process has had, of the "process" and, where one was used, of the "gpu".
+    """The peak memory in bytes of the "process" and, if one was used, of the "gpu".
 
-    A system that does not say how much a process took, such as Windows, leaves "process" out.
+    "process" is missing on a system that does not report it, such as Windows.
     """
     return dict(_peaks())
 

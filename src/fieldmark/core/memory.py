@@ -1,4 +1,4 @@
-"""What becomes of the memory that a network lets go."""
+"""What happens to the memory that a network frees."""
 
 from __future__ import annotations
 

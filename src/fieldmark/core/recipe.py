@@ -1,6 +1,7 @@
 """A recipe names everything that decides a result. It is TOML without code, checked before any data is read.
 
-Whether the *names* in it exist (methods, optimizers, mixes) is checked against the registries by `commands`.
+Whether the *names* in it exist (methods, optimizers, mixes) is checked against the registries by
+`fieldmark.learning.fitting.resolve`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from fieldmark.core.errors import RecipeError, nearest
 __all__ = ["NONE", "Choice", "Recipe", "about_recipe", "load_recipe", "recipe_names"]
 
 NONE = "none"
-"""The name of a piece that a recipe does without."""
+"""The name that a recipe gives to a piece that it leaves out."""
 
 _Triple = Annotated[tuple[float, float, float], Strict(False)]  # TOML and JSON know lists only
 
@@ -33,19 +34,19 @@ class Images(_Section):
     """How an image becomes a square of pixels."""
 
     size: int = Field(default=224, ge=16, le=2048)
-    """Side of the network's input when it answers, in pixels."""
+    """Side of the network's input when it predicts, in pixels."""
     train_scale: float = Field(default=1.0, gt=0.2, le=2.0)
     """Side in training, relative to `size`. Below 1 it makes up for random crops, which enlarge the object
     (Touvron et al., "Fixing the train-test resolution discrepancy", 2019), and is cheaper."""
     crop: float = Field(default=0.875, gt=0.1, le=1.0)
-    """When answering: the central square of this share of the short side."""
+    """When predicting: the side of the central square, as a share of the short side."""
     whole: bool = False
-    """When answering: the whole image, squeezed to a square, instead of a central crop."""
+    """When predicting: use the whole image, squeezed to a square, instead of a central crop."""
     mirror: bool = False
-    """When answering: the mean over an image and its mirror image, at twice the cost. Not where `augment.flip` finds
-    that a flip changes what is seen."""
+    """When predicting: average over an image and its mirror image, at twice the cost. It is not done if `augment.flip`
+    finds that a flip changes what is seen."""
     cache_gb: float = Field(default=8.0, ge=0.0)
-    """Most that decoded pixels may take in the user's cache folder."""
+    """The most space that decoded pixels may take in the user's cache folder."""
 
     @property
     def train_size(self) -> int:
@@ -54,17 +55,17 @@ class Images(_Section):
 
 
 class Backbone(_Section):
-    """A timm model and where its weights come from."""
+    """A timm model and the source of its weights."""
 
     name: str = "mobilenetv2_100"
     weights: str = "hub"
-    """"hub" (timm's), "none" (random), "fieldguide" (small ones that come along, trained on drawn birds) or the path
-    of a safetensors file."""
+    """"hub" (timm's), "none" (random), "fieldguide" (small weights that come with Fieldmark, trained on drawn birds) or
+    the path of a safetensors file."""
     options: dict[str, Any] = {}
     """Further arguments of timm.create_model."""
     mean: _Triple | None = None
     std: _Triple | None = None
-    """Of the weights' preprocessing, for pixels in [0, 1]; timm's own unless given."""
+    """The mean and standard deviation that the weights expect, for pixels in [0, 1]; timm's own by default."""
 
 
 class Choice(_Section):
@@ -84,29 +85,29 @@ class Choice(_Section):
 
 
 class Labels(_Section):
-    """What labels say, beyond which class it is."""
+    """What the labels say beyond the class."""
 
     order: Literal["auto", "numbers", "none"] | Annotated[tuple[str, ...], Strict(False)] = "auto"
-    """The classes from the lowest grade to the highest, where they are grades. "numbers": by the one
-    number that their names differ in ("stage 0", "stage 1", …); "auto": the same, where names are so and the classes
-    no more than a scale has; "none": they are no grades."""
+    """The classes from the lowest grade to the highest, if they are grades. "numbers": in the order of the one number
+    that their names differ in ("stage 0", "stage 1", …). "auto": the same, if the names are like that and there are no
+    more classes than a scale has. "none": the classes are not grades."""
     attributes: Annotated[tuple[str, ...], Strict(False)] = ()
-    """Which of the data's attributes are learnt, each by a head of its own. None unless named: a table may hold what
-    a photograph does not show, or what gives the class away."""
+    """The attributes in the data that are learnt, each by its own head. None are learnt by default: a table may hold
+    what a photograph does not show, or what gives the class away."""
     attribute_weight: float = Field(default=1.0, gt=0.0)
-    """Of their mean loss, beside that of the class."""
+    """The weight of their mean loss, which is added to the loss of the class."""
     attribute_balance: float = Field(default=1.0, ge=0.0, le=1.0)
-    """1: answered as if all values of an attribute were equally common; 0: as they are in training."""
+    """1: predict as if all values of an attribute were equally common; 0: as common as they are in training."""
 
 
 class Augment(_Section):
     """What is done to training images; see `fieldmark.augment`."""
 
     crop: bool = True
-    """Random resized crops; without, training sees the evaluation view."""
+    """Random resized crops; without them, training sees the evaluation view."""
     min_scale: float = Field(default=0.35, gt=0.0, le=1.0)
     flip: bool | Literal["auto"] = "auto"
-    """Mirror half of the images. "auto": unless class names differ by left and right only, or mirror images of
+    """Mirror half of the images. "auto": do so unless class names differ only by left and right, or mirror images of
     one class look like another class; see `fieldmark.learning.training.mirror`."""
     color: float = Field(default=0.0, ge=0.0, le=1.0)
     trivial: bool = False
@@ -114,36 +115,37 @@ class Augment(_Section):
     align: float = Field(default=0.0, ge=0.0, le=1.0)
     """Probability that a picture is turned, scaled and moved so that its key points lie as they do on average."""
     warp: float = Field(default=0.0, ge=0.0, le=1.0)
-    """Probability that it is bent towards the pose of another image of its class."""
+    """Probability that a picture is bent towards the pose of another image of its class."""
     swap: float = Field(default=0.0, ge=0.0, le=1.0)
-    """Probability that one part is exchanged for that of another image of its class."""
+    """Probability that one part is exchanged with that of another image of its class."""
     background: float = Field(default=0.0, ge=0.0, le=1.0)
-    """Probability that it stands before the background of another image; needs boxes or masks."""
+    """Probability that the object is put before the background of another image; needs boxes or masks."""
     if_missing: Literal["error", "skip"] = "error"
-    """Where the data has no key points for `align`, `warp` and `swap`, or neither boxes nor masks for `background`:
-    refuse, or go without and say so."""
+    """What to do if the data has no key points for `align`, `warp` and `swap`, or neither boxes nor masks for
+    `background`: refuse, or go without and say so."""
     mix: str = "none"
     mix_alpha: float = Field(default=1.0, gt=0.0)
     mix_probability: float = Field(default=1.0, ge=0.0, le=1.0)
 
 
 class Train(_Section):
-    """How the weights are found."""
+    """How the weights are learnt."""
 
     solver: Literal["gradient", "logistic"] = "gradient"
     """"logistic": the backbone stays as it is and a logistic regression on its embedding is the head."""
     epochs: int = Field(default=20, ge=1)
     head_start: Literal["random", "logistic", "auto"] = "random"
-    """What a linear head starts from. "logistic": the head of a probe, so that the first steps do not spoil features
+    """How a linear head starts. "logistic": the head of a probe, so that the first steps do not spoil features
     that a random head would send into the wrong direction (Kumar et al., "Fine-tuning can distort pretrained features
-    and underperform out-of-distribution", 2022). "auto": that, where a linear head is the first new thing
-    that pretrained features meet and there are no more than 10,000 images: many take long, and teach a random head soon
-    enough."""
+    and underperform out-of-distribution", 2022). "auto": the same, if a linear head directly follows
+    pretrained features and there are no more than 10,000 images: more images take long, and a random head then learns
+    soon enough."""
     head_epochs: int = Field(default=0, ge=0)
-    """Of the epochs, so many train only what is new, and never more than half of them; none where "auto" has found a
-    head to start from."""
+    """The number of epochs that train only what is new, at most half of all epochs; none if "auto" has found a head to
+    start from."""
     freeze_stages: int = Field(default=0, ge=0)
-    """The backbone's first so many stages stay as they are; see `early_stages` in `fieldmark.learning.training`."""
+    """The number of early stages of the backbone that stay as they are; see `early_stages` in
+    `fieldmark.learning.training`."""
     batch_size: int = Field(default=32, ge=2)
     sampling: Literal["shuffled", "balanced", "class_batches"] = "shuffled"
     """"shuffled": each image once an epoch. "balanced": each class equally often, the images of rare classes again and
@@ -152,27 +154,27 @@ class Train(_Section):
     images_per_class: int = Field(default=4, ge=2)
     optimizer: str = "adamw"
     lr: float = Field(default=1e-3, gt=0)
-    """Peak learning rate of the backbone's last layer."""
+    """The peak learning rate of the backbone's last layer."""
     head_lr: float = Field(default=1e-3, gt=0)
     layer_decay: float = Field(default=1.0, gt=0, le=1)
     """Each earlier layer learns at this multiple of the next one's rate (Clark et al., ELECTRA, 2020)."""
     weight_decay: float = Field(default=0.0, ge=0)
     momentum: float = Field(default=0.9, ge=0, lt=1)
-    """Of SGD."""
+    """The momentum of SGD."""
     schedule: Literal["cosine", "constant"] = "cosine"
     warmup: float = Field(default=0.1, ge=0, lt=1)
-    """Share of the steps over which the learning rate rises from zero, over ten of them at least; 0 = no rise."""
+    """Share of the steps over which the learning rate rises from zero, over at least ten of them; 0 = no warm-up."""
     clip_norm: float = Field(default=0.0, ge=0)
-    """Longest gradient; 0 = unlimited."""
+    """The largest gradient norm; 0 = unlimited."""
     ema: bool = False
-    """Ship the exponential moving average of the weights."""
+    """Keep the exponential moving average of the weights as the final model."""
     keep_start: float = Field(default=0.0, ge=0.0, lt=1.0)
-    """Share of the weights before the first step in those that are shipped (WiSE-FT: Wortsman et al., "Robust
-    fine-tuning of zero-shot models", 2022). Only where training starts from the head of a probe: the straight line
-    between two models is one of good models only where both are good."""
+    """The share of the starting weights in the final ones (WiSE-FT: Wortsman et al., "Robust fine-tuning of zero-shot
+    models", 2022). It needs a training that starts from the head of a probe: models on the straight line between two
+    models are good only if both ends are."""
     members: int = Field(default=1, ge=1, le=100)
-    """Ship the mean of the weights of so many trainings, which begin alike and see other batches and crops (Wortsman et
-    al., "Model soups", 2022). Takes so many times as long to train, and no longer to answer."""
+    """The number of trainings whose weights are averaged. They start alike and see different batches and crops
+    (Wortsman et al., "Model soups", 2022). Training takes that many times as long; predicting takes no longer."""
     batchnorm: Literal["plain", "refreshed", "frozen"] = "plain"
     """Statistics of BatchNorm. "plain": as the layer has it. "refreshed": re-estimated on training images at the end,
     which averaged weights need. "frozen": the backbone's are taken from training images before the first step, with the
@@ -180,14 +182,14 @@ class Train(_Section):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """"auto": bf16 autocast where the processor computes in it, else fp32. Decided once per run."""
     validate_epochs: bool = True
-    """Look at the validation part after each epoch. It decides nothing and is scored at the end in any case, and where
-    it is as large as the training part, looking takes as long as learning."""
+    """Score the validation split after each epoch. The score decides nothing and is computed at the end in any case. If
+    the split is as large as the training split, scoring takes as long as learning."""
     checkpoint_steps: int = Field(default=0, ge=0)
-    """Save every so many steps; 0 = after each epoch."""
+    """Save after this number of steps; 0 = after each epoch."""
 
 
 class Recipe(_Section):
-    """Everything that decides a result."""
+    """All that decides a result."""
 
     protocol: Literal["holdout", "crossfit", "refit"] = "holdout"
     folds: int = Field(default=5, ge=2)
@@ -200,14 +202,14 @@ class Recipe(_Section):
     head: Choice = Choice(name="linear")
     loss: Choice = Choice(name="cross_entropy")
     auxiliary: Choice = Choice(name=NONE)
-    """A further loss that compares the images of a batch with each other; "none": none."""
+    """A further loss, which compares the images of a batch with each other; "none" leaves it out."""
     labels: Labels = Labels()
     augment: Augment = Augment()
     train: Train = Train()
 
     @classmethod
     def parse(cls, values: dict[str, Any], *, source: str) -> Self:
-        """Check `values`; RecipeError names the key, what was got and the nearest right one."""
+        """Check `values`. Raises RecipeError with the wrong key, its value and the nearest right one."""
         try:
             return cls.model_validate(values)
         except pydantic.ValidationError as error:
@@ -216,13 +218,15 @@ class Recipe(_Section):
     def with_overrides(self, overrides: Iterable[str], *, source: str = "--set") -> Self:
         """Apply `key=value` overrides such as `train.epochs=3`; values are TOML, bare words are strings.
 
-        Another name for a piece (`method.name=…`) drops the options of the one that was there.
+        A new name for a piece (`method.name=…`) drops the options of the old one.
         """
         values = self.model_dump(exclude_none=True)
         for text in sorted(overrides, key=lambda text: not text.partition("=")[0].strip().endswith(".name")):
             key, equals, value = text.partition("=")
             if not equals or not key.strip():
-                raise RecipeError(f"{source} {text!r} is not of the form key=value", "Such as: --set train.epochs=3")
+                raise RecipeError(
+                    f"{source} {text!r} is not of the form key=value", "For example: --set train.epochs=3"
+                )
             *sections, last = key.strip().split(".")
             place = values
             for section in sections:
@@ -230,7 +234,9 @@ class Recipe(_Section):
                 if not isinstance(place, dict):
                     raise RecipeError(f"{source} {text!r}: {section!r} is a value, not a section")
             if isinstance(place.get(last), dict):
-                raise RecipeError(f"{source} {text!r}: {last!r} is a section", f"Set one of: {', '.join(place[last])}.")
+                raise RecipeError(
+                    f"{source} {text!r}: {last!r} is a section, not a value", f"Set one of: {', '.join(place[last])}."
+                )
             change: dict[str, Any] = {last: _toml_value(value.strip())}
             for section in reversed(sections):
                 change = {section: change}
@@ -238,13 +244,13 @@ class Recipe(_Section):
         return type(self).parse(values, source=source)
 
     def changes(self, other: Self) -> dict[str, tuple[Any, Any]]:
-        """What another recipe has otherwise: {"train.epochs": (20, 3)}."""
+        """What is different in another recipe: {"train.epochs": (20, 3)}."""
         own, its = _flat(self.model_dump()), _flat(other.model_dump())
         keys = sorted(own.keys() | its.keys())
         return {key: (own.get(key), its.get(key)) for key in keys if own.get(key) != its.get(key)}
 
     def to_toml(self) -> str:
-        """Every default written out: running it again repeats the run."""
+        """The recipe as TOML, every default written out: running it again repeats the run."""
         return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
 
 
@@ -258,7 +264,7 @@ def recipe_names() -> list[str]:
 
 
 def about_recipe(name: str) -> str:
-    """What a shipped recipe does, in a line: the first of its file."""
+    """What a shipped recipe does, in a line: the first line of its file."""
     return _shipped(name).partition("\n")[0].removeprefix("# ").removesuffix(".")
 
 
@@ -269,7 +275,7 @@ def _shipped(name: str) -> str:
 def load_recipe(name_or_file: str) -> Recipe:
     """A shipped recipe by name, or one from a TOML file.
 
-    With `base = "finetune"` a file says only what it does otherwise than that recipe.
+    With `base = "finetune"`, a file gives only what differs from that recipe.
     """
     path = Path(name_or_file)
     if name_or_file in recipe_names():
@@ -292,13 +298,11 @@ def load_recipe(name_or_file: str) -> Recipe:
     if base is None:
         return Recipe.parse(values, source=name_or_file)
     if base not in recipe_names():
-        raise RecipeError(
-            f"{name_or_file}: base = {base!r}", f"Expected a shipped recipe. {nearest(base, recipe_names())}"
-        )
+        raise RecipeError(f"{name_or_file}: base = {base!r} is not a shipped recipe", nearest(base, recipe_names()))
     whole = load_recipe(base).model_dump(exclude_none=True)
     # options of a piece that has no other name are those of the base's
     values |= {key: {"name": whole[key]["name"], **values[key]} for key in _PIECES if isinstance(values.get(key), dict)}
-    Recipe.parse(values, source=name_or_file)  # mistakes are told of this file, not of what it builds on
+    Recipe.parse(values, source=name_or_file)  # mistakes are reported for this file, not for its base
     return Recipe.parse(_merged(whole, values), source=name_or_file)
 
 
@@ -343,11 +347,15 @@ def _explained(error: pydantic.ValidationError, model: type[BaseModel], source: 
         hint = f"Did you mean {homes[0]!r}?" if homes else nearest(name, section.model_fields)
         return RecipeError(f"{source}: there is no key {key!r}", hint)
     if first["type"] == "model_type":
-        return RecipeError(f"{source}: {key} = {first['input']!r}", f"Expected a section with keys, [{key}].")
+        return RecipeError(
+            f"{source}: {key} = {first['input']!r} is a value", f"Expected a section with keys, [{key}]."
+        )
     # one value has several problems where it may be of several types
     said = (problem["msg"] for problem in problems if _place(problem["loc"], model)[1] == key)
     reasons = dict.fromkeys(text.replace("valid tuple", "list in brackets").replace("tuple", "list") for text in said)
-    return RecipeError(f"{source}: {key} = {first['input']!r}", f"{', or '.join(reasons)}.")
+    first_reason, *others = reasons
+    told = ", or ".join([first_reason, *(text.removeprefix("Input should be ") for text in others)])
+    return RecipeError(f"{source}: {key} = {first['input']!r} is not allowed", f"{told}.")
 
 
 def _keys(annotation: Any) -> Iterable[str]:

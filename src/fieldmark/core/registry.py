@@ -1,7 +1,7 @@
-"""Names → things: those that come with Fieldmark and those of installed plug-ins.
+"""Things by name: those that come with Fieldmark and those of installed plug-ins.
 
 A registered thing's keyword-only constructor arguments are its options in a recipe. A registry fills itself when it is
-first asked: it imports its home, whose modules register what they define, and then what installed packages name in its
+first used: it imports its home, whose modules register what they define, and then what installed packages name in its
 entry-point group. A plug-in that cannot be imported, or whose name is taken, is left out with a PluginWarning.
 """
 
@@ -96,8 +96,8 @@ class Registry(Generic[T]):
             number = isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool)
             if default is not None and type(value) is not type(default) and not number:
                 raise RecipeError(
-                    f"Option {key!r} of the {self.noun} {name!r} is {value!r}",
-                    f"Expected {type(default).__name__}, such as {default!r}.",
+                    f"The option {key!r} of the {self.noun} {name!r} cannot be {value!r}",
+                    f"Expected a value of type {type(default).__name__}, such as {default!r}.",
                 )
         return known | dict(options)
 
@@ -115,7 +115,7 @@ class Registry(Generic[T]):
         origin = Origin(entry.dist.name, entry.dist.version) if entry.dist else Origin("an unknown package", "?")
         if name in self._things:
             taken = self._origins.get(name, "Fieldmark")
-            self._leave_out(name, f"{origin} calls a {self.noun} {name!r}, and {taken} has one of that name")
+            self._leave_out(name, f"{origin} names a {self.noun} {name!r}, but {taken} already has one of that name")
             return
         before = set(self._things)
         try:
@@ -128,7 +128,7 @@ class Registry(Generic[T]):
                 self._origins[stray] = origin
         if self._base is not None and not (inspect.isclass(thing) and issubclass(thing, self._base())):
             self._things.pop(name, None)
-            problem = f"{entry.value} of {origin} is no subclass of {self._base().__name__}"
+            problem = f"{entry.value} of {origin} is not a subclass of {self._base().__name__}"
             self._leave_out(name, problem, broken=True)
             return
         self._things[name] = thing

@@ -16,7 +16,7 @@ __all__ = ["Stream", "derive_seed", "generator"]
 
 
 class Stream(IntEnum):
-    """What random numbers are for, and what they are derived from."""
+    """What random numbers are used for, and the keys that they are derived from."""
 
     ORDER = 1
     """The order of an epoch's images: seed, epoch."""

@@ -42,8 +42,8 @@ _REASONS = {
     errno.EROFS: ("the file system is read-only", "Choose a folder that you may write to."),
     errno.EACCES: ("permission denied", "Choose a folder that you may write to."),
     errno.EPERM: ("permission denied", "Choose a folder that you may write to."),
-    errno.ENOTDIR: ("a file stands where a folder is needed", "Choose another folder."),
-    errno.EEXIST: ("a file stands where a folder is needed", "Choose another folder."),
+    errno.ENOTDIR: ("there is a file where a folder is needed", "Choose another folder."),
+    errno.EEXIST: ("there is a file where a folder is needed", "Choose another folder."),
 }
 
 
@@ -64,7 +64,7 @@ def cache_folder() -> Path:
 
 
 def make_folder(path: Path) -> Path:
-    """Create `path` and what lies above it; raise StorageError where that is not possible."""
+    """Create `path` and its parents; raise StorageError if that is not possible."""
     with _explained(path):
         path.mkdir(parents=True, exist_ok=True)
     return path
@@ -72,7 +72,7 @@ def make_folder(path: Path) -> Path:
 
 @contextlib.contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """A folder to fill, which becomes `path` in one step at the end; where something failed, nothing is left of it."""
+    """A folder to fill, which becomes `path` in one step at the end. If something fails, nothing is left of it."""
     make_folder(path.parent)
     with _explained(path):
         scratch = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part"))
@@ -89,7 +89,7 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write `data` to `path` in one step: a reader sees the old file or the new one, never a part."""
+    """Write `data` to `path` in one step: a reader sees the old file or the new one, never half of it."""
     make_folder(path.parent)
     with _explained(path):
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
@@ -117,7 +117,7 @@ def read_json(path: Path) -> Any:
 
 
 def append_line(path: Path, value: Mapping[str, Any]) -> None:
-    """Append `value` as one JSON line, synced. A line that was torn before stays apart."""
+    """Append `value` as one JSON line and sync it. An incomplete line before it stays on its own line."""
     with _explained(path), path.open("a+b") as file:
         torn = b"\n" if _is_torn(file) else b""
         file.write(torn + json.dumps(value, ensure_ascii=False).encode() + b"\n")

@@ -1,4 +1,4 @@
-"""Listeners that tell other tools how a training goes: TensorBoard and MLflow. Each is an extra.
+"""Listeners that report a training to other tools: TensorBoard and MLflow. Each is an extra.
 
 >>> from fieldmark.core.trackers import TensorBoard
 >>> fieldmark.train("photographs/", out="runs/birds", listener=TensorBoard("runs/birds/tensorboard"))
@@ -12,22 +12,22 @@ from pathlib import Path
 from typing import Any, Literal, final
 
 from fieldmark.core.errors import FieldmarkError
-from fieldmark.core.listener import Done, EpochEnded, Event, Listener, StepTaken
+from fieldmark.core.listener import DataRead, Done, EpochEnded, Event, Listener, StepTaken
 
 __all__ = ["MLflow", "TensorBoard", "tracker"]
 
 _EVERY = 10
-"""Steps from one loss that is written to the next."""
+"""A loss is written every so many steps."""
 
 
 def tracker(name: Literal["tensorboard", "mlflow"], run: Path) -> Listener:
-    """The tracker of this name for a run. Raises FieldmarkError where its package is not installed."""
+    """The tracker of this name for a run. Raises FieldmarkError if its package is not installed."""
     return TensorBoard(run / "tensorboard") if name == "tensorboard" else MLflow(run.name)
 
 
 @final
 class TensorBoard(Listener):
-    """Scalars for `tensorboard --logdir FOLDER`."""
+    """Writes scalars for `tensorboard --logdir FOLDER`."""
 
     def __init__(self, folder: Path | str) -> None:
         self._module = _needed("tensorboard", "torch.utils.tensorboard")
@@ -53,7 +53,7 @@ class TensorBoard(Listener):
 
 @final
 class MLflow(Listener):
-    """Metrics of an MLflow run of this name, where `MLFLOW_TRACKING_URI` says."""
+    """Logs metrics to an MLflow run of this name, at the place that `MLFLOW_TRACKING_URI` gives."""
 
     def __init__(self, name: str) -> None:
         self._module = _needed("mlflow", "mlflow")
@@ -61,14 +61,23 @@ class MLflow(Listener):
         self._run: Any = None
 
     def hear(self, event: Event) -> None:
-        if isinstance(event, EpochEnded):
-            if self._run is None:
-                self._run = self._module.start_run(run_name=self.name)
+        if isinstance(event, DataRead) and self._run is None:  # before anything is learnt
+            self._run = self._begun()
+        elif isinstance(event, EpochEnded):
             metrics = {f"{event.fit}/{name}": value for name, value in event.metrics.items()}
             self._module.log_metrics(metrics, step=event.step)
         elif isinstance(event, Done) and self._run is not None:
             self._module.end_run()
             self._run = None
+
+    def _begun(self) -> Any:
+        try:
+            return self._module.start_run(run_name=self.name)
+        except Exception as error:  # whatever a store raises that is not there
+            reason = " ".join(str(error).split())
+            raise FieldmarkError(
+                f"MLflow cannot begin a run: {reason}", "Set MLFLOW_TRACKING_URI to a server or to sqlite:///mlflow.db."
+            ) from error
 
 
 def _needed(extra: str, module: str) -> Any:
@@ -76,6 +85,6 @@ def _needed(extra: str, module: str) -> Any:
         return importlib.import_module(module)
     except ImportError:
         raise FieldmarkError(
-            f"Tracking by {extra} needs a package that is not installed",
+            f"Tracking with {extra} needs a package that is not installed",
             f"Install it: pip install 'fieldmark[{extra}]'.",
         ) from None

@@ -1,4 +1,4 @@
-"""Which Fieldmark this is."""
+"""The version of Fieldmark."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How numbers, lists and times are said."""
+"""Numbers, lists and times in words."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def counted(number: int, noun: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """As one would say it: "0.4 s", "40 s", "12 min", "3 h 05 min"."""
+    """A time as people say it: "0.4 s", "40 s", "12 min", "3 h 05 min"."""
     if seconds < 10:
         return f"{seconds:.1f} s"
     if seconds < 90:

@@ -1,4 +1,4 @@
-"""The attributes of a catalogue that are learnt: which values they have, and which one each image has.
+"""The attributes of a catalogue that are learnt: their values, and the value that each image has.
 
 Shapes: N samples, A attributes.
 """
@@ -18,13 +18,13 @@ from fieldmark.data.readers.folder import natural_key
 __all__ = ["UNKNOWN", "attribute_codes", "attribute_values", "unscored"]
 
 UNKNOWN = -1
-"""The code of a value that is not given, or that no image to learn from has."""
+"""The code of a value that is not given, or that no training image has."""
 
 
 def attribute_values(catalog: Catalog, names: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """What each of these attributes may be: its values outside the test part, sorted naturally.
+    """The values that each of these attributes may have: those outside the test split, sorted naturally.
 
-    Raises RecipeError for a name that the data does not have and for an attribute that is nothing to tell apart.
+    Raises RecipeError for a name that the data does not have and for an attribute that cannot be learnt.
     """
     values = {}
     for name in names:
@@ -43,9 +43,9 @@ def attribute_values(catalog: Catalog, names: Sequence[str]) -> dict[str, tuple[
         found = sorted(set(given.tolist()), key=natural_key)
         problem = ""
         if len(found) < 2:
-            problem = f"has {'the value ' + repr(found[0]) + ' only' if found else 'no value'} outside the test part"
+            problem = f"has {'only the value ' + repr(found[0]) if found else 'no value'} outside the test split"
         elif len(found) > len(given) / 2:
-            problem = f"has {len(found):,} values in {len(given):,} images, too many to be learnt"
+            problem = f"has {len(found):,} values in {len(given):,} images, too many to learn"
         if problem:
             raise RecipeError(f"The attribute {name!r} {problem}", "Leave it out of labels.attributes.")
         values[name] = tuple(found)
@@ -53,7 +53,7 @@ def attribute_values(catalog: Catalog, names: Sequence[str]) -> dict[str, tuple[
 
 
 def attribute_codes(catalog: Catalog, values: Mapping[str, Sequence[str]]) -> NDArray[np.int64]:
-    """(N, A) each image's value of each attribute as an index into its values, UNKNOWN where there is none such."""
+    """(N, A) each image's value of each attribute as an index into its values; UNKNOWN if it has none of them."""
     codes = np.full((len(catalog), len(values)), UNKNOWN, np.int64)
     for column, (name, known) in enumerate(values.items()):
         if name in catalog.attributes:
@@ -63,15 +63,16 @@ def attribute_codes(catalog: Catalog, values: Mapping[str, Sequence[str]]) -> ND
 
 
 def unscored(catalog: Catalog, values: Mapping[str, Sequence[str]], rows: NDArray[np.int64]) -> list[str]:
-    """Why attributes of these rows cannot be scored, in words: the data does not say them, or says what is unknown."""
+    """Why attributes of these rows cannot be scored, in words: the data lacks them, or has unknown values."""
     found = []
     for name, known in values.items():
         if name not in catalog.attributes:
-            found.append(f"{catalog.name} does not say the attribute {name!r}, so it is not scored")
+            found.append(f"{catalog.name} does not have the attribute {name!r}, so it is not scored")
             continue
         said = catalog.attributes[name][rows]
         strange = said[(said != "") & ~np.isin(said, list(known))]
         if len(strange):
-            what = f"values of {name!r} that the model does not know ({first_few(sorted(set(strange.tolist())))})"
-            found.append(f"{counted(len(strange), 'image')} left out of its score: {what}")
+            unknown = first_few(sorted(set(strange.tolist())))
+            left_out = f"{counted(len(strange), 'image')} left out of the score of {name!r}"
+            found.append(f"{left_out}: the model does not know the values {unknown}")
     return found

@@ -67,7 +67,7 @@ class PixelStore:
     unreadable: Mapping[int, str]
     """Row → the reason, a whole sentence that names the file."""
     notes: tuple[str, ...] = ()
-    """What the user should know: why images are not cached."""
+    """What the user should know, such as why images are not cached."""
     file: Path | None = None
     """Holds the cached pixels."""
     offsets: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
@@ -131,7 +131,7 @@ def build_store(
     `keep` (N,) marks the rows whose pixels are stored; the others are fingerprinted only. All stores in `folder`
     together take at most `limit_gb`, and a gigabyte of the disk stays free: the stores not used for longest give way,
     then images are left out. Where `folder` cannot be written nothing is stored, `notes` says why, and all works the
-    same, more slowly. `progress` is told (done, total). Processes that ask for the same store build it once.
+    same, more slowly. `progress` gets (done, total). Processes that ask for the same store build it once.
     """
     keep = np.ones(len(catalog), bool) if keep is None else keep
     assert keep.shape == (len(catalog),)
@@ -244,8 +244,8 @@ def _notes(store: PixelStore, job: _Job) -> tuple[str, ...]:
     wanted = np.intersect1d(store.readable, np.flatnonzero(job.keep))
     missing = int((~store.cached[wanted]).sum())
     note = (
-        f"{missing:,} of {len(wanted):,} images found no room in the pixel cache and are decoded each time. "
-        f"Allow it more than {job.limit / 1e9:g} GB, or free some of the disk."
+        f"{missing:,} of {len(wanted):,} images did not fit into the pixel cache and are decoded each time. "
+        f"Allow it more than {job.limit / 1e9:g} GB, or free some disk space."
     )
     return (note,) if missing else ()
 

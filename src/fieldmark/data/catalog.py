@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldmark.core.listener import DataRead
+from fieldmark.core.wording import counted
 from fieldmark.data.taxonomy import Taxonomy
 
 __all__ = ["SPLITS", "Catalog", "Split", "data_read"]
@@ -41,7 +42,7 @@ class Catalog:
     classes: tuple[str, ...]
     """(K) in official order where there is one, else sorted naturally."""
     splits: NDArray[np.str_]
-    """(N,) "train", "val", "test", or "" where the data does not say."""
+    """(N,) "train", "val", "test", or "" if the data does not say."""
     groups: NDArray[np.str_]
     """(N,) what must stay together (burst, patient, individual); "" where a sample stands alone."""
     boxes: NDArray[np.float32] | None = None
@@ -50,7 +51,7 @@ class Catalog:
     keypoints: NDArray[np.float32] | None = None
     """(N, P, 3) x, y, visible (0 or 1); NaN coordinates where there is none."""
     taxonomy: Taxonomy = None  # type: ignore[assignment]  # set below: it needs the classes
-    """The classes and what stands above them; nothing unless given."""
+    """The classes and the levels above them; no levels by default."""
     attributes: Mapping[str, NDArray[np.str_]] = field(default_factory=dict)
     """Attribute name → its value for each sample (N,), "" where unknown."""
     masks: tuple[str, ...] = ()
@@ -71,7 +72,7 @@ class Catalog:
         return len(self.paths)
 
     def __repr__(self) -> str:
-        parts = [f"{len(self):,} images", f"{len(self.classes):,} classes"]
+        parts = [counted(len(self), "image"), f"{len(self.classes):,} classes"]
         counts = [f"{int((self.splits == split).sum()):,} {split}" for split in SPLITS if (self.splits == split).any()]
         parts.append(" / ".join(counts) if counts else "not split")
         if self.taxonomy:
@@ -81,14 +82,14 @@ class Catalog:
         if self.masks:
             parts.append("masks")
         if self.keypoints is not None:
-            parts.append(f"{len(self.keypoint_names)} key points")
+            parts.append(counted(len(self.keypoint_names), "key point"))
         if self.attributes:
-            parts.append(f"{len(self.attributes)} attributes")
+            parts.append(counted(len(self.attributes), "attribute"))
         return f"Catalog({self.name!r}: {', '.join(parts)})"
 
     @property
     def is_split(self) -> bool:
-        """Whether every sample belongs to a part."""
+        """Whether every sample belongs to a split."""
         return bool((self.splits != "").all())
 
     def file(self, row: int) -> Path:
@@ -96,7 +97,7 @@ class Catalog:
         return self.root / self.paths[row]
 
     def rows(self, split: str) -> NDArray[np.int64]:
-        """The rows of one part, in catalogue order."""
+        """The rows of one split, in catalogue order."""
         return np.flatnonzero(self.splits == split)
 
     def select(self, rows: NDArray[np.int64]) -> Self:
@@ -114,12 +115,12 @@ class Catalog:
         )
 
     def digest(self, split: str) -> str:
-        """A hash of one part's paths and class names, whatever the order: it identifies a test part across runs."""
+        """A hash of the paths and class names of one split, in any order. It identifies a test split across runs."""
         lines = sorted(f"{self.paths[row]}\t{self.classes[self.labels[row]]}" for row in self.rows(split))
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
 def data_read(catalog: Catalog) -> DataRead:
-    """The event that this catalogue was read."""
+    """The event that says this catalogue was read."""
     splits: dict[str, int] = {split: len(catalog.rows(split)) for split in SPLITS if len(catalog.rows(split))}
     return DataRead(catalog.name, len(catalog), len(catalog.classes), splits, repr(catalog))

@@ -134,7 +134,7 @@ def _told_of_damage(name: str) -> Iterator[None]:
         known = ", ".join(FORMATS)
         raise ImageError(
             f"{name} is not an image of a known format, or its header is damaged",
-            f"Formats that are read: {known}; convert others to one of these.",
+            f"Convert it to one of the formats that Fieldmark reads: {known}.",
         ) from error
     except Image.DecompressionBombError as error:
         raise _too_large(name, f"over {MAX_PIXELS // 10**6}", MAX_PIXELS // 10**6, "million pixels") from error
@@ -164,7 +164,7 @@ def read_bytes(path: Path) -> bytes:
     try:
         if not path.is_file():  # a pipe or a device would wait forever
             problem = "is not a file" if path.exists() else "does not exist"
-            raise ImageError(f"{path} {problem}", "Check the path and the folder that it is relative to.")
+            raise ImageError(f"{path} {problem}", "Check the path, and the folder that it is relative to.")
         _refuse_above(str(path), path.stat().st_size >> 20, MAX_BYTES >> 20, "MB")
         return path.read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path
@@ -182,7 +182,7 @@ def measure(path: Path) -> tuple[int, int] | None:
 
 
 def _too_large(name: str, amount: object, bound: int, unit: str) -> ImageError:
-    return ImageError(f"{name} is too large: {amount} {unit}, at most {bound} are read", "Scale it down.")
+    return ImageError(f"{name} is too large: {amount} {unit}, but the limit is {bound}", "Make it smaller.")
 
 
 def _refuse_above(name: str, amount: int, bound: int, unit: str) -> None:

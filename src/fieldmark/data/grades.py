@@ -43,17 +43,17 @@ def in_order(classes: Sequence[str], order: str | Sequence[str]) -> tuple[str, .
     if order == "numbers":
         if not (found := numbered(classes)):
             raise RecipeError(
-                "labels.order = 'numbers', but class names do not differ in one number alone: " + first_few(classes),
-                f"Name them from the lowest to the highest: labels.order = {_example(classes)}.",
+                "labels.order = 'numbers', but the class names do not differ only in one number: " + first_few(classes),
+                f"List the classes from the lowest to the highest: labels.order = {_example(classes)}.",
             )
         return found
     assert not isinstance(order, str)
     if unknown := [name for name in order if name not in classes]:
-        raise RecipeError(f"labels.order names {unknown[0]!r}, which is no class", nearest(unknown[0], classes))
+        raise RecipeError(f"labels.order names {unknown[0]!r}, which is not a class", nearest(unknown[0], classes))
     if left := [name for name in classes if name not in order]:
-        raise RecipeError(f"labels.order leaves out {first_few(left)}", "Name every class, from the lowest grade on.")
+        raise RecipeError(f"labels.order leaves out {first_few(left)}", "List every class, from the lowest grade up.")
     if twice := [name for name in order if list(order).count(name) > 1]:
-        raise RecipeError(f"labels.order names {twice[0]!r} twice", "Name each class once.")
+        raise RecipeError(f"labels.order names {twice[0]!r} twice", "List each class once.")
     return tuple(order)
 
 

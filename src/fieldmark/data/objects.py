@@ -36,8 +36,8 @@ def object_in(catalog: Catalog, row: int, pixels: NDArray[np.uint8], box: NDArra
         mask = (decode(file).pixels > 0).any(axis=2)
         if abs(mask.shape[1] / mask.shape[0] * height / width - 1) > 0.05:
             raise DataError(
-                f"{file} has {mask.shape[1]} × {mask.shape[0]} pixels, the picture {width} × {height}",
-                "A mask has the shape of its picture.",
+                f"{file} has {mask.shape[1]} × {mask.shape[0]} pixels, but its picture has {width} × {height}",
+                "Give a mask of the same shape as its picture.",
             )
         return np.asarray(Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST))
     if box is None or np.isnan(box).any():
@@ -50,7 +50,7 @@ def object_in(catalog: Catalog, row: int, pixels: NDArray[np.uint8], box: NDArra
 def no_object(catalog: Catalog) -> DataError:
     """The error where nothing says which pixels are the object."""
     return DataError(
-        f"{catalog.name} does not say where the object is, so that its background cannot be told from it",
-        "Give boxes (x, y, width, height) or masks (mask) as columns of the table. A model of the method "
-        "part_discovery needs neither to be evaluated: it finds the object itself.",
+        f"{catalog.name} does not say where the object is, so Fieldmark cannot tell it from the background",
+        "Add boxes (x, y, width, height) or masks (mask) to the table as columns. A model of the method "
+        "part_discovery can be evaluated without them: it finds the object itself.",
     )

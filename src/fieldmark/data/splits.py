@@ -1,12 +1,12 @@
-"""Train, validation and test parts, cut so that nothing that belongs together is parted.
+"""Train, validation and test splits, cut so that what belongs together stays together.
 
 The atom is the *unit*: all samples that share a group or a cluster of near-duplicates, directly or through others.
-Units are dealt out largest first, each to the part where it lessens the squared distance from the wanted counts
+Units are dealt out largest first, each to the split where it lessens the squared distance from the wanted counts
 per class most (as scikit-learn's StratifiedGroupKFold does with variances), with two additions: every class is
-present in train, and a class of three or more units in every part. The second can be out of reach where units span
+present in train, and a class of three or more units in every split. The second can be out of reach where units span
 several classes; the first is kept even then.
 
-Shapes: N samples, U units, K classes, P parts.
+Shapes: N samples, U units, K classes, P splits.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 VALIDATION_SHARE = 0.15
-"""Held out where the data names no validation part."""
+"""The share held out if the data has no validation split."""
 
 SPLIT_NAMES: dict[str, Split] = {
     "train": "train",
@@ -50,11 +50,11 @@ SPLIT_NAMES: dict[str, Split] = {
     "test": "test",
     "testing": "test",
 }
-"""What a part may be called in a folder or a table, in any case."""
+"""The names of a split in a folder or a table, in upper or lower case."""
 
 _TO_TEST = ((), (0,), (0, 1), (0, 0, 1))
-"""By how many units a class has (the last entry is for more): the parts that it gets into, train being 0. Of three, two
-stay in train, so that one of them can be for validation."""
+"""By how many units a class has (the last entry is for more): the splits that it gets into, train being 0. Of three,
+two stay in train, so that one of them can be for validation."""
 _TO_VALIDATION = ((), (0,), (0,), (0, 1))
 _TO_VALIDATION_TOO = ((), (0,), (0, 1))
 """Of what a cut for testing has left."""
@@ -67,12 +67,12 @@ def split(
     seed: int,
     fractions: tuple[float, float, float] = (0.70, 0.15, 0.15),
 ) -> Catalog:
-    """Cut unsplit data into train, val and test, by class, never parting a group or a cluster.
+    """Cut unsplit data into train, val and test, by class, keeping each group and each cluster together.
 
     `clusters` (N,) are the component ids of near-duplicates, `fractions` those of train, val and test. A class of
-    three or more units is in every part; of two, in train and test; of one, in train alone: a DataWarning counts
+    three or more units is in every split; of two, in train and test; of one, in train alone: a DataWarning counts
     such classes. The result depends on the seed, the paths, labels, groups and clusters, not on the order of rows, and
-    the test part not on how the rest is divided: models of different protocols can be compared by it.
+    the test split not on how the rest is divided: models of different protocols can be compared on it.
     """
     assert (catalog.splits == "").all(), "the data is already split"
     assert abs(sum(fractions) - 1) < 1e-6
@@ -89,11 +89,11 @@ def split(
 def cut_validation(
     catalog: Catalog, *, clusters: NDArray[np.int64] | None = None, seed: int, fraction: float = VALIDATION_SHARE
 ) -> Catalog:
-    """Cut a val part from train, by the rules of `split`; test stays as it is.
+    """Cut a val split from train, by the rules of `split`; test stays as it is.
 
-    A class gives to val only when it has three or more units in train. Raises DataError where there is no train part.
+    A class gives to val only if it has three or more units in train. Raises DataError if there is no train split.
     """
-    assert not (catalog.splits == "val").any(), "the data has a validation part"
+    assert not (catalog.splits == "val").any(), "the data has a validation split"
     shares: dict[Split, float] = {"train": 1 - fraction, "val": fraction}
     cut, num_units = _cut(catalog, _train_rows(catalog), clusters, seed, shares, _TO_VALIDATION)
     _warn_of_small_classes(catalog, num_units, ["train", "val"])
@@ -101,7 +101,7 @@ def cut_validation(
 
 
 def folds(catalog: Catalog, *, k: int, clusters: NDArray[np.int64] | None = None, seed: int) -> NDArray[np.int64]:
-    """(N,) the fold, 0 … k - 1, of each train row, -1 for other rows; by class, never parting a group or a cluster.
+    """(N,) the fold, 0 … k - 1, of each train row, -1 for other rows; by class, keeping groups and clusters together.
 
     A class of two or more units is in at least two folds, so that every fold's model has seen it (as far as units of
     several classes allow). Raises DataError where train has fewer than `k` units.
@@ -113,21 +113,21 @@ def folds(catalog: Catalog, *, k: int, clusters: NDArray[np.int64] | None = None
     counts = _counts(unit, pool)
     if counts.shape[0] < k:
         raise DataError(
-            f"{k} folds need at least {k} groups of images in train, but {catalog.name} has {counts.shape[0]}",
-            "Use fewer folds, or give groups that are smaller.",
+            f"{k} folds need at least {k} groups of images in train, but {catalog.name} has only {counts.shape[0]}",
+            "Use fewer folds, or smaller groups.",
         )
-    part = _deal(counts, np.full(k, 1 / k), [tuple(range(k))] * len(catalog.classes), np.random.default_rng(seed))
+    dealt = _deal(counts, np.full(k, 1 / k), [tuple(range(k))] * len(catalog.classes), np.random.default_rng(seed))
     fold = np.full(len(catalog), -1, dtype=np.int64)
-    fold[rows] = part[unit]
+    fold[rows] = dealt[unit]
     return fold
 
 
 @dataclass(frozen=True)
 class DuplicateConflicts:
-    """Clusters of near-duplicates that contradict the parts or the labels, each as its rows in the catalogue."""
+    """Clusters of near-duplicates that contradict the splits or the labels, each as its rows in the catalogue."""
 
     across_splits: tuple[tuple[int, ...], ...]
-    """The same photograph in two parts: what is learnt from one is tested on the other."""
+    """The same photograph in two splits: what is learnt from one is tested on the other."""
     across_labels: tuple[tuple[int, ...], ...]
     """The same photograph under two labels: one of them is wrong."""
 
@@ -136,10 +136,10 @@ class DuplicateConflicts:
 
     def describe(self, catalog: Catalog) -> str:
         """One line that counts the conflicts, with an example of each; "" where there are none."""
-        parts, labels = catalog.splits.tolist(), [catalog.classes[label] for label in catalog.labels]
+        splits, labels = catalog.splits.tolist(), [catalog.classes[label] for label in catalog.labels]
         phrases = []
         for clusters, kind, values in (
-            (self.across_splits, "in two parts", parts),
+            (self.across_splits, "in two splits", splits),
             (self.across_labels, "under two labels", labels),
         ):
             if clusters:
@@ -151,10 +151,10 @@ class DuplicateConflicts:
 
 
 def duplicate_conflicts(catalog: Catalog, clusters: NDArray[np.int64]) -> DuplicateConflicts:
-    """The clusters (N,) whose members lie in different parts, or carry different labels."""
-    parts = np.searchsorted(np.sort(np.array(SPLITS)), catalog.splits)
-    parts[catalog.splits == ""] = -1
-    return DuplicateConflicts(_disagreeing(clusters, parts), _disagreeing(clusters, catalog.labels))
+    """The clusters (N,) whose members lie in different splits, or carry different labels."""
+    splits = np.searchsorted(np.sort(np.array(SPLITS)), catalog.splits)
+    splits[catalog.splits == ""] = -1
+    return DuplicateConflicts(_disagreeing(clusters, splits), _disagreeing(clusters, catalog.labels))
 
 
 def _disagreeing(clusters: NDArray[np.int64], values: NDArray[np.int64]) -> tuple[tuple[int, ...], ...]:
@@ -166,13 +166,13 @@ def _disagreeing(clusters: NDArray[np.int64], values: NDArray[np.int64]) -> tupl
     rows = np.flatnonzero(np.isin(clusters, mixed))
     rows = rows[np.argsort(clusters[rows], kind="stable")]
     starts = np.searchsorted(clusters[rows], mixed)
-    return tuple(tuple(int(row) for row in part) for part in np.split(rows, starts[1:])) if len(mixed) else ()
+    return tuple(tuple(int(row) for row in some) for some in np.split(rows, starts[1:])) if len(mixed) else ()
 
 
 def _train_rows(catalog: Catalog) -> NDArray[np.int64]:
     rows = catalog.rows("train")
     if not len(rows):
-        raise DataError(f"{catalog.name} has no training images", "Give it a train part, or leave it unsplit.")
+        raise DataError(f"{catalog.name} has no training images", "Give it a train split, or leave the data unsplit.")
     return rows
 
 
@@ -184,20 +184,20 @@ def _cut(
     fractions: dict[Split, float],
     places: Sequence[tuple[int, ...]],
 ) -> tuple[Catalog, NDArray[np.int64]]:
-    """The catalogue with `rows` dealt out to two parts, and how many units each class has in them (K,).
+    """The catalogue with `rows` dealt out to two splits, and how many units each class has in them (K,).
 
-    `places`: by that number, the parts that a class gets into.
+    `places`: by that number, the splits that a class gets into.
     """
-    parts = [part for part, share in fractions.items() if share > 0]
+    names = [name for name, share in fractions.items() if share > 0]
     pool = catalog.select(rows)
     unit = units(pool, None if clusters is None else clusters[rows])
     counts = _counts(unit, pool)
     num_units = np.bincount(counts.indices, minlength=len(catalog.classes))  # (K,)
-    wanted = [tuple(at for at in places[min(n, len(places) - 1)] if at < len(parts)) for n in num_units.tolist()]
-    part = _deal(counts, np.array([fractions[name] for name in parts]), wanted, np.random.default_rng(seed))
-    _fill_train(part, counts)
+    wanted = [tuple(at for at in places[min(n, len(places) - 1)] if at < len(names)) for n in num_units.tolist()]
+    dealt = _deal(counts, np.array([fractions[name] for name in names]), wanted, np.random.default_rng(seed))
+    _fill_train(dealt, counts)
     splits = catalog.splits.astype("<U5")
-    splits[rows] = np.array(parts)[part[unit]]
+    splits[rows] = np.array(names)[dealt[unit]]
     return replace(catalog, splits=splits), num_units
 
 
@@ -242,34 +242,34 @@ def _counts(unit: NDArray[np.int64], catalog: Catalog) -> csr_array:
 def _deal(
     counts: csr_array, fractions: NDArray[np.float64], wanted: Sequence[tuple[int, ...]], rng: np.random.Generator
 ) -> NDArray[np.int64]:
-    """The part of each unit (U,), from the samples per unit and class (U, K) and the parts' fractions (P,).
+    """The split of each unit (U,), from the samples per unit and class (U, K) and the splits' fractions (P,).
 
-    `wanted[k]` are the parts that class k may be in; as long as its units suffice, it gets into each of them, with two
+    `wanted[k]` are the splits that class k may be in; as long as its units suffice, it gets into each of them, with two
     units into one that is named twice.
-    Plain lists, because a unit has few classes and there are few parts: 500,000 units take seconds.
+    Plain lists, because a unit has few classes and there are few splits: 500,000 units take seconds.
     """
     sizes = counts.sum(axis=1)
     # Largest first; equals class by class, so that what does not divide evenly goes where the whole lacks most.
     order = np.lexsort((rng.permutation(len(sizes)), counts.indices[counts.indptr[:-1]], -sizes))
-    parts = range(len(fractions))
+    choices = range(len(fractions))
     lacking = np.outer(counts.sum(axis=0), fractions).tolist()  # (K, P) samples still wanted
     weights = (1 / fractions).tolist()
-    behind = [0.0] * len(parts)  # what a part has, all classes together, relative to its fraction, negated
+    behind = [0.0] * len(choices)  # what a split has, all classes together, relative to its fraction, negated
     empty = [list(allowed) for allowed in wanted]
     left = np.bincount(counts.indices, minlength=counts.shape[1]).tolist()  # (K,) units not dealt out yet
     starts, classes, samples = counts.indptr.tolist(), counts.indices.tolist(), counts.data.tolist()
-    part = np.zeros(len(sizes), dtype=np.int64)
+    dealt = np.zeros(len(sizes), dtype=np.int64)
     for unit in order.tolist():
         contents = range(starts[unit], starts[unit + 1])
-        votes, gain = [0] * len(parts), [0.0] * len(parts)
+        votes, gain = [0] * len(choices), [0.0] * len(choices)
         for entry in contents:
             label = classes[entry]
             for choice in set(empty[label] if left[label] <= len(empty[label]) else wanted[label]):
                 votes[choice] += 1
-            for choice in parts:
+            for choice in choices:
                 gain[choice] += samples[entry] * lacking[label][choice]
-        best = max(zip(votes, gain, behind, parts, strict=True))[3]
-        part[unit] = best
+        best = max(zip(votes, gain, behind, choices, strict=True))[3]
+        dealt[unit] = best
         for entry in contents:
             label = classes[entry]
             left[label] -= 1
@@ -277,29 +277,28 @@ def _deal(
             behind[best] -= samples[entry] * weights[best]
             if best in empty[label]:
                 empty[label].remove(best)
-    return part
+    return dealt
 
 
-def _fill_train(part: NDArray[np.int64], counts: csr_array) -> None:
-    """Move a class's smallest unit to train (part 0) where units of several classes left it with none there."""
+def _fill_train(dealt: NDArray[np.int64], counts: csr_array) -> None:
+    """Move a class's smallest unit to train (split 0) where units of several classes left it with none there."""
     sizes = counts.sum(axis=1)
     by_class = counts.tocsc()
     for label in range(counts.shape[1]):
         units = by_class.indices[by_class.indptr[label] : by_class.indptr[label + 1]]
-        if len(units) and not (part[units] == 0).any():
-            part[units[np.argmin(sizes[units])]] = 0
+        if len(units) and not (dealt[units] == 0).any():
+            dealt[units[np.argmin(sizes[units])]] = 0
 
 
-def _warn_of_small_classes(catalog: Catalog, num_units: NDArray[np.int64], parts: Sequence[Split]) -> None:
-    """Count the classes that are too small to be in each of the parts, which are filled in this order."""
+def _warn_of_small_classes(catalog: Catalog, num_units: NDArray[np.int64], splits: Sequence[Split]) -> None:
+    """Count the classes that are too small to be in each of the splits, which are filled in this order."""
     for number, things in ((1, "one independent image or group"), (2, "two independent images or groups")):
         names = [catalog.classes[label] for label in np.flatnonzero(num_units == number)]
-        present = [part for part in parts[:number] if part != "val"]
-        if names and len(present) < len(parts):
+        present = [name for name in splits[:number] if name != "val"]
+        if names and len(present) < len(splits):
             warnings.warn(
-                f"{len(names):,} of {len(catalog.classes):,} classes have only {things} and are in "
-                f"{' and '.join(present)} only: "
-                f"{first_few(names)}",
+                f"{len(names):,} of {len(catalog.classes):,} classes have only {things} and are only in "
+                f"{' and '.join(present)}: {first_few(names)}",
                 DataWarning,
                 stacklevel=4,
             )

@@ -1,4 +1,4 @@
-"""What is to be told apart, as far as losses, heads and scores need to know it.
+"""What a model is to tell apart, as far as losses, heads and scores need to know it.
 
 Shapes: K classes, V values of an attribute.
 """
@@ -14,27 +14,27 @@ __all__ = ["Attribute", "Task"]
 
 @dataclass(frozen=True)
 class Attribute:
-    """Something else that is to be told of each image, beside its class."""
+    """Something that a model predicts for each image in addition to its class."""
 
     name: str
     values: tuple[str, ...]
-    """(V) what it may be."""
+    """(V) the values that it may have."""
     counts: tuple[int, ...] = ()
-    """(V) training images of each value; () where it is not known."""
+    """(V) the number of training images of each value; () if it is not known."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """What is to be told apart, as far as a loss or a head needs to know it."""
+    """What a model is to tell apart, as far as a loss or a head needs to know it."""
 
     num_classes: int
     counts: tuple[int, ...] = ()
-    """(K) training images of each class; () where it is not known, as in a loaded bundle."""
+    """(K) the number of training images of each class; () if it is not known, as in a loaded bundle."""
     taxonomy: Taxonomy | None = None
-    """What stands above the classes; none or an empty one where nothing does."""
+    """The levels above the classes; None or an empty taxonomy if there are none."""
     keypoints: tuple[str, ...] | None = None
-    """Names of the key points, () where no training image has a visible one; none where it is not known, as in a loaded
+    """The names of the key points, () if no training image has a visible one; None if it is not known, as in a loaded
     bundle."""
     grades: tuple[int, ...] = ()
-    """(K) the place of each class in the order of grades, from 0; () where classes are not graded."""
+    """(K) the place of each class in the order of grades, from 0; () if the classes are not grades."""
     attributes: tuple[Attribute, ...] = ()

@@ -1,4 +1,4 @@
-"""`Taxonomy`: the classes and what stands above them.
+"""`Taxonomy`: the classes and the levels above them.
 
 Shapes: N images, K classes, G names of a level, L levels from the class upwards.
 """
@@ -33,7 +33,7 @@ class Level:
 
     @property
     def divides(self) -> bool:
-        """Whether it groups some classes and not all. A level that does neither is no step in the tree."""
+        """Whether it groups some classes but not all. A level that does not is no step in the tree."""
         return 1 < len(self.names) < len(self.parent)
 
 
@@ -55,7 +55,7 @@ class Taxonomy(Mapping[str, tuple[str, ...]]):
 
     @classmethod
     def of(cls, classes: Sequence[str], above: Mapping[str, Sequence[str]] | None = None) -> Taxonomy:
-        """From any sequences of names."""
+        """Build a taxonomy from any sequences of names."""
         return cls(tuple(classes), {level: tuple(names) for level, names in (above or {}).items()})
 
     def __getitem__(self, level: str) -> tuple[str, ...]:
@@ -82,23 +82,23 @@ class Taxonomy(Mapping[str, tuple[str, ...]]):
 
     @cached_property
     def levels(self) -> tuple[Level, ...]:
-        """(L) the class itself first, called "species" where there is a genus above it."""
+        """(L) the levels, the class itself first; it is called "species" if there is a genus above it."""
         own = Level("species" if "genus" in self.above else "class", self.classes, np.arange(len(self.classes)))
         return own, *(_level(name, names) for name, names in self.above.items())
 
     @cached_property
     def steps(self) -> tuple[Level, ...]:
-        """The levels above the class that group some classes and not all."""
+        """The levels above the class that group some classes but not all."""
         return tuple(level for level in self.levels[1:] if level.divides)
 
     def parent(self, name: str, level: str) -> str:
-        """The name above a class at a level. Raises KeyError for a level and ValueError for a class that is unknown."""
+        """The name above a class at a level. Raises KeyError for an unknown level, ValueError for an unknown class."""
         return self.above[level][self._row(name)]
 
     def common_ancestor(self, first: str, second: str) -> tuple[str, str] | None:
         """(level, name) of the lowest ancestor of two classes, the class itself if they are one; None for the root.
 
-        Raises ValueError for a class that is unknown.
+        Raises ValueError for an unknown class.
         """
         a, b = self._row(first), self._row(second)
         for level in self.levels:

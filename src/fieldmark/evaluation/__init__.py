@@ -1,1 +1,1 @@
-"""How good a model is, and how sure one can be of that."""
+"""How good a model is, and how certain that is."""

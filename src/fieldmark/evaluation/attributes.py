@@ -1,4 +1,4 @@
-"""How often an attribute is told rightly. Shapes: N images, V values."""
+"""How often an attribute is predicted correctly. Shapes: N images, V values."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ class AttributeScore:
 
     balanced_accuracy: Score
     num_images: int
-    """Of which it is known."""
+    """The number of images whose value is known."""
 
     def as_dict(self) -> dict[str, float]:
-        """As written to scores.json."""
+        """The values as scores.json has them."""
         return self.balanced_accuracy.as_dict() | {"num_images": self.num_images}
 
 
 def attribute_score(
     logits: NDArray[np.floating], codes: NDArray[np.integer], units: NDArray[np.integer] | None = None
 ) -> AttributeScore | None:
-    """Balanced accuracy, of the images whose value is known: logits (N, V), codes (N,) with −1 where it is not.
+    """Balanced accuracy over the images whose value is known: logits (N, V), codes (N,) with −1 for an unknown value.
 
-    The mean over the values that occur of the share of their images that are right, so a value that nearly all images
-    have counts no more than a rare one; its interval is never narrower than Wilson's for as many images as there are
-    units (N,). None where no image's value is known.
+    This is the mean, over the values that occur, of the share of their images that are right, so a value that nearly
+    all images have counts no more than a rare one. The interval is never narrower than Wilson's for as many images as
+    there are units (N,). The result is None if no image's value is known.
     """
     known = codes >= 0
     if not known.any():

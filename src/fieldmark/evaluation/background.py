@@ -1,9 +1,9 @@
-"""How much a model leans on the background.
+"""How much a model relies on the background.
 
-Xiao et al., "Noise or signal: the role of image backgrounds in object recognition" (2021). The one number is their
-background gap: the accuracy before another background of the same class minus that before one of another class. Both
-kinds of picture are pasted alike, so what pasting itself costs cancels out. Backgrounds come from training images:
-what a model leans on is what it has seen there.
+Xiao et al., "Noise or signal: the role of image backgrounds in object recognition" (2021). The main figure is their
+background gap: the accuracy on other backgrounds of the same class minus the accuracy on backgrounds of other classes.
+Both kinds of picture are pasted in the same way, so the cost of pasting itself cancels out. Backgrounds come from
+training images, because a model relies on the backgrounds that it saw there.
 
 Shapes: N images.
 """
@@ -22,49 +22,50 @@ from fieldmark.evaluation.metrics import Score, paired, share
 __all__ = ["VIEWS", "Reliance", "reliance"]
 
 VIEWS: Final = {
-    "whole": "as it is",
+    "whole": "unchanged",
     "alone": "without its background",
     "scenery": "background only",
-    "same": "before another background of its class",
-    "other": "before a background of another class",
+    "same": "on another background of the same class",
+    "other": "on a background of another class",
 }
-"""How each image is shown, and what that is called."""
+"""The ways in which each image is shown, with a title for each."""
 
 _BAD = 0.05
-"""A gap from which on something should be done."""
+"""A gap of at least this size calls for a remedy."""
 
 
 @dataclass(frozen=True)
 class Reliance:
-    """Accuracy in each view, and the gap."""
+    """The accuracy in each view, and the background gap."""
 
     accuracy: Mapping[str, Score]
     gap: Score
-    """Share of the images that are right only while the background fits their class."""
+    """The share of the images that are right only as long as the background fits their class."""
     chance: float
-    """Accuracy of always giving the commonest class."""
+    """The accuracy of always answering with the most common class."""
     num_images: int
     known_by: str
-    """"masks", "boxes", …: how the object was found."""
+    """"masks", "boxes", …: how the object was located."""
 
     @property
     def is_bad(self) -> bool:
-        """Whether it is worth a remedy: a gap that is large and no accident."""
+        """Whether the gap is large and unlikely to be chance, so that a remedy is worth trying."""
         return self.gap.low > 0 and self.gap.value >= _BAD
 
     @property
     def advice(self) -> str:
-        """In words, with the remedy where there is need of one."""
+        """The finding in words, with a remedy if one is needed."""
         points = f"{100 * self.gap.value:.1f} points ({100 * self.gap.low:.1f}–{100 * self.gap.high:.1f})"
         if not self.is_bad:
-            return f"A background of another class costs {points} more than another one of its own class"
+            return f"A background of another class costs {points} more accuracy than another one of the same class"
         return (
-            f"It leans on the background: one of another class costs {points} more than another one of its own class. "
-            "The remedy is to exchange backgrounds in training: --set augment.background=0.5"
+            "The model relies on the background: "
+            f"one of another class costs {points} more accuracy than another one of the same class. "
+            "To counter this, exchange backgrounds during training: --set augment.background=0.5"
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """As written to background.json."""
+        """The values as background.json has them."""
         return {
             "gap": self.gap.as_dict(),
             "accuracy": {name: score.as_dict() for name, score in self.accuracy.items()},
@@ -83,7 +84,10 @@ def reliance(
     known_by: str,
     seed: int = 0,
 ) -> Reliance:
-    """From what was right (N,) in each of VIEWS; intervals are over units (N,), each image its own unless given."""
+    """The reliance of a model that was right or wrong about N images in each of VIEWS.
+
+    Intervals are over units (N,); without them, each image is its own unit.
+    """
     return Reliance(
         accuracy={name: share(right[name], units) for name in VIEWS},
         gap=paired(right["same"].astype(float) - right["other"], units, seed=seed),

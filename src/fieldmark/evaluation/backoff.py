@@ -1,4 +1,4 @@
-"""Backing off: the deepest name that meets the accuracy that was asked for, or none.
+"""Backing off: the most specific name that meets the requested accuracy, or no name at all.
 
 The rule: name the class if its calibrated probability reaches a threshold; else the likeliest genus (whose probability
 is the sum of its classes'), and so on upwards; else abstain. An answer is right when it is true at its level.
@@ -7,7 +7,7 @@ The threshold comes from a fixed-sequence test, as in Angelopoulos, Bates, Cand�
 (2021): thresholds on a grid that was fixed beforehand are tried from high to low, each by an exact binomial test
 (Clopper & Pearson 1934) of "the answers given are right less often than asked", and the last before the first failure
 is taken. So with 95 % confidence the promise holds, however many thresholds were tried. The sequence begins at the
-accuracy itself (rounded down to the grid): of calibrated answers that reach it, that share at least should be right.
+accuracy itself (rounded down to the grid): at least that share of the calibrated answers that reach it should be right.
 
 Risk and coverage: El-Yaniv & Wiener, "On the foundations of noise-free selective classification" (2010); the area under
 their curve after Geifman, Uziel & El-Yaniv (2019).
@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import bdtrc, betaincinv
 
+from fieldmark.core.wording import counted
 from fieldmark.evaluation.paired import resamples
 
 __all__ = [
@@ -50,46 +51,49 @@ _MOST_IMAGES = 10_000_000
 
 @dataclass(frozen=True)
 class Promise:
-    """What can be promised of the answers that are given."""
+    """A promise about how many of the given answers are right."""
 
     accuracy: float
-    """What was asked for."""
+    """The accuracy that was requested."""
     threshold: float | None
-    """Probability that an answer must reach; none where nothing can be promised."""
+    """The probability that an answer must reach, or None if nothing can be promised."""
     num_images: int
-    """That the promise was tested on."""
+    """The number of images that the promise was tested on."""
     num_answered: int
-    """Of these, at that threshold; where there is none, at the one where the test began."""
+    """How many of these are answered at the threshold; without one, at the threshold where the test began."""
     num_right: int
     needed: int | None = None
-    """Images that it would take, going by the share of right answers seen; none where more would not help."""
+    """How many images the promise would need, judging by the share of right answers seen, or None if more images would
+    not help."""
 
     @property
     def lower_bound(self) -> float:
-        """The accuracy of given answers is higher than this with 95 % confidence (Clopper & Pearson)."""
+        """A bound that the accuracy of the given answers exceeds with 95 % confidence (Clopper & Pearson)."""
         wrong = self.num_answered - self.num_right
         return float(betaincinv(self.num_right, wrong + 1, DOUBT)) if self.num_right else 0.0
 
     def levels(self, confidences: Floats) -> Ints:
-        """(N,) the deepest level whose confidence (N, L) reaches the threshold, NONE where none does."""
+        """(N,) the deepest level whose confidence (N, L) reaches the threshold, or NONE if no level does."""
         reached = confidences >= (math.inf if self.threshold is None else self.threshold)
         return np.where(reached.any(axis=1), reached.argmax(axis=1), NONE)
 
     @property
     def problem(self) -> str:
-        """Why nothing can be promised, in words; "" where something is."""
+        """The reason why nothing can be promised, in words, or "" if something can."""
         if self.threshold is not None:
             return ""
-        asked = f"{100 * self.accuracy:g} % right answers cannot be promised"
+        asked = f"An accuracy of {100 * self.accuracy:g} % cannot be promised"
         if self.needed is None:
             share = 100 * self.num_right / self.num_answered
-            surest = f"the {self.num_answered:,} surest answers" if self.num_answered > 1 else "the surest answer"
-            return f"{asked}: of {surest} in validation {share:.1f} % are right"
-        return f"{asked} from {self.num_images:,} independent validation images; it would take about {self.needed:,}"
+            if self.num_answered == 1:
+                return f"{asked}: the most confident validation answer is wrong"
+            return f"{asked}: {share:.1f} % of the {self.num_answered:,} most confident validation answers are right"
+        images = counted(self.num_images, "independent validation image")
+        return f"{asked} from {images}: it would take about {self.needed:,}"
 
 
 def promise(confidences: Floats, right: Bools, accuracy: float) -> Promise:
-    """Find the threshold from validation images: confidences and right answers of each level, (N, L) each.
+    """Find the threshold on validation images from the confidence and correctness of each level, (N, L) each.
 
     Images must be independent of each other (one of each burst).
     """
@@ -145,9 +149,9 @@ def _answers_needed(share: float, accuracy: float) -> int:
 
 
 def risk_coverage(confidence: Floats, right: Bools) -> Floats:
-    """(N,) the share of wrong answers among the 1, 2, …, N surest ones; confidence and right are (N,).
+    """(N,) the share of wrong answers among the 1, 2, …, N most confident ones; confidence and right are (N,).
 
-    Equally sure answers count as their mean, in whatever order they stand.
+    Equally confident answers count as their mean, whatever their order.
     """
     order = np.argsort(-confidence, kind="stable")
     _, group = np.unique(-confidence, return_inverse=True)
@@ -171,8 +175,10 @@ def area_gain(
     replicates: int = 1000,
     seed: int = 0,
 ) -> tuple[float, float, float]:
-    """By how much the area of `other` is larger, with its 95 % interval over bootstrap replicates of the units, each
-    image its own unless given."""
+    """How much larger the area of `other` is, with the 95 % interval over bootstrap replicates of the units.
+
+    Without units, each image is its own.
+    """
 
     def gain(rows: Ints) -> float:
         own = area_under_risk_coverage(confidence[rows], right[rows])

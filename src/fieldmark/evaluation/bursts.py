@@ -1,6 +1,6 @@
-"""Bursts: photographs of one thing give one answer.
+"""Bursts: several photographs of one thing give one answer.
 
-Frames of one event are no independent witnesses: they share the animal, the light and the mistake. Multiplying their
+Frames of one event are not independent: they share the animal, the light and the mistake. Multiplying their
 probabilities counts one look many times; averaging them counts many looks once. The pooled evidence of n frames is
 n^power times the mean of their log-probabilities, with power 0 for the one and 1 for the other, fitted by likelihood on
 groups of validation images (a geometric opinion pool with one weight; Genest & Zidek, "Combining probability
@@ -29,7 +29,7 @@ ENOUGH = 20
 
 
 def pool(log_probabilities: Floats, groups: Ints, power: float) -> Floats:
-    """(U, K) log-probabilities of each group 0 … U - 1, from those of its frames (N, K) and their groups (N,)."""
+    """(U, K) log-probabilities of groups 0 … U - 1, from those of their frames (N, K) and the frames' groups (N,)."""
     count = np.bincount(groups)
     # −inf times zero is no number, and a class that one frame all but excludes must stay comparable
     frames = np.maximum(log_probabilities, -1e4)
@@ -39,9 +39,9 @@ def pool(log_probabilities: Floats, groups: Ints, power: float) -> Floats:
 
 
 def fit_power(log_probabilities: Floats, labels: Ints, groups: Ints) -> float:
-    """The power in [0, 1] that makes the labels (N,) of groups likeliest; 0 where too few groups have two frames.
+    """The power in [0, 1] that makes the groups' labels (N,) most likely, or 0 if too few groups have two frames.
 
-    Groups whose frames have different labels are left out: they are no photographs of one thing.
+    Groups whose frames have different labels are left out: they do not show one thing.
     """
     from scipy.optimize import minimize_scalar  # slow to import, and no answer needs it
 

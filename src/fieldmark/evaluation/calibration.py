@@ -1,7 +1,7 @@
-"""`Calibration`: what a bundle knows of its own answers, from images that were not learnt from.
+"""`Calibration`: what a bundle knows about its own answers, from images that it has not learnt from.
 
-The promises (accuracy of given answers, coverage of sets) are made from images that are independent of each other: of
-photographs that belong together, one bears witness. What is fitted (temperature, bursts) uses all.
+The promises (accuracy of given answers, coverage of sets) are made from images that are independent of each other:
+only one of several photographs that belong together counts. What is fitted (temperature, bursts) uses all of them.
 
 Shapes: N images, K classes, D embedding, L levels from the class upwards.
 """
@@ -30,54 +30,54 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 COVERAGE = 0.9
-"""Of prediction sets, unless the user asks for another."""
+"""The coverage of prediction sets, unless the user asks for another."""
 _FOR_TUNING = 0.2
 _ENOUGH_TO_TUNE = 500
 _PENALTIES = (Penalty(), *(Penalty(weight, free) for weight in (0.01, 0.05, 0.1, 0.2) for free in (1, 2, 3, 5)))
 
 
 class Held(NamedTuple):
-    """Answers for images that were not learnt from."""
+    """Answers for images that the model has not learnt from."""
 
     logits: NDArray[np.float32]
     """(N, K)."""
     nearness: Floats
-    """(N,) to the nearest class mean, in the space of the model that gave the answer."""
+    """(N,) the nearness to the closest class mean, in the space of the model that gave the answer."""
     labels: Ints
     """(N,)."""
     units: Ints
-    """(N,) what belongs together (a burst, near-duplicates) shares a number."""
+    """(N,) images that belong together (a burst, near-duplicates) share a number."""
     attributes: tuple[NDArray[np.float32], ...] = ()
-    """Logits (N, V) of each attribute that is learnt; promises are made of the class alone."""
+    """The logits (N, V) of each attribute that is learnt. Promises cover only the class."""
 
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """What a bundle knows of its own answers."""
+    """What a bundle knows about its own answers."""
 
     source: Source
-    """Where the images come from: of a validation part, or of the folds of a cross-fit, whose models are not the one
-    that is shipped. Coverage from these is reported and never called guaranteed."""
+    """Where the images come from: a validation split, or the folds of a cross-fit, whose models are not the one that is
+    shipped. Coverage from folds is reported but never called guaranteed."""
     num_images: int
     scaling: Scaling
     order: Order
     penalty: Penalty
     power: float
-    """Of pooled frames; see `fieldmark.evaluation.bursts`."""
+    """The power for pooled frames; see `fieldmark.evaluation.bursts`."""
     familiarity: Familiarity
     means: Floats
     """(K, D) class means of the model that is shipped, of unit length."""
     labels: Ints
-    """(M,) of the independent images that set the sets' thresholds,"""
+    """(M,) the labels of the independent images that set the sets' thresholds."""
     above: Floats
-    """the probability of the classes likelier than the right one,"""
+    """(M,) the total probability of the classes more likely than the right one."""
     rank: Ints
-    """and their number."""
+    """(M,) the number of these classes."""
     confidences: Floats
-    """(N', L) of the best name of each level, by `order`, for all independent images; −1 for one that does not pass as
-    known."""
+    """(N', L) the confidence in the best name of each level, by `order`, for all independent images; −1 for an image
+    that is not recognised as familiar."""
     right: NDArray[np.bool_]
-    """(N', L) whether that name is true."""
+    """(N', L) whether that name is correct."""
 
     @classmethod
     def fit(
@@ -90,9 +90,9 @@ class Calibration:
         seed: int = 0,
         calibrated: Calibrated | None = None,
     ) -> Calibration:
-        """Learn from held-out answers; `means` are those of the model that is shipped.
+        """Fit a calibration to held-out answers; `means` are the class means of the model that is shipped.
 
-        `calibrated` is what `calibrate` made of the same answers, where that is known already.
+        `calibrated` is the result of `calibrate` for the same answers, if it is known already.
         """
         scaling, log_probabilities = calibrated or calibrate(held.logits, held.labels, held.units, seed=seed)
         probabilities = np.exp(log_probabilities)
@@ -124,7 +124,7 @@ class Calibration:
     # ---- on disk
 
     def values(self) -> dict[str, Any]:
-        """The small part, as it stands in model.json."""
+        """The small values, as model.json has them."""
         return {
             "source": self.source,
             "images": self.num_images,
@@ -137,7 +137,7 @@ class Calibration:
         }
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """The large part, by name."""
+        """The arrays, by name."""
         return {
             "scale": self.scaling.scale,
             "bias": self.scaling.bias,
@@ -156,14 +156,14 @@ class Calibration:
 
     @classmethod
     def restored(cls, values: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Calibration:
-        """From what `values` and `arrays` gave. Raises KeyError, TypeError or ValueError where they are damaged."""
+        """Rebuild a calibration from its `values` and `arrays`. Raises KeyError, TypeError or ValueError if damaged."""
         return cls(
             source=values["source"],
             num_images=int(values["images"]),
             scaling=Scaling(values["scaling"], arrays["scale"], arrays["bias"]),
             order=Order(values["sharpness"], arrays["sharpened"], arrays["calibrated"])
             if "sharpness" in values
-            else Order(),  # bundles of before knew one order only
+            else Order(),  # earlier bundles knew only one order
             penalty=Penalty(**values["penalty"]),
             power=float(values["power"]),
             familiarity=Familiarity(arrays["centre"], arrays["spread"], arrays["known"]),

@@ -1,16 +1,16 @@
-"""Candidates that cannot be ruled out: sets of classes that hold the right one as often as was asked for.
+"""Candidates that cannot be ruled out: sets of classes that contain the right one as often as requested.
 
 APS: Romano, Sesia & Candès, "Classification with valid and adaptive coverage" (2020). RAPS: Angelopoulos, Bates, Malik
-& Jordan, "Uncertainty sets for image classifiers using conformal prediction" (2021). A class stands in the set unless
-the likelier ones together are probable enough; RAPS makes classes far down the order dearer. One deviation: nothing
-is randomised (u = 0), so the same picture has the same set and no set is empty. The price is that where the first class
-alone is right more often than was asked for, the sets are that class, and right more often than was asked for.
+& Jordan, "Uncertainty sets for image classifiers using conformal prediction" (2021). A class is in the set unless
+the more likely ones together are probable enough; RAPS penalises classes far down the order. One deviation: nothing is
+randomised (u = 0), so the same picture always has the same set and no set is empty. As a result, if the first class
+alone is right more often than requested, the sets contain only that class and are right more often than requested.
 
-Class-conditional (Vovk 2012): a class with enough calibration images has its own threshold, so that it is covered
-whatever the others are; all other classes share one.
+Class-conditional (Vovk 2012): a class with enough calibration images has its own threshold, so that its coverage
+does not depend on the others; all other classes share one.
 
-The promise needs calibration images that are like new ones and independent of each other. It is of the average over
-calibration and new images; `coverage_interval` says how far the coverage of one calibration may be from it.
+The promise requires calibration images that resemble new ones and are independent of each other. It holds on average
+over calibration and new images; `coverage_interval` says how far the coverage of one calibration may be from it.
 
 Shapes: N images, K classes.
 """
@@ -30,21 +30,21 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 ENOUGH = 100
-"""Calibration images of a class that has a threshold of its own: at 90 %, its coverage is then within six points."""
+"""A class with this many calibration images has its own threshold: at 90 %, its coverage is then within six points."""
 
 
 @dataclass(frozen=True)
 class Penalty:
-    """What RAPS adds to the score of a class: `weight` for each place beyond the first `free` ones; APS: nothing."""
+    """What RAPS adds to the score of a class: `weight` for each rank beyond the first `free`. APS adds nothing."""
 
     weight: float = 0.0
     free: int = 1
 
 
 def standing(probabilities: Floats, labels: Ints) -> tuple[Floats, Ints]:
-    """Of the class labels (N,): the probability of all likelier classes together, and how many these are; (N,) each.
+    """The total probability of all classes more likely than the labels (N,), and their number; (N,) each.
 
-    probabilities (N, K). Of equally likely classes the lower one counts as likelier, as argmax has it.
+    probabilities (N, K). Among equally likely classes, the lower index counts as more likely, as in argmax.
     """
     above, rank = _standings(probabilities)
     rows = np.arange(len(labels))
@@ -52,14 +52,14 @@ def standing(probabilities: Floats, labels: Ints) -> tuple[Floats, Ints]:
 
 
 def score(above: Floats, rank: Ints, penalty: Penalty) -> Floats:
-    """How strange the class would be: `above`, and what RAPS adds for its rank (0 is the likeliest)."""
+    """How surprising the class would be: `above`, plus what RAPS adds for its rank (0 is the most likely)."""
     return above + penalty.weight * np.maximum(0, rank + 1 - penalty.free)
 
 
 def set_limits(scores: Floats, labels: Ints, num_classes: int, coverage: float) -> Floats:
     """(K,) the largest score at which a class is kept, from the scores (N,) of the right classes (N,).
 
-    Infinite where there are too few images for the coverage; see `images_needed`.
+    A limit is infinite if there are too few images for the coverage; see `images_needed`.
     """
     assert 0 < coverage < 1
     own = np.bincount(labels, minlength=num_classes) >= ENOUGH
@@ -72,23 +72,23 @@ def set_limits(scores: Floats, labels: Ints, num_classes: int, coverage: float) 
 def sets(probabilities: Floats, limits: Floats, penalty: Penalty) -> NDArray[np.bool_]:
     """(N, K) whether a class cannot be ruled out; probabilities (N, K), limits (K,)."""
     inside = score(*_standings(probabilities), penalty) <= limits
-    inside[np.arange(len(inside)), probabilities.argmax(axis=1)] = True  # "none" is no set of candidates
+    inside[np.arange(len(inside)), probabilities.argmax(axis=1)] = True  # an empty set would name no candidates
     return inside
 
 
 def images_needed(coverage: float) -> int:
-    """Calibration images without which only the set of all classes keeps the promise."""
+    """The number of calibration images below which only the set of all classes keeps the promise."""
     return math.ceil(round(coverage / (1 - coverage), 9))
 
 
 def coverage_interval(
     calibration: Sequence[int], tested: Sequence[int], coverage: float, *, level: float = 0.95
 ) -> tuple[float, float]:
-    """Between which shares the coverage of the tested images lies with probability `level`, for one calibration.
+    """The interval in which the coverage of the tested images lies with probability `level`, for one calibration.
 
-    One pair of numbers for each threshold. The number covered is beta-binomial (Vovk 2012; Angelopoulos & Bates
-    2021), and where several thresholds are at work a sum of such. It holds for scores without ties; with ties the
-    coverage can only be higher.
+    `calibration` and `tested` have one number for each threshold. The number of images covered is beta-binomial (Vovk
+    2012; Angelopoulos & Bates 2021), or a sum of such numbers if there are several thresholds. The interval holds for
+    scores without ties; with ties the coverage can only be higher.
     """
     from scipy.stats import betabinom  # slow to import, and no answer needs it
 

@@ -1,4 +1,4 @@
-"""How far graded answers are off.
+"""How far graded answers are from the true grades.
 
 Quadratic weighted kappa: Cohen, "Weighted kappa: nominal scale agreement with provision for scaled disagreement or
 partial credit" (1968). Shapes: N images, K classes.
@@ -20,9 +20,9 @@ Ints = NDArray[np.integer]
 
 
 def quadratic_kappa(given: Ints | Floats, true: Ints | Floats, times: Floats | None = None) -> float:
-    """1 − Σ (given − true)² / the sum expected if answers and grades (N,) had nothing to do with each other.
+    """1 − Σ (given − true)² / the sum expected if answers and grades (N,) were unrelated.
 
-    `times` (N,): how often each image counts. 1 is perfect, 0 chance; NaN where all answers and grades are one.
+    `times` (N,) says how often each image counts. 1 is perfect, 0 is chance; NaN if all answers and grades are equal.
     """
     weights = np.ones(len(true)) if times is None else times
     total = weights.sum()
@@ -36,8 +36,8 @@ def quadratic_kappa(given: Ints | Floats, true: Ints | Floats, times: Floats | N
 def grade_scores(grades: Ints, answers: Ints, labels: Ints, units: Ints | None = None) -> dict[str, Score]:
     """`quadratic_kappa` and `grade_error`, the mean distance in grades: grades (K,), answers, labels and units (N,).
 
-    Without a kappa where all answers and labels are of one grade. Where all are right no resample differs: then the
-    interval has room for the share of mistakes that could be unseen (Wilson 1927), each as far off as grades allow.
+    There is no kappa if all answers and labels have one grade. If all are right, no resample differs; the interval then
+    leaves room for the share of mistakes that could be unseen (Wilson 1927), each as far off as grades allow.
     """
     given, true = grades[answers].astype(np.float64), grades[labels].astype(np.float64)
     off, furthest = np.abs(given - true), float(np.ptp(grades))

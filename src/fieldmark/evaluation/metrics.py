@@ -1,8 +1,8 @@
-"""How often a model is right and how well it knows it, each with a 95 % interval.
+"""How often a model is right and how well its confidence reflects that, each with a 95 % interval.
 
-Pure functions of logits and labels. An interval says how far the score would move with another sample of as many
-images; it says nothing about other training runs. Images of one unit (a burst, a patient) are no independent
-witnesses: another sample is one of as many units, and where `units` are not given each image is its own.
+These are pure functions of logits and labels. An interval says how far the score would move with another sample of as
+many images; it says nothing about other training runs. Images of one unit (a burst, a patient) are not independent, so
+another sample is one of as many units; without `units`, each image is its own.
 
 Shapes: N images, K classes, R replicates, U units.
 """
@@ -40,12 +40,12 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 NUM_BINS = 15
-"""Of a calibration error, where there are images enough."""
+"""The number of bins of a calibration error, if there are enough images."""
 _LEAST_IN_BIN = 10
 _MOST = {"top1": 1.0, "top5": 1.0, "mean_class_accuracy": 1.0, "nll": np.inf, "calibration_error": 1.0}
-"""How large each score can be; only the likelihood is no share."""
+"""The largest possible value of each score; only the likelihood is not a share."""
 Z = 1.959964
-"""Of a 95 % interval."""
+"""The normal quantile of a 95 % interval."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -56,7 +56,7 @@ class Score:
     low: float
     high: float
     percent: bool = field(default=True, compare=False)
-    """Whether it is a share, printed as such."""
+    """Whether the figure is a share, which is printed in percent."""
 
     def __str__(self) -> str:
         if self.percent:
@@ -67,7 +67,7 @@ class Score:
         return f"Score({self})"
 
     def as_dict(self) -> dict[str, float]:
-        """As written to scores.json."""
+        """The values as scores.json has them."""
         return {"value": self.value, "low": self.low, "high": self.high}
 
 
@@ -79,20 +79,20 @@ def scores(
     seed: int = 0,
     replicates: int = 1000,
 ) -> dict[str, Score]:
-    """The scores of one part; logits (N, K) finite, or log-probabilities; labels (N,), units (N,).
+    """The scores of one split; logits (N, K) finite, or log-probabilities; labels (N,), units (N,).
 
-    - `top1`, `top5`: the label is the first, or among the first min(5, K). Of equal logits the lower class counts as
-      the higher, as argmax has it.
-    - `mean_class_accuracy`: mean over the classes that occur of the share of their images that are right.
+    - `top1`, `top5`: the label is the first, or among the first min(5, K). Of equal logits, the one with the lower
+      class index counts as higher, as in argmax.
+    - `mean_class_accuracy`: the mean, over the classes that occur, of the share of their images that are right.
     - `nll`: mean negative log-likelihood in nats.
     - `calibration_error`: expected calibration error of the top answer in 15 bins of equally many images
-      (Naeini et al. 2015; Nguyen & O'Connor 2015), fewer where they would hold less than ten; images of equal
-      confidence share a bin. Not corrected for bias: with few images even a perfectly calibrated model shows some.
+      (Naeini et al. 2015; Nguyen & O'Connor 2015), fewer if they would hold less than ten; images of equal
+      confidence share a bin. It is not corrected for bias: with few images even a perfectly calibrated model has some.
 
-    Intervals are percentiles over bootstrap replicates of the units (Efron 1979), with two repairs. Where all
-    are right no resample differs and the percentiles claim certainty, so the interval of an accuracy is never
-    narrower than Wilson's (1927) for U images. And a resample of a sample is calibrated worse than the sample, so
-    the replicates of the calibration error are shifted back to have its value as their mean.
+    Intervals are percentiles over bootstrap replicates of the units (Efron 1979), with two corrections. If all answers
+    are right, no resample differs and the percentiles claim certainty, so the interval of an accuracy is never
+    narrower than Wilson's (1927) for U images. And a resample is calibrated worse than the sample itself, so the
+    replicates of the calibration error are shifted back to have its value as their mean.
     """
     images = _per_image(np.asarray(logits), np.asarray(labels))
     units = np.arange(len(labels)) if units is None else units
@@ -118,9 +118,9 @@ def bootstrapped(
     seed: int = 0,
     replicates: int = 1000,
 ) -> Score:
-    """A score with its percentile interval (Efron 1979): `measure` is given how often each of the images counts (N,).
+    """A score with its percentile interval (Efron 1979); `measure` receives how often each image counts (N,).
 
-    It may be NaN for a resample that has nothing to measure; such are left out.
+    `measure` may return NaN for a resample that has nothing to measure; such resamples are left out.
     """
     value = measure(np.ones(len(units)))
     drawn = [measure(times) for times in resamples(units, seed=seed, replicates=replicates)]
@@ -129,10 +129,10 @@ def bootstrapped(
 
 
 def mean_within(values: Floats, least: float, most: float, units: NDArray[np.integer] | None = None) -> Score:
-    """Mean of values (N,) that could lie between `least` and `most`, with a bootstrap's interval.
+    """The mean of values (N,) that can lie between `least` and `most`, with a bootstrap interval.
 
-    Where all are equal no resample differs, and percentiles claim certainty: then the interval is that of a share of
-    which none was seen (Wilson 1927), for values at either end.
+    If all values are equal, no resample differs and percentiles claim certainty; the interval is then that of a share
+    of which nothing was seen (Wilson 1927), for values at either end.
     """
     units = np.arange(len(values)) if units is None else units
     found = bootstrapped(lambda times: float(times @ values / times.sum()), units)
@@ -140,14 +140,14 @@ def mean_within(values: Floats, least: float, most: float, units: NDArray[np.int
 
 
 def unseen_share(units: NDArray[np.integer]) -> float:
-    """Of what may be there although none of these units has shown it: the upper end of Wilson's interval (1927)."""
+    """The largest share that may exist although no unit has shown it: the upper end of Wilson's interval (1927)."""
     return float(wilson_interval(np.array(0.0), len(np.unique(units)))[1])
 
 
 def widened(
     low: float, high: float, values: Floats, units: NDArray[np.integer], least: float, most: float
 ) -> tuple[float, float]:
-    """An interval with room for what could be unseen, where all values (N,) or replicates (R,) are equal."""
+    """The interval, widened for what could be unseen if all values (N,) or replicates (R,) are equal."""
     if np.ptp(values) > 0:
         return low, high
     unseen = unseen_share(units)
@@ -195,9 +195,9 @@ def _check(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> None:
 
 
 def equal_mass_bins(confidence: Floats) -> Ints:
-    """(N,) bins of equally many images by rising confidence; equal ones go to the bin of the first of them.
+    """(N,) bins of equally many images by rising confidence; images of equal confidence share the bin of the first.
 
-    15 of them, or fewer where they would hold less than ten images: a share of one or two says nothing.
+    There are 15 bins, or fewer if they would hold less than ten images: a share of one or two says nothing.
     """
     num_bins = min(NUM_BINS, max(1, len(confidence) // _LEAST_IN_BIN))
     confidence = confidence.round(12)  # equal ones differ in the last digit where classes are summed in another order
@@ -255,9 +255,11 @@ def paired(
     replicates: int = 2000,
     percent: bool = True,
 ) -> Score:
-    """Mean of gains (N,), one for each image, with the interval of a bootstrap over units: the same images stand on
-    both sides of a gain, so what makes an image hard cancels out. Of shares (`percent`) gains lie within ±1, which
-    bounds the interval where all are equal."""
+    """The mean of gains (N,), one for each image, with a bootstrap interval over units.
+
+    The same images are on both sides of a gain, so what makes an image hard cancels out. Gains of shares (`percent`)
+    lie within ±1, which bounds the interval if all are equal.
+    """
     assert len(gains)
     units = np.arange(len(gains)) if units is None else units
     value = float(gains.mean())
@@ -268,32 +270,32 @@ def paired(
 
 @dataclass(frozen=True)
 class ConfusedPair:
-    """Two classes that are taken for each other."""
+    """Two classes that the model mistakes for each other."""
 
     first: str
     second: str
     first_as_second: int
-    """Images of `first` that were taken for `second`."""
+    """The number of images of `first` that were taken for `second`."""
     second_as_first: int
     num_first: int
-    """Images of `first`, whatever they were taken for."""
+    """The number of images of `first`, whatever they were taken for."""
     num_second: int
 
     @property
     def mistakes(self) -> int:
-        """Either way."""
+        """The number of mistakes in either direction."""
         return self.first_as_second + self.second_as_first
 
     @property
     def share(self) -> float:
-        """Mistakes within the pair, relative to its images."""
+        """The share of the pair's images that were mistaken within the pair."""
         return self.mistakes / (self.num_first + self.num_second)
 
 
 def confused_pairs(
     logits: NDArray[np.floating], labels: NDArray[np.integer], classes: Sequence[str], *, most: int = 10
 ) -> list[ConfusedPair]:
-    """The pairs with most mistakes, then with the larger share of mistakes, then in class order.
+    """The pairs with the most mistakes; ties are ordered by the larger share of mistakes, then by class.
 
     logits (N, K), labels (N,), names of the K classes. Pairs without a mistake are left out.
     """

@@ -1,6 +1,6 @@
-"""Which of two answers is surer: by calibrated probability, or by the softmax as it came.
+"""Which of two answers is more certain: by calibrated probability, or by the raw softmax.
 
-A temperature changes the order of images, not only the size of their numbers. Which order parts right answers from
+A temperature changes the order of images, not only the size of their numbers. Which order separates right answers from
 wrong ones better depends on the training, label smoothing above all (Xia et al., "Towards understanding why label
 smoothing degrades selective classification and how to fix it", 2024). So held-out images decide.
 
@@ -29,17 +29,17 @@ _REPLICATES = 300
 
 @dataclass(frozen=True, eq=False)
 class Order:
-    """How sure an answer is: in one order or the other, on the scale of calibrated probabilities in either."""
+    """How certain an answer is, in one order or the other; both are on the scale of calibrated probabilities."""
 
     sharpness: float = 1.0
-    """The power that calibrated probabilities are raised to: 1, or the temperature, which undoes the scaling."""
+    """The power to which calibrated probabilities are raised: 1, or the temperature, which undoes the scaling."""
     sharpened: Floats = field(default_factory=lambda: np.zeros(0))
-    """(Q,) quantiles of the class's probability after that, of held-out images;"""
+    """(Q,) quantiles of the class's probability after raising, on held-out images."""
     calibrated: Floats = field(default_factory=lambda: np.zeros(0))
-    """(Q,) those of its calibrated probability. One stands for the other, so that thresholds mean what they did."""
+    """(Q,) quantiles of its calibrated probability. They replace the former, so that thresholds keep their meaning."""
 
     def __call__(self, taxonomy: Taxonomy, log_probabilities: Floats) -> tuple[Ints, Floats]:
-        """The likeliest name of each level and how sure it is, (N, L) each, for calibrated log-probabilities (N, K)."""
+        """The most likely name of each level and its certainty, (N, L), for calibrated log-probabilities (N, K)."""
         answers, probabilities = taxonomy.best(np.exp(log_probabilities))
         if self.sharpness == 1:
             return answers, probabilities
@@ -48,9 +48,9 @@ class Order:
 
 
 def choose_order(log_probabilities: Floats, labels: Ints, temperature: float) -> Order:
-    """By probability, unless softmax has the smaller area under the risk–coverage curve beyond doubt.
+    """Order by probability, unless softmax clearly has the smaller area under the risk–coverage curve.
 
-    For calibrated log-probabilities (N, K); beyond doubt: the 95 % interval of the paired gain excludes zero.
+    Calibrated log-probabilities are (N, K). "Clearly" means that the 95 % interval of the paired gain excludes zero.
     """
     right = log_probabilities.argmax(axis=1) == labels
     by_probability = np.exp(log_probabilities.max(axis=1))

@@ -23,7 +23,7 @@ Floats = NDArray[np.float64]
 @final
 @dataclass(frozen=True)
 class Difference:
-    """One model minus another, with the 95 % interval over images, and in each seed that both have."""
+    """The difference of two models, with the 95 % interval over images, and the difference for each common seed."""
 
     value: float
     low: float
@@ -32,12 +32,12 @@ class Difference:
 
     @property
     def is_clear(self) -> bool:
-        """Whether the interval leaves zero out."""
+        """Whether the interval excludes zero."""
         return self.low > 0 or self.high < 0
 
     @property
     def in_every_seed(self) -> bool:
-        """Whether each seed has the sign of the mean."""
+        """Whether the difference of each seed has the sign of the mean."""
         return all(one * self.value > 0 for one in self.by_seed)
 
     def as_dict(self) -> dict[str, Any]:
@@ -47,7 +47,7 @@ class Difference:
 def resamples(units: NDArray[np.integer], *, seed: int, replicates: int) -> Iterator[Floats]:
     """(N,) how often each image counts, in each bootstrap replicate (Efron 1979).
 
-    Images of one unit (N,) (a burst, a patient) are drawn together, since they are not independent witnesses.
+    Images of one unit (N,) (a burst, a patient) are drawn together, since they are not independent.
     """
     _, first, inverse = np.unique(units, return_index=True, return_inverse=True)
     unit = np.argsort(np.argsort(first))[inverse]  # by first row, so that units of one image each are the rows
@@ -63,7 +63,7 @@ def resampled_means(
     """(R, C) the means of `values` (N, C) over bootstrap replicates of the images (Efron 1979).
 
     All columns see the same replicates, so that the difference of two is paired. Images of one unit (N,) (a burst,
-    near-duplicates) are drawn together, since they are not independent witnesses.
+    near-duplicates) are drawn together, since they are not independent.
     """
     assert values.ndim == 2
     assert units.shape == values.shape[:1]

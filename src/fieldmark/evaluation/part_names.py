@@ -1,4 +1,4 @@
-"""Which discovered part is which key point: the names of parts, and how far they are from what they are called.
+"""Which discovered part matches which key point: names for parts, and how far they are from the points.
 
 Shapes: N images, M parts, P key points.
 """
@@ -23,22 +23,22 @@ _NEAR = 0.75
 
 @dataclass(frozen=True)
 class Match:
-    """A part and the key point that it goes with. Distances are in sizes of the object: of its box, or else of the
-    picture, the root of the area."""
+    """A part and the key point that it matches. Distances are relative to the size of the object, which is the root of
+    the area of its box or, without a box, of the picture."""
 
     part: int
     keypoint: str
     distance: float
-    """Mean, over the images where the key point is visible."""
+    """The mean distance over the images in which the key point is visible."""
     constant: float
-    """What it would be if the part were always where the key point is on average, in shares of the picture."""
+    """The distance if the part were always at the key point's average position, in shares of the picture."""
     num_images: int
 
     @property
     def tells(self) -> bool:
-        """Whether the part says clearly more of the key point than its mean place does.
+        """Whether the part locates the key point clearly better than its average position does.
 
-        One that is a tenth nearer than that lies on the object, not at its leg.
+        A part that is only a tenth nearer than that lies on the object, but not at, say, its leg.
         """
         return self.distance < _NEAR * self.constant
 
@@ -98,13 +98,13 @@ def _constant(places: NDArray[np.floating], sizes: NDArray[np.floating], frames:
 
 
 def names_of(num_parts: int, matches: Sequence[Match]) -> tuple[str, ...]:
-    """The parts' names: that of its key point for a part that tells where it is, else a number."""
+    """The names of the parts: the key point's name for a part that locates one, else a number."""
     told = {match.part: match.keypoint for match in matches if match.tells}
     return tuple(told.get(part) or _number(part, set(told.values())) for part in range(num_parts))
 
 
 def numbered(num_parts: int) -> tuple[str, ...]:
-    """Names for parts of which nothing is known."""
+    """Numbers as names, for parts about which nothing is known."""
     return names_of(num_parts, ())
 
 

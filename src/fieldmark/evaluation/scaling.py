@@ -1,4 +1,4 @@
-"""Probabilities that mean what they say: scaling fitted on images that were not learnt from, and how far off it is.
+"""Probabilities that mean what they say: scaling fitted to held-out images, and its remaining error.
 
 Temperature and vector scaling: Guo, Pleiss, Sun & Weinberger, "On calibration of modern neural networks" (2017).
 Three deviations. Both fits count one image more, answered as the others are on average, and wrongly: where all images
@@ -60,7 +60,7 @@ class Scaling:
 
     @property
     def temperature(self) -> float:
-        """One number for the printed page: that by which logits are divided, the geometric mean over classes."""
+        """The number by which logits are divided, as a geometric mean over classes; for reports."""
         return float(np.exp(-np.log(self.scale).mean()))
 
 
@@ -70,7 +70,7 @@ def nll(log_probabilities: Floats, labels: Ints) -> Floats:
 
 
 def fit_temperature(logits: NDArray[np.floating], labels: Ints) -> Scaling:
-    """The temperature that makes the labels (N,) likeliest given logits (N, K); it leaves the order of classes."""
+    """The temperature that makes the labels (N,) most likely given logits (N, K); it keeps the order of classes."""
     z = logits.astype(np.float64)
     z -= z.max(axis=1, keepdims=True)
 
@@ -84,7 +84,7 @@ def fit_temperature(logits: NDArray[np.floating], labels: Ints) -> Scaling:
 
 
 def fit_vector(logits: NDArray[np.floating], labels: Ints) -> Scaling:
-    """A scale and a bias for each class, begun at the temperature; the order of classes may change."""
+    """A scale and a bias for each class, starting from the temperature; the order of classes may change."""
     start = fit_temperature(logits, labels)
     z, base = logits.astype(np.float64), start.scale[0]
     num_images, num_classes = z.shape
@@ -100,21 +100,21 @@ def fit_vector(logits: NDArray[np.floating], labels: Ints) -> Scaling:
 
 
 class Calibrated(NamedTuple):
-    """A scaling, and what scalings that have not seen them say of the images that it was fitted to."""
+    """A scaling, and held-out answers for the images that it was fitted to, from scalings that have not seen them."""
 
     scaling: Scaling
     held_out: Floats
-    """(N, K) log-probabilities, each fold's by the scaling of the other folds: a bias for each class that has seen an
-    image's own label moves it towards that label, and scores and promises made of it would be too good."""
+    """(N, K) log-probabilities; each fold is scaled by the scaling of the other folds. A bias that has seen an image's
+    own label moves the image towards that label, so scores and promises based on it would be too good."""
 
 
 def calibrate(
     logits: NDArray[np.floating], labels: Ints, groups: NDArray[np.integer] | None = None, *, seed: int = 0
 ) -> Calibrated:
-    """Fit a temperature, or vector scaling where images that are held out in turn are likelier under it beyond doubt.
+    """Fit a temperature, or vector scaling if held-out images are clearly more likely under it.
 
-    Logits (N, K), labels (N,). Five folds, which part no two images of one of the groups (N,); with a single group
-    nothing can be held out. Beyond doubt: the 95 % interval of the mean paired gain excludes zero.
+    Logits (N, K), labels (N,). There are five folds, which never separate images of one of the groups (N,); with a
+    single group nothing can be held out. "Clearly" means that the 95 % interval of the mean paired gain excludes zero.
     """
     group = np.unique(np.arange(len(labels)) if groups is None else groups, return_inverse=True)[1]
     fold = (np.random.default_rng(seed).permutation(group.max() + 1) % _FOLDS)[group]
@@ -142,7 +142,7 @@ def _by_the_others(
 
 
 def calibration_error(confidence: Floats, right: NDArray[np.bool_]) -> float:
-    """Root of the mean squared calibration error in 15 bins of equally many images (fewer of few), corrected for bias.
+    """The root of the mean squared calibration error in up to 15 bins of equally many images, corrected for bias.
 
     In each bin (mean confidence − share right)² is too large by the variance of that share, which is subtracted as
     Kumar et al. (2019) do; a sum below zero is zero. The root weighs large errors more than the plain mean does, so it
@@ -153,9 +153,9 @@ def calibration_error(confidence: Floats, right: NDArray[np.bool_]) -> float:
 
 
 def calibrated_reference(confidence: Floats, *, simulations: int = 1000, seed: int = 0) -> tuple[float, float]:
-    """What a perfectly calibrated model of these confidences (N,) would show: mean and 95th percentile.
+    """The calibration error of a perfectly calibrated model with these confidences (N,): mean and 95th percentile.
 
-    Answers are drawn to be right with the probability that is claimed.
+    Answers are simulated to be right with the probability that is claimed.
     """
     right = np.random.default_rng(seed).random((simulations, len(confidence))) < confidence
     errors = np.sqrt(_debiased(confidence, right.astype(np.float64)).clip(0))
@@ -168,16 +168,16 @@ class Bin:
 
     num_images: int
     confidence: float
-    """Mean of what was claimed."""
+    """The mean confidence."""
     accuracy: float
-    """Share that was right."""
+    """The share of right answers."""
     low: float
     high: float
     """Wilson's 95 % interval of that share."""
 
 
 def reliability(confidence: Floats, right: NDArray[np.bool_]) -> list[Bin]:
-    """The reliability diagram, from least to most confident; bins of equally many images, empty ones left out."""
+    """The reliability diagram, from least to most confident, in bins of equally many images without empty ones."""
     bins = equal_mass_bins(confidence)
     diagram = []
     for inside in (bins == k for k in np.unique(bins)):

@@ -1,4 +1,4 @@
-"""How bad mistakes are: the distance in the taxonomy between what was answered and what it is.
+"""How bad mistakes are: the distance in the taxonomy between the answer and the truth.
 
 Bertinetto et al., "Making better mistakes" (2020): the height of the lowest common ancestor, in levels: 0 for a right
 answer, 1 within a genus, 2 within a family, …; where two classes share no level they meet at the root, one level above
@@ -22,9 +22,9 @@ def severity(
     labels: NDArray[np.integer],
     units: NDArray[np.integer] | None = None,
 ) -> dict[str, Score]:
-    """`tree_distance`, the mean over all images, and `mistake_severity`, over mistakes where there are any.
+    """`tree_distance`, the mean over all images, and `mistake_severity`, the mean over mistakes if there are any.
 
-    The second alone can be misread: who avoids the small mistakes only is left with the severe ones.
+    The second alone can mislead: a model that avoids only the small mistakes is left with the severe ones.
     """
     distances = taxonomy.distances(answers, labels).astype(np.float64)
     furthest = float(taxonomy.furthest)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldmark.core.errors import RunError
+from fieldmark.core.wording import counted
 from fieldmark.data.taxonomy import Taxonomy
 from fieldmark.evaluation.backoff import NONE, Promise, promise
 from fieldmark.evaluation.calibration import COVERAGE, Calibration
@@ -26,7 +27,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 ACCURACY = 0.95
-"""Of given answers, unless the user asks for another."""
+"""The accuracy of given answers, unless the user asks for another."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,9 +39,9 @@ class Thresholds:
     promise: Promise
     coverage: float
     limits: Floats
-    """(K,) of the sets' scores; infinite where the data cannot carry the coverage."""
+    """(K,) the limits of the sets' scores; infinite if the data does not suffice for the coverage."""
     notes: tuple[str, ...]
-    """What cannot be promised, in words."""
+    """Statements of what cannot be promised."""
 
     @classmethod
     def of(
@@ -51,14 +52,14 @@ class Thresholds:
         accuracy: float | None = None,
         coverage: float | None = None,
     ) -> Thresholds:
-        """The thresholds for an accuracy and a coverage in (0, 1); 95 % and 90 % where none is given.
+        """The thresholds for an accuracy and a coverage in (0, 1); the defaults are 95 % and 90 %.
 
-        These defaults are left out, with a note, where the data cannot carry them. Raises RunError for what was asked
-        for and cannot be promised.
+        If the data does not suffice for a default, it is dropped with a note. Raises RunError for a requested accuracy
+        or coverage that cannot be promised.
         """
         for name, share in (("accuracy", accuracy), ("coverage", coverage)):
             if share is not None and not 0 < share < 1:
-                raise RunError(f"{name} = {share:g}", "Expected a share between 0 and 1, such as 0.95.")
+                raise RunError(f"The {name} cannot be {share:g}", "Expected a share between 0 and 1, such as 0.95.")
         given = promise(calibration.confidences, calibration.right, accuracy or ACCURACY)
         if given.problem and accuracy is not None:
             raise RunError(given.problem, _attainable(calibration, accuracy))
@@ -72,24 +73,24 @@ class Thresholds:
         lacking = ""
         if np.isinf(limits).any():
             lacking = (
-                f"A coverage of {100 * share:g} % cannot be promised from {len(calibration.labels):,} independent "
-                f"validation images; it takes {images_needed(share):,}"
+                f"A coverage of {100 * share:g} % cannot be promised from "
+                f"{counted(len(calibration.labels), 'independent validation image')}: it takes {images_needed(share):,}"
             )
             if coverage is not None:
-                raise RunError(lacking, "Ask for less, or leave the coverage out.")
+                raise RunError(lacking, "Ask for a lower coverage, or leave it out.")
         notes = (
-            f"{given.problem}, so every answer to a picture that passes as known is given" if given.problem else "",
+            f"{given.problem}. Every image that looks familiar is therefore answered" if given.problem else "",
             lacking,
         )
         return cls(calibration, taxonomy, given, share, limits, tuple(note for note in notes if note))
 
     @property
     def gives_sets(self) -> bool:
-        """Whether the data can carry the coverage."""
+        """Whether the data suffices for the coverage."""
         return not np.isinf(self.limits).any()
 
     def levels(self, confidences: Floats, familiar: NDArray[np.bool_]) -> Ints:
-        """(N,) the level of each answer; NONE where none is sure enough or the picture does not pass as known (N,)."""
+        """(N,) the level of each answer; NONE if no name is certain enough or the picture is not familiar (N,)."""
         held_back = self.promise.threshold is not None
         levels = self.promise.levels(confidences) if held_back else np.zeros(len(familiar), np.int64)
         return np.where(familiar, levels, NONE)
@@ -99,7 +100,7 @@ class Thresholds:
         return sets(probabilities, self.limits, self.calibration.penalty)
 
     def shares_below(self, probabilities: Floats, near: Floats) -> Floats:
-        """(N,) the share of known images that look no more familiar."""
+        """(N,) the share of known images that look no more familiar than each image."""
         familiarity = self.calibration.familiarity
         return familiarity.share_below(familiarity.score(probabilities.max(axis=1), near))
 
@@ -138,7 +139,7 @@ class Thresholds:
         return tuple(self.taxonomy.classes[k] for k in order if inside[k])
 
     def _reason(self, level: int, confidences: Floats, share: float) -> str:
-        """Why the answer is not a class, in words."""
+        """The reason why the answer is not a class, in words."""
         if level == 0:
             return ""
         if level == NONE and share <= 1 - ACCEPTED:
@@ -147,7 +148,7 @@ class Thresholds:
         tried = range(len(confidences) if level == NONE else level)
         found = ", ".join(f"{self.taxonomy.levels[k].name} {100 * confidences[k]:.0f} %" for k in tried)
         needed = 100 * (self.promise.threshold or 0)
-        return f"{found}; {100 * self.promise.accuracy:g} % right takes {needed:.0f} %"
+        return f"{found}; {100 * self.promise.accuracy:g} % accuracy requires {needed:.0f} %"
 
 
 def _attainable(calibration: Calibration, accuracy: float) -> str:
@@ -155,7 +156,7 @@ def _attainable(calibration: Calibration, accuracy: float) -> str:
     for percent in range(math.ceil(100 * accuracy) - 1, 49, -1):
         if not promise(calibration.confidences, calibration.right, percent / 100).problem:
             return f"Ask for {percent} % or less."
-    return "Leave the accuracy out to get every answer."
+    return "Leave the accuracy out to answer every image that looks familiar."
 
 
 def _within(log_probabilities: Floats, among: Ints) -> Floats:

@@ -1,11 +1,12 @@
-"""None of these: pictures of unknown classes, or of nothing, told from those that the model knows.
+"""None of these: telling pictures of unknown classes, or of nothing, from those that the model knows.
 
-Two doubts are added, each in units of its own spread over known images that were not learnt from:
+Two scores are added, each in units of its own spread over known images that the model has not learnt from:
 
 - the highest calibrated probability (Hendrycks & Gimpel, "A baseline for detecting misclassified and
-  out-of-distribution examples", 2017), which notices a class beside those that are known;
+  out-of-distribution examples", 2017), which notices classes close to the known ones;
 - the cosine of the embedding to the nearest class mean (Lee et al., "A simple unified framework for detecting
-  out-of-distribution samples", 2018, with cosine in place of Mahalanobis distance), which notices what looks like none.
+  out-of-distribution samples", 2018, with cosine in place of Mahalanobis distance), which notices what looks like
+  no class.
 
 Why these: on out-of-fold predictions of photographs of birds, the cosine alone tells flowers and bare backgrounds best
 and unknown species worst, the probability alone the other way round, and the sum is nearly as good as the better of
@@ -28,11 +29,11 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 ACCEPTED = 0.95
-"""Share of known images that the threshold lets pass."""
+"""The share of known images that the threshold accepts."""
 
 
 def class_means(embedding: NDArray[np.floating], labels: Ints, num_classes: int) -> Floats:
-    """(K, D) the mean embedding of each class, of unit length; zeros for a class without an image.
+    """(K, D) the mean embedding of each class, of unit length; zeros for a class without images.
 
     embedding (N, D) and labels (N,) of training images.
     """
@@ -49,17 +50,17 @@ def nearness(embedding: NDArray[np.floating], means: Floats) -> Floats:
 
 @dataclass(frozen=True, eq=False)
 class Familiarity:
-    """How known a picture looks."""
+    """How familiar a picture looks."""
 
     centre: Floats
-    """(2,) mean of probability and nearness over known images that were not learnt from."""
+    """(2,) the means of probability and nearness over held-out images of known classes."""
     spread: Floats
     """(2,) their standard deviations."""
     known: Floats
     """(N,) scores of these images, ascending."""
 
     def score(self, confidence: Floats, near: Floats) -> Floats:
-        """(N,) higher is more familiar; from the highest calibrated probability (N,) and `nearness` (N,)."""
+        """(N,) scores, higher is more familiar; from the highest calibrated probability (N,) and `nearness` (N,)."""
         standard: Floats = (np.stack([confidence, near], axis=1) - self.centre) / self.spread
         return standard.sum(axis=1)
 
@@ -68,15 +69,15 @@ class Familiarity:
         return (np.searchsorted(self.known, score, side="right") + 1) / (len(self.known) + 1)
 
     def accepts(self, score: Floats) -> NDArray[np.bool_]:
-        """(N,) whether a picture passes as known; all do where there are too few known images to tell."""
+        """(N,) whether a picture looks familiar; all do if there are too few known images to tell."""
         return self.share_below(score) > 1 - ACCEPTED
 
 
 def fit_familiarity(confidence: Floats, near: Floats) -> Familiarity:
-    """From known images that were not learnt from: their highest calibrated probability and nearness, (N,) each.
+    """Fit familiarity to held-out known images, from their highest calibrated probability and nearness, (N,) each.
 
-    Embeddings of different models have nothing to do with each other: where the images were answered by several (the
-    folds of a cross-fit), each nearness must have been measured in the space of its own model, to that model's class
+    Embeddings of different models are unrelated: if several models answered the images (the folds of a cross-fit), each
+    nearness must have been measured in the space of its own model, to that model's class
     means. The cosines themselves can be pooled, since they have no unit; what differs between models widens the spread.
     """
     values = np.stack([confidence, near], axis=1)

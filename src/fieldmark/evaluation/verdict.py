@@ -1,4 +1,4 @@
-"""`Verdict`: one image's answer."""
+"""`Verdict`: the answer for one image."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Candidate", "Trait", "Verdict", "trait", "verdict"]
 
 @dataclass(frozen=True)
 class Candidate:
-    """A class that it may be."""
+    """A possible class, with its probability."""
 
     label: str
     probability: float
@@ -23,54 +23,56 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Trait:
-    """What an attribute is."""
+    """The most likely value of an attribute."""
 
     value: str
     probability: float
-    """Plain softmax; as if all values were equally common, unless the recipe says otherwise."""
+    """A plain softmax, as if all values were equally common, unless the recipe says otherwise."""
 
 
 @dataclass(frozen=True, repr=False)
 class Verdict:
-    """One image's answer: plain probabilities and, from a calibrated bundle, the name that can be vouched for."""
+    """The answer for one image: plain probabilities and, from a calibrated bundle, the most specific reliable name."""
 
     path: str
     label: str
-    """The likeliest class, whether it can be vouched for or not."""
+    """The most likely class, reliable or not."""
     probability: float
-    """Of `label`; uncalibrated softmax where the bundle is not calibrated."""
+    """The probability of `label`: an uncalibrated softmax if the bundle is not calibrated."""
     candidates: tuple[Candidate, ...]
-    """The likeliest classes, best first; the first is `label`."""
+    """The most likely classes, best first; the first is `label`."""
     outside: float | None = None
-    """With a checklist: the probability that fell on classes outside it, before it was set aside."""
+    """With a checklist, the probability of the classes outside it, before these were excluded."""
     name: str | None = None
-    """The deepest name that can be vouched for; none at level "none"."""
+    """The most specific name that meets the requested accuracy, or None at level "none"."""
     level: str | None = None
-    """Of `name`: "species" (or "class"), "genus", …, "none"; none where the bundle is not calibrated."""
+    """The level of `name`: "species" (or "class"), "genus", …, "none"; None if the bundle is not calibrated."""
     certainty: float | None = None
-    """Calibrated probability that `name` is true."""
+    """The calibrated probability that `name` is correct."""
     possible: tuple[str, ...] | None = None
-    """The classes that cannot be ruled out at the coverage that was asked for, best first; none where unknown."""
+    """The classes that cannot be ruled out at the requested coverage, best first, or None if unknown."""
     reason: str = ""
-    """Why the answer is not a class."""
+    """The reason why the answer is not a class, if it is not."""
     frames: int | None = None
-    """With bursts: how many photographs the answer is of, `path` being their folder; none for a single one."""
+    """With bursts, the number of photographs behind the answer, where `path` is their folder; otherwise None."""
     attributes: Mapping[str, Trait] | None = None
-    """What else was told of it; none where no attribute was learnt."""
+    """The attributes of the pictured thing, or None if the model has learnt none."""
 
     def __repr__(self) -> str:
         rest = ", ".join(f"{c.label} {100 * c.probability:.0f} %" for c in self.candidates[1:3])
         then = f"; then {rest}" if rest else ""
         if self.name == self.label or self.level is None:
             return f"Verdict({self.path}: {self.label} {100 * self.probability:.1f} %{then})"
-        given = "none" if self.certainty is None else f"{self.name} ({self.level}) {100 * self.certainty:.1f} %"
-        return f"Verdict({self.path}: {given}; {self.label} {100 * self.probability:.0f} %{then})"
+        given = (
+            "no reliable name" if self.certainty is None else f"{self.name} ({self.level}) {100 * self.certainty:.1f} %"
+        )
+        return f"Verdict({self.path}: {given}; most likely {self.label} {100 * self.probability:.0f} %{then})"
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values: path, label, probability, candidates.
+        """The verdict as plain values: path, label, probability, candidates.
 
-        From a calibrated bundle also name, level, certainty, possible and reason; frames where bursts were asked for;
-        attributes where some were learnt; outside with a checklist.
+        A calibrated bundle adds name, level, certainty, possible and reason. Bursts add frames, learnt attributes add
+        attributes, and a checklist adds outside.
         """
         values: dict[str, Any] = {
             "path": self.path,
@@ -97,7 +99,7 @@ class Verdict:
 
 
 def trait(logits: NDArray[np.floating], values: Sequence[str]) -> Trait:
-    """The likeliest of these values for logits (V,), or log-probabilities."""
+    """The most likely of these values for logits (V,), or log-probabilities."""
     probabilities = softmax(logits.astype(np.float64))
     best = int(probabilities.argmax())
     return Trait(values[best], float(probabilities[best]))
@@ -113,7 +115,7 @@ def verdict(
 ) -> Verdict:
     """The plain answer for logits (K,), or log-probabilities.
 
-    `among` keeps only these class indices and spreads their probability to one.
+    `among` keeps only these class indices and rescales their probabilities to a sum of one.
     """
     probabilities = softmax(logits.astype(np.float64))
     outside = None

@@ -1,4 +1,4 @@
-"""`VerdictScores`: whether verdicts keep their promises, on images that neither the model nor its calibration has seen.
+"""`VerdictScores`: whether verdicts keep their promises, on images unseen by the model and its calibration.
 
 Shapes: N images, K classes.
 """
@@ -26,43 +26,43 @@ _POINTS = 101
 
 @dataclass(frozen=True)
 class VerdictScores:
-    """What was promised and what was found."""
+    """What was promised, and what was measured."""
 
     source: str
     """Where the calibration images come from."""
     num_calibrated: int
-    """How many independent ones there were."""
+    """The number of independent calibration images."""
     nll: tuple[float, float]
-    """Before and after calibration."""
+    """The negative log-likelihood before and after calibration."""
     calibration_error: tuple[float, float]
-    """Before and after, corrected for bias."""
+    """The calibration error before and after calibration, corrected for bias."""
     if_calibrated: tuple[float, float]
-    """What a perfectly calibrated model would show: mean and 95th percentile."""
+    """The error of a perfectly calibrated model: mean and 95th percentile."""
     reliability: list[Bin]
     coverage: float
-    """That was asked of the sets,"""
+    """The requested coverage of the sets."""
     covered: float | None
-    """that was found; none where the data cannot carry it,"""
+    """The measured coverage, or None if the data does not suffice for the requested one."""
     coverage_interval: tuple[float, float] | None
-    """and between which it should lie with probability 95 %, for images like those of the calibration."""
+    """The interval in which it should lie with 95 % probability, for images like the calibration images."""
     set_size: float | None
     accuracy: float
-    """That was asked of given answers,"""
+    """The requested accuracy of given answers."""
     promised: bool
-    """whether the data can carry it,"""
+    """Whether the data suffices for this accuracy."""
     right: Score | None
-    """and that was found, among answers given; none where there was none."""
+    """The measured accuracy of the answers given, or None if no answer was given."""
     shares: dict[str, float]
-    """Of images answered at each level, not surely enough for any ("unsure"), and not passed as known ("unknown")."""
+    """The shares of images answered at each level, too uncertain for any ("unsure"), and unfamiliar ("unknown")."""
     area: tuple[float, float]
-    """Under the risk–coverage curve of class answers: in the calibration's order, and by maximum softmax."""
+    """The area under the risk–coverage curve of class answers: in the calibration's order, and by maximum softmax."""
     area_gain: tuple[float, float, float]
-    """By how much the second is larger, with its 95 % interval."""
+    """How much larger the second area is, with its 95 % interval."""
     risk: list[float]
-    """Share of wrong class answers among the surest 0, 1, …, 100 % (at least one image)."""
+    """The share of wrong answers among the most confident 0, 1, …, 100 % of class answers (at least one image)."""
 
     def as_dict(self) -> dict[str, Any]:
-        """As written to scores.json."""
+        """The values as scores.json has them."""
         values = dict(vars(self))
         values["reliability"] = [vars(point) for point in self.reliability]
         values["right"] = None if self.right is None else self.right.as_dict()
@@ -76,8 +76,10 @@ def score_verdicts(
     labels: NDArray[np.int64],
     units: NDArray[np.int64] | None = None,
 ) -> VerdictScores:
-    """Hold the thresholds against logits (N, K), nearness (N,) and labels (N,) of images that had no part in them;
-    intervals are over units (N,), each image its own unless given."""
+    """Check the thresholds on logits (N, K), nearness (N,) and labels (N,) of images that they were not fitted to.
+
+    Intervals are over units (N,); without them, each image is its own unit.
+    """
     calibration, rows = thresholds.calibration, np.arange(len(labels))
     before, after = log_softmax(logits.astype(np.float64), axis=1), calibration.scaling(logits)
     probabilities = np.exp(after)

@@ -4,11 +4,11 @@
     make_guide(), read_guide(dest)  species, marks, and which marks tell two species apart
     render(guide, species, index)   one picture and the whole truth about it; `marks_of` redraws the same bird
 
-Families differ in build, genera in plumage and beak, and species of a genus in one or two field marks. Other trades
-ask for something else (`kind=`), and real collections have faults (`noise`, `duplicates`, `long_tail`):
+Families differ in build, genera in plumage and beak, and species of a genus in one or two field marks. Other fields
+ask for other classes (`kind=`), and real collections have faults (`noise`, `duplicates`, `long_tail`):
 
     species       which species: one or two small marks decide
-    stages        how far a moult has come, 0 … 4, whatever the species: an ordered finding
+    stages        how far a moult has come, 0 … 4, whatever the species: classes in order
     individuals   which bird: by spots of its own; pictures come in bursts, which are groups
     attributes    which species, while its marks vary freely: attribute.<mark> for each picture
     impostors     genuine or not: one mark of three has another colour

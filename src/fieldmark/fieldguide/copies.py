@@ -16,7 +16,7 @@ from fieldmark.fieldguide.truth import Sighting
 __all__ = ["CHANGES", "Copy", "changed", "copy_of"]
 
 CHANGES = ("exact", "re-encoded", "resized", "cropped", "mirrored")
-_PARTS, _SHARES = ("train", "val", "test"), (0.7, 0.15, 0.15)
+_SPLITS, _SHARES = ("train", "val", "test"), (0.7, 0.15, 0.15)
 _MOST_CROPPED = 0.1
 
 
@@ -26,8 +26,8 @@ class Copy:
 
     change: str
     """One of `CHANGES`."""
-    part: str
-    """Any, whatever the part of the original."""
+    split: str
+    """Any split, whatever that of the original."""
     quality: int
     """Of the JPEG file, where it is written anew."""
     scale: float
@@ -46,7 +46,7 @@ def copy_of(guide: Guide, sighting: Sighting) -> Copy | None:
     cut = rng.uniform(0.3, 1, 2) * _MOST_CROPPED
     return Copy(
         change=changes[int(rng.integers(len(changes)))],
-        part=_PARTS[int(rng.choice(3, p=_SHARES))],
+        split=_SPLITS[int(rng.choice(3, p=_SHARES))],
         quality=int(rng.integers(55, 86)),
         scale=float(rng.uniform(0.5, 0.9)),
         crop=(float(across[0] * cut[0]), float(down[0] * cut[1]), float(across[1] * cut[0]), float(down[1] * cut[1])),

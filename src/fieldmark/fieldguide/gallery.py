@@ -81,7 +81,7 @@ def gallery(guide: Guide) -> str:
         banner=_banner(guide, pictures),
         genera=genera,
         num_classes=len(classes(guide)),
-        counts={part: sum(one.part == part for one in pictures) for part in ("train", "val", "test")},
+        counts={split: sum(one.split == split for one in pictures) for split in ("train", "val", "test")},
         varieties=_varieties(guide),
         truths=_truths(guide),
         unknown=[_plate(guide, one) for one in guide.unknown[:_EXAMPLES]],
@@ -92,16 +92,16 @@ def gallery(guide: Guide) -> str:
 
 
 _WHAT = {
-    "species": "Species of a genus share build and plumage and differ in one or two field marks.",
-    "stages": "The class is the stage of the moult, from no new feather to a plumage that is full of them; "
-    "which species the bird belongs to does not matter.",
-    "individuals": f"The class is the individual: each has spots of its own on breast and flank. "
-    f"Pictures come in bursts of {BURST}, and a burst stays in one part.",
-    "attributes": "The class shows in build and plumage; its marks vary freely from bird to bird, and each is "
+    "species": "The species of a genus share build and plumage and differ in one or two field marks.",
+    "stages": "The class is the stage of the moult, from no new feathers to a plumage full of them. "
+    "The species of the bird does not matter.",
+    "individuals": f"The class is the individual: each has its own spots on breast and flank. "
+    f"Pictures come in bursts of {BURST}, and a burst stays in one split.",
+    "attributes": "The class shows in build and plumage. The marks vary freely from bird to bird, and each is "
     "an attribute of the picture.",
-    "impostors": "Each genuine species has an impostor that is like it in all but the colour of one of three marks.",
-    "mirror": "The species of a genus have the same mark, one on its left side and one on its right: "
-    "the mirror image of one is the other.",
+    "impostors": "Each genuine species has an impostor that differs from it only in the colour of one of three marks.",
+    "mirror": "Two species of a genus have the same mark, one on its left side and the other on its right: "
+    "each is the mirror image of the other.",
 }
 
 
@@ -144,7 +144,7 @@ def _note(guide: Guide, one: Species) -> str:
     if guide.options.kind != "impostors":
         return ""
     shared = [f"{colour} {mark}" for mark, colour in one.marks.items() if mark not in telling_marks(guide, one)]
-    return f"Like {'the impostor' if one.index % 2 == 0 else 'the genuine one'}: {', '.join(shared)}"
+    return f"Shared with {'the impostor' if one.index % 2 == 0 else 'the genuine one'}: {', '.join(shared)}"
 
 
 def _portraits(guide: Guide, one: Species) -> Iterator[Portrait]:
@@ -162,7 +162,7 @@ def _portraits(guide: Guide, one: Species) -> Iterator[Portrait]:
         case "attributes":
             for index in _unlike(guide, one):
                 worn = marks_worn(guide, one, PORTRAIT, index)
-                text = ", ".join(f"{colour} {mark}" for mark, colour in worn.items()) or "no mark"
+                text = ", ".join(f"{colour} {mark}" for mark, colour in worn.items()) or "no marks"
                 yield _portrait(render_scene(one.genus, worn, PORTRAIT, _SIDE), text, caption=text)
         case "mirror":
             for mirrored in (True, False):
@@ -220,8 +220,8 @@ def _varieties(guide: Guide) -> list[tuple[str, list[tuple[Markup, str]]]]:
         ("Light", [(shown(replace(lit, habitat="meadow")), name) for name, lit in sorted(lights.items())]),
         ("Pose", [(shown(replace(scene, stoop=turn, habitat="lake")), name) for name, turn in poses.items()]),
         ("Sex", [(shown(replace(scene, sex=sex, habitat="garden")), sex) for sex in ("female", "male")]),
-        ("What is in front", [(shown(replace(scene, crowd=crowd, habitat="forest")), text)
-                              for crowd, text in ((0, "nothing"), (2, "some"), (5, "much"))]),
+        ("In front of the bird", [(shown(replace(scene, crowd=crowd, habitat="forest")), text)
+                              for crowd, text in ((0, "nothing"), (2, "a little"), (5, "a lot"))]),
     ]  # fmt: skip
 
 
@@ -233,7 +233,7 @@ _MARKED = (190, 40, 52)
 
 
 def _truths(guide: Guide) -> list[tuple[Markup, str]]:
-    """One picture, and what the table and the mask say of it."""
+    """One picture, and what the table and the mask say about it."""
     scene = make_scene(guide, 0, 0)
     worn = marks_worn(guide, guide.species[0], scene, 0)
     drawing = render_scene(guide.species[0].genus, worn, scene, _PICTURE)
@@ -241,7 +241,7 @@ def _truths(guide: Guide) -> list[tuple[Markup, str]]:
     parts[drawing.marks > 0] = _MARKED
     images: list[tuple[NDArray[np.uint8], str]] = [
         (drawing.pixels, "the picture"),
-        (parts, f"its mask: {', '.join(PARTS[1:])}, and the places of marks"),
+        (parts, f"its mask: {', '.join(PARTS[1:])}, and the places of the marks"),
         (_pinned(drawing), "its box and key points; hollow ones are hidden"),
     ]
     return [(picture(pixels, side=_PICTURE, quality=88), text) for pixels, text in images]
@@ -274,7 +274,7 @@ def _copies(guide: Guide, pictures: Sequence[Sighting]) -> Iterator[tuple[Markup
         yield (
             picture(drawing.pixels, side=_SNAP, quality=85),
             picture(again.pixels, side=_SNAP, quality=copy.quality if copy.change == "re-encoded" else 85),
-            f"{copy.change}: from {one.part} to {copy.part}",
+            f"{copy.change}: from {one.split} to {copy.split}",
         )
 
 
@@ -291,5 +291,5 @@ def _sizes(guide: Guide, pictures: Sequence[Sighting]) -> list[tuple[str, int]]:
     """Classes with their number of training pictures, the largest first."""
     counts = {one.index: 0 for one in guide.species}
     for picture_ in pictures:
-        counts[picture_.species] += picture_.part == "train"
+        counts[picture_.species] += picture_.split == "train"
     return sorted(((one.name, counts[one.index]) for one in guide.species), key=lambda entry: -entry[1])

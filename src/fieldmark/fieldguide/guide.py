@@ -75,7 +75,7 @@ class Guide:
         """The species of this number, known or unknown; raises RecipeError where there is none."""
         every = self.species + self.unknown
         if not 0 <= number < len(every):
-            raise RecipeError(f"There is no species {number}", f"This guide has 0 to {len(every) - 1}.")
+            raise RecipeError(f"There is no species {number}", f"This guide has the species 0 to {len(every) - 1}.")
         return every[number]
 
     def differing_marks(self, a: int, b: int) -> tuple[str, ...]:
@@ -114,7 +114,7 @@ def make_guide(
     if len(counts) > NUM_GENUS_NAMES:
         raise RecipeError(
             f"A field guide of {kind} cannot have species={species}, unknown={unknown}: that is {len(counts)} genera",
-            f"Choose fewer: there are names for {NUM_GENUS_NAMES}.",
+            f"Choose fewer species: there are names for {NUM_GENUS_NAMES} genera.",
         )
     every = _make_species(options, counts)
     known, strangers = every[:species], every[species:]

@@ -24,18 +24,18 @@ class Options:
     species: int = 12
     images_per_species: int = 60
     size: int = 160
-    """Side of the square pictures in pixels."""
+    """The side of the square pictures in pixels."""
     seed: int = 0
     habitat: HabitatRule = "free"
     """"tied": in train and val each species keeps to one habitat; in test it is found anywhere."""
     kind: Kind = "species"
-    """What is to be told apart: see `fieldmark.fieldguide`."""
+    """What the classes are: see `fieldmark.fieldguide`."""
     noise: float = 0.0
-    """Share of the training pictures that get a wrong label."""
+    """The share of the training pictures that get a wrong label."""
     duplicates: float = 0.0
-    """Share of the pictures that are there a second time, in any part."""
+    """The share of the pictures that occur a second time, in any split."""
     unknown: int = 0
-    """So many further species are in a folder of their own, that training does not see."""
+    """The number of further species in a folder of their own, which training does not see."""
     long_tail: float = 1.0
     """How many times more training pictures the commonest class has than the rarest."""
 
@@ -52,7 +52,9 @@ class Options:
         }
         for name, (value, least, most) in limits.items():
             if not least <= value <= most:  # not a number, too
-                raise RecipeError(f"A field guide cannot have {name}={value}", f"Choose {least} to {most}.")
+                raise RecipeError(
+                    f"A field guide cannot have {name}={value}", f"Choose a value from {least} to {most}."
+                )
         if self.habitat not in get_args(HabitatRule):
             raise RecipeError(f"A field guide cannot have habitat={self.habitat!r}", "Choose 'free' or 'tied'.")
         if self.kind not in get_args(Kind):
@@ -70,7 +72,7 @@ class Options:
         if self.kind == "individuals" and self.images_per_species < LEAST_BURSTS:
             raise RecipeError(
                 f"A field guide of individuals cannot have images_per_species={self.images_per_species}: each "
-                "individual is photographed in bursts in every part",
+                "individual is photographed in bursts in every split",
                 f"Choose {LEAST_BURSTS} or more.",
             )
         if self.long_tail == 1:
@@ -83,8 +85,8 @@ class Options:
         training = sum(split_of(index) == "train" for index in range(self.images_per_species))
         if self.long_tail > training:
             raise RecipeError(
-                f"A field guide of {training} training pictures a species cannot have long_tail={self.long_tail:g}",
-                f"Choose at most {training}, or more images.",
+                f"A field guide with {training} training pictures per species cannot have long_tail={self.long_tail:g}",
+                f"Choose at most {training}, or draw more images.",
             )
 
 

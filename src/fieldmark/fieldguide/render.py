@@ -71,8 +71,8 @@ def render(guide: Guide, species: int, index: int, *, marks_of: int | None = Non
     donor = bird if marks_of is None else guide.find(marks_of)
     if donor.genus != bird.genus and donor.genus.name == bird.genus.name:
         raise RecipeError(
-            f"A {bird.name} cannot be drawn with the marks of a {donor.name}: one of them is unknown to the guide",
-            "Choose two species of the guide, or two unknown ones.",
+            f"A {bird.name} cannot be drawn with the marks of a {donor.name}: one of them is an unknown species",
+            "Choose two known species, or two unknown ones.",
         )
     if donor.genus != bird.genus:
         raise RecipeError(

@@ -1,7 +1,7 @@
 """`Scene`: all that varies from one picture of a species to the next, drawn from that picture's own random stream.
 
 Of individuals, `BURST` pictures are one burst: the same bird at the same place and hour. Bursts go round the
-`NUM_INDIVIDUALS` birds of a species, and each bird's bursts round the parts.
+`NUM_INDIVIDUALS` birds of a species, and each bird's bursts round the splits.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from fieldmark.fieldguide.guide import Guide
 from fieldmark.fieldguide.habitat import HABITATS
 from fieldmark.fieldguide.options import split_of
 
-__all__ = ["BURST", "NUM_INDIVIDUALS", "NUM_STAGES", "PORTRAIT", "Scene", "make_scene", "part_of", "split_of"]
+__all__ = ["BURST", "NUM_INDIVIDUALS", "NUM_STAGES", "PORTRAIT", "Scene", "make_scene", "split_in", "split_of"]
 
 NUM_STAGES, NUM_INDIVIDUALS, BURST = 5, 4, 3
 STAGE_FEATHERS = ((0, 0), (2, 5), (8, 12), (16, 22), (28, 38))
 """Stage of the moult → the fewest and the most new feathers."""
 _VISITS = ("train", "test", "val", "train", "train")
-"""The parts that a bird's bursts go to."""
+"""The splits that a bird's bursts go to."""
 
 _LIGHTS = {  # name: brightness, warmth, how hard the light is
     "soft": ((0.92, 1.06), (-0.03, 0.05), (0.35, 0.55)),
@@ -92,8 +92,8 @@ PORTRAIT = Scene(
 """The pose and light in which a field guide shows every species."""
 
 
-def part_of(guide: Guide, index: int) -> str:
-    """The part of picture `index`: `split_of`, but that bursts stay whole."""
+def split_in(guide: Guide, index: int) -> str:
+    """The split of picture `index`: `split_of`, except that bursts stay whole."""
     if guide.options.kind == "individuals":
         return _VISITS[index // (BURST * NUM_INDIVIDUALS) % len(_VISITS)]
     return split_of(index)
@@ -148,7 +148,7 @@ def _sighted(guide: Guide, scene: Scene, species: int, index: int) -> Scene:
 def _is_tied(guide: Guide, species: int, index: int) -> bool:
     """Test pictures, and so all of unknown species, are taken anywhere."""
     known = species < guide.options.species
-    return guide.options.habitat == "tied" and known and part_of(guide, index) != "test"
+    return guide.options.habitat == "tied" and known and split_in(guide, index) != "test"
 
 
 def _make_scene(guide: Guide, species: int, index: int) -> Scene:

@@ -14,7 +14,7 @@ from fieldmark.fieldguide.guide import Guide, Species
 from fieldmark.fieldguide.marks import EXTRAS, FIRST_MARK, MARKS, mark_id
 from fieldmark.fieldguide.plumage import PARTS
 from fieldmark.fieldguide.render import Drawing, marks_worn
-from fieldmark.fieldguide.scene import NUM_INDIVIDUALS, NUM_STAGES, Scene, part_of
+from fieldmark.fieldguide.scene import NUM_INDIVIDUALS, NUM_STAGES, Scene, split_in
 
 __all__ = ["Sighting", "classes", "label_of", "row_of", "sightings", "truth_of", "wrong_label"]
 
@@ -27,7 +27,7 @@ class Sighting:
 
     species: int
     index: int
-    part: str
+    split: str
 
 
 def sightings(guide: Guide, *, unknown: bool = False) -> Iterator[Sighting]:
@@ -36,16 +36,16 @@ def sightings(guide: Guide, *, unknown: bool = False) -> Iterator[Sighting]:
         least = _kept_in_train(guide, one)
         seen = 0
         for index in range(guide.options.images_per_species):
-            part = "test" if unknown else part_of(guide, index)
-            seen += part == "train"
-            if part != "train" or seen <= least:
-                yield Sighting(one.index, index, part)
+            split = "test" if unknown else split_in(guide, index)
+            seen += split == "train"
+            if split != "train" or seen <= least:
+                yield Sighting(one.index, index, split)
 
 
 def _kept_in_train(guide: Guide, one: Species) -> int:
     """How many training pictures a species has: sizes fall off geometrically, in an order that is drawn."""
     options = guide.options
-    training = sum(part_of(guide, index) == "train" for index in range(options.images_per_species))
+    training = sum(split_in(guide, index) == "train" for index in range(options.images_per_species))
     if options.long_tail == 1 or one.index >= options.species:
         return training
     ranks = np.random.default_rng([9, options.seed]).permutation(options.species)
@@ -82,7 +82,7 @@ def wrong_label(guide: Guide, sighting: Sighting, label: str) -> str | None:
     """The class that label noise gives this picture instead of its own, if it is among the unlucky ones."""
     options = guide.options
     rng = np.random.default_rng([10, options.seed, sighting.species, sighting.index])
-    if sighting.part != "train" or rng.random() >= options.noise:
+    if sighting.split != "train" or rng.random() >= options.noise:
         return None
     names = classes(guide)
     return names[(names.index(label) + 1 + int(rng.integers(len(names) - 1))) % len(names)]
@@ -96,7 +96,7 @@ def row_of(guide: Guide, sighting: Sighting, path: str, mask: str, drawing: Draw
     wrong = wrong_label(guide, sighting, label) if known else None
     group = "" if scene.burst is None else f"{label}, burst {scene.burst // NUM_INDIVIDUALS + 1}"
     x, y, width, height = drawing.box
-    row: dict[str, Any] = {"path": path, "label": wrong or label, "split": sighting.part, "group": group}
+    row: dict[str, Any] = {"path": path, "label": wrong or label, "split": sighting.split, "group": group}
     row |= {"x": x, "y": y, "width": width, "height": height, "mask": mask}
     for name, (left, top, visible) in zip(KEYPOINTS, drawing.keypoints.tolist(), strict=True):
         row |= {f"keypoint.{name}.x": round(left, 1), f"keypoint.{name}.y": round(top, 1)}

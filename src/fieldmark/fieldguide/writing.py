@@ -125,7 +125,7 @@ def _options_in(folder: Path) -> dict[str, Any] | None:
 def _claim(dest: Path, options: Options) -> None:
     """Make `dest`, or make sure that what is there is this very guide."""
     if dest.is_file():
-        raise DataError(f"{dest} is a file", "Choose a new or an empty folder to draw into.")
+        raise DataError(f"{dest} is a file", "Choose a new or an empty folder.")
     if dest.is_dir() and any(dest.iterdir()):
         there = _options_in(dest)
         if there is None:
@@ -173,9 +173,9 @@ def _draw_one(folder: Path, guide: Guide, sighting: Sighting) -> list[dict[str, 
         data = _encoded(Image.fromarray(again.pixels), "JPEG", quality=95, subsampling=0)
     _write_picture(folder, f"{stem} {copy.change}", data, again)
     path, mask = f"images/{stem} {copy.change}.jpg", f"masks/{stem} {copy.change}.png"
-    # nobody knows where it comes from: it goes to any part, and to no burst
+    # nobody knows where it comes from: it goes to any split, and to no burst
     copied = row_of(guide, Sighting(sighting.species, sighting.index, "test"), path, mask, again)
-    told = {"split": copy.part, "group": "", "attribute.copy": copy.change, "attribute.copy of": row["path"]}
+    told = {"split": copy.split, "group": "", "attribute.copy": copy.change, "attribute.copy of": row["path"]}
     return [row, copied | told]
 
 

@@ -111,11 +111,17 @@ class BilinearAttention(Method):
     ) -> None:
         super().__init__(backbone)
         if maps < 2:
-            raise RecipeError(f"method.maps = {maps}", "Expected at least two attention maps; the paper has 32.")
+            raise RecipeError(
+                f"method.maps = {maps} is not allowed", "Expected at least two attention maps; the paper uses 32."
+            )
         if not 0 <= beta <= 1:
-            raise RecipeError(f"method.beta = {beta}", "Expected a share in [0, 1]; the paper has 0.05.")
+            raise RecipeError(
+                f"method.beta = {beta} is not allowed", "Expected a share in [0, 1]; the paper uses 0.05."
+            )
         if scale <= 0:
-            raise RecipeError(f"method.scale = {scale}", "Expected a positive number; the authors' code has 100.")
+            raise RecipeError(
+                f"method.scale = {scale} is not allowed", "Expected a positive number; the authors' code uses 100."
+            )
         self.beta, self.scale = beta, scale
         self.counterfactual, self.refine = counterfactual, refine
         self.feature_map = FeatureMap(backbone.without_pooling(), stride=stride)

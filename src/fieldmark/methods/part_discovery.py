@@ -49,6 +49,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fieldmark.core.errors import RecipeError, nearest
+from fieldmark.core.wording import counted, first_few
 from fieldmark.data.task import Task
 from fieldmark.model.backbone import Backbone
 from fieldmark.model.batch import Batch
@@ -107,14 +108,14 @@ class PartDiscovery(Method):
     ) -> None:
         super().__init__(backbone)
         if parts < 1:
-            raise RecipeError(f"method.parts = {parts}", "Expected at least one.")
+            raise RecipeError(f"method.parts = {parts} is not allowed", "Expected at least one part; 8 is the default.")
         if prior not in _PRIORS:
-            raise RecipeError(f"method.prior = {prior!r}", nearest(prior, _PRIORS))
+            raise RecipeError(f"method.prior = {prior!r} is not allowed", nearest(prior, _PRIORS))
         if not 0 <= part_dropout < 1:
-            raise RecipeError(f"method.part_dropout = {part_dropout}", "Expected a share in [0, 1).")
+            raise RecipeError(f"method.part_dropout = {part_dropout} is not allowed", "Expected a share in [0, 1).")
         for name, weight in (("equivariance", equivariance), ("supervise", supervise)):
             if weight < 0:
-                raise RecipeError(f"method.{name} = {weight}", "Expected a weight: 0 (none) or more.")
+                raise RecipeError(f"method.{name} = {weight} is not allowed", "Expected a weight of 0 (off) or more.")
         if supervise:
             _check_keypoints(heads.task, parts)
         self.prior, self.equivariance, self.part_dropout, self.supervise = prior, equivariance, part_dropout, supervise
@@ -193,14 +194,14 @@ def _check_keypoints(task: Task, parts: int) -> None:
         return
     if not task.keypoints:
         raise RecipeError(
-            "method.supervise learns from key points, and no training image has a visible one",
-            "Leave it at 0: parts are then found from the labels alone. Or add keypoint.<name>.x and .y to the table.",
+            "method.supervise learns from key points, but no training image has a visible one",
+            "Set it to 0 to find parts from labels alone, or add keypoint.<name>.x and .y to the table.",
         )
     if len(task.keypoints) > parts:
         raise RecipeError(
-            f"method.supervise gives each key point a part of its own, and there are {len(task.keypoints)} key points "
-            f"({', '.join(task.keypoints[:3])}, …) for {parts} parts",
-            f"Set method.parts={len(task.keypoints)}, or more.",
+            f"method.supervise needs a part for each key point, but there are {len(task.keypoints)} key points "
+            f"({first_few(task.keypoints)}) and only {counted(parts, 'part')}",
+            f"Set method.parts={len(task.keypoints)} or more.",
         )
 
 

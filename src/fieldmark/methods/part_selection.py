@@ -149,9 +149,11 @@ class PartSelection(Method):
         super().__init__(backbone)
         for name, value in (("share", share), ("last_share", last_share)):
             if not 0 < value <= 1:
-                raise RecipeError(f"method.{name} = {value}", "Expected a share of the cells in (0, 1].")
+                raise RecipeError(f"method.{name} = {value} is not allowed", "Expected a share of the cells in (0, 1].")
         if width < 1 or width % _GROUPS:
-            raise RecipeError(f"method.width = {width}", f"Expected a multiple of {_GROUPS}, such as 256.")
+            raise RecipeError(
+                f"method.width = {width} is not allowed", f"Expected a multiple of {_GROUPS}, such as 256."
+            )
         self.levels = last_stages(backbone, stages)
         self.shares = (share,) * (len(self.levels) - 1) + (last_share,)
         self.stage_weight, self.dropped_weight = stage_weight, dropped_weight

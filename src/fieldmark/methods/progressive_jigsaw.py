@@ -81,7 +81,9 @@ class ProgressiveJigsaw(Method):
         """`width`: features before a head. RecipeError for a backbone without feature maps."""
         super().__init__(backbone)
         if width < 1:
-            raise RecipeError(f"method.width = {width}", "Expected a positive number of features; 512 is the paper's.")
+            raise RecipeError(
+                f"method.width = {width} is not allowed", "Expected a positive number of features; 512 is the paper's."
+            )
         self.levels = last_stages(backbone, stages)
         self.steps_per_batch = len(self.levels) + 1
         self.combined = combined

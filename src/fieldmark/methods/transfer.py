@@ -27,7 +27,7 @@ class Transfer(Method):
     def __init__(self, backbone: Backbone, heads: Heads, *, dropout: float = 0.0) -> None:
         super().__init__(backbone)
         if not 0 <= dropout < 1:
-            raise RecipeError(f"method.dropout = {dropout}", "Expected a share in [0, 1).")
+            raise RecipeError(f"method.dropout = {dropout} is not allowed", "Expected a share in [0, 1).")
         self.dropout = dropout
         self.head = heads(backbone.width)
 

@@ -22,6 +22,7 @@ from fieldmark.core.errors import RecipeError, WeightsError, nearest
 from fieldmark.core.imports import compiler_on_demand
 from fieldmark.core.recipe import NONE, Choice
 from fieldmark.core.recipe import Backbone as BackboneChoice
+from fieldmark.core.wording import counted
 from fieldmark.model.necks.neck import NECKS, Neck
 
 with compiler_on_demand():
@@ -31,7 +32,7 @@ with compiler_on_demand():
 __all__ = ["Backbone", "Features", "Level", "Normalization", "build_backbone", "check_backbone", "not_numbers"]
 
 
-_OTHER_BACKBONE = "Choose another, such as vit_small_patch14_dinov2 or resnet50."
+_OTHER_BACKBONE = "Choose another backbone, such as vit_small_patch14_dinov2 or resnet50."
 
 
 class Features(NamedTuple):
@@ -149,7 +150,7 @@ class Backbone(nn.Module):
         """The maps that can be asked for, in the order of computation. Raises RecipeError where there are none."""
         if not hasattr(self.model, "forward_intermediates"):
             raise RecipeError(
-                f"The backbone {self.name!r} has no feature maps, which this method works on",
+                f"The backbone {self.name!r} has no feature maps, which this method needs",
                 "Choose a convolutional network or a transformer, such as resnet50 or vit_small_patch14_dinov2.",
             )
         info = self.model.feature_info
@@ -167,14 +168,14 @@ class Backbone(nn.Module):
     def as_map(self, features: Tensor) -> Tensor:
         """timm answers (B, C, h, w), (B, h, w, C) or tokens (B, prefix + h·w, C)."""
         if not isinstance(features, Tensor):  # CrossViT's branches
-            raise RecipeError(f"The backbone {self.name!r} answers with several maps, not one", _OTHER_BACKBONE)
+            raise RecipeError(f"The backbone {self.name!r} gives several maps instead of one", _OTHER_BACKBONE)
         if features.ndim == 4:
             return features.permute(0, 3, 1, 2) if getattr(self.model, "output_fmt", "NCHW") == "NHWC" else features
         tokens = features[:, getattr(self.model, "num_prefix_tokens", 0) :]
         side = math.isqrt(tokens.shape[1])
         if side * side != tokens.shape[1]:
             raise RecipeError(
-                f"The backbone {self.name!r} answers with {tokens.shape[1]} tokens, which are no square grid of cells",
+                f"The backbone {self.name!r} gives {tokens.shape[1]} tokens, which do not form a square grid of cells",
                 _OTHER_BACKBONE,
             )
         return tokens.transpose(1, 2).unflatten(2, (side, side))
@@ -191,13 +192,14 @@ class Backbone(nn.Module):
 
 
 def check_backbone(choice: BackboneChoice) -> None:
-    """Raise RecipeError for a model that timm does not have, WeightsError for a weights file that is not there."""
+    """Raise RecipeError for a model that timm does not have, and WeightsError for a missing weights file."""
     known = timm.list_models()
     if choice.name.split(".")[0] not in known:
-        raise RecipeError(f"timm has no model {choice.name!r}", nearest(choice.name, known))
+        raise RecipeError(f"There is no backbone {choice.name!r} in timm", nearest(choice.name, known))
     if choice.weights not in ("hub", "none") and not _weights_file(choice.weights).is_file():
         raise WeightsError(
-            f"There is no weights file {choice.weights}", "Give a .safetensors file, or 'hub' to download, or 'none'."
+            f"The weights file {choice.weights} does not exist",
+            "Give a .safetensors file, 'hub' to download weights, or 'none' to start from random ones.",
         )
 
 
@@ -206,8 +208,8 @@ def build_backbone(
 ) -> Backbone:
     """The backbone that a recipe names, with its neck.
 
-    `size` is its input's side in pixels. Raises RecipeError for a name or option that timm does not have and
-    WeightsError for weights that cannot be had or are of another architecture.
+    `size` is its input's side in pixels. Raises RecipeError for a name or option that timm does not have, and
+    WeightsError for weights that are unavailable or belong to another architecture.
     """
     check_backbone(choice)
     model = _create(choice, size, pretrained=load_weights and choice.weights == "hub")
@@ -240,13 +242,16 @@ def _create(choice: BackboneChoice, size: int, *, pretrained: bool) -> nn.Module
                 continue
             if not choice.options:
                 raise
-            raise RecipeError(f"backbone.options {choice.options!r} do not fit {choice.name!r}: {error}") from None
+            raise RecipeError(
+                f"{choice.name!r} does not accept backbone.options {choice.options!r}: {error}",
+                "Change or remove these options.",
+            ) from None
         except Exception as error:  # the hub's client raises its own kinds, those of the network and of the file
             if not pretrained:
                 raise
             raise WeightsError(
                 f"The weights of {choice.name!r} could not be downloaded ({type(error).__name__})",
-                "Check the network, or give a file with --weights FILE.safetensors, or start from --weights none.",
+                "Check your network connection, give a file with --weights FILE.safetensors, or use --weights none.",
             ) from error
     raise AssertionError("the last variant either returns or raises")
 
@@ -273,7 +278,7 @@ def _load_local(model: nn.Module, path: Path, name: str) -> None:
     except (SafetensorError, OSError) as error:
         raise WeightsError(
             f"{path} is not a safetensors file ({error})",
-            "Only safetensors are read, since other formats can run code; convert it with safetensors.torch.save_file.",
+            "Other formats are refused because they can run code: convert it with safetensors.torch.save_file.",
         ) from None
     classifier = (getattr(model, "pretrained_cfg", None) or {}).get("classifier") or ()
     heads = (classifier,) if isinstance(classifier, str) else tuple(classifier)
@@ -290,16 +295,18 @@ def _load_local(model: nn.Module, path: Path, name: str) -> None:
     _check_fit(weights, own, path, name)
     if wrong := not_numbers(weights):
         raise WeightsError(
-            f"{path} holds values that are not numbers: {wrong}",
-            "It is damaged, or the training that wrote it diverged: give another file with --weights.",
+            f"{path} contains values that are not finite: {wrong}",
+            "The file is damaged, or the training that wrote it diverged: give another with --weights.",
         )
     model.load_state_dict(weights)
 
 
 def not_numbers(weights: Mapping[str, Tensor]) -> str:
-    """How many of the tensors hold NaN or infinite values, in words; "" where none does."""
+    """How many of the tensors contain NaN or infinite values, in words, or "" if none does."""
     wrong = [key for key, value in weights.items() if not value.isfinite().all()]
-    return f"NaN or infinite in {len(wrong)} of {len(weights)} tensors, such as {wrong[0]}" if wrong else ""
+    return (
+        f"NaN or infinity in {len(wrong):,} of {counted(len(weights), 'tensor')}, such as {wrong[0]}" if wrong else ""
+    )
 
 
 def _resampled(model: nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -320,5 +327,5 @@ def _check_fit(weights: Mapping[str, Tensor], own: Mapping[str, Tensor], path: P
         (missing, "missing"), (foreign, "unknown"), (shapes, "of another shape")) if keys]  # fmt: skip
     raise WeightsError(
         f"{path} does not hold the weights of {name!r}: of {len(own)} tensors, {', '.join(found)}",
-        "Name the architecture that they were trained with: --backbone NAME.",
+        "Name the architecture of these weights with --backbone NAME.",
     )

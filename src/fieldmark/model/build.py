@@ -17,7 +17,7 @@ __all__ = ["build_model"]
 def build_model(recipe: Recipe, task: Task, *, load_weights: bool = True) -> Model:
     """The network that a recipe names, with random heads.
 
-    Raises RecipeError for pieces that do not fit together and WeightsError for weights that cannot be had.
+    Raises RecipeError for pieces that do not fit together, and WeightsError for weights that are unavailable.
     """
     keep_freed_memory()  # whoever has a network runs it
     return Model(

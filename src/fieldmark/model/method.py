@@ -20,12 +20,12 @@ __all__ = ["METHODS", "Losses", "Method", "Prediction"]
 
 
 class Prediction(NamedTuple):
-    """What a method answers."""
+    """The answer of a method."""
 
     logits: Tensor
     """(B, K)."""
     embedding: Tensor
-    """(B, D), as it comes; what a user gets of it, `Predictor.embed`, has unit length."""
+    """(B, D), of any length; `Predictor.embed` gives users embeddings of unit length."""
     pooled: Tensor
     """(B, F) what the backbone made of the images themselves (`Features.pooled`): attributes are read from it."""
     parts: Tensor | None = None
@@ -36,7 +36,7 @@ class Prediction(NamedTuple):
 
 
 class Losses(NamedTuple):
-    """What a method learns from in one step."""
+    """The losses of one step."""
 
     terms: dict[str, Tensor]
     """Named scalar losses, summed by the loop."""
@@ -53,14 +53,14 @@ class Method(nn.Module, ABC):
     """
 
     head: Head
-    """What the answer comes from. A probe fits its classifier where that is linear and nothing new stands before it."""
+    """The last layers, which give the answer. A probe can fit a linear classifier with no new layers before it."""
     steps_per_batch: int = 1
-    """Optimiser steps that a batch deserves."""
+    """The number of optimiser steps for each batch."""
     pools: ClassVar[bool] = False
-    """Whether it makes its embedding of the feature map alone: a neck would have no place."""
+    """Whether the embedding is made from the feature map alone, which leaves no place for a neck."""
     adds_layers: ClassVar[bool] = False
-    """Whether layers of its own stand between the backbone and the head: a logistic regression alone would leave them
-    as they were drawn."""
+    """Whether the method has its own layers between the backbone and the head, which a logistic regression would not
+    train."""
     has_background: ClassVar[bool] = False
     """Whether the last of its part maps is the background."""
 
@@ -70,7 +70,7 @@ class Method(nn.Module, ABC):
 
     @classmethod
     def needs_hard_labels(cls, options: Mapping[str, Any]) -> bool:
-        """Whether, with these options, it can learn only from pictures that are not mixed."""
+        """Whether, with these options, the method can learn only from images that are not mixed."""
         return False
 
     @abstractmethod
@@ -83,7 +83,7 @@ class Method(nn.Module, ABC):
 
     def class_maps(self, images: Tensor, labels: Tensor) -> Tensor | None:
         """(B, h, w): what each cell of normalised images adds to the logit of their labels (B,), for mixes that weigh
-        by it. No gradients; None where a method cannot tell.
+        by it. There are no gradients. The result is None if a method has no class maps.
         """
         return None
 

@@ -1,4 +1,4 @@
-"""`Model`: a method, heads for attributes beside it, and how often it looks. What a recipe builds and a bundle keeps.
+"""`Model`: a method, with heads for attributes and mirroring. Recipes build models, and bundles keep them.
 
 Shapes: B images, A attributes of V values.
 """
@@ -23,10 +23,10 @@ _ATTRIBUTES = "attributes."
 
 @final
 class Model(nn.Module):
-    """A method and what is composed with it. The method knows of neither attributes nor mirror images."""
+    """A method with attribute heads and mirroring. The method itself knows of neither."""
 
     def __init__(self, method: Method, attributes: AttributeHeads | None = None, *, mirrored: bool = False) -> None:
-        """`mirrored`: answer by the mean over an image and its mirror image."""
+        """With `mirrored`, the answer is the mean over an image and its mirror image."""
         super().__init__()
         self.method = method
         self.attributes = attributes
@@ -37,10 +37,10 @@ class Model(nn.Module):
         return self.method.backbone
 
     def forward(self, images: Tensor) -> Prediction:
-        """What a user gets for normalised images (B, 3, S, S).
+        """Answer normalised images (B, 3, S, S).
 
-        Where it is `mirrored`, all but the maps is the mean over the images and their mirror images; maps are those of
-        the images as they are.
+        If the model is `mirrored`, everything but the maps is the mean over the images and their mirror images. The
+        maps are those of the original images.
         """
         seen = self._look(images)
         if not self.mirrored:
@@ -68,7 +68,7 @@ class Model(nn.Module):
         return terms | {"attributes": self.attributes.loss(pooled, batch.attributes, own)}
 
     def weights(self) -> dict[str, Tensor]:
-        """What a bundle keeps: all but the weights of auxiliaries, which are there in training only."""
+        """The weights that a bundle keeps: all but those of auxiliaries, which are only for training."""
         training = tuple(f"{name}." for name, one in self.method.named_modules() if isinstance(one, Auxiliary))
         kept = {key: value for key, value in self.method.state_dict().items() if not key.startswith(training)}
         if self.attributes is not None:
@@ -76,7 +76,7 @@ class Model(nn.Module):
         return kept
 
     def load_weights(self, weights: Mapping[str, Tensor]) -> None:
-        """Take what `weights` gave. Raises RuntimeError where they are those of another model."""
+        """Load what `weights` gave. Raises RuntimeError if they belong to another model."""
         own = {key.removeprefix(_ATTRIBUTES): weights[key] for key in weights if key.startswith(_ATTRIBUTES)}
         self.method.load_state_dict({key: weights[key] for key in weights if not key.startswith(_ATTRIBUTES)})
         if self.attributes is not None:

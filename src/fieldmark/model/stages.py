@@ -15,7 +15,7 @@ def last_stages(backbone: Backbone, count: int) -> tuple[int, ...]:
     the blocks at 1/count, 2/count, … of its depth. Raises RecipeError for a count below 1 or a backbone without maps.
     """
     if count < 1:
-        raise RecipeError(f"method.stages = {count}", "Expected 1 or more; 3 is usual.")
+        raise RecipeError(f"method.stages = {count} is not allowed", "Expected 1 or more; 3 is usual.")
     levels = backbone.levels
     if len({level.stride for level in levels}) > 1:
         return tuple(range(len(levels))[-count:])

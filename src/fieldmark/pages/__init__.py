@@ -1,7 +1,7 @@
-"""Self-contained HTML pages: no outside resource, no script that is needed, light and dark, phone and desktop.
+"""Self-contained HTML pages without outside resources or scripts, in light and dark, for phone and desktop.
 
-A page is a template beside this file that extends `base.html`; `render` fills it, `picture` and `svg` put pixels and
-plots into it. Whatever a class or a file is called, it is text: the templates escape it.
+A page is a template beside this file that extends `base.html`. `render` fills it; `picture` and `svg` put pixels and
+plots into it. The names of classes and files are always text: the templates escape them.
 """
 
 from fieldmark.pages.page import picture, render

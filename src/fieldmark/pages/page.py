@@ -1,4 +1,4 @@
-"""`render`: a template and values → HTML; `picture`: pixels → something that stands in the page itself."""
+"""`render` turns a template and values into HTML; `picture` turns pixels into an image inside the page."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ __all__ = ["picture", "render"]
 
 
 def render(template: str, **values: Any) -> str:
-    """The page of this template, such as "report.html". Text is escaped; only `Markup` is taken as it is."""
+    """The page of a template, such as "report.html". Text is escaped; only `Markup` is used as it is."""
     return _environment().get_template(template).render(values)
 
 
 def picture(pixels: NDArray[np.uint8], *, side: int = 160, quality: int = 80) -> Markup:
-    """Pixels (H, W, 3) as a data address for `<img src>`: reduced to a longer side of `side` pixels, never enlarged."""
+    """Pixels (H, W, 3) as a data URL for `<img src>`, reduced to a longer side of `side` pixels but never enlarged."""
     image = Image.fromarray(pixels)
     image.thumbnail((side, side), Image.Resampling.LANCZOS)
     data = io.BytesIO()

@@ -1,6 +1,6 @@
-"""Plots as SVG whose colours are the page's, so that they follow light and dark.
+"""Plots as SVG in the colours of the page, so that they follow its light and dark modes.
 
-matplotlib knows no CSS: it draws in colours that stand for the page's and are exchanged in what it writes.
+matplotlib has no CSS variables: it draws in placeholder colours, which are replaced in the SVG that it writes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ FAINT: Final = "#010204"
 ACCENT: Final = "#010205"
 RIGHT: Final = "#010206"
 WRONG: Final = "#010207"
-"""Stand for the page's colours: text, lines in the background, the main series, right and wrong."""
+"""Placeholders for the page's colours of text, background lines, the main series, right and wrong."""
 _PAGE = {
     INK: "currentColor",
     FAINT: "var(--faint)",
@@ -31,7 +31,7 @@ _PAGE = {
     RIGHT: "var(--right)",
     WRONG: "var(--wrong)",
 }
-_STYLE: Any = {  # its type is a list of every key that matplotlib knows
+_STYLE: Any = {  # the precise type lists every key of matplotlib
     "axes.edgecolor": FAINT,
     "axes.facecolor": "none",
     "axes.grid": True,
@@ -54,16 +54,16 @@ _STYLE: Any = {  # its type is a list of every key that matplotlib knows
 
 
 def canvas(width: float = 4.8, height: float = 2.8) -> tuple[Figure, Axes]:
-    """A figure of this size in inches and its axes, in the page's style. No window, no global state is touched."""
+    """A figure of this size in inches and its axes, in the style of the page, without windows or global state."""
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
         return figure, figure.subplots()
 
 
 def svg(figure: Figure, *, title: str) -> Markup:
-    """The figure as an `<svg>` that fills its place; `title` is what a screen reader says."""
+    """The figure as an `<svg>` that fills the space it gets; a screen reader reads `title`."""
     data = io.StringIO()
-    salt = hashlib.sha256(title.encode()).hexdigest()[:8]  # two plots of a page must not share identifiers
+    salt = hashlib.sha256(title.encode()).hexdigest()[:8]  # two plots on a page must not share identifiers
     with mpl.rc_context({**_STYLE, "svg.hashsalt": salt}):
         figure.savefig(data, format="svg", metadata={"Date": None})
     text = data.getvalue()

@@ -1,16 +1,16 @@
-"""The report of a run: one page with what the model answers, where it errs, and what it was made from.
+"""The report of a run: one page that shows what the model answers, where it is wrong, and how it was trained.
 
-    gather(run, catalog)      what a run holds, as plain data (`material`)
-    compose(material)         the page (`composition`: the list of sections)
+    gather(run, catalog)      the contents of a run, as plain data (`material`)
+    compose(material)         the page (`composition` lists its sections)
 
-A section is a function from the material to blocks (`blocks`); `answers` and `training` hold them. It needs no HTML:
-`pages/report.html` knows how each kind of block looks. `slices` is the statistics, `groupings` what to slice by.
-`parts` is a page of its own: what discovered parts look like.
+A section is a function from the material to blocks (`blocks`); `answers` and `training` hold them. Sections contain no
+HTML: `pages/report.html` says how each kind of block looks. `slices` computes the statistics, and `groupings` lists
+what to slice by. `parts`, `audit_page` and `preview_page` are pages of their own.
 """
 
 from fieldmark.reporting.answers import NUM_PAIRS
 from fieldmark.reporting.composition import SECTIONS, compose
-from fieldmark.reporting.material import Answer, Material, Part, gather
+from fieldmark.reporting.material import Answer, Material, Split, gather
 from fieldmark.reporting.parts import Example, compose_parts
 
-__all__ = ["NUM_PAIRS", "SECTIONS", "Answer", "Example", "Material", "Part", "compose", "compose_parts", "gather"]
+__all__ = ["NUM_PAIRS", "SECTIONS", "Answer", "Example", "Material", "Split", "compose", "compose_parts", "gather"]

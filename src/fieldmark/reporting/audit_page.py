@@ -1,4 +1,4 @@
-"""The page of an audit: what was found, with the pictures."""
+"""The page of an audit: the findings, with pictures."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from fieldmark.pages import ACCENT, canvas, picture, render, svg
 __all__ = ["compose_audit"]
 
 _CASES, _PICTURES = 12, 6
-"""Of each finding and of each case so many are shown, so that the page stays small whatever is found."""
+"""How many cases of a finding and pictures of a case are shown, so that the page stays small."""
 _NAMED = 60
 _SAMPLES = 24
 _CLASSES, _BY_NAME = 300, 20
@@ -35,44 +35,44 @@ class _Shown:
     """None where it cannot be read."""
     path: str
     label: str
-    part: str
+    split: str
 
 
 def compose_audit(found: Audit) -> str:
     """The page as HTML."""
     catalog = found.catalog
-    counts = np.stack([np.bincount(catalog.labels[rows], minlength=len(catalog.classes)) for rows in _parts(catalog)])
-    parts: list[str] = [part for part in SPLITS if len(catalog.rows(part))] or ["images"]
+    counts = np.stack([np.bincount(catalog.labels[rows], minlength=len(catalog.classes)) for rows in _splits(catalog)])
+    splits: list[str] = [split for split in SPLITS if len(catalog.rows(split))] or ["images"]
     order = np.argsort(counts.sum(0), kind="stable")
     return render(
         "audit.html",
         audit=found,
         catalog=catalog,
-        parts=[(part, int(number)) for part, number in zip(parts, counts.sum(1), strict=True)]
-        if len(parts) > 1
+        splits=[(split, int(number)) for split, number in zip(splits, counts.sum(1), strict=True)]
+        if len(splits) > 1
         else [],
         findings=[(finding, list(_cases(found, finding)), _rest(found, finding)) for finding in found],
         samples=[_shown(catalog, row) for row in _sample(catalog)],
         balance=_balance(catalog.classes, counts.sum(0)),
-        columns=parts,
+        columns=splits,
         classes=[(catalog.classes[k], counts[:, k].tolist()) for k in order[:_CLASSES]],
         more_classes=max(0, len(order) - _CLASSES),
     )
 
 
-def _parts(catalog: Catalog) -> list[NDArray[np.int64]]:
-    rows = [catalog.rows(part) for part in SPLITS if len(catalog.rows(part))]
+def _splits(catalog: Catalog) -> list[NDArray[np.int64]]:
+    rows = [catalog.rows(split) for split in SPLITS if len(catalog.rows(split))]
     return rows or [np.arange(len(catalog))]
 
 
 def _cases(found: Audit, finding: Finding) -> Iterator[tuple[Case, list[_Shown], int]]:
-    """The cases that are shown with pictures: each with some, and how many more it has."""
+    """The cases that are shown, each with some pictures and the number of those left out."""
     for case in [case for case in finding.cases if case.rows][:_CASES]:
         yield case, [_shown(found.catalog, row) for row in _telling(found.catalog, case)], len(case.rows) - _PICTURES
 
 
 def _telling(catalog: Catalog, case: Case) -> list[int]:
-    """Rows of a case that show the conflict: one of each part and label first."""
+    """Rows of a case that show the conflict: one of each split and label first."""
     seen: set[tuple[str, int]] = set()
     first: list[int] = []
     rest: list[int] = []
@@ -84,7 +84,7 @@ def _telling(catalog: Catalog, case: Case) -> list[int]:
 
 
 def _rest(found: Audit, finding: Finding) -> tuple[list[str], int]:
-    """What is only named, and how much is not even that."""
+    """The cases that are only named, and the number of those that are not even named."""
     shown = len([case for case in finding.cases if case.rows][:_CASES])
     named = [case.note for case in finding.cases if not case.rows]
     return named[:_NAMED], len(finding.cases) - shown - len(named[:_NAMED])
@@ -99,7 +99,7 @@ def _shown(catalog: Catalog, row: int) -> _Shown:
 
 
 def _sample(catalog: Catalog) -> list[int]:
-    """Some images of as many classes as possible, the same ones each time."""
+    """Sample images of as many classes as possible, always the same ones."""
     rows = np.random.default_rng(0).permutation(len(catalog))
     _, nth = np.unique(catalog.labels[rows], return_index=True)
     once = np.random.default_rng(0).permutation(rows[nth])[:_SAMPLES]
@@ -108,8 +108,8 @@ def _sample(catalog: Catalog) -> list[int]:
 
 
 def _balance(classes: Sequence[str], counts: NDArray[np.int64]) -> Markup:
-    """Few classes by name, of many the outline."""
-    title = "Images of each class, the largest class first"
+    """A bar for each class, or the outline where there are many."""
+    title = "Images per class, largest first"
     if len(classes) <= _BY_NAME:
         figure, axes = canvas(6.0, 0.6 + 0.26 * len(classes))
         order = np.argsort(-counts, kind="stable")
@@ -126,6 +126,6 @@ def _balance(classes: Sequence[str], counts: NDArray[np.int64]) -> Markup:
     axes.fill_between(np.arange(len(counts) + 1), np.append(np.sort(counts)[::-1], 0), step="post", color=ACCENT)
     axes.set_ylim(bottom=0)
     axes.set_xlim(0, len(counts))
-    axes.set_xlabel("classes, the largest first")
+    axes.set_xlabel("classes, largest first")
     axes.set_ylabel("images")
     return svg(figure, title=title)

@@ -1,4 +1,4 @@
-"""The section about background reliance, where it was measured."""
+"""The section about background reliance, if it was measured."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 from fieldmark.core.errors import ImageError
 from fieldmark.core.storage import read_json
+from fieldmark.core.wording import counted
 from fieldmark.data.decode import decode
 from fieldmark.evaluation.background import VIEWS
 from fieldmark.evaluation.metrics import Score
@@ -19,29 +20,29 @@ __all__ = ["background"]
 
 
 def background(material: Material) -> Section | None:
-    """What is left of the accuracy when backgrounds are exchanged."""
+    """How accurate the model is when backgrounds are exchanged."""
     if material.shown is None:
         return None
     folder = material.run.evaluation(material.shown.name)
     if not (folder / "background.json").is_file():
         return None
     found = read_json(folder / "background.json")
-    gap = found["gap"]
     bad = "remedy" in found["advice"]
     rows = tuple((title, Interval(Score(**found["accuracy"][name]))) for name, title in VIEWS.items())
     blocks: list[Block] = [
         Text(f"{found['advice']}.", "warn" if bad else ""),
-        Table(("shown", "right"), rows),
+        Table(("object shown", "accuracy"), rows),
         Text(
-            f"{found['num_images']:,} images whose object is known by {found['known_by']}; the commonest class alone "
-            f"would be right for {100 * found['chance']:.1f} %. Backgrounds are those of training images.",
+            f"Measured on {counted(found['num_images'], 'image')}, with the object located by {found['known_by']}. "
+            f"Always naming the most common class would score {100 * found['chance']:.1f} %. "
+            "The exchanged backgrounds are from training images.",
             "soft",
         ),
     ]
     for example in found["examples"]:
         views = tuple(_view(folder, example, name) for name in example["files"])
-        blocks += [Text(f"This is {example['label']}:"), Gallery(views, small=True)]
-    return Section("background", f"The background: {100 * gap['value']:.1f} points lean on it", tuple(blocks))
+        blocks += [Text(f"True class: {example['label']}"), Gallery(views, small=True)]
+    return Section("background", "Background", tuple(blocks))
 
 
 def _view(folder: Path, example: Mapping[str, Any], name: str) -> Picture:

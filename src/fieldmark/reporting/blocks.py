@@ -1,4 +1,4 @@
-"""What a page is made of: sections of blocks, as plain data. `pages/report.html` knows how each looks."""
+"""What a page consists of: sections of blocks, as plain data. `pages/report.html` says how each looks."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ Tone: TypeAlias = Literal["", "soft", "right", "wrong", "warn"]
 @final
 @dataclass(frozen=True)
 class Interval:
-    """A cell with a share, its interval and both drawn on a line from 0 to 1."""
+    """A cell with a share and its interval, also drawn on a line from 0 to 1."""
 
     kind: ClassVar[str] = "interval"
     score: Score
     tone: Tone = ""
     note: str = ""
-    """Says in words what the tone does, since not everyone sees the colour."""
+    """The meaning of the tone in words, since not everyone sees colours."""
 
 
 @final
 @dataclass(frozen=True)
 class Bar:
-    """A cell with a text and a bar of this share."""
+    """A cell with a text and a bar; `share` is its length, from 0 to 1."""
 
     kind: ClassVar[str] = "bar"
     share: float
@@ -56,6 +56,8 @@ Cell: TypeAlias = str | int | Interval | Bar
 @final
 @dataclass(frozen=True)
 class Text:
+    """A paragraph."""
+
     kind: ClassVar[str] = "text"
     text: str
     tone: Tone = ""
@@ -64,7 +66,7 @@ class Text:
 @final
 @dataclass(frozen=True)
 class Figures:
-    """Large figures, each with what it is."""
+    """Large figures, each with its meaning."""
 
     kind: ClassVar[str] = "figures"
     values: tuple[tuple[str, str], ...]
@@ -73,6 +75,8 @@ class Figures:
 @final
 @dataclass(frozen=True)
 class Plots:
+    """Plots side by side."""
+
     kind: ClassVar[str] = "plots"
     plots: tuple[Markup, ...]
 
@@ -80,19 +84,21 @@ class Plots:
 @final
 @dataclass(frozen=True)
 class Picture:
-    """An image and what is said below it."""
+    """An image and the lines below it."""
 
     image: Markup | None
-    """None where the file cannot be read any more."""
+    """None if the file can no longer be read."""
     path: str
     lines: tuple[str, ...]
     right: bool | None = None
-    """Whether the answer was; None where there is none."""
+    """Whether the answer was correct, or None if there is no answer."""
 
 
 @final
 @dataclass(frozen=True)
 class Gallery:
+    """Pictures in a grid."""
+
     kind: ClassVar[str] = "gallery"
     pictures: tuple[Picture, ...]
     small: bool = False
@@ -101,7 +107,7 @@ class Gallery:
 @final
 @dataclass(frozen=True)
 class Table:
-    """Whole numbers stand at the right."""
+    """A table whose whole numbers are aligned to the right."""
 
     kind: ClassVar[str] = "table"
     header: tuple[str, ...]
@@ -117,13 +123,13 @@ class Columns:
     title: str
     columns: tuple[tuple[str, tuple[Block, ...]], ...]
     abreast: bool = False
-    """Three columns of pictures that stay side by side on a phone, too; others are stacked there."""
+    """Whether three columns of pictures stay side by side on a phone too; other columns are stacked there."""
 
 
 @final
 @dataclass(frozen=True)
 class Details:
-    """Blocks that are folded away."""
+    """Blocks that are folded away under a summary."""
 
     kind: ClassVar[str] = "details"
     summary: str
@@ -136,7 +142,7 @@ Block: TypeAlias = Text | Figures | Plots | Gallery | Table | Columns | Details
 @final
 @dataclass(frozen=True)
 class Section:
-    """A part of the page that has a heading and can be jumped to."""
+    """A stretch of the page with a heading and a link to it."""
 
     name: str
     title: str

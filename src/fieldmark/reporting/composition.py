@@ -1,11 +1,11 @@
-"""`compose`: a run's material → the page. To add to the page, write a section and name it in SECTIONS."""
+"""`compose` turns the material of a run into the page. To add to the page, write a section and list it in SECTIONS."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Final
 
-from fieldmark.core.wording import duration
+from fieldmark.core.wording import counted, duration
 from fieldmark.pages import render
 from fieldmark.reporting import answers, training
 from fieldmark.reporting.background import background
@@ -27,7 +27,7 @@ SECTIONS: Final[tuple[Callable[[Material], Section | None], ...]] = (
     training.time,
     training.model,
 )
-"""In the order of the page; one that has nothing to say gives None."""
+"""The sections in the order of the page; a section with nothing to show returns None."""
 
 
 def compose(material: Material) -> str:
@@ -48,8 +48,8 @@ def _summary(material: Material) -> str:
     size = recipe.images.size
     what = f"{recipe.backbone.name} at {size} px, {recipe.method.name}"
     if not material.data:
-        return f"{what}, before it had read its data."
-    return f"{what}, taught {len(material.classes):,} classes of {material.data['name']}."
+        return f"{what}. It has not read its data yet."
+    return f"{what}, trained on {len(material.classes):,} classes of {material.data['name']}."
 
 
 def _figures(material: Material) -> list[tuple[str, str]]:
@@ -57,32 +57,34 @@ def _figures(material: Material) -> list[tuple[str, str]]:
     figures = []
     if shown is not None:
         top1 = shown.scores["top1"]
-        between = f"{100 * top1.low:.1f}–{100 * top1.high:.1f}"
-        figures.append((f"{100 * top1.value:.1f} %", f"right, {shown.title} (95 % interval {between})"))
-        figures.append((f"{len(shown.mistakes):,}", f"mistakes in {len(shown.answers):,} images"))
+        between = f"{100 * top1.low:.1f}–\N{WORD JOINER}{100 * top1.high:.1f}"
+        figures.append((f"{100 * top1.value:.1f} %", f"accuracy, {shown.title} (95 % interval {between})"))
+        mistakes = len(shown.mistakes)
+        word = "mistake" if mistakes == 1 else "mistakes"
+        figures.append((f"{mistakes:,}", f"{word} in {counted(len(shown.answers), 'image')}"))
     if material.data:
         figures.append((f"{len(material.classes):,}", "classes"))
-        figures.append((f"{len(material.images['train']):,}", "images learnt from"))
+        figures.append((f"{len(material.images['train']):,}", "training images"))
     if spent := sum(training.stages(material).values()):
-        figures.append((duration(spent), "spent"))
+        figures.append((duration(spent), "total time"))
     return figures
 
 
 def _notices(material: Material) -> list[str]:
-    """What a reader has to know first. Called last: only then is it known which pictures are missing."""
+    """What a reader must know first. This is called last, since only then is it known which pictures are missing."""
     folder = material.run.folder
     notices = []
     if not material.run.is_finished:
-        notices.append(f"Training is not finished. To go on: fieldmark train … --out {folder} --resume")
+        notices.append(f"Training is not finished. To continue: fieldmark train … --out {folder} --resume")
     elif material.shown is None:
         notices.append(
-            f"There are no predictions yet, so what they would show is missing. Run: fieldmark evaluate {folder}"
+            f"There are no predictions yet, so the sections about them are missing. Run: fieldmark evaluate {folder}"
         )
     pictures = material.pictures
     if pictures.missing:
         notices.append(
-            f"{len(pictures.missing):,} of {pictures.count:,} pictures cannot be read any more (moved, deleted or "
-            f"damaged), such as {pictures.missing[0]}. The figures are those of the evaluation. "
+            f"{len(pictures.missing):,} of {counted(pictures.count, 'picture')} can no longer be read (moved, deleted "
+            f"or damaged), such as {pictures.missing[0]}. The scores are not affected. "
             f"If the data was moved: fieldmark report {folder} DATA"
         )
     return notices

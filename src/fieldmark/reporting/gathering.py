@@ -1,4 +1,4 @@
-"""A run gathered for a page, with the catalogue of its data, if that can still be read."""
+"""A run gathered for a page, with the catalogue of its data if that can still be read."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["gathered"]
 def gathered(
     run: Path, data: Path | str | Catalog | None, *, root: Path | str | None = None, split: str | None = None
 ) -> Material:
-    """A run with the catalogue of its data, if that can still be read."""
+    """Gather a run, with the catalogue of its data if that can still be read."""
     opened = Run.open(opened_run(run).folder)
     catalog, lost = None, ""
     if isinstance(data, Catalog):
@@ -26,7 +26,7 @@ def gathered(
     elif source := data or opened.data().get("source"):
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", DataWarning)  # training has said it
+                warnings.simplefilter("ignore", DataWarning)  # training has already said it
                 catalog = read(source, root)
         except DataError as error:
             if data is not None:

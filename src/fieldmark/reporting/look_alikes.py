@@ -1,4 +1,4 @@
-"""The most confused pairs of a run, each explained by a typical photograph of either."""
+"""The most confused pairs of a run, each explained with a typical photograph of either class."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from fieldmark.answering.explaining.explanation import Explanation
 from fieldmark.core.errors import ImageError, RunError
 from fieldmark.core.listener import Listener
 from fieldmark.reporting.answers import NUM_PAIRS
-from fieldmark.reporting.material import Material, Part
+from fieldmark.reporting.material import Material, Split
 
 __all__ = ["explained_pairs"]
 
 
 def explained_pairs(material: Material, listener: Listener, *, device: str) -> dict[tuple[str, str], list[Explanation]]:
-    """Each of the most confused pairs: a right answer of either, if there is one, explained against the other."""
+    """For each of the most confused pairs, a correct answer of either class, if any, explained against the other."""
     shown, found = material.shown, dict[tuple[str, str], list[Explanation]]()
     if shown is None or not shown.confused or not material.run.is_finished:
         return found
     root = material.catalog.root if material.catalog else None
     try:
         explainer = Explainer(material.run.folder, root=root, device=device)
-    except RunError as error:  # of another version, or damaged: the rest of the page needs no model
+    except RunError as error:  # the bundle is of another version, or damaged: the rest of the page needs no model
         listener.warn(f"The confused pairs are not explained. {error}")
         return found
     pairs = [(pair.first, pair.second) for pair in shown.confused[:NUM_PAIRS]]
@@ -33,12 +33,12 @@ def explained_pairs(material: Material, listener: Listener, *, device: str) -> d
             for own, other in ((first, second), (second, first)):
                 file = _typical(material, shown, own)
                 if file is not None:
-                    with contextlib.suppress(ImageError, RunError):  # the report does without
+                    with contextlib.suppress(ImageError, RunError):  # the report can do without
                         found.setdefault((first, second), []).append(explainer(file, other))
     return found
 
 
-def _typical(material: Material, shown: Part, label: str) -> Path | None:
-    """The file of a right answer that is as sure as most of its class."""
+def _typical(material: Material, shown: Split, label: str) -> Path | None:
+    """The file of a correct answer of median confidence in its class."""
     right = sorted((a for a in shown.answers if a.right and a.label == label), key=lambda a: (a.probability, a.path))
     return material.pictures.file(right[len(right) // 2].path) if right else None

@@ -1,4 +1,4 @@
-"""What a report is made from, read from a run as it lies on disk."""
+"""What a report is made from, read from a run on disk."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from fieldmark.evaluation.metrics import ConfusedPair, Score
 from fieldmark.pages import picture
 from fieldmark.runs.run import Run
 
-__all__ = ["PARTS", "Answer", "Material", "Part", "Pictures", "gather"]
+__all__ = ["TITLES", "Answer", "Material", "Pictures", "Split", "gather"]
 
-PARTS = {"test": "test part", "val": "validation part", "crossfit": "out-of-fold answers", "all": "all parts"}
-"""What is shown, the first of these that has been evaluated, and what it is called."""
+TITLES = {"test": "test split", "val": "validation split", "crossfit": "out-of-fold answers", "all": "all splits"}
+"""What can be shown, with a title for each. The first one that has been evaluated is shown by default."""
 SHARES = ("top1", "top5", "mean_class_accuracy", "calibration_error")
 FURTHER = ("quadratic_kappa", "grade_error", "tree_distance", "mistake_severity")
 SCORES = (*SHARES[:3], "nll", *SHARES[3:], *FURTHER)
@@ -35,18 +35,18 @@ SCORES = (*SHARES[:3], "nll", *SHARES[3:], *FURTHER)
 @final
 @dataclass(frozen=True)
 class Answer:
-    """What the model said of one image; a row of predictions.csv."""
+    """The answer of the model for one image: a row of predictions.csv."""
 
     path: str
     label: str
     predicted: str
     probability: float
-    """Of `predicted`."""
+    """The probability of `predicted`."""
     label_probability: float
     name: str = ""
-    """What the verdict vouches for; "" for nothing, and where there is no verdict."""
+    """The name that the verdict gives; "" if it gives none, or if there is no verdict."""
     level: str = ""
-    """Of `name`, "none" for nothing; "" where there is no verdict."""
+    """The level of `name`, "none" if there is no name; "" if there is no verdict."""
 
     @property
     def right(self) -> bool:
@@ -54,14 +54,14 @@ class Answer:
 
     @property
     def backed_off(self) -> bool:
-        """Whether the verdict vouches for less than the likeliest class."""
+        """Whether the verdict says less than the most likely class."""
         return bool(self.level) and self.name != self.predicted
 
 
 @final
 @dataclass(frozen=True)
-class Part:
-    """The evaluation of one part."""
+class Split:
+    """The evaluation of one split."""
 
     name: str
     scores: Mapping[str, Score]
@@ -70,13 +70,13 @@ class Part:
     unreadable: Sequence[str]
     answers: Sequence[Answer]
     verdicts: Mapping[str, Any] | None = None
-    """What verdicts promised and what was found (`evaluation.verdict_scores`); none where that was not measured."""
+    """What verdicts promise and what was measured (`evaluation.verdict_scores`); None if that was not measured."""
     attributes: Mapping[str, tuple[Score, int]] = field(default_factory=dict)
-    """Balanced accuracy of each attribute that is learnt, and the images of which it is known."""
+    """The balanced accuracy of each attribute that was learnt, and the number of images whose value is known."""
 
     @property
     def title(self) -> str:
-        return PARTS.get(self.name, f"{self.name} part")
+        return TITLES.get(self.name, f"{self.name} split")
 
     @cached_property
     def correct(self) -> NDArray[np.bool_]:
@@ -85,31 +85,31 @@ class Part:
 
     @property
     def mistakes(self) -> list[Answer]:
-        """The most confident first."""
+        """The wrong answers, the most confident first."""
         return sorted((a for a in self.answers if not a.right), key=lambda a: (-a.probability, a.path))
 
     def sample(self, count: int, seed: int = 0) -> list[Answer]:
-        """Answers drawn at random, each time the same ones, in the order of the part."""
+        """Answers drawn at random, the same ones for the same seed, in their original order."""
         drawn = np.random.default_rng(seed).permutation(len(self.answers))[:count]
         return [self.answers[at] for at in sorted(drawn)]
 
 
 class Pictures:
-    """Decodes the pictures that are shown, and no others."""
+    """The pictures of a page, decoded as they are asked for."""
 
     def __init__(self, roots: Sequence[Path]) -> None:
         self._roots = roots
         self._seen: dict[tuple[str, int], Markup | None] = {}
 
     def __call__(self, path: str, *, side: int = 160) -> Markup | None:
-        """For `<img src>`; None where the file is not there any more or cannot be read."""
+        """The picture for `<img src>`, or None if the file is gone or cannot be read."""
         if (path, side) not in self._seen:
             pixels = self.pixels(path, side=side)
             self._seen[path, side] = None if pixels is None else picture(pixels, side=side, quality=75)
         return self._seen[path, side]
 
     def pixels(self, path: str, *, side: int) -> NDArray[np.uint8] | None:
-        """(H, W, 3), the shorter side at most `side`."""
+        """The pixels (H, W, 3), with a shorter side of at most `side`; None if the file cannot be read."""
         for root in self._roots:
             try:
                 return decode(root / path, short_side=side).pixels
@@ -118,42 +118,43 @@ class Pictures:
         return None
 
     def file(self, path: str) -> Path | None:
-        """Where a picture lies."""
+        """The file of a picture, or None if it is gone."""
         return next((root / path for root in self._roots if (root / path).is_file()), None)
 
     @property
     def missing(self) -> list[str]:
-        """Those that were asked for in vain."""
+        """The pictures that were asked for and could not be read."""
         return sorted({path for (path, _), image in self._seen.items() if image is None})
 
     @property
     def count(self) -> int:
-        """How many different ones were asked for."""
+        """The number of different pictures that were asked for."""
         return len({path for path, _ in self._seen})
 
 
 @final
 @dataclass(frozen=True)
 class Material:
-    """All that a report speaks of. Labels of test images are known from predictions.csv alone."""
+    """Everything that a report needs. The labels of test images come from predictions.csv alone."""
 
     run: Run
     recipe: Recipe
     data: Mapping[str, Any]
-    """data.json; {} where training stopped before the data was read."""
+    """The contents of data.json; {} if training stopped before the data was read."""
     environment: Mapping[str, Any]
     provenance: Mapping[str, Any]
-    """Of the bundle; {} where training is not finished."""
-    parts: Sequence[Part]
-    shown: Part | None
-    """The part that most of the page is about; None where nothing was evaluated."""
+    """The provenance of the bundle; {} if training is not finished."""
+    splits: Sequence[Split]
+    """The splits that were evaluated, in the order of TITLES."""
+    shown: Split | None
+    """The split that most of the page is about; None if nothing was evaluated."""
     catalog: Catalog | None
-    """Of attributes, boxes, key points and groups; None where the data cannot be read any more."""
+    """The data, for attributes, boxes, key points and groups; None if it can no longer be read."""
     lost: str
-    """Why there is no catalogue."""
+    """The reason why there is no catalogue, or ""."""
     pictures: Pictures
     explained: Mapping[tuple[str, str], Sequence[Explanation]] = field(default_factory=dict)
-    """A confused pair → a right answer of either, explained against the other."""
+    """For each confused pair, correct answers of either class, explained against the other."""
 
     @property
     def classes(self) -> list[str]:
@@ -161,37 +162,37 @@ class Material:
 
     @cached_property
     def images(self) -> Mapping[str, Sequence[tuple[str, str]]]:
-        """Part → (path, label) of its images; the test part's as far as it was evaluated."""
-        parts: dict[str, list[tuple[str, str]]] = {"train": [], "val": []}
+        """The images (path, label) of each split; of the test split, those that were evaluated."""
+        found: dict[str, list[tuple[str, str]]] = {"train": [], "val": []}
         for row in self.run.images():
-            if row["split"] in parts:
-                parts[row["split"]].append((row["path"], row.get("label", "")))
-        test = next((part for part in self.parts if part.name == "test"), None)
-        return parts | {"test": [(answer.path, answer.label) for answer in test.answers] if test else []}
+            if row["split"] in found:
+                found[row["split"]].append((row["path"], row.get("label", "")))
+        test = next((split for split in self.splits if split.name == "test"), None)
+        return found | {"test": [(answer.path, answer.label) for answer in test.answers] if test else []}
 
     @cached_property
     def learnt(self) -> Mapping[str, Sequence[str]]:
-        """Class → its training images."""
+        """The training images of each class."""
         found: dict[str, list[str]] = {}
         for path, label in self.images["train"]:
             found.setdefault(label, []).append(path)
         return found
 
-    def counts(self, part: str) -> Counter[str]:
-        """Class → images of a part."""
-        return Counter(label for _, label in self.images[part])
+    def counts(self, split: str) -> Counter[str]:
+        """The number of images of each class in a split."""
+        return Counter(label for _, label in self.images[split])
 
 
 def gather(
     run: Run, catalog: Catalog | None, *, lost: str = "", split: str | None = None, other: Path | None = None
 ) -> Material:
-    """Read a run. `split` is the part to show; `other` a folder where pictures may lie besides the run's own.
+    """Read a run. `split` is the split to show; `other` is a further folder in which pictures are looked for.
 
-    Raises RunError where there is no run, or `split` has not been evaluated.
+    Raises RunError if there is no run, or if `split` has not been evaluated.
     """
     environment = read_json(Run.open(run.folder).folder / "environment.json")
     data = run.data()
-    parts = _parts(run)
+    splits = _splits(run)
     roots = [Path(data["root"])] if data else []
     return Material(
         run=run,
@@ -199,38 +200,38 @@ def gather(
         data=data,
         environment=environment,
         provenance=read_json(run.bundle / "model.json")["provenance"] if run.is_finished else {},
-        parts=parts,
-        shown=_shown(run, parts, split),
+        splits=splits,
+        shown=_shown(run, splits, split),
         catalog=catalog,
         lost=lost,
         pictures=Pictures([*([other] if other else []), *roots]),
     )
 
 
-def _shown(run: Run, parts: Sequence[Part], split: str | None) -> Part | None:
-    names = [part.name for part in parts]
+def _shown(run: Run, splits: Sequence[Split], split: str | None) -> Split | None:
+    names = [one.name for one in splits]
     if split is None:
-        return parts[0] if parts else None
+        return splits[0] if splits else None
     if split not in names:
-        known = f" There is: {', '.join(names)}." if names else ""
+        known = f" Evaluated so far: {', '.join(names)}." if names else ""
         raise RunError(
-            f"{run.folder} holds no predictions of the part {split!r}",
+            f"{run.folder} has no predictions for the split {split!r}",
             f"Run `fieldmark evaluate {run.folder} --split {split}` first.{known}",
         )
-    return parts[names.index(split)]
+    return splits[names.index(split)]
 
 
-def _parts(run: Run) -> list[Part]:
-    """What was evaluated, in the order of PARTS."""
+def _splits(run: Run) -> list[Split]:
+    """The splits that were evaluated, in the order of TITLES."""
     folders = [file.parent for file in run.evaluation("*").parent.glob("*/predictions.csv")]
-    order = [*PARTS, *sorted(folder.name for folder in folders)]
-    return [_part(folder) for folder in sorted(folders, key=lambda folder: order.index(folder.name))]
+    order = [*TITLES, *sorted(folder.name for folder in folders)]
+    return [_split(folder) for folder in sorted(folders, key=lambda folder: order.index(folder.name))]
 
 
-def _part(folder: Path) -> Part:
+def _split(folder: Path) -> Split:
     try:
         written = read_json(folder / "scores.json")
-        return Part(
+        return Split(
             folder.name,
             {
                 name: Score(found["value"], found["low"], found["high"], percent=name in SHARES)
@@ -260,6 +261,6 @@ def _part(folder: Path) -> Part:
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(
-            f"What was evaluated in {folder} cannot be read ({type(error).__name__}: {error})",
+            f"The evaluation in {folder} cannot be read ({type(error).__name__}: {error})",
             f"Evaluate again: fieldmark evaluate {folder.parent.parent} --split {folder.name}",
         ) from None

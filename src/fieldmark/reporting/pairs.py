@@ -1,4 +1,4 @@
-"""The field-guide page of a pair: one right answer of each, with the region that tells it from the other."""
+"""The field-guide page of a pair: a correct answer, with the region that tells it from the other class."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _SIDE, _NUM = 200, 2
 
 
 def panel(explanation: Explanation) -> Columns:
-    """Known examples of A, the region that decides, known examples of B."""
+    """Known examples of A, the region that decides, and known examples of B."""
     title = f"What tells {explanation.first} from {explanation.second}"
     whole = explanation.pixels
     if not explanation.regions:
-        words = Text(f"Nothing in this picture speaks for {explanation.first} against {explanation.second}.", "soft")
+        words = Text(f"Nothing in this picture favours {explanation.first} over {explanation.second}.", "soft")
         return Columns(title, (("", (words, Gallery((Picture(picture(whole), explanation.verdict.path, ()),)))),))
     one = explanation.regions[0]
     views = (whole, close_up(outlined(whole, one.region.cells, FOR), one.region.cells))
@@ -34,27 +34,27 @@ def panel(explanation: Explanation) -> Columns:
 
 
 def _odds(margin: float) -> str:
-    return odds(margin).replace(" ", "\u00a0")  # they stay on one line
+    return odds(margin).replace(" ", "\u00a0")  # keep the odds on one line
 
 
 def _decides(explanation: Explanation, one: RegionFound) -> str:
-    share = f"{100 * one.region.share:.0f} % of what speaks for it; the odds are {_odds(explanation.margin)}"
-    return f"{share}. {explanation.doubt}." if explanation.doubt else f"decides: {share}"
+    share = f"{100 * one.region.share:.0f} % of the evidence. Odds: {_odds(explanation.margin)}."
+    return f"{share} {explanation.doubt}." if explanation.doubt else f"The region that decides, with {share}"
 
 
 def _own(one: RegionFound) -> str:
     if one.as_first is None:
-        return "its pictures are gone"
-    return f"with what others of its kind have there: {_odds(one.as_first.margin)}"
+        return "The training images are gone."
+    return f"Odds with this region from other images of this class: {_odds(one.as_first.margin)}."
 
 
 def _other(explanation: Explanation, one: RegionFound) -> str:
     if one.as_second is None:
-        return "its pictures are gone"
-    text = f"with what it has there: {_odds(one.as_second.margin)}"
+        return "The training images are gone."
+    text = f"Odds with this region from this class: {_odds(one.as_second.margin)}."
     if explanation.whole is None:
         return text
-    return f"{text}; and with its own mark in its place: {_odds(explanation.whole.exchange.margin)}"
+    return f"{text} With this class's own mark added: {_odds(explanation.whole.exchange.margin)}."
 
 
 def _examples(examples: tuple[Example, ...], colour: str) -> Gallery:

@@ -1,4 +1,4 @@
-"""A page that shows discovered parts: on photographs, and each part by itself.
+"""A page that shows discovered parts, on photographs and one by one.
 
 Shapes: S side of a view in pixels, M parts, maps of h × w cells.
 """
@@ -20,31 +20,31 @@ from fieldmark.pages import picture, render
 __all__ = ["Example", "compose_parts"]
 
 _SIDE, _CLOSE = 260, 110
-"""Pixels of a photograph on the page, and of a close-up."""
+"""The size in pixels of a photograph on the page, and of a close-up."""
 _PHOTOGRAPHS, _CLOSE_UPS = 12, 8
 _REACH = 0.15
 """Half the side of a close-up, in sides of the view."""
 _TINT = 0.6
-"""How much of a part's colour covers the picture."""
+"""The opacity of a part's colour over the picture."""
 
 
 @dataclass(frozen=True)
 class Example:
-    """A photograph and what a method sees in it."""
+    """A photograph and the parts that a method sees in it."""
 
     pixels: NDArray[np.uint8]
-    """(S, S, 3) the view."""
+    """The view (S, S, 3)."""
     maps: NDArray[np.float32]
-    """(M + 1, h, w), the background last, or (M, h, w) where the method has none."""
+    """The part maps (M + 1, h, w) with the background last, or (M, h, w) if the method has no background."""
     centres: NDArray[np.float32]
-    """(M, 3) x, y, visible, in shares of the view."""
+    """The centres (M, 3): x and y in shares of the view, and whether the part is visible."""
     label: str
     path: str
 
 
 @dataclass(frozen=True)
 class _Dot:
-    """Where a part is: x and y in per cent."""
+    """The position of a part, x and y in per cent."""
 
     x: float
     y: float
@@ -55,7 +55,7 @@ class _Dot:
 
 @dataclass(frozen=True)
 class _Part:
-    """What the page says of a part."""
+    """What the page shows of a part."""
 
     number: int
     name: str
@@ -77,7 +77,7 @@ def compose_parts(
     title: str,
     unnamed: bool,
 ) -> str:
-    """The page as HTML. `visible` is the share of the images that a part is seen in."""
+    """The page as HTML. `visible` is, for each part, the share of the images in which it is seen."""
     colours = [_colour(part, len(names)) for part in range(len(names))]
     dressed = [_hexadecimal(colour) for colour in colours]
     match_of = {match.part: match for match in matches}
@@ -111,7 +111,7 @@ def compose_parts(
 
 
 def _colour(part: int, count: int) -> NDArray[np.float64]:
-    """(3,) of 0–255: neighbours in the list are far apart on the circle, and take turns in lightness."""
+    """A colour (3,) from 0 to 255. Neighbours in the list are far apart in hue and alternate in lightness."""
     turn = (part * 0.618034) % 1 if count > 12 else (part * 5 % 12) / 12
     return 255 * np.array(colorsys.hls_to_rgb(turn, 0.46 if part % 2 else 0.56, 0.85))
 
@@ -121,7 +121,7 @@ def _hexadecimal(colour: NDArray[np.float64]) -> str:
 
 
 def _tinted(example: Example, colours: Sequence[NDArray[np.float64]], has_background: bool) -> NDArray[np.uint8]:
-    """The picture (S, S, 3): parts in their colours, the rest in grey."""
+    """The picture (S, S, 3), with parts in their colours and the rest in grey."""
     parts = example.maps[:-1] if has_background else _shares(example.maps)
     side = example.pixels.shape[0]
     shares = np.stack([_enlarged(one, side) for one in parts], axis=-1)  # (S, S, M)
@@ -134,7 +134,7 @@ def _tinted(example: Example, colours: Sequence[NDArray[np.float64]], has_backgr
 
 
 def _shares(maps: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Maps without a background, each in shares of its peak, and together at most 1 in a cell."""
+    """Maps of a method without a background, each scaled to its peak, with a sum of at most 1 in each cell."""
     maps = maps.clip(0, None)
     maps = maps / maps.max(axis=(1, 2), keepdims=True).clip(1e-12)
     shares: NDArray[np.float32] = maps / maps.sum(axis=0).clip(1, None)
@@ -142,19 +142,19 @@ def _shares(maps: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _enlarged(cells: NDArray[np.float32], side: int) -> NDArray[np.float32]:
-    """(h, w) → (side, side), bilinear."""
+    """A map (h, w), enlarged to (side, side) by bilinear interpolation."""
     image = Image.fromarray(cells.astype(np.float32)).resize((side, side), Image.Resampling.BILINEAR)
     return np.asarray(image, dtype=np.float32)
 
 
 def _close_ups(examples: Sequence[Example], part: int) -> list[tuple[Markup, str]]:
-    """What is around the part's centre, in the first examples that have it."""
+    """The surroundings of the part's centre in the first examples that show it."""
     showing = [example for example in examples if example.centres[part, 2] > 0]
     return [(picture(_cut(example, part), side=_CLOSE), example.label) for example in showing[:_CLOSE_UPS]]
 
 
 def _cut(example: Example, part: int) -> NDArray[np.uint8]:
-    """The square around the part's centre, moved into the picture where it would lie over its edge."""
+    """The square around the part's centre, moved inside the picture where it would cross its edge."""
     side = example.pixels.shape[0]
     half = max(1, round(_REACH * side))
     x, y = (int(np.clip(round(float(share) * side), half, side - half)) for share in example.centres[part, :2])

@@ -17,9 +17,9 @@ __all__ = ["learning_curves", "reliability", "risk_coverage"]
 
 
 def learning_curves(history: Sequence[Mapping[str, Any]]) -> list[Markup]:
-    """Loss and, where there is a validation part, accuracy on it, over the epochs.
+    """The loss over the epochs and, if there is a validation split, the accuracy on it.
 
-    Where the model is a training of its own, folds beside it are drawn thin; of a soup all are members.
+    Folds are drawn thinner than the final model; the trainings of a soup are all drawn as members.
     """
     plots = [_curve(history, "loss", "Training loss")]
     if any("val_top1" in line for line in history):
@@ -50,9 +50,9 @@ def _curve(history: Sequence[Mapping[str, Any]], key: str, title: str) -> Markup
 
 
 def reliability(answers: Sequence[Answer]) -> Markup:
-    """How often the top answer is right against how sure it was: bins of equally many images with Wilson intervals.
+    """The accuracy of the top answer against its probability, in bins of equally many images with Wilson intervals.
 
-    On the diagonal the probabilities mean what they say.
+    On the diagonal, the probabilities are well calibrated.
     """
     confidence = np.array([answer.probability for answer in answers])
     right = np.array([answer.right for answer in answers])
@@ -61,7 +61,7 @@ def reliability(answers: Sequence[Answer]) -> Markup:
     for point in scaling.reliability(confidence, right):
         axes.plot([point.confidence] * 2, [point.low, point.high], color=ACCENT, linewidth=1.2)
         axes.plot([point.confidence], [point.accuracy], color=ACCENT, marker="o", markersize=4)
-    axes.set(title="Is it right as often as it is sure?", xlabel="probability of the answer", ylabel="share right")
+    axes.set(title="Is it as accurate as it is confident?", xlabel="probability of the answer", ylabel="accuracy")
     axes.set(xlim=(0, 1.02), ylim=(0, 1.02))
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(PercentFormatter(1, decimals=0))
@@ -69,12 +69,12 @@ def reliability(answers: Sequence[Answer]) -> Markup:
 
 
 def risk_coverage(risk: Sequence[float]) -> Markup:
-    """What share of the answers is wrong when only the surest 0, …, 100 % are given."""
+    """The error rate when only the most confident 0, …, 100 % of the answers are given."""
     figure, axes = canvas(height=3.4)
     axes.plot(np.linspace(0, 1, len(risk)), risk, color=ACCENT)
-    axes.set(title="How wrong, if only the surest are answered?", xlabel="share answered", ylabel="of these wrong")
+    axes.set(title="Errors when only the surest are answered", xlabel="share answered", ylabel="error rate")
     axes.set(xlim=(0, 1.02), ylim=(0, max(0.05, 1.1 * max(risk))))
-    axes.yaxis.set_major_locator(MaxNLocator(steps=[1, 2, 5, 10]))  # 2.5 % would be told as 2 %
+    axes.yaxis.set_major_locator(MaxNLocator(steps=[1, 2, 5, 10]))  # 2.5 % would be written as 2 %
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(PercentFormatter(1, decimals=0))
     return svg(figure, title="Risk–coverage curve of class answers")

@@ -20,13 +20,13 @@ from fieldmark.pages import picture, render
 __all__ = ["compose_preview", "spread"]
 
 _SIDE = 224
-"""Of a picture on the page, in pixels."""
+"""The side of a picture on the page, in pixels."""
 _VIEWS = 5
 _DOT = 3
 
 
 def compose_preview(catalog: Catalog, samples: Samples, rows: Iterable[int], recipe: Recipe, *, flip: bool) -> str:
-    """The page as HTML: these rows as they are, and as the first five epochs see them."""
+    """The page as HTML: these rows unchanged, and as the first five epochs see them."""
     colours = _colours(len(catalog.keypoint_names))
     return render(
         "preview.html",
@@ -55,7 +55,7 @@ class _Row(NamedTuple):
 
 
 def spread(labels: NDArray[np.int64], rows: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
-    """`count` of `rows` in random order, of as many classes as there are."""
+    """`count` of `rows` in random order, from as many classes as possible."""
     rows = generator(Stream.PREVIEW, seed).permutation(rows)
     seen: dict[int, int] = {}
     turn = np.array([seen.update({label: seen.get(label, -1) + 1}) or seen[label] for label in labels[rows].tolist()])
@@ -63,7 +63,7 @@ def spread(labels: NDArray[np.int64], rows: NDArray[np.int64], count: int, seed:
 
 
 def _settings(recipe: Recipe, flip: bool) -> str:
-    """What [augment] says beyond nothing, as one would write it."""
+    """The settings of [augment] that have an effect, as they would be written."""
     values = recipe.augment.model_dump(exclude={"if_missing"}) | {"flip": flip}
     kept = {key: value for key, value in values.items() if value and value != "none" and not key.startswith("mix_")}
     return ", ".join(f"{key} = {str(value).lower()}" for key, value in kept.items())
@@ -86,7 +86,7 @@ def _drawn(
     points: NDArray[np.float32] | None,
     colours: list[tuple[int, int, int]],
 ) -> Markup:
-    """The picture with its box and key points, as large as it is shown, so that dots stay dots."""
+    """The picture with its box and key points, drawn at the size at which it is shown, so that dots stay round."""
     scale = _SIDE / max(pixels.shape[:2])
     size = (round(pixels.shape[1] * scale), round(pixels.shape[0] * scale))
     image = Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC)
@@ -102,7 +102,7 @@ def _drawn(
 
 
 def _colours(count: int) -> list[tuple[int, int, int]]:
-    """One for each key point, all different, neighbours in the list unlike."""
+    """A colour for each key point, all different, with neighbours in the list far apart."""
     colours = []
     for i in range(count):
         r, g, b = colorsys.hsv_to_rgb((i * 0.618) % 1, 0.9, 0.95 if i % 2 else 0.65)

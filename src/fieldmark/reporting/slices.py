@@ -1,6 +1,6 @@
-"""Accuracy by slice: where a model is worse than elsewhere, and whether that could be chance.
+"""Accuracy by slice: where a model does worse than elsewhere, and whether that could be chance.
 
-Pure functions. Shapes: N images.
+These are pure functions. Shapes: N images.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from fieldmark.evaluation.metrics import Score, wilson
 __all__ = ["Grouping", "Slice", "Slicing", "accuracy_by_slice", "category", "quarters"]
 
 LEAST = 5
-"""Images that a slice needs to be looked at."""
+"""The fewest images that a slice may have to be compared."""
 MOST = 8
-"""Slices that are shown of one grouping."""
+"""The most slices of one grouping that are shown."""
 LEVEL = 0.05
-"""Chance that any slice at all is marked where there is no difference."""
+"""The probability that any slice at all is marked if there are no differences."""
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class Grouping:
-    """One way to divide images: what each is, and the order in which the values are shown."""
+    """One way to divide images: a value for each, and the order in which the values are shown."""
 
     name: str
     values: NDArray[np.str_]
-    """(N,) "" where unknown."""
+    """The values (N,), "" where unknown."""
     order: tuple[str, ...]
 
 
@@ -46,14 +46,14 @@ class Slice:
     right: int
     total: int
     rest: float
-    """Accuracy of the grouping's other images."""
+    """The accuracy on the other images of the grouping."""
     p: float
-    """Probability of a difference from them as large as this by chance (Fisher's exact test), corrected for the
-    number of slices that were looked at (Holm 1979)."""
+    """The probability of a difference as large as this by chance (Fisher's exact test), corrected for the number of
+    slices that were compared (Holm 1979)."""
 
     @property
     def accuracy(self) -> Score:
-        """With its 95 % interval (Wilson 1927)."""
+        """The accuracy with its 95 % interval (Wilson 1927)."""
         return wilson(self.right, self.total)
 
     @property
@@ -69,19 +69,19 @@ class Slicing:
     name: str
     slices: tuple[Slice, ...]
     num_more: int
-    """Slices that differ less than those that are shown."""
+    """The number of slices that are not shown because they differ less."""
     num_small: int
-    """Slices of fewer than LEAST images, left out."""
+    """The number of slices that are left out because they have fewer than LEAST images."""
 
 
 def accuracy_by_slice(
     correct: NDArray[np.bool_], groupings: Sequence[Grouping], *, least: int = LEAST, most: int = MOST
 ) -> list[Slicing]:
-    """How often each slice is right; correct (N,).
+    """The accuracy of each slice; correct (N,).
 
     Every slice of at least `least` images is compared with the other images of its grouping whose value is known, and
-    all comparisons are corrected together. Of a grouping with more than `most` slices those that differ most are
-    kept. Groupings that leave nothing to compare are left out.
+    all comparisons are corrected together. Of a grouping with more than `most` slices, those that differ most are
+    kept. Groupings with nothing to compare are left out.
     """
     looked_at = [found for grouping in groupings if (found := _slices(correct, grouping, least))]
     corrected = iter(_holm([one.p for slicing in looked_at for one in slicing.slices]))
@@ -109,7 +109,7 @@ def _slices(correct: NDArray[np.bool_], grouping: Grouping, least: int) -> Slici
 
 
 def _holm(p: Sequence[float]) -> list[float]:
-    """Corrected so that the chance of a single false alarm among all is at most that of one."""
+    """Correct p-values so that the chance of any false alarm among all tests is at most that of a single test."""
     corrected = np.zeros(len(p))
     order = np.argsort(p, kind="stable")
     steps = np.asarray(p)[order] * np.arange(len(p), 0, -1)
@@ -126,7 +126,7 @@ def _shortened(slicing: Slicing, most: int) -> Slicing:
 
 
 def category(name: str, values: Sequence[str] | NDArray[np.str_]) -> Grouping:
-    """A grouping by what is written; numbers of many values are divided into quarters."""
+    """A grouping by written values; numbers with many values are divided into quarters."""
     array = np.asarray(values, dtype=np.str_)
     present = sorted(set(array.tolist()) - {""})
     if len(present) > MOST and (numbers := _numbers(array)) is not None:
@@ -149,14 +149,14 @@ def _number_first(value: str) -> tuple[float, str]:
 
 
 def quarters(name: str, numbers: NDArray[np.floating], show: Callable[[float], str] = "{:.4g}".format) -> Grouping:
-    """Numbers (N,), NaN where unknown, in four slices of about as many images; equal ones stay together.
+    """Divide numbers (N,), NaN where unknown, into four slices of about equal size; equal numbers stay together.
 
-    `show` writes a bound; where two bounds look the same they are one.
+    `show` formats a bound; bounds that look the same are merged.
     """
     known = np.isfinite(numbers)
     if not known.any():
         return Grouping(name, np.full(len(numbers), ""), ())
-    # a bound is a value that occurs, so that nothing lies between the slices
+    # every bound is a value that occurs, so that no image lies between two slices
     edges = np.unique(np.quantile(numbers[known], [0.25, 0.5, 0.75], method="inverted_cdf"))
     edges = edges[edges < numbers[known].max()]
     edges = np.array([edge for at, edge in enumerate(edges) if at == 0 or show(edge) != show(edges[at - 1])])

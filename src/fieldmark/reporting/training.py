@@ -1,4 +1,4 @@
-"""Sections about the training: learning curves, the data and its parts, the time, what was trained."""
+"""Sections about the training: learning curves, the data and its splits, the time, the model."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from fieldmark.core.wording import duration
+from fieldmark.core.wording import counted, duration
 from fieldmark.data.catalog import SPLITS
 from fieldmark.reporting.blocks import Bar, Block, Cell, Details, Figures, Gallery, Picture, Plots, Section, Table, Text
 from fieldmark.reporting.material import Material
@@ -15,13 +15,14 @@ from fieldmark.reporting.plots import learning_curves
 __all__ = ["data", "learning", "model", "stages", "time"]
 
 MOST_EXAMPLES = 1000
-"""Classes with an example, so that the page of ten thousand still opens."""
+"""The most classes that are shown with an example, so that a page of ten thousand classes still opens."""
 UNFOLDED = 48
-"""Classes up to which the examples are not folded away."""
+"""The most classes whose examples are not folded away."""
+_IMAGES = {"train": "training images", "val": "validation images", "test": "test images"}
 PROTOCOLS = {
-    "holdout": "The model learnt from the training part; the validation part is for choosing options and thresholds.",
-    "crossfit": "Each training image was answered by a model that had not seen it; then one model learnt from all.",
-    "refit": "The model learnt from all training images, with options that were fixed beforehand.",
+    "holdout": "The model was trained on the training split; options and thresholds are chosen on validation images.",
+    "crossfit": "Each training image was answered by a model that had not seen it; one model was then trained on all.",
+    "refit": "The model was trained on all training images, with options that were fixed beforehand.",
 }
 
 
@@ -30,62 +31,62 @@ def learning(material: Material) -> Section:
     history = material.run.history()
     if history:
         last = history[-1]
-        done = f"{last['epoch']} epochs, {last['step']:,} steps"
+        done = f"{counted(last['epoch'], 'epoch')}, {counted(last['step'], 'step')}"
         if (members := material.recipe.train.members) > 1:
-            text = f"{members} trainings of {done} each. The model is the mean of their last epochs' weights, a soup"
+            text = f"{members} trainings of {done} each. The final weights are the mean over their last epochs (a soup)"
         else:
-            text = f"{done}. The model is the last epoch"
-        text += ": none was picked by its score."
-        return Section("learning", "How it learnt", (Text(text), Plots(tuple(learning_curves(history)))))
+            text = f"{done}. The final weights are those of the last epoch"
+        text += "; no epoch was chosen by its score."
+        return Section("learning", "Training", (Text(text), Plots(tuple(learning_curves(history)))))
     if material.recipe.train.solver == "logistic":
         text = (
-            "There are no epochs: the backbone stayed as it is, and a logistic regression on its features is the head."
+            "There are no epochs: the backbone was not trained, and the head is a logistic regression on its features."
         )
     else:
         text = "No epoch is finished yet."
-    return Section("learning", "How it learnt", (Text(text),))
+    return Section("learning", "Training", (Text(text),))
 
 
 def data(material: Material) -> Section | None:
-    """What the data consists of, and how it was split."""
+    """The contents of the data, and how it was split."""
     if not material.data:
         return None
     counts, recipe = material.data["counts"], material.recipe
-    figures = [(f"{counts[part]:,}", f"{part} images") for part in SPLITS if counts[part]]
+    figures = [(f"{counts[split]:,}", _IMAGES[split]) for split in SPLITS if counts[split]]
     figures.append((f"{len(material.classes):,}", "classes"))
     blocks: list[Block] = [
         Text(f"{material.data['name']}, from {material.data['source']}"),
         Figures(tuple(figures)),
-        Text(f"Protocol {recipe.protocol}. {PROTOCOLS[recipe.protocol]} {_split(material)}"),
+        Text(f"Protocol: {recipe.protocol}. {PROTOCOLS[recipe.protocol]} {_split(material)}"),
     ]
     if material.lost:
-        blocks.append(Text(f"The data cannot be read as it was: {material.lost}", "warn"))
+        blocks.append(Text(f"The data can no longer be read: {material.lost}", "warn"))
     examples = _examples(material)
     few = len(material.classes) <= UNFOLDED
-    blocks.append(examples if few else Details(f"An example of {_how_many(material)}", (examples,)))
-    blocks.append(Details("Images of each class and part", (_class_table(material),)))
-    return Section("data", "The data", tuple(blocks))
+    blocks.append(examples if few else Details(f"One example of {_how_many(material)}", (examples,)))
+    blocks.append(Details("Images per class and split", (_class_table(material),)))
+    return Section("data", "Data", tuple(blocks))
 
 
 def _split(material: Material) -> str:
-    """How the parts came about, as far as the data can still be asked."""
+    """How the data was split, if the data can still be read."""
     if material.catalog is None:
         return ""
-    given = {part for part in SPLITS if (material.catalog.splits == part).any()}
-    used = {part for part in SPLITS if material.data["counts"][part]}
-    together = "class by class; near-duplicates stayed together"
+    given = {split for split in SPLITS if (material.catalog.splits == split).any()}
+    used = {split for split in SPLITS if material.data["counts"][split]}
+    together = "class by class, with near-duplicates kept together"
     if (material.catalog.groups != "").any():
-        together += ", and so did groups"
+        together = "class by class, with near-duplicates and groups kept together"
     if not given:
-        return f"The data came without parts and was cut {together}."
+        return f"The data came without splits and was split {together}."
     if used - given:
-        return f"The validation part was cut from the training part, {together}."
-    return "The parts are those that the data came with."
+        return f"The validation split was taken from the training split, {together}."
+    return "The splits are those that came with the data."
 
 
 def _how_many(material: Material) -> str:
     number = len(material.classes)
-    return f"each of {number:,} classes" if number <= MOST_EXAMPLES else f"the first {MOST_EXAMPLES:,} classes"
+    return f"each of the {number:,} classes" if number <= MOST_EXAMPLES else f"the first {MOST_EXAMPLES:,} classes"
 
 
 def _examples(material: Material) -> Gallery:
@@ -93,21 +94,21 @@ def _examples(material: Material) -> Gallery:
     for name in material.classes[:MOST_EXAMPLES]:
         paths = material.learnt.get(name, ())
         image = material.pictures(paths[0], side=112) if paths else None
-        note = f"{len(paths):,} learnt from" if paths else "no training image"
+        note = counted(len(paths), "training image") if paths else "no training images"
         shown.append(Picture(image, paths[0] if paths else "", (name, note)))
     return Gallery(tuple(shown), small=True)
 
 
 def _class_table(material: Material) -> Table:
-    counts = {part: material.counts(part) for part in SPLITS}
-    # the labels of a test part that nobody has scored are none of this page's business
-    parts = [part for part in SPLITS if counts[part]]
-    rows: list[tuple[Cell, ...]] = [(name, *(counts[part][name] for part in parts)) for name in material.classes]
-    return Table(("class", *parts), tuple(rows))
+    counts = {split: material.counts(split) for split in SPLITS}
+    # the labels of a test split that has not been scored stay unread
+    splits = [split for split in SPLITS if counts[split]]
+    rows: list[tuple[Cell, ...]] = [(name, *(counts[split][name] for split in splits)) for name in material.classes]
+    return Table(("class", *splits), tuple(rows))
 
 
 def time(material: Material) -> Section | None:
-    """How long it took and where the time went."""
+    """The total time and how it was spent."""
     spent = stages(material)
     total = sum(spent.values())
     if not total:
@@ -116,12 +117,12 @@ def time(material: Material) -> Section | None:
         (name, duration(seconds), Bar(seconds / total, f"{100 * seconds / total:.0f} %"))
         for name, seconds in spent.items()
     ]
-    text = f"{duration(total)} in all, over every sitting; of one that was killed, the training steps alone."
+    text = f"{duration(total)} in total, over all sessions. Of a killed session, only the training steps count."
     return Section("time", "Where the time went", (Text(text), Table(("", "time", ""), tuple(rows))))
 
 
 def stages(material: Material) -> dict[str, float]:
-    """Stage → seconds, without those that took none."""
+    """The seconds of each stage, without stages that took no time."""
     times = material.run.times()
     history = material.run.history()
     steps = sum({line["fit"]: line["seconds"] for line in history}.values())  # they add up within a fit
@@ -130,37 +131,37 @@ def stages(material: Material) -> dict[str, float]:
     found = {"reading and decoding the images": times.get("reading", 0.0)}
     if history:
         found["training steps"] = steps
-        found["looking at the validation part"] = validation
+        found["validation"] = validation
         found["loading weights, waiting for images, saving"] = max(0.0, training - steps - validation)
     else:
-        found["features and their linear head"] = training
-    found["answering whole parts"] = times.get("evaluating", 0.0)
+        found["extracting features, fitting the linear head"] = training
+    found["evaluating"] = times.get("evaluating", 0.0)
     return {name: seconds for name, seconds in found.items() if seconds > 0}
 
 
 def model(material: Material) -> Section:
-    """What was trained, by which recipe, from which weights, on what machine."""
+    """The model: its recipe, its initial weights and the machine it was trained on."""
     recipe, environment, provenance = material.recipe, material.environment, material.provenance
     machine = environment["machine"]
     rows: list[tuple[Cell, ...]] = [
         ("backbone", recipe.backbone.name),
         ("weights", recipe.backbone.weights),
-        ("licence of the weights", provenance.get("license") or "not known"),
+        ("licence of the weights", provenance.get("license") or "unknown"),
         ("method", _with_options(recipe.method.name, recipe.method.options)),
         ("image size", f"{recipe.images.size} px, trained at {recipe.images.train_size} px"),
         ("seed", str(recipe.seed)),
-        ("calibrated", "yes" if provenance.get("calibrated") else "no: take probabilities with care"),
+        ("calibrated", "yes" if provenance.get("calibrated") else "no: treat the probabilities with care"),
         ("device", f"{machine['device']}, threads: {machine['threads']}, {machine['precision']}"),
         ("platform", f"{environment['platform']}, Python {environment['python']}"),
         ("packages", ", ".join(f"{name} {version}" for name, version in environment["packages"].items())),
         ("Fieldmark", environment["fieldmark"]),
-        ("begun, finished", f"{environment['started']}, {provenance.get('finished', 'not finished')}"),
+        ("started, finished", f"{environment['started']}, {provenance.get('finished', 'not finished')}"),
         ("command", shlex.join(environment["command"])),
     ]
     written = (material.run.folder / "recipe.toml").read_text(encoding="utf-8").splitlines()
     settings = tuple((line,) for line in written if line.strip())
-    details = Details("The whole recipe: running it again repeats the run", (Table(("recipe.toml",), settings),))
-    return Section("model", "What was trained", (Table(("", ""), tuple(rows)), details))
+    details = Details("The full recipe (running it again repeats the run)", (Table(("recipe.toml",), settings),))
+    return Section("model", "Model", (Table(("", ""), tuple(rows)), details))
 
 
 def _with_options(name: str, options: Mapping[str, Any]) -> str:

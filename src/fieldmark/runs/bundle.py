@@ -1,6 +1,6 @@
-"""`Bundle`: a folder with everything needed to answer again anywhere. Files only: `Predictor` answers.
+"""`Bundle`: a folder with all that a model needs to predict anywhere. It is only files; `Predictor` predicts.
 
-`model.safetensors` and `model.json`; where it is calibrated also `calibration.safetensors`.
+The files are `model.safetensors` and `model.json` and, if the model is calibrated, `calibration.safetensors`.
 """
 
 from __future__ import annotations
@@ -32,35 +32,35 @@ __all__ = ["Bundle"]
 
 _FORMAT = 2
 _PIECES = ("images", "neck", "method", "head", "labels")
-_LATER = ("labels",)  # bundles of before had none
+_LATER = ("labels",)  # older bundles have none
 
 
 @final
 @dataclass(frozen=True, eq=False, repr=False)
 class Bundle:
-    """What is kept of a trained classifier, beside its weights."""
+    """What is kept of a trained classifier besides its weights."""
 
     classes: tuple[str, ...]
     recipe: Recipe
-    """Of it, what answering needs: images, backbone (with the normalisation of its weights), neck, method, head,
-    labels."""
+    """The sections that predicting needs: images, backbone (with the normalisation of its weights), neck, method, head
+    and labels."""
     interpolation: str = "bicubic"
     """How pictures are resized."""
     taxonomy: Taxonomy = None  # type: ignore[assignment]  # set below: it needs the classes
-    """The classes and what stands above them; nothing unless given."""
+    """The classes and the levels above them; no levels by default."""
     provenance: Mapping[str, Any] = field(default_factory=dict)
     """Data, protocol, weights, licence, seed, versions; whether the probabilities are calibrated."""
     calibration: Calibration | None = None
-    """What it knows of its own answers; none where no image was held out, and probabilities are plain softmax then."""
+    """What the model knows about its own answers. None if no image was held out: probabilities are plain softmax."""
     parts: tuple[str, ...] = ()
-    """Names of the method's part maps, in their order and without the background: those of the key points that they
-    were found to lie at, else numbers; () where it has none."""
+    """The names of the method's part maps, in order and without the background: the key points that they were found to
+    lie at, otherwise numbers; () if the method has no part maps."""
     attributes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """What else it tells of each image: attribute → what it may be, in the order of `Outputs.attributes`."""
+    """The values of each attribute that the model predicts, in the order of `Outputs.attributes`."""
     plugins: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    """Pieces that do not come with Fieldmark: section of the recipe → name, package and version."""
+    """The name, package and version of each piece that does not come with Fieldmark, by section of the recipe."""
     folder: Path | None = None
-    """Where it lies; none before it is saved."""
+    """The folder of the bundle; None before it is saved."""
 
     def __post_init__(self) -> None:
         if self.taxonomy is None:
@@ -77,7 +77,7 @@ class Bundle:
 
     @property
     def task(self) -> Task:
-        """What it tells apart."""
+        """What the model tells apart."""
         grades = grades_of(self.classes, self.recipe.labels.order)
         told = tuple(Attribute(name, values) for name, values in self.attributes.items())
         return Task(len(self.classes), taxonomy=self.taxonomy, grades=grades, attributes=told)
@@ -85,7 +85,7 @@ class Bundle:
     # ---- files
 
     def save(self, folder: Path, weights: Mapping[str, Tensor]) -> None:
-        """Write the files; the description last, so that a bundle with one is complete."""
+        """Write the files. The description comes last, so that a bundle that has one is complete."""
         write_tensors(folder / "model.safetensors", weights, {"format": str(_FORMAT)})
         if self.calibration:
             write_arrays(folder / "calibration.safetensors", self.calibration.arrays())
@@ -109,7 +109,7 @@ class Bundle:
 
     @classmethod
     def load(cls, path: Path | str) -> Bundle:
-        """Read a bundle, or the bundle of a run, without its weights. Raises RunError where there is none or one of
+        """Read a bundle, or the bundle of a run, without its weights. Raises RunError if there is none or it is of
         another version."""
         folder = Path(path)
         folder = folder / "bundle" if (folder / "bundle").is_dir() else folder
@@ -136,13 +136,13 @@ class Bundle:
         except RecipeError as error:
             raise RunError(
                 f"This version of Fieldmark cannot use {error.problem}",
-                "Use the version that wrote the bundle; if it is this one, the file is damaged: copy the bundle again.",
+                "Use the version that wrote the bundle. If it is this one, the file is damaged: copy the bundle again.",
             ) from None
         except (KeyError, TypeError, ValueError, AttributeError, AssertionError):
             raise RunError(f"{folder / 'model.json'} is damaged", "Copy the bundle again.") from None
 
     def weights(self) -> dict[str, Tensor]:
-        """The tensors in `model.safetensors`. Raises RunError where they cannot be read or are not numbers."""
+        """The tensors in `model.safetensors`. Raises RunError if they cannot be read or are not numbers."""
         from safetensors.torch import load_file
 
         assert self.folder is not None, "a bundle that was not saved has no weights"
@@ -153,32 +153,32 @@ class Bundle:
         wrong = [key for key, value in weights.items() if not value.isfinite().all()]
         if wrong:
             raise RunError(
-                f"The weights in {self.folder} are not numbers: NaN or infinite in {len(wrong)} of {len(weights)} "
-                f"tensors, such as {wrong[0]}",
-                "Copy the bundle again; if its training diverged, begin a new run with a lower train.lr.",
+                f"The weights in {self.folder} are not numbers: {len(wrong)} of {len(weights)} tensors hold NaN or "
+                f"infinite values, such as {wrong[0]}",
+                "Copy the bundle again. If its training diverged, start a new run with a lower train.lr.",
             )
         return weights
 
-    # ---- what is known of answers
+    # ---- probabilities and verdicts
 
     def log_probabilities(self, logits: NDArray[np.floating]) -> NDArray[np.float64]:
-        """(N, K) calibrated where the bundle is, else those of softmax."""
+        """(N, K) the log-probabilities: calibrated if the bundle is, otherwise those of softmax."""
         if self.calibration:
             return self.calibration.scaling(logits)
         plain: NDArray[np.float64] = log_softmax(logits.astype(np.float64), axis=1)
         return plain
 
     def thresholds(self, accuracy: float | None = None, coverage: float | None = None) -> Thresholds | None:
-        """What verdicts follow: 95 % accuracy and 90 % coverage unless given; none where nothing is calibrated.
+        """The thresholds of verdicts, for 95 % accuracy and 90 % coverage by default; None if nothing is calibrated.
 
-        Raises RunError for what was asked for and cannot be promised.
+        Raises RunError for a promise that was asked for but cannot be kept.
         """
         if self.calibration:
             return Thresholds.of(self.calibration, self.taxonomy, accuracy=accuracy, coverage=coverage)
         if accuracy is not None or coverage is not None:
             raise RunError(
                 "This bundle is not calibrated, so it can promise neither an accuracy nor a coverage",
-                "Train with protocol=holdout or protocol=crossfit, or leave both out for plain probabilities.",
+                "Train with protocol=holdout or protocol=crossfit, or leave both options out for plain probabilities.",
             )
         return None
 
@@ -187,7 +187,7 @@ class Bundle:
         wanted = set(names)
         if unknown := sorted(wanted - set(self.classes)):
             raise RunError(
-                f"{len(unknown)} of {len(wanted)} names are no classes of this model, such as {unknown[0]!r}",
+                f"{len(unknown)} of {len(wanted)} names are not classes of this model, such as {unknown[0]!r}",
                 nearest(unknown[0], self.classes),
             )
         return np.flatnonzero([name in wanted for name in self.classes])
@@ -208,15 +208,15 @@ def _description(folder: Path) -> dict[str, Any]:
         description = read_json(path)
     except FileNotFoundError:
         raise RunError(
-            f"{folder} is neither a finished run nor a bundle: there is no {path.name}",
-            "Give a folder that `fieldmark train` has finished (--resume finishes one that was stopped).",
+            f"{folder} is neither a finished run nor a bundle: it has no {path.name}",
+            "Give the folder of a run that has finished (--resume finishes one that was stopped).",
         ) from None
     except (OSError, ValueError) as error:
         raise RunError(f"{path} cannot be read ({error})") from None
     version = description.get("format") if isinstance(description, dict) else None
     if version != _FORMAT:
         raise RunError(
-            f"{folder} is of format {version!r}; this version of Fieldmark reads {_FORMAT}",
+            f"{folder} has the format {version!r}, but this version of Fieldmark reads {_FORMAT}",
             "Use the version that wrote it, or train again.",
         )
     return dict(description)

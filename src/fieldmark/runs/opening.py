@@ -1,4 +1,4 @@
-"""A run opened for scoring or looking: the run that a path means, and the rows of its data that are asked for."""
+"""A run opened for scoring or for looking at: the run at a path, and the rows of its data that are asked for."""
 
 from __future__ import annotations
 
@@ -22,42 +22,45 @@ EVERYTHING = "all"
 
 
 def opened_run(path: Path) -> Run:
-    """The run, also where its own bundle is named: the run knows which images were learnt from."""
+    """The run at a path, also if the path is its bundle: the run knows which images were used in training."""
     parent = Run(path.resolve().parent)
     return Run(path.parent) if parent.exists and path.resolve() == parent.bundle else Run(path)
 
 
 def catalog_of(run: Run, data: Path | str | Catalog | None, root: Path | str | None, listener: Listener) -> Catalog:
-    """The data to look at: the run's own unless given, split as it was in training; what came to it later belongs to no
-    part."""
+    """The data to look at: by default the run's own, split as in training. Images that were added later belong to no
+    split."""
     known = run.data()
     if data is None:
         if not known:
-            raise RunError(f"{run.folder} does not say what it was trained on", "Name the data: evaluate RUN DATA.")
+            raise RunError(
+                f"{run.folder} does not say what data it was trained on", "Name the data: evaluate RUN DATA."
+            )
         data = known["source"]
     if not isinstance(data, Catalog):
         data = find(data, root, tell=listener.note)
     catalog = data if isinstance(data, Catalog) else read(data, tell=listener.note)
     if not known or str(catalog.root) != known["root"]:
         return catalog
-    parts = run.splits()
+    known_splits = run.splits()
     own = not isinstance(data, Catalog) and str(Path(data).resolve()) == known["source"]
-    if not own and not all(path in parts for path in catalog.paths):
+    if not own and not all(path in known_splits for path in catalog.paths):
         return catalog
-    splits = [parts.get(path, said) for path, said in zip(catalog.paths, catalog.splits, strict=True)]
-    if strangers := [path for path, part in zip(catalog.paths, splits, strict=True) if not part]:
-        them = f"{counted(len(strangers), 'image')} belong to no part, as they could not be read in training or are new"
+    splits = [known_splits.get(path, said) for path, said in zip(catalog.paths, catalog.splits, strict=True)]
+    if strangers := [path for path, split in zip(catalog.paths, splits, strict=True) if not split]:
+        why = "because it is new or" if len(strangers) == 1 else "because they are new or"
+        them = f"{counted(len(strangers), 'image')} without a split, {why} could not be read in training"
         listener.warn(f"{them}: {first_few(strangers)}")
     return replace(catalog, splits=np.array(splits, "<U5"))
 
 
 def default_split(catalog: Catalog) -> str:
-    """What is scored unless the user names a split: the test split, or all of data that is not split."""
+    """What is scored by default: the test split, or all images if the data is not split."""
     return EVERYTHING if (catalog.splits == "").all() else "test"
 
 
 def rows_of(catalog: Catalog, split: str) -> NDArray[np.int64]:
-    """The rows of a split, or of "all". Raises DataError, with the splits that there are, where it is empty."""
+    """The rows of a split, or of "all". Raises DataError, which names the splits that exist, if it is empty."""
     rows = np.arange(len(catalog)) if split == EVERYTHING else catalog.rows(split)
     if not len(rows):
         found = [*(name for name in SPLITS if len(catalog.rows(name))), EVERYTHING]
@@ -66,7 +69,7 @@ def rows_of(catalog: Catalog, split: str) -> NDArray[np.int64]:
 
 
 def with_classes_of(bundle: Bundle, catalog: Catalog, rows: NDArray[np.int64]) -> Catalog:
-    """Labels renumbered as the bundle knows them."""
+    """The catalogue with labels numbered as in the bundle. Raises DataError for classes that it does not know."""
     used = sorted({catalog.classes[label] for label in catalog.labels[rows]})
     unknown = [name for name in used if name not in set(bundle.classes)]
     if unknown:

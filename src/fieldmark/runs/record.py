@@ -41,25 +41,25 @@ _COLUMNS = ("path", "label", "predicted", "probability", "correct", "label_proba
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The scores of one part."""
+    """The scores of one split."""
 
     split: str
     scores: dict[str, Score]
     num_images: int
     confused: list[ConfusedPair]
     looks: int | None = None
-    """How often this very test part has been scored on this machine, by any model; none for other parts."""
+    """How often this very test split has been scored on this machine, by any model; None for other splits."""
     unreadable: tuple[str, ...] = ()
     verdicts: VerdictScores | None = None
-    """How far its verdicts can be trusted; none where it is not calibrated, or has learnt from these images."""
+    """How far the verdicts can be trusted; None if the model is not calibrated, or was trained on these images."""
     reliance: Reliance | None = None
-    """How much it leans on the background; none unless asked for."""
+    """How much the model relies on the background; None unless asked for."""
     attributes: dict[str, AttributeScore] = field(default_factory=dict)
-    """Of each attribute that is learnt and that the data knows."""
+    """The score of each attribute that is learnt and that the data has."""
     folder: Path | None = field(default=None, compare=False)
 
     def as_dict(self) -> dict[str, Any]:
-        """What stands in scores.json."""
+        """The contents of scores.json."""
         return {
             **{name: score.as_dict() for name, score in self.scores.items()},
             "num_images": self.num_images,
@@ -74,7 +74,7 @@ class Evaluation:
 @final
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """What was answered for some rows of a catalogue, ready to be scored."""
+    """The answers for some rows of a catalogue, ready to be scored."""
 
     catalog: Catalog
     rows: Ints
@@ -172,7 +172,7 @@ def _told(answers: Answers, task: Task) -> dict[str, _Told]:
 
 
 def count_look(digest: str, listener: Listener) -> int | None:
-    """One more look at this test part; two processes at once do not lose one. None where it cannot be counted."""
+    """Count one more look at this test split, also if two processes do so at once. None if it cannot be counted."""
     path = cache_folder() / "looks.json"
     try:
         make_folder(path.parent)
@@ -181,6 +181,6 @@ def count_look(digest: str, listener: Listener) -> int | None:
             counts[digest] = int(counts.get(digest, 0)) + 1
             write_json(path, counts)
     except (StorageError, OSError, ValueError) as error:  # no reason to withhold the scores
-        listener.warn(f"This look at the test part cannot be counted in {path}: {error}")
+        listener.warn(f"This look at the test split cannot be counted in {path}: {error}")
         return None
     return int(counts[digest])

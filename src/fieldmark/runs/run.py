@@ -3,14 +3,14 @@
 runs/birds/
   recipe.toml        every default written out: running it again repeats the run
   environment.json   versions, device, threads, workers, precision, command line; what a resume must not change
-  data.json          where the data is, class order, counts and a hash of each part
-  splits.csv         path, part, label
+  data.json          where the data is, class order, counts and a hash of each split
+  splits.csv         path, split, label
   log.jsonl          one line per epoch, append-only; of an epoch that was done twice the last line counts
   times.json         seconds spent on reading, training and evaluating, over all sittings
   memory.json        the most bytes that training took: of the process, and of the GPU
   checkpoints/       what a resume needs
   bundle/            model.safetensors + model.json: what one ships
-  evaluation/<part>/ scores.json, predictions.csv
+  evaluation/<split>/ scores.json, predictions.csv
 """
 
 from __future__ import annotations
@@ -25,16 +25,17 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, final
 
 from fieldmark.core.errors import RunError, StorageError
+from fieldmark.core.listener import EpochEnded, Event, Listener
 from fieldmark.core.machine import Machine, peak_memory
 from fieldmark.core.recipe import Recipe
 from fieldmark.core.storage import append_line, make_folder, read_json, read_rows, write_bytes, write_json, write_rows
 from fieldmark.core.version import version
 from fieldmark.data.catalog import SPLITS, Catalog
 
-__all__ = ["Run"]
+__all__ = ["Run", "RunLog"]
 
 _FORMAT = 1
 _BEGINNING = {"recipe.toml", "environment.json", "data.json", "splits.csv", "times.json"}
@@ -67,18 +68,16 @@ class Run:
         """Where a resume looks."""
         return self.folder / "checkpoints" / f"{name}.safetensors"
 
-    def evaluation(self, part: str) -> Path:
-        """Where the scores of a part are."""
-        return self.folder / "evaluation" / part
+    def evaluation(self, split: str) -> Path:
+        """Where the scores of a split are."""
+        return self.folder / "evaluation" / split
 
     @classmethod
     def create(cls, folder: Path, recipe: Recipe, machine: Machine) -> Run:
         """Begin a run in an empty or absent folder."""
         # a run exists once its environment.json does; what an earlier beginning left may be overwritten
         if folder.is_dir() and {p.name for p in folder.iterdir() if not p.name.startswith(".")} - {"recipe.toml"}:
-            raise RunError(
-                f"{folder} is not empty", "Add --resume to go on with the run in it, or choose another --out."
-            )
+            raise RunError(f"{folder} is not empty", "Add --resume to continue the run in it, or choose another --out.")
         run = cls(make_folder(folder))
         write_bytes(folder / "recipe.toml", recipe.to_toml().encode())
         write_json(
@@ -108,18 +107,18 @@ class Run:
 
     @classmethod
     def open(cls, folder: Path | str) -> Run:
-        """An existing run. Raises RunError where there is none or one of another version."""
+        """Open an existing run. Raises RunError if there is none, or if it is of another version."""
         run = cls(folder)
         try:
             version = read_json(run.folder / "environment.json").get("format")
         except (OSError, ValueError, AttributeError):
             raise RunError(
-                f"{folder} is not a run folder: there is no readable environment.json in it",
+                f"{folder} is not a run folder: it has no readable environment.json",
                 "Give the folder that was named with `fieldmark train … --out`.",
             ) from None
         if version != _FORMAT:
             raise RunError(
-                f"{folder} is a run of format {version!r}; this version of Fieldmark reads {_FORMAT}",
+                f"{folder} is a run of format {version!r}, but this version of Fieldmark reads {_FORMAT}",
                 "Use the version that wrote it, or train again.",
             )
         return run
@@ -133,7 +132,7 @@ class Run:
             raise RunError(f"{path} cannot be read ({error})") from None
 
     def machine(self) -> Machine:
-        """What was decided when the run began."""
+        """What was decided about the machine when the run began."""
         return Machine(**read_json(self.folder / "environment.json")["machine"])
 
     def move(self, machine: Machine) -> None:
@@ -153,12 +152,12 @@ class Run:
         write_json(path, known | {"decided": known.get("decided", {}) | {name: found}})
 
     def data(self) -> dict[str, Any]:
-        """What is known of the data; {} before it was read."""
+        """What is known about the data; {} before it is read."""
         path = self.folder / "data.json"
         return read_json(path) if path.is_file() else {}
 
     def write_data(self, source: Path | str, catalog: Catalog) -> None:
-        """Remember the data and how it was split. Raises RunError where it is not what the run began with."""
+        """Remember the data and how it was split. Raises RunError if it is not what the run began with."""
         found: dict[str, Any] = {
             "source": str(Path(source).resolve()),
             "root": str(catalog.root),
@@ -166,12 +165,12 @@ class Run:
             "name": catalog.name,
             "classes": list(catalog.classes),
             "taxonomy": catalog.taxonomy.as_dict(),
-            "counts": {part: len(catalog.rows(part)) for part in SPLITS},
-            "digests": {part: catalog.digest(part) for part in SPLITS},
+            "counts": {split: len(catalog.rows(split)) for split in SPLITS},
+            "digests": {split: catalog.digest(split) for split in SPLITS},
         }
         known = self.data()
         if known and (known["digests"], known["classes"]) != (found["digests"], found["classes"]):
-            changed = [part for part in SPLITS if known["digests"][part] != found["digests"][part]]
+            changed = [split for split in SPLITS if known["digests"][split] != found["digests"][split]]
             raise RunError(
                 f"The data is not what this run began with: {', '.join(changed) or 'the class names'} changed",
                 f"Put {known['source']} back as it was, or start a new run with another --out.",
@@ -182,7 +181,7 @@ class Run:
         write_rows(self.folder / "splits.csv", ["path", "split", "label"], rows)
 
     def splits(self) -> dict[str, str]:
-        """Path → part, as the run was trained."""
+        """The split of each path, as the run was trained."""
         return {row["path"]: row["split"] for row in self.images()}
 
     def images(self) -> list[dict[str, str]]:
@@ -209,14 +208,14 @@ class Run:
         return [lines[key] for key in sorted(lines)]
 
     def times(self) -> dict[str, float]:
-        """Stage → seconds, over all sittings but those that were killed."""
+        """The seconds of each stage, over all sittings except those that were killed."""
         try:
             return dict(read_json(self.folder / "times.json"))
         except (OSError, ValueError):
             return {}
 
     def memory(self) -> dict[str, int]:
-        """The most bytes that training took, of the "process" and, where there is one, the "gpu"."""
+        """The peak memory of training in bytes, of the "process" and, if there is one, the "gpu"."""
         try:
             return dict(read_json(self.folder / "memory.json"))
         except (OSError, ValueError):
@@ -241,3 +240,19 @@ class Run:
                 times[stage] = round(times.get(stage, 0.0) + time.monotonic() - start, 2)
                 with contextlib.suppress(StorageError):  # a time that is not kept is no reason to lose the run
                     write_json(self.folder / "times.json", times)
+
+
+@final
+class RunLog(Listener):
+    """Writes `log.jsonl` of a run: a line for each epoch."""
+
+    _DIGITS: Final = {"loss": 4, "seconds": 1, "validation_seconds": 1, "val_top1": 4, "val_nll": 4}
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+
+    def hear(self, event: Event) -> None:
+        if isinstance(event, EpochEnded):
+            found = event.metrics
+            kept = {name: round(found[name], digits) for name, digits in self._DIGITS.items() if name in found}
+            self.run.log({"fit": event.fit, "epoch": event.epoch, "step": event.step, **kept})

@@ -43,6 +43,6 @@ def test_nothing_to_compare() -> None:
 
 def test_a_photograph_that_is_special_is_said_to_be() -> None:
     assert not explanation(3.0, 0.0).doubt
-    assert "Arctic tern move the odds 75 % as far" in explanation(1.0, 0.0).doubt
-    assert "Arctic tern move the odds as far" in explanation(0.0, 0.0).doubt
-    assert "Arctic tern turn the answer, too (1 : 2.7)" in explanation(-1.0, -7.0).doubt
+    assert "Arctic tern change the log odds 75 % as much" in explanation(1.0, 0.0).doubt
+    assert "Arctic tern change the odds just as much" in explanation(0.0, 0.0).doubt
+    assert "Arctic tern also change the answer (1 : 2.7)" in explanation(-1.0, -7.0).doubt

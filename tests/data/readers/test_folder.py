@@ -63,7 +63,7 @@ def test_parts_and_their_other_names(tmp_path: Path, train: str, val: str, test:
     }
 
 
-def test_classes_are_the_union_over_the_parts(tmp_path: Path) -> None:
+def test_classes_are_the_union_over_the_splits(tmp_path: Path) -> None:
     catalog = read_folder(lay(tmp_path, "train/a/1.jpg", "train/b/1.jpg", "test/b/1.jpg", "test/c/1.jpg"))
     assert catalog.classes == ("a", "b", "c")
     assert catalog.rows("test").tolist() == [0, 1]
@@ -123,13 +123,15 @@ def test_a_test_part_alone(tmp_path: Path) -> None:
 
 def test_folders_beside_the_parts_are_refused(tmp_path: Path) -> None:
     lay(tmp_path, "train/a/1.jpg", "test/a/1.jpg", "extra/a/1.jpg")
-    with pytest.raises(DataError, match=r"holds the parts test, train, and beside them extra with images. Move"):
+    with pytest.raises(DataError, match=r"holds the splits test, train, but also extra with images. Move"):
         read_folder(tmp_path)
 
 
 def test_parts_inside_classes_are_refused(tmp_path: Path) -> None:
     lay(tmp_path, "robin/train/1.jpg", "robin/test/1.jpg", "crow/train/1.jpg")
-    with pytest.raises(DataError, match=r"the folders test, train lie inside the classes. Put the classes inside"):
+    with pytest.raises(
+        DataError, match=r"the folders test, train are inside class folders. Put the class folders inside"
+    ):
         read_folder(tmp_path)
 
 
@@ -140,7 +142,7 @@ def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
         catalog = read_folder(tmp_path)
     assert [str(warning.message) for warning in caught] == [
         f"Left out of {tmp_path}: 2 images outside class folders (in test); 2 folders without images (docs, train/c); "
-        "1 image of formats that are not read (.heic)"
+        "1 image in formats that Fieldmark does not read (.heic)"
     ]
     assert catalog.paths == ("train/a/1.jpg", "train/b/1.jpg")
 
@@ -151,14 +153,14 @@ def test_images_without_class_folders(tmp_path: Path) -> None:
 
 
 def test_no_images(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"There are no images in .* \(only .heic, which is not read\)"):
+    with pytest.raises(DataError, match=r"There are no images in .* \(only .heic, which Fieldmark does not read\)"):
         read_folder(lay(tmp_path, "a/1.heic", "b/1.txt"))
 
 
 def test_images_beside_class_folders(tmp_path: Path) -> None:
     lay(tmp_path, "larus/1.jpg", "larus/canus/1.jpg", "rissa/tridactyla/1.jpg")
     with pytest.raises(
-        DataError, match=r"larus holds images and also a folder with images, 'canus'. A folder is either"
+        DataError, match=r"larus holds both images and a folder with images, 'canus'. A folder is either"
     ):
         read_folder(tmp_path)
 

@@ -46,7 +46,7 @@ def test_class_folders(tmp_path: Path) -> None:
 def test_a_table_beside_class_folders_is_not_guessed_at(tmp_path: Path) -> None:
     lay(tmp_path, {**FOLDERS, "labels.csv": "path,label\nrobin/1.jpg,x\nwren/1.jpg,y\n"})
     with pytest.raises(
-        DataError, match=r"can be read in two ways: by the table labels.csv, or by its folders robin, wren"
+        DataError, match=r"can be read in two ways: from the table labels.csv or from the folders robin, wren"
     ):
         read(tmp_path)
     assert read(tmp_path / "labels.csv").classes == ("x", "y")
@@ -64,7 +64,7 @@ def test_what_an_archive_unpacked_to_is_stepped_into(tmp_path: Path) -> None:
     assert not catalog.taxonomy
 
 
-def test_a_lone_train_folder_is_a_part(tmp_path: Path) -> None:
+def test_a_lone_train_folder_is_a_split(tmp_path: Path) -> None:
     assert read(lay(tmp_path, {"train/a/1.jpg": "", "train/b/1.jpg": ""})).splits.tolist() == ["train", "train"]
 
 
@@ -105,7 +105,7 @@ def test_images_alone(tmp_path: Path) -> None:
 
 
 def test_one_class(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"holds one class only, 'robin'. At least two are needed"):
+    with pytest.raises(DataError, match=r"holds only one class, 'robin'. At least two are needed"):
         read(lay(tmp_path, {"robin/1.jpg": "", "robin/2.jpg": ""}))
 
 
@@ -124,7 +124,7 @@ def test_groups_in_two_parts_are_named(tmp_path: Path) -> None:
     rows = ["1,a,train,g", "2,b,train,h", "3,a,test,g", "4,b,test,"]
     lay(tmp_path, {str(number): "" for number in range(1, 5)})
     lay(tmp_path, {"catalog.csv": "\n".join(["path,label,split,group", *rows])})
-    with pytest.warns(DataWarning, match="1 group with images in more than one part: g"):
+    with pytest.warns(DataWarning, match="1 group with images in more than one split: g"):
         read(tmp_path)
 
 
@@ -146,5 +146,5 @@ def test_the_real_photographs() -> None:
         pytest.skip("cifar10-jpeg and flowers-102 are not in FIELDMARK_DATA")
     catalog = read(root / "cifar10-jpeg")
     assert (len(catalog.rows("train")), len(catalog.rows("test")), len(catalog.classes)) == (50000, 10000, 10)
-    with pytest.raises(DataError, match=r"flowers-102 holds one class only, 'jpg'"):
+    with pytest.raises(DataError, match=r"flowers-102 holds only one class, 'jpg'"):
         read(root / "flowers-102")

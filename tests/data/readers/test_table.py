@@ -45,7 +45,7 @@ def test_text_tables(tmp_path: Path, encoding: str, delimiter: str, name: str) -
 def test_quoted_fields_and_line_numbers(tmp_path: Path) -> None:
     file = write(tmp_path, 'path,label,split\na.jpg,"gull, ""common""\nLarus canus",train\nb.jpg,x,nowhere\n')
     with pytest.raises(
-        DataError, match=r"birds.csv, line 4: unknown part 'nowhere' in the column 'split'. Known: dev, te"
+        DataError, match=r"birds.csv, line 4: unknown split 'nowhere' in the column 'split'. Known: dev, te"
     ):
         read_table(file)
 
@@ -121,7 +121,9 @@ def test_boxes_and_keypoints(tmp_path: Path) -> None:
 def test_a_key_point_at_zero_is_one_that_was_not_seen(tmp_path: Path) -> None:
     """Unless it says that it was."""
     file = write(tmp_path, "path,label,keypoint.tail.x,keypoint.tail.y\na.jpg,u,0,0\nb.jpg,v,0,3\n")
-    with pytest.warns(DataWarning, match=r"the key point 'tail' lies at 0, 0 in 1 image and counts as not seen there"):
+    with pytest.warns(
+        DataWarning, match=r"the key point 'tail' lies at 0, 0 in 1 image and counts as not visible there"
+    ):
         points = read_table(file).keypoints
     np.testing.assert_array_equal(points, [[[0, 0, 0]], [[0, 3, 1]]])
     file = write(tmp_path, "path,label,keypoint.tail.x,keypoint.tail.y,keypoint.tail.visible\na.jpg,u,0,0,1\n")
@@ -135,7 +137,7 @@ def test_levels_stand_finest_first(tmp_path: Path) -> None:
 
 def test_rows_without_split_are_train_where_others_have_one(tmp_path: Path) -> None:
     file = write(tmp_path, "path,label,split\na.jpg,x,test\nb.jpg,y,\nc.jpg,y,\n")
-    with pytest.warns(DataWarning, match=r"2 of 3 rows of .*birds.csv name no split and are taken as train"):
+    with pytest.warns(DataWarning, match=r"2 of 3 rows of .*birds.csv have no split and count as train"):
         assert read_table(file).splits.tolist() == ["test", "train", "train"]
 
 
@@ -145,7 +147,9 @@ def test_an_empty_split_column_is_no_split(tmp_path: Path) -> None:
 
 def test_unknown_columns_are_named(tmp_path: Path) -> None:
     file = write(tmp_path, "path,label,photographer,keypoint.beak\na.jpg,x,me,3\n")
-    with pytest.warns(DataWarning, match=r"Columns left out of .*birds.csv: 'photographer', 'keypoint.beak'"):
+    with pytest.warns(
+        DataWarning, match=r"Unknown columns in .*birds.csv are left out: 'photographer', 'keypoint.beak'"
+    ):
         read_table(file)
 
 
@@ -155,7 +159,8 @@ def test_unknown_columns_are_named(tmp_path: Path) -> None:
         ("", r"birds.csv has no column 'path'; its columns are: none. Rename the column that holds it to 'path'."),
         (
             "path,label,keypoint.tail.x,keypoint.tail.y\na.jpg,x,3,\n",
-            r"birds.csv, line 2: the key point 'tail' has x or y alone. Give both, or neither where it is not seen.",
+            r"birds.csv, line 2: the key point 'tail' has only one of x and y. Give both, or neither if the point is "
+            r"not visible.",
         ),
         ("path,Labels\n", r"has no column 'label'; its columns are: path, Labels. Rename 'Labels' to 'label'."),
         (
@@ -164,15 +169,15 @@ def test_unknown_columns_are_named(tmp_path: Path) -> None:
         ),
         ("path,label,label\n", r"has more than one column 'label'"),
         ("path,label\n", r"birds.csv has no rows. Expected one row per image."),
-        ("path,label\na.jpg,x\nb.jpg\n", r"line 3: 1 fields where the header names 2"),
+        ("path,label\na.jpg,x\nb.jpg\n", r"line 3: 1 field, but the header has 2"),
         ("path,label\na.jpg,x\nb.jpg,\n", r"line 3: the label is empty"),
         ("path,label\n,x\n", r"line 2: the path is empty"),
-        ("path,label\na.jpg,x\n./a.jpg,y\n", r"line 3: a.jpg stands already in line 2. List each image once."),
+        ("path,label\na.jpg,x\n./a.jpg,y\n", r"line 3: a.jpg is already listed in line 2. List each image once."),
         ('path,label\na.jpg,"x\n', r"line 2: unexpected end of data"),
         (
             "path,label\na.jpg,x\n1.jpg,x\n2.jpg,x\n3.jpg,x\n4.jpg,x\n",
             r"4 of 5 images listed in .*birds.csv are missing: 1.jpg \(line 3\), 2.jpg \(line 4\), 3.jpg \(line 5\) "
-            r"and 1 more. They were looked for in ",
+            r"and 1 more. Fieldmark looked for them in ",
         ),
         (
             "path,label,x,y,width,height\na.jpg,x,1,2,3,4\nb.jpg,x,1,2,12px,4\n",
@@ -180,8 +185,14 @@ def test_unknown_columns_are_named(tmp_path: Path) -> None:
         ),
         ("path,label,x,y,width,height\na.jpg,x,1,2,inf,4\n", r"line 2: 'inf' in the column 'width' is not a number"),
         ("path,label,x,y,width,height\na.jpg,x,1,2,-3,4\n", r"line 2: the box has no area: width -3, height 4"),
-        ("path,label,x,y,width\na.jpg,x,1,2,3\n", r"has the box columns x, y, width but not height. Give all four."),
-        ("path,label,keypoint.eye.x\na.jpg,x,1\n", r"lacks the column 'keypoint.eye.y'. A key point has x and y."),
+        (
+            "path,label,x,y,width\na.jpg,x,1,2,3\n",
+            r"has the box columns x, y, width but not height. Give all four columns.",
+        ),
+        (
+            "path,label,keypoint.eye.x\na.jpg,x,1\n",
+            r"lacks the column 'keypoint.eye.y'. A key point needs both x and y.",
+        ),
         (
             "path,label,keypoint.e.x,keypoint.e.y,keypoint.e.visible\na.jpg,x,1,1,maybe\n",
             r"line 2: 'maybe' in the column 'key",
@@ -189,11 +200,11 @@ def test_unknown_columns_are_named(tmp_path: Path) -> None:
         ("path,label,level.genus\na.jpg,x,G\nb.jpg,x,H\n", r"line 3: class 'x' has genus 'H', but 'G' in line 2"),
         (
             "path,label,level.genus\na.jpg,x,G\nb.jpg,y,\n",
-            r"class 'y' has no genus. Fill 'level.genus' for every class.",
+            r"class 'y' has no genus. Fill in 'level.genus' for every class.",
         ),
         (
             "path,label,level.genus,level.family\na.jpg,x,G,F1\nb.jpg,y,G,F2\nc.jpg,z,H,F1\n",
-            r"genus 'G' lies both in family 'F1' and in 'F2'. Correct one of them",
+            r"genus 'G' belongs to both family 'F1' and 'F2'. Correct one of the rows",
         ),
     ],
 )

@@ -157,7 +157,7 @@ def test_food101(lay: Lay) -> None:
 def test_inaturalist_2021(lay: Lay) -> None:
     root = lay("inaturalist")
     catalog = read(root)
-    assert counts(catalog) == (12, 0, 4)  # the published validation part is what everyone reports on
+    assert counts(catalog) == (12, 0, 4)  # the published validation split is what everyone reports on
     assert catalog.classes == ("Morus bassanus", "Morus capensis", "Morus alba", "Ficus carica")
     assert list(catalog.taxonomy) == ["genus", "family", "order", "class", "phylum", "kingdom"]
     assert catalog.taxonomy["genus"] == ("Morus (Sulidae)", "Morus (Sulidae)", "Morus (Moraceae)", "Ficus")
@@ -176,7 +176,7 @@ def test_inaturalist_by_its_archives_names_and_in_part(lay: Lay) -> None:
     assert {sample[1:] for sample in truth(read(root))} == {sample[1:] for sample in before}
     (root / "val").rename(root / "2021_valid")
     (root / "train_mini").rename(root / "elsewhere")
-    with pytest.warns(DataWarning, match="holds 2021_valid only: parts are cut from what is there"):
+    with pytest.warns(DataWarning, match="holds only 2021_valid: the splits are cut from it"):
         assert not read(root).is_split
 
 

@@ -50,7 +50,7 @@ def test_half_a_copy_is_said_to_be_one(name: str, lay: Lay) -> None:
     assert said.startswith(f"The copy of {title} in {folder} is incomplete: ")
     assert all(file in said for file in GONE[name])
     assert DATASETS[name].home in said
-    assert ("remove the folder to have it downloaded again" in said) == bool(DATASETS[name].torchvision)
+    assert ("remove the folder so that Fieldmark downloads it again" in said) == bool(DATASETS[name].torchvision)
     if name != "flowers102":  # less than half is there
         assert complaint(folder) == said
 
@@ -146,7 +146,7 @@ def class_folders(folder: Path, names: list[str], parts: tuple[str, ...] = ("tra
 
 def test_class_folders_are_taken(tmp_path: Path) -> None:
     folder = class_folders(tmp_path / "root" / "cifar10-jpeg", CIFAR_CLASSES)
-    with pytest.warns(DataWarning, match=r"holds 20 of 60,000 images of CIFAR-10: figures are not comparable"):
+    with pytest.warns(DataWarning, match=r"holds 20 of 60,000 images of CIFAR-10, so scores are not comparable"):
         catalog = read("cifar10", tmp_path / "root")
     assert (catalog.root, catalog.classes) == (folder, tuple(CIFAR_CLASSES))
     with pytest.warns(DataWarning, match="20 of 60,000"):
@@ -155,10 +155,10 @@ def test_class_folders_are_taken(tmp_path: Path) -> None:
 
 def test_class_folders_without_parts_or_with_too_few_classes(tmp_path: Path) -> None:
     class_folders(tmp_path / "a" / "cifar10", CIFAR_CLASSES, parts=("",))
-    with pytest.warns(DataWarning, match="no official parts"):
+    with pytest.warns(DataWarning, match="no official splits"):
         assert not read("cifar10", tmp_path / "a").is_split
     class_folders(tmp_path / "b" / "cifar10", CIFAR_CLASSES[:8])
-    assert "it has 8 class folders where CIFAR-10 has 10 classes" in complaint("cifar10", tmp_path / "b")
+    assert "it has 8 class folders, but CIFAR-10 has 10 classes" in complaint("cifar10", tmp_path / "b")
 
 
 def test_other_data_in_the_working_folder_is_not_taken_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,7 +189,7 @@ def test_an_existing_path_wins_over_a_name(lay: Lay) -> None:
     root = lay("food101").parent
     class_folders(Path("food101"), ["robin", "wren"])
     assert read("food101").classes == ("robin", "wren")
-    with pytest.warns(DataWarning, match="food101 is there, so the root .* is not looked at"):
+    with pytest.warns(DataWarning, match="food101 exists, so the root .* is not used"):
         assert read("food101", root).classes == ("robin", "wren")
 
 
@@ -211,7 +211,7 @@ def test_what_is_no_name() -> None:
 def test_a_root_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for root in (tmp_path / "file", tmp_path / "no" / "where"):
-        assert complaint("food101", root).startswith(f"The root {root} is no folder")
+        assert complaint("food101", root).startswith(f"The root {root} is not a folder")
 
 
 @pytest.mark.parametrize("name", ["stanford_cars", "inaturalist", "cub"])
@@ -272,7 +272,7 @@ def test_a_download_that_fails_leaves_nothing(
     else:
         said = complaint("food101", tmp_path / "new")
         assert "Its download failed: " in said
-        assert f"put into {tmp_path / 'new' / 'food-101'}: images/, meta/train.json, meta/test.json" in said
+        assert f"put this into {tmp_path / 'new' / 'food-101'}: images/, meta/train.json, meta/test.json" in said
     assert list((tmp_path / "new").iterdir()) == []
 
 

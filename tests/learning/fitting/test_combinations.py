@@ -50,32 +50,32 @@ def test_pieces_that_go_together(recipe: Recipe) -> None:
     [
         (
             resolved("finetune", "test_resnet", "train.freeze_stages=50"),
-            "train.freeze_stages = 50 leaves nothing of 'test_resnet' to learn. It has ",
+            "train.freeze_stages = 50 freezes all of 'test_resnet'. It has ",
         ),
         (
             resolved("isqrt_cov", "test_resnet", "images.size=32"),
-            "The neck 'isqrt_cov' pools how cells vary, and at this size the feature map has only one. Raise ",
+            "The neck 'isqrt_cov' pools how cells vary, but at this image size the feature map has only one. ",
         ),
         (
             resolved("attention_pooling", "test_resnet", "images.size=32"),
-            "The neck 'attention' pools cells, and the map of 'test_resnet' is one cell at 32 px. Raise images.size",
+            "The neck 'attention' pools several cells, but the map of 'test_resnet' has only one cell at 32",
         ),
         (
             resolved("part_discovery", "test_vit", "images.size=16"),
-            "The method 'part_discovery' finds parts among cells, and the map of 'test_vit' is one cell at 16 px",
+            "The method 'part_discovery' finds parts among several cells, but the map of 'test_vit' has only one",
         ),
         (
             resolved("snapmix", "test_resnet", "images.size=32"),
-            "With augment.mix = 'snapmix' labels are weighed by class maps, and the map of 'test_resnet' is one cell",
+            "augment.mix = 'snapmix' weights labels by class maps of several cells, but the map of 'test_resnet' has ",
         ),
         (
             resolved("snapmix", "vit_tiny_patch16_224"),
-            "augment.mix = 'snapmix' weighs labels by class maps, and the backbone 'vit_tiny_patch16_224' answers by a "
-            "class token, not by the cells of its map. Use augment.mix = 'cutmix', or, where the backbone can, let it",
+            "augment.mix = 'snapmix' weights labels by class maps, but the backbone 'vit_tiny_patch16_224' answers "
+            "from a class token and not from the cells of its map. Use augment.mix = 'cutmix' or, if the",
         ),
         (
             resolved("finetune", "inception_v3", "images.size=32"),
-            "The backbone 'inception_v3' cannot look at images of 32 px (",
+            "The backbone 'inception_v3' cannot process images of 32 px (",
         ),
     ],
 )
@@ -90,12 +90,12 @@ def test_a_mix_that_the_method_cannot_serve(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(Transfer, "class_maps", Method.class_maps)
     with pytest.raises(RecipeError, match="the method 'transfer' has none") as caught:
         rehearse(resolved("snapmix"))
-    assert "one of the methods that have them: bilinear_attention" in str(caught.value)
+    assert "a method that has class maps: bilinear_attention" in str(caught.value)
 
 
 def test_training_and_comparing_rehearse_before_data_is_read(tmp_path: Path, cli: Cli) -> None:
     options = ["--backbone=test_resnet", "--weights=none", "--set=train.freeze_stages=50", "--out", tmp_path / "out"]
-    says = "train.freeze_stages = 50 leaves nothing of 'test_resnet' to learn."
+    says = "train.freeze_stages = 50 freezes all of 'test_resnet'."
     assert cli("train", tmp_path / "absent", *options).complaint.startswith(says)
     complaint = cli("compare", tmp_path / "absent", "--recipes", "probe,finetune", *options).complaint
     assert complaint.startswith(f"finetune: {says}")
@@ -126,7 +126,7 @@ def test_contrast_that_meets_hardly_a_partner(many_classes: Path, tmp_path: Path
     (said,) = (line for line in answer.err.splitlines() if "Only " in line)
     share = float(said.split("Only ")[1].split("%")[0])
     assert share == pytest.approx(100 * 3 / 23, abs=15)  # the other of its class among three more of the 23
-    assert "another of their class in a batch of 4 (train.sampling = 'shuffled'), and the auxiliary 'supcon' " in said
+    assert "share a batch of 4 (train.sampling = 'shuffled') with another image of their class, and the " in said
     assert said.endswith("Set train.sampling=class_batches and train.images_per_class=2.")
     pairs = {"train__sampling": "class_batches", "train__images_per_class": "2"}
     answer = cli("train", many_classes, *tiny(**METRIC, **pairs), "--out", tmp_path / "pairs")
@@ -139,7 +139,7 @@ def test_compare_tells_what_else_only_a_log_would(many_classes: Path, tmp_path: 
     shuffled = ["--set=train.sampling=shuffled", "--set=train.batch_size=4", "--out", tmp_path / "compared"]
     complaint = cli("compare", many_classes, *named, *shuffled).complaint
     assert complaint.startswith(
-        "many has no image in its val part to compare by. Give each class at least three images"
+        "many has no images in its val split to compare recipes on. Give each class at least three independent images"
     )
     err = cli("compare", many_classes, *named, *shuffled, "--set=protocol=crossfit", "--set=folds=2").err
     assert "warning: supcon: Only " in err
@@ -147,7 +147,7 @@ def test_compare_tells_what_else_only_a_log_would(many_classes: Path, tmp_path: 
 
 
 def test_contrast_that_meets_no_partner(many_classes: Path, tmp_path: Path, cli: Cli, tiny: Tiny) -> None:
-    says = "The auxiliary 'supcon' compares images of one class, and a batch of 4 (train.sampling = 'balanced') holds "
+    says = "The auxiliary 'supcon' compares images of one class, but a batch of 4 (train.sampling = 'balanced') has "
     recipe = tiny(**METRIC, train__sampling="balanced")
     complaint = cli("train", many_classes, *recipe, "--out", tmp_path / "run").complaint
     assert complaint.startswith(says)

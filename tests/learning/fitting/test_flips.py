@@ -64,7 +64,7 @@ def test_flips_are_switched_off_and_the_run_says_why(arrows: Path, tmp_path: Pat
     listener = Heard()
     run = train(arrows, recipe(), out=tmp_path / "run", listener=listener)
     (note,) = note_of(listener)
-    assert note.startswith("Images are not mirrored: ")
+    assert note.startswith("Training images are not mirrored: ")
     assert "'east'" in note
     assert "'west'" in note
     found = run.decided("flip")
@@ -128,7 +128,7 @@ def test_names_that_differ_by_side_are_enough(pictures: Path, tmp_path: Path) ->
         (tmp_path / "data" / name).symlink_to(pictures / source)
     listener = Heard()
     run = train(tmp_path / "data", recipe(), out=tmp_path / "run", listener=listener)
-    assert note_of(listener) == ["Images are not mirrored: class names differ by left and right only"]
+    assert note_of(listener) == ["Training images are not mirrored: some class names differ only by left and right"]
     assert run.decided("flip") is None
 
 
@@ -140,7 +140,7 @@ def test_so_are_values_of_an_attribute_that_is_learnt(pictures: Path, tmp_path: 
     }
     catalog = replace(catalog, attributes=sides)
     for name, notes in (
-        ("side", ["Images are not mirrored: values of 'side' differ by left and right only"]),
+        ("side", ["Training images are not mirrored: some values of 'side' differ only by left and right"]),
         ("size", []),
     ):
         listener = Heard()

@@ -53,11 +53,11 @@ def birds(pictures: Path) -> Catalog:
     [
         (
             ["train.solver=logistic"],
-            "With train.solver = 'logistic' images are looked at as they are, without augment.warp",
+            "train.solver = 'logistic' does not augment images, so it cannot be combined with augment.warp",
         ),
         (
             ["augment.crop=false", "augment.swap=1"],
-            "With augment.crop = false images are looked at as they are, without augment.warp, augment",
+            "augment.crop = false turns augmentation off, so it cannot be combined with augment.warp, augment",
         ),
         (["augment.warp=2"], "augment.warp = 2"),
         (["augment.wrap=1"], "Did you mean 'warp'"),
@@ -80,7 +80,7 @@ def test_without_key_points_a_recipe_may_go_on_as_if_it_had_not_asked(pictures: 
     one = train(pictures, asked, out=tmp_path / "one", listener=listener)
     said = [text for text in listener.notes if "key points" in text]
     assert len(said) == 1
-    assert re.match(r"Going without augment\.align, augment\.warp: \w+ has no key points for it$", said[0])
+    assert re.match(r"Continuing without (augment\.align, augment\.warp): \w+ has no key points for \1$", said[0])
     plain = train(pictures, recipe().with_overrides(short), out=tmp_path / "plain")
     assert one.history()[0]["loss"] == plain.history()[0]["loss"]
     assert "if_missing" not in preview(pictures, asked, out=tmp_path / "page.html").read_text(encoding="utf-8")
@@ -93,11 +93,11 @@ def test_too_few_key_points(birds: Catalog, tmp_path: Path) -> None:
         train(with_points(birds, 2), recipe(align=1.0), out=tmp_path / "run")
     assert birds.keypoints is not None
     outside = replace(birds, keypoints=birds.keypoints + 1000)
-    shows = r"No training image of \w+ shows 3 key points, too few for augment\.align\. "
-    with pytest.raises(DataError, match=shows + "`fieldmark audit` says where key points lie outside"):
+    shows = r"No training image of \w+ shows the 3 key points that augment\.align needs\. "
+    with pytest.raises(DataError, match=shows + "`fieldmark audit` lists key points that lie outside"):
         train(outside, recipe(align=1.0), out=tmp_path / "run")
     unseen = replace(birds, keypoints=birds.keypoints * np.array([1, 1, 0], np.float32))
-    with pytest.raises(DataError, match=shows + "Blank ones and those marked as not visible do not"):
+    with pytest.raises(DataError, match=shows + "Key points that are blank or marked as not visible do not"):
         train(unseen, recipe(align=1.0), out=tmp_path / "run")
 
 
@@ -111,8 +111,8 @@ def test_key_points_outside_their_pictures_are_counted(birds: Catalog, tmp_path:
     options = recipe(**asked).with_overrides(learnt)
     train(replace(birds, keypoints=points), options, out=tmp_path / "run", listener=listener)
     (said,) = (text for text in listener.warnings if "outside" in text)
-    assert re.match(r"[1-4] of \d+ training images have key points outside the picture, [2-8] in all, which", said)
-    assert "count as not seen: such as amber/0" in said
+    assert re.match(r"[2-8] key points outside the picture, in [1-4] of \d+ training images, will count", said)
+    assert "count as not visible, such as in amber/0" in said
 
 
 def test_what_is_left_as_it_is_is_said_once(birds: Catalog, tmp_path: Path) -> None:
@@ -132,21 +132,23 @@ def test_what_is_left_as_it_is_is_said_once(birds: Catalog, tmp_path: Path) -> N
     said = [text for text in listener.warnings if "augment." in text or "donor" in text]
     assert len(said) == 2
     assert re.match(
-        r"\d+ of \d+ training images, such as amber/01.png, show fewer than 3 key points, and stay", said[0]
+        r"Fewer than 3 key points are visible in \d+ of \d+ training images, such as amber/01.png, so", said[0]
     )
-    assert re.match(r"1 of \d+ training images have no donor, .*: amber$", said[1])
+    assert re.match(r"There is no donor for 1 of \d+ training images: .* \(classes: amber\)$", said[1])
 
 
 def test_supervision_needs_key_points_inside_the_pictures(birds: Catalog, tmp_path: Path) -> None:
     assert birds.keypoints is not None
     method = ["method.name=part_discovery", "method.parts=4", "method.supervise=1", "train.epochs=1"]
     asked = recipe().with_overrides(method)
-    with pytest.raises(DataError, match=r"method\.supervise .* no training image of \w+ shows one inside it"):
+    with pytest.raises(DataError, match=r"method\.supervise .* no training image of \w+ shows one within"):
         train(replace(birds, keypoints=birds.keypoints + 1000), asked, out=tmp_path / "none")
     points, listener = birds.keypoints.copy(), Heard()
     points[:20, :, :2] -= 1000
     train(replace(birds, keypoints=points), asked, out=tmp_path / "some", listener=listener)
-    assert [text for text in listener.warnings if re.match(r"\d+ of \d+ training images show no key point", text)]
+    assert [
+        text for text in listener.warnings if re.match(r"No key point is visible in \d+ of \d+ training images", text)
+    ]
 
 
 def test_it_trains_and_is_the_same_twice(birds: Catalog, tmp_path: Path) -> None:
@@ -171,7 +173,7 @@ def test_preview_shows_images_that_are_changed(birds: Catalog, tmp_path: Path) -
     text = preview(
         replace(birds, keypoints=points), recipe(align=1.0), out=tmp_path / "page.html", count=6, listener=listener
     ).read_text(encoding="utf-8")
-    assert any("stay as they are" in warning for warning in listener.warnings)
+    assert any("leave them unchanged" in warning for warning in listener.warnings)
     shown = [path for path in birds.paths if path in text]
     assert len(shown) == 6
     assert all(birds.paths.index(path) % 3 == 0 for path in shown)
@@ -183,6 +185,6 @@ def test_preview_of_plain_pictures(cli: Any, pictures: Path, tmp_path: Path) -> 
     answer = cli("preview", pictures, "--out", tmp_path / "page.html", "--set=backbone.weights=none", *settings)
     assert answer.status == 0
     assert f"Wrote {tmp_path / 'page.html'}" in answer.err
-    assert "whole batches are mixed (cutmix)" in (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "mixes whole batches (cutmix)" in (tmp_path / "page.html").read_text(encoding="utf-8")
     refusal = cli("preview", pictures, "--recipe", "pose", "--set=backbone.weights=none").complaint
-    assert "has no key points for augment.align, augment.warp, augment.swap. Give its table the columns" in refusal
+    assert "has no key points for augment.align, augment.warp, augment.swap. Add columns" in refusal

@@ -95,12 +95,12 @@ def test_data_without_the_attributes_is_scored_all_the_same(
     assert cli("train", table, *tiny(), ATTRIBUTES, "--out", run.folder).status == 0
     answer = cli("evaluate", run.folder, parted)
     assert answer.status == 0
-    assert "warning: parted does not say the attribute 'tint', so it is not scored." in answer.err
+    assert "warning: parted does not have the attribute 'tint', so it is not scored." in answer.err
     assert "attributes" not in scores(run)
     table.write_text(table.read_text().replace("warm,fine", "hot,fine"))
     answer = cli("evaluate", run.folder)
-    what = "values of 'tint' that the model does not know (hot)"
-    assert f"warning: 1 image left out of its score: {what}." in answer.err
+    what = "the score of 'tint': the model does not know the values hot"
+    assert f"warning: 1 image left out of {what}." in answer.err
     assert scores(run)["attributes"]["tint"]["num_images"] == 11
 
 
@@ -131,7 +131,7 @@ def test_grades_and_a_taxonomy_are_scored(table: Path, tmp_path: Path, cli: Cli,
         np.mean([(a != b) + (genus[a] != genus[b]) for a, b in rows])
     )
     assert -1 <= found["quadratic_kappa"]["value"] <= 1
-    for title in ("quadratic weighted kappa", "mean error in grades", "mean distance in the tree"):
+    for title in ("quadratic weighted kappa", "mean error in grades", "mean distance in the taxonomy"):
         assert f"│ {title} │" in " ".join(answer.out.split())
     assert Predictor.load(run.folder).bundle.recipe.labels.order == ("plum", "amber", "jade")
 
@@ -148,13 +148,13 @@ def test_the_taxonomy_loss_learns(table: Path, tmp_path: Path, cli: Cli, tiny: T
 REFUSED = [
     (
         "loss.name=taxonomy",
-        "The loss 'taxonomy' needs a taxonomy above the classes, and the data has none. Nest the class",
+        "The loss 'taxonomy' needs a taxonomy of the classes, but the data has none. Nest the class",
     ),
     (
         "loss.name=ordinal",
-        "The loss 'ordinal' needs classes in an order, and neither their names nor the recipe give one.",
+        "The loss 'ordinal' needs ordered classes, but neither their names nor the recipe define an order.",
     ),
-    ('labels.order=["amber", "jade"]', "labels.order leaves out plum. Name every class, from the lowest grade on."),
+    ('labels.order=["amber", "jade"]', "labels.order leaves out plum. List every class, from the lowest grade up."),
     (
         'labels.attributes=["tint"]',
         "labels.attributes names 'tint', but photographs has no attributes. Give its table a",
@@ -180,9 +180,12 @@ def test_labels_that_the_data_does_not_have(
             "labels.attributes names 'tnit', which photographs does not have. Did you mean 'tint'?",
         ),
         ('labels.attributes=["tint", "tint"]', "labels.attributes names 'tint' twice."),
-        ('labels.attributes=["name"]', "The attribute 'name' has 30 values in 30 images, too many to be learnt."),
-        ('labels.attributes=["one"]', "The attribute 'one' has the value 'x' only outside the test part. Leave it out"),
-        ("labels.attributes=tint", "--set: labels.attributes = 'tint'. Input should be a list in brackets."),
+        ('labels.attributes=["name"]', "The attribute 'name' has 30 values in 30 images, too many to learn."),
+        ('labels.attributes=["one"]', "The attribute 'one' has only the value 'x' outside the test split. Leave"),
+        (
+            "labels.attributes=tint",
+            "--set: labels.attributes = 'tint' is not allowed. Input should be a list in brackets.",
+        ),
     ],
 )
 def test_attributes_that_cannot_be_learnt(
@@ -199,7 +202,7 @@ def test_a_logistic_regression_has_a_loss_of_its_own(table: Path, tmp_path: Path
     complaint = cli(
         "train", table, "--recipe", "probe", "--set", "loss.name=taxonomy", "--out", tmp_path / "run"
     ).complaint
-    assert complaint.startswith("A logistic regression learns by cross-entropy, not by the loss 'taxonomy'.")
+    assert complaint.startswith("A logistic regression minimises cross-entropy and cannot use the loss 'taxonomy'.")
 
 
 def test_bundles_of_before_are_read(trained: Run) -> None:

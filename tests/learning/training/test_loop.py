@@ -164,7 +164,7 @@ def test_mixed_batches(make: Make, samples: Samples, kind: str) -> None:
         assert torch.equal(batch.labels[:, :1], unmixed.labels)
         assert sorted(batch.labels[:, 1].tolist()) == sorted(unmixed.labels.flatten().tolist())
         shares.add(float(batch.weights[0, 0]))
-    assert len(shares) == 8  # each batch its own
+    assert len(shares) == 8 if kind == "mixup" else len(shares) >= 7  # boxes of whole pixels may be equally large
 
 
 def test_snapmix_asks_the_method_as_it_answers(make: Make, samples: Samples) -> None:
@@ -213,7 +213,7 @@ def test_a_loss_that_is_not_a_number(make: Make, samples: Samples, tmp_path: Pat
         next(running)
     assert str(caught.value) == (
         f"The loss became {text} at step 4 (shaky). "
-        "Nothing saved before is lost. Lower train.lr and train.head_lr, or set train.clip_norm=1."
+        "Checkpoints saved before are intact. Lower train.lr and train.head_lr, or set train.clip_norm=1."
     )
     assert state.step == 3
     statistics = {key for key in before if key.endswith(("running_mean", "running_var", "num_batches_tracked"))}

@@ -181,7 +181,7 @@ def test_no_early_stage_unless_asked(make: Make) -> None:
 
 
 def test_freezing_everything_is_refused(make: Make) -> None:
-    with pytest.raises(RecipeError, match="freeze_stages = 5 leaves nothing"):
+    with pytest.raises(RecipeError, match="freeze_stages = 5 freezes all of"):
         early_stages(make(), 5)
 
 

@@ -149,6 +149,6 @@ def test_where_nothing_can_be_held_out(num_classes: int, why: str) -> None:
     with pytest.raises(TrainingError) as caught:
         fit_linear_head(features, labels, labels if why == "one burst each" else groups, num_classes)
     assert str(caught.value) == (
-        "C cannot be chosen by cross-validation: no class has two training images that may be parted. "
-        "Add images, or use a recipe without cross-validation, such as --recipe finetune."
+        "C cannot be chosen by cross-validation: no class has training images in two separate groups. "
+        "Add training images, or use a recipe without cross-validation, such as --recipe finetune."
     )

@@ -46,7 +46,7 @@ def test_a_member_may_go_on_changing(make: Make) -> None:
 
 
 def test_there_is_no_mean_of_nothing() -> None:
-    with pytest.raises(ValueError, match="nothing"):
+    with pytest.raises(ValueError, match="no members"):
         _ = Soup().mean
 
 

@@ -176,7 +176,7 @@ def test_a_failing_save_leaves_the_checkpoint_before(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(Exception, match=r"the disk is full.*what was saved before is intact"):
+    with pytest.raises(Exception, match=r"the disk is full.*What was saved before is intact"):
         state.save(path)
     assert path.read_bytes() == before
 
@@ -194,9 +194,9 @@ def one_line(state: TrainingState, path: Path) -> str:
 def test_the_checkpoint_of_another_model(make: Make, tmp_path: Path) -> None:
     path = tmp_path / "last.safetensors"
     begin(make("test_byobnet")).save(path)
-    assert f"{path} is the state of another model" in one_line(begin(make()), path)
+    assert f"The checkpoint {path} is of another model" in one_line(begin(make()), path)
     begin(make(), ema=False).save(path)
-    assert f"{path} is the state of another model" in one_line(begin(make()), path)
+    assert f"The checkpoint {path} is of another model" in one_line(begin(make()), path)
 
 
 def test_a_checkpoint_of_another_format(make: Make, tmp_path: Path) -> None:

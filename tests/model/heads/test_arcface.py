@@ -77,5 +77,5 @@ def test_each_target_of_a_mixed_image_has_its_margin() -> None:
 
 @pytest.mark.parametrize("options", [{"margin": 2.0}, {"margin": -0.1}, {"scale": 0.0}, {"sub_centres": 0}])
 def test_options_that_make_no_sense(options: dict[str, float]) -> None:
-    with pytest.raises(RecipeError, match=rf"head\.{next(iter(options))} = .*\. Expected .*; the paper has "):
+    with pytest.raises(RecipeError, match=rf"head\.{next(iter(options))} = .*\. Expected .*; the paper uses "):
         ArcFaceClassifier(WIDTH, CLASSES, **options)

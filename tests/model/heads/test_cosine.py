@@ -37,5 +37,5 @@ def test_cosines_are_taken_in_full_precision() -> None:
 
 
 def test_a_scale_that_makes_no_sense() -> None:
-    with pytest.raises(RecipeError, match=r"head\.scale = 0\.0\. Expected a positive number"):
+    with pytest.raises(RecipeError, match=r"head\.scale = 0\.0 is not allowed\. Expected a positive number"):
         CosineClassifier(5, 3, scale=0.0)

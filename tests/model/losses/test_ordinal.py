@@ -47,7 +47,7 @@ def test_a_far_mistake_costs_more_than_a_near_one() -> None:
 
 def test_without_an_order_it_is_refused() -> None:
     with pytest.raises(
-        RecipeError, match=r"needs classes in an order.* labels\.order = \[\"none\", \"mild\", \"severe\"\]"
+        RecipeError, match=r"needs ordered classes.* labels\.order = \[\"none\", \"mild\", \"severe\"\]"
     ):
         OrdinalLoss(Task(3))
     with pytest.raises(RecipeError, match=r"loss\.sharpness = 0"):

@@ -84,12 +84,12 @@ def test_levels_that_divide_nothing_are_no_levels() -> None:
 @pytest.mark.parametrize(
     ("taxonomy", "message"),
     [
-        ({}, r"needs a taxonomy above the classes, and the data has none\. Nest the class"),
+        ({}, r"needs a taxonomy of the classes, but the data has none\. Nest the class"),
         (
             {"kingdom": ("animals",) * 3},
-            r"a level that groups some classes and not all, and none of kingdom does\.",
+            r"a level that groups some classes but not all, and there is none among kingdom\.",
         ),
-        ({"species": ("a", "b", "c")}, r"and none of species does\. Add classes that share a genus"),
+        ({"species": ("a", "b", "c")}, r"and there is none among species\. Add classes that share, for"),
     ],
 )
 def test_without_a_taxonomy_it_is_refused(taxonomy: dict[str, tuple[str, ...]], message: str) -> None:
@@ -98,7 +98,7 @@ def test_without_a_taxonomy_it_is_refused(taxonomy: dict[str, tuple[str, ...]], 
 
 
 def test_where_no_taxonomy_is_known_it_is_refused() -> None:
-    with pytest.raises(RecipeError, match="needs a taxonomy above the classes, and the data has none"):
+    with pytest.raises(RecipeError, match="needs a taxonomy of the classes, but the data has none"):
         TaxonomyLoss(Task(3))
 
 

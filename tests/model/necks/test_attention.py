@@ -52,5 +52,5 @@ def test_the_shares_of_the_cells_sum_to_one_and_move_with_them() -> None:
 
 
 def test_a_width_that_makes_no_sense() -> None:
-    with pytest.raises(RecipeError, match=r"neck\.hidden = 0\. Expected at least 1"):
+    with pytest.raises(RecipeError, match=r"neck\.hidden = 0 is not allowed\. Expected at least 1"):
         AttentionPooling(8, hidden=0)

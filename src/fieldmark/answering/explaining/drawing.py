@@ -1,4 +1,4 @@
-"""The picture of an explanation: what decided, the same region in known images, and what exchanging it does."""
+"""The picture of an explanation: what decided, the same region in known images, and the effect of replacing it."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ __all__ = ["AGAINST", "FOR", "close_up", "draw", "outlined", "overlaid"]
 
 FOR: Final = "#0f7a72"
 AGAINST: Final = "#c4581b"
-"""What speaks for A and for B: told apart by those who see no red or green, too."""
+"""Colours for A and for B that people with red–green colour blindness can tell apart."""
 INK, SOFT, PAPER, FAINT = "#22252a", "#626872", "#fbfaf7", "#dedcd5"
 _SIDE = 420
 _STYLE: Any = {"font.family": "sans-serif", "font.size": 10, "text.color": INK}
 _SMALL = 3
-"""Other regions that are outlined."""
+"""The number of regions that are outlined."""
 
 
 def draw(explanation: Explanation) -> Figure:
-    """The figure; no window, no global state is touched."""
+    """Draw the figure, without opening a window or changing global state."""
     with mpl.rc_context(_STYLE):
         first = explanation.regions[0] if explanation.regions else None
         rows = 2 if first and (first.first or first.second) else 1
@@ -50,7 +50,8 @@ def _title(figure: Figure, explanation: Explanation) -> None:
     verdict, (p, q) = explanation.verdict, explanation.probabilities
     given = ""
     if verdict.level is not None and verdict.name != verdict.label:
-        given = "verdict: " + (f"{verdict.name} ({verdict.level})" if verdict.name else f"none ({verdict.reason})")
+        given = f"{verdict.name} ({verdict.level})" if verdict.name else f"no reliable name ({verdict.reason})"
+        given = f"verdict: {given}"
     top = 1 - 0.24 / figure.get_figheight()
     sure = f"{explanation.first}  {min(100 * p, 99.9):.1f} %"  # never certain
     figure.text(0.035, top, sure, size=17, weight="bold", color=FOR, va="top", parse_math=False)
@@ -77,7 +78,7 @@ def _above(figure: Figure, grid: Any, explanation: Explanation) -> None:
         _numbered(middle, found.region.cells, number + 1, number == 0)
     if explanation.whole and explanation.whole.cells.any():
         _outline(middle, explanation.whole.cells, AGAINST, 1.6)
-        _below_it(middle, f"where {_short(explanation.second, 24)} would show its mark", AGAINST)
+        _below_it(middle, f"where {_short(explanation.second, 24)} would differ", AGAINST)
     _words(figure.add_subplot(grid[2]), explanation)
 
 
@@ -91,10 +92,10 @@ def _below_it(axes: Axes, text: str, colour: str, at: float = 0.0) -> None:
 def _words(axes: Axes, explanation: Explanation) -> None:
     """Bars of the odds, with what they mean."""
     axes.axis("off")
-    _caption(axes, "How the odds move")
-    axes.text(1, 1.04, "bars: logarithms", size=8.5, color=SOFT, ha="right", va="bottom", transform=axes.transAxes)
+    _caption(axes, "How the odds change")
+    axes.text(1, 1.04, "logarithmic bars", size=8.5, color=SOFT, ha="right", va="bottom", transform=axes.transAxes)
     first = explanation.regions[0] if explanation.regions else None
-    bars = [("as it is", explanation.margin, FOR)]
+    bars = [("this picture", explanation.margin, FOR)]
     a, b = _short(explanation.first, 20), _short(explanation.second, 22)
     if first and first.as_second:
         what = _short(first.title, 22)
@@ -102,7 +103,7 @@ def _words(axes: Axes, explanation: Explanation) -> None:
             bars.append((f"{what} from other {a}", first.as_first.margin, FOR))
         bars.append((f"{what} from {b}", first.as_second.margin, AGAINST))
     if explanation.whole:
-        bars.append((f"and with the mark of {b}", explanation.whole.exchange.margin, AGAINST))
+        bars.append((f"also with the mark of {b}", explanation.whole.exchange.margin, AGAINST))
     reach = max(1.0, *(abs(margin) for _, margin, _ in bars))
     left = min(0.0, *(margin for _, margin, _ in bars)) / reach
     axes.set_xlim(left - 0.02, 1.45)
@@ -123,16 +124,16 @@ def _meaning(explanation: Explanation) -> str:
     if not explanation.regions:
         return f"Nothing in the picture speaks for {a} against {b}."
     one = explanation.regions[0]
-    text = f"{one.title.capitalize()}: {100 * one.region.share:.0f} % of what speaks for {a}."
+    text = f"{one.title.capitalize()}: {100 * one.region.share:.0f} % of the evidence for {a}."
     if one.as_second is None:
         return text
     lost = explanation.margin - one.as_second.margin
     if one.as_second.margin < 0:
-        return f"{text} With the features of {b} there, it would pass for {b}."
+        return f"{text} With the features of {b} there, it would be taken for {b}."
     if explanation.whole and explanation.whole.exchange.margin < 0:
-        return f"{text} With the features of {b} there and its mark in its place, it would pass for {b}."
+        return f"{text} With the features of {b} there, and the mark of {b} as well, it would be taken for {b}."
     if lost <= 0:
-        return f"{text} But {b} looks alike there: the exchange costs nothing."
+        return f"{text} But {b} looks the same there: replacing it does not lower the odds."
     fall = f"the odds fall from {odds(explanation.margin)} to {odds(one.as_second.margin)}"
     return f"{text} With the features of {b} there, {fall}."
 
@@ -151,12 +152,12 @@ def _below(figure: Figure, grid: Any, explanation: Explanation, found: RegionFou
             _example(axes, examples[i], colour)
             if i == 0:
                 name = _short(examples[0].label, 34)
-                _caption(axes, name, "the most alike known ones", colour)
+                _caption(axes, name, "most similar known images", colour)
 
 
 def _example(axes: Axes, example: Example, colour: str) -> None:
     if example.pixels is None:
-        axes.text(0.5, 0.5, "picture\nnot found", ha="center", va="center", color=SOFT, size=9)
+        axes.text(0.5, 0.5, "image\nnot found", ha="center", va="center", color=SOFT, size=9)
     else:
         _close(axes, example.pixels, example.cells, colour)
     name = example.path.rsplit("/", 1)[-1]
@@ -190,7 +191,7 @@ def _enlarged(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def overlaid(pixels: NDArray[np.uint8], cells: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """The picture in pale grey, with what speaks for A and for B upon it: (_SIDE, _SIDE, 3)."""
+    """The picture in pale grey, overlaid with the evidence for A and for B: (_SIDE, _SIDE, 3)."""
     grey = np.asarray(Image.fromarray(_enlarged(pixels)).convert("L"), np.float32)[..., None] / 255
     base = np.repeat(0.42 + 0.58 * grey, 3, axis=2)
     strength = _smooth(cells) / max(float(np.abs(cells).max()), 1e-9)
@@ -262,7 +263,7 @@ def _close(axes: Axes, pixels: NDArray[np.uint8], cells: NDArray[np.bool_], colo
 
 
 def close_up(pixels: NDArray[np.uint8], cells: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """The square around cells, cut out."""
+    """Cut out the square around cells."""
     x, y, side = _window_of(cells)
     height, width = pixels.shape[:2]
     left, top = round(x * width), round(y * height)

@@ -33,15 +33,15 @@ __all__ = ["AgainstAll", "Contrast", "Evidence", "Margin", "find_evidence", "mea
 Floats = NDArray[np.float32]
 
 Margin: TypeAlias = Callable[[Tensor], Tensor]
-"""Logits (n, K) → (n,) by how much A leads."""
+"""A function from logits (n, K) to the lead of A (n,)."""
 STEPS = 5
-"""On the way from an empty map; twelve find nothing else."""
+"""The number of steps from an empty map; twelve give the same result."""
 
 
 @final
 @dataclass(frozen=True)
 class Contrast:
-    """A against B: margin = scaleₐ · logitₐ − scale_b · logit_b + bias. Scaled as a bundle is: calibrated log odds."""
+    """A against B: margin = scaleₐ · logitₐ − scale_b · logit_b + bias. With a bundle's scaling: log odds."""
 
     first: int
     second: int
@@ -74,12 +74,12 @@ class AgainstAll:
 @final
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """What speaks for A and against B in one image."""
+    """The evidence for A and against B in one image."""
 
     margin: float
-    """Of A over B."""
+    """The lead of A over B."""
     cells: Floats
-    """(h, w) the contribution of each cell; below zero what speaks for B."""
+    """(h, w) the contribution of each cell, negative if it is evidence for B."""
     map: Tensor
     """(C, h, w)."""
     last: Tensor
@@ -91,12 +91,12 @@ class Evidence:
 
     @property
     def rest(self) -> float:
-        """What the cells do not account for: of a linear head over pooled cells the difference of the biases."""
+        """The remaining margin; for a linear head over pooled cells, the difference of the biases."""
         return self.margin - float(self.cells.sum())
 
 
 def find_evidence(method: Method, image: Tensor, contrast: Margin, place: Tap) -> Evidence:
-    """What speaks in a normalised image (1, 3, S, S) for one class against the other, read at `place`."""
+    """Find the evidence in a normalised image (1, 3, S, S) for one class against the other, read at `place`."""
     method.eval()
     end = last_map(method)
     with torch.no_grad(), read((place, end)) as found:

@@ -1,4 +1,4 @@
-"""The same region in known images: where it is there, and how much alike it looks.
+"""The same region in known images: where it is, and how similar it looks.
 
 A region is described by the mean of its cells' features. In another image it is looked for wherever a window of its
 shape fits, as it is and mirrored: the best place is its counterpart. So parts are compared with parts, in any pose.
@@ -28,7 +28,7 @@ __all__ = ["Counterpart", "Known", "counterparts", "known_maps", "place_of", "po
 
 _BATCH = 16
 _NAMED_BY = 8
-"""So many of the nearest counterparts say which key points a region holds."""
+"""The number of nearest counterparts that decide which key points a region contains."""
 
 
 @final
@@ -57,7 +57,7 @@ class Counterpart:
     path: str
     label: str
     likeness: float
-    """Cosine of the two descriptions, −1 … 1."""
+    """The cosine of the two descriptions, from −1 to 1."""
     cells: NDArray[np.bool_]
     """(h, w) where it is."""
     features: Tensor
@@ -94,7 +94,7 @@ def known_maps(
 def counterparts(
     maps: Tensor, last: Tensor, cells: NDArray[np.bool_], known: Known, *, besides: str = ""
 ) -> list[Counterpart]:
-    """The counterpart of a region in every known image, the most alike first; the image `besides` is left out.
+    """The counterparts of a region in all known images, the most similar first; the image `besides` is left out.
 
     maps (C, h, w) and last (C', h', w') are those of the image that has the region.
     """
@@ -135,9 +135,9 @@ def place_of(
 
 
 def points_inside(found: Sequence[Counterpart], known: Known) -> tuple[str, ...]:
-    """The key points that lie in most of the nearest counterparts of a region, those in most of them first.
+    """The key points that lie in most of the nearest counterparts of a region, the most frequent first.
 
-    What is called left and right is one: "left eye" and "right eye" are "eye".
+    Left and right are not distinguished: "left eye" and "right eye" are both "eye".
     """
     if known.points is None:
         return ()

@@ -36,20 +36,21 @@ from fieldmark.runs.opening import opened_run
 __all__ = ["Explainer", "default_folder", "write_explanation"]
 
 NUM_KNOWN = 40
-"""Known images of a class that are looked at, spread evenly over what there is."""
+"""The number of known images of a class that are used, spread evenly over all of them."""
 _MOST_READ = 20_000
-"""Images of a data set whose table is read for key points; reading a larger one takes longer than explaining."""
+"""The largest data set whose table is read for key points; reading a larger one takes longer than explaining."""
 
 
 class Explainer:
     """Explains images of one run; the maps of known images are kept in the run's folder, class by class."""
 
     def __init__(self, run: Path | str | Predictor, *, root: Path | None = None, device: str = AUTO) -> None:
-        """`root` is where the training images are now, if they were moved."""
+        """`root` is the folder of the training images, if they were moved."""
         self.predictor = run if isinstance(run, Predictor) else Predictor.load(run, device=device)
         self.bundle = self.predictor.bundle
         self.method = self.predictor.model.method
-        opened = None if isinstance(run, Predictor) else opened_run(Path(run))
+        place = self.bundle.folder if isinstance(run, Predictor) else Path(run)
+        opened = opened_run(place) if place else None
         self._run = opened if opened and opened.exists else None
         data = self._run.data() if self._run else {}
         self._root = root or (Path(data["root"]) if data else None)
@@ -57,9 +58,9 @@ class Explainer:
         self._place = tap(self.method, self.bundle.images.size)
 
     def __call__(self, image: Things, versus: str | None = None) -> Explanation:
-        """Why `image` is the likeliest class and not `versus`, the runner-up if not given.
+        """Explain why `image` is the most likely class and not `versus`, which is the runner-up by default.
 
-        Raises ImageError for an image that cannot be read, RunError for a class that is not known or is the answer.
+        Raises ImageError for an image that cannot be read, and RunError if `versus` is unknown or is the answer itself.
         """
         thing = _only(image)
         (answered,) = stream([thing], self.predictor.see, self.predictor.engine)
@@ -88,7 +89,7 @@ class Explainer:
         )
 
     def known(self, label: str) -> Known | None:
-        """The maps of known images of a class; none where they are gone, or nothing is known of the training."""
+        """The maps of known images of a class, or None if the images or the run's records are gone."""
         if label not in self._known:
             self._known[label] = self._kept(label)
         return self._known[label]
@@ -96,15 +97,15 @@ class Explainer:
     def _contrast(self, verdict: Verdict, versus: str | None) -> Contrast:
         classes, calibration = self.bundle.classes, self.bundle.calibration
         if len(verdict.candidates) < 2:
-            raise RunError("A model of one class has nothing to explain", "Train on two classes or more.")
+            raise RunError("A model with one class has nothing to explain", "Train on two or more classes.")
         second = versus or verdict.candidates[1].label
         if second not in classes:
-            raise RunError(f"{second!r} is no class of this model", nearest(second, classes))
+            raise RunError(f"This model has no class {second!r}", nearest(second, classes))
         if second == verdict.label:
             rival = verdict.candidates[1].label
             raise RunError(
-                f"{second!r} is the answer itself, so there is no other to tell it from",
-                f"Tell it from another class, such as {rival!r}, which is what it takes where none is named.",
+                f"The answer is {second!r} itself, so it cannot be compared with {second!r}",
+                f"Compare it with another class, such as the runner-up {rival!r}, which is the default.",
             )
         a, b = classes.index(verdict.label), classes.index(second)
         if calibration is None:
@@ -147,12 +148,16 @@ class Explainer:
         return Thing(path, (self._root or Path()) / path)
 
     def _notes(self, names: tuple[str, str], known: tuple[Known | None, Known | None]) -> tuple[str, ...]:
-        notes = [] if self.bundle.calibration else ["Not calibrated: these are plain softmax probabilities."]
+        notes = (
+            [] if self.bundle.calibration else ["The model is not calibrated: these are plain softmax probabilities."]
+        )
         missing = [name for name, one in zip(names, known, strict=True) if one is None]
         if missing and (self._run is None or not self._run.data()):
-            notes.append("A bundle alone has no training images: no examples are shown and nothing is exchanged.")
+            notes.append("A bundle alone has no training images, so there are no examples and no replacements.")
         elif missing:
-            notes.append(f"The training images of {' and '.join(missing)} are gone: their examples are left out.")
+            notes.append(
+                f"The training images of {' and '.join(missing)} cannot be found, so their examples are left out."
+            )
         return tuple(notes)
 
     def _kept(self, label: str) -> Known | None:
@@ -212,10 +217,12 @@ class Explainer:
 
 
 def _only(image: Things) -> Thing:
-    """The one picture that is to be explained. Raises DataError for several."""
+    """The only picture. Raises DataError if there are several."""
     first, *others = named(image)
     if others:
-        raise DataError("An explanation is of one picture, and several were given", "Explain one after the other.")
+        raise DataError(
+            f"An explanation covers one picture, but {1 + len(others):,} were given", "Explain them one at a time."
+        )
     return first
 
 
@@ -247,16 +254,16 @@ def _in_view(points: NDArray[np.floating], size: tuple[int, int], images: Images
     return (points - (np.array(size) - side) / 2) / side
 
 
-def write_explanation(explanation: Explanation, folder: Path) -> Path:
-    """Write FOLDER/<image> not <B>.png and .json, and return the picture's path."""
+def write_explanation(explanation: Explanation, folder: Path | str) -> Path:
+    """Write <image> not <B>.png and .json to `folder`, and return the path of the picture."""
     name = f"{Path(explanation.verdict.path).stem} not {explanation.second}".replace("/", "-")
-    picture = folder / f"{name}.png"
+    picture = Path(folder) / f"{name}.png"
     write_bytes(picture, explanation.png())
-    write_json(folder / f"{name}.json", explanation.as_dict())
+    write_json(picture.with_suffix(".json"), explanation.as_dict())
     return picture
 
 
 def default_folder(run: Path) -> Path:
-    """Where explanations of a run go unless told otherwise; those of a bundle alone into the working folder."""
+    """The default folder for explanations: in the run or, for a bundle alone, in the working folder."""
     opened = opened_run(run)
     return (opened.folder if opened.exists else Path()) / "explanations"

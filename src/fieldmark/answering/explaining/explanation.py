@@ -41,28 +41,28 @@ __all__ = [
 
 NUM_EXAMPLES = 3
 _HALF = 0.5
-"""From this share on, what other images of A change is worth a word."""
+"""The share of change by other images of A above which a doubt is reported."""
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class Example:
-    """A known image and where the region is in it."""
+    """A known image, with the place of the region in it."""
 
     path: str
     label: str
     likeness: float
-    """Cosine of the features of the two regions."""
+    """The cosine of the features of the two regions."""
     cells: NDArray[np.bool_]
     """(h, w)."""
     pixels: NDArray[np.uint8] | None = None
-    """(S, S, 3) as the network sees it; none where the file is gone."""
+    """(S, S, 3) as the network sees it, or None if the file is gone."""
 
 
 @final
 @dataclass(frozen=True)
 class Exchange:
-    """The margin after the region's features were exchanged, mean over the nearest examples."""
+    """The margin after the region's features were replaced, averaged over the nearest examples."""
 
     margin: float
     num_examples: int
@@ -71,32 +71,32 @@ class Exchange:
 @final
 @dataclass(frozen=True, eq=False)
 class RegionFound:
-    """A region, its counterparts in known images, and what exchanging it does."""
+    """A region, its counterparts in known images, and the effect of replacing it."""
 
     region: Region
     name: str
     """"region 1", or the method's part."""
     holds: tuple[str, ...] = ()
-    """Key points that lie in it, as far as known images tell."""
+    """The key points that lie in it, as far as known images show."""
     first: tuple[Example, ...] = ()
-    """Of A, the most alike first."""
+    """Examples of A, the most similar first."""
     second: tuple[Example, ...] = ()
-    """Of B."""
+    """Examples of B, the most similar first."""
     as_second: Exchange | None = None
-    """With B's features in its place; none where there are no known images of B."""
+    """The result with B's features in its place, or None without known images of B."""
     as_first: Exchange | None = None
-    """With those of other images of A: what an exchange changes by itself."""
+    """The result with features of other images of A: the effect of replacing by itself."""
 
     @property
     def title(self) -> str:
-        """ "beak, forehead", or its name where nobody knows."""
+        """The key points that it contains, such as "beak, forehead", or else its name."""
         return ", ".join(self.holds[:3]) or self.name
 
     def of_the_photograph(self, margin: float) -> float | None:
-        """What other images of A change there, as a share of what those of B change; `margin` is the image's own.
+        """The change due to other images of A, as a share of that due to images of B; `margin` is the image's own.
 
-        About 0 where the region tells A from B, 1 or more where it is this photograph that is special, not the kind;
-        none where it was not measured or B changes nothing.
+        The share is about 0 if the region distinguishes A from B, and 1 or more if the photograph is special rather
+        than its class. It is None if it was not measured or if B changes nothing.
         """
         if self.as_first is None or self.as_second is None or (lost := margin - self.as_second.margin) <= 0:
             return None
@@ -106,7 +106,7 @@ class RegionFound:
 @final
 @dataclass(frozen=True, eq=False)
 class Whole:
-    """Both sides of a difference: what A shows exchanged, and what B shows put in its place."""
+    """Both sides of a difference: the mark of A is replaced, and the mark of B is added."""
 
     exchange: Exchange
     cells: NDArray[np.bool_]
@@ -116,29 +116,29 @@ class Whole:
 @final
 @dataclass(frozen=True, eq=False, repr=False)
 class Explanation:
-    """Which regions decided, and why it is A and not B."""
+    """Which regions decided, and why the answer is A and not B."""
 
     verdict: Verdict
     first: str
-    """A, the likeliest class."""
+    """A, the most likely class."""
     second: str
-    """B."""
+    """B, the class that A is compared with."""
     margin: float
     """The logarithm of the odds of A against B."""
     probabilities: tuple[float, float]
-    """Of A and of B."""
+    """The probabilities of A and of B."""
     regions: tuple[RegionFound, ...]
-    """The one that carries the margin first; () where nothing in the image speaks for A against B."""
+    """The regions, the one that contributes most first; () if nothing in the image favours A over B."""
     pixels: NDArray[np.uint8]
-    """(S, S, 3) what the network saw."""
+    """(S, S, 3) the image as the network saw it."""
     cells: NDArray[np.float32]
-    """(h, w) what each cell contributes to the margin."""
+    """(h, w) the contribution of each cell to the margin."""
     notes: tuple[str, ...] = ()
-    """What is missing, and why."""
+    """Remarks on what is missing, and why."""
     decided: NDArray[np.float32] | None = None
-    """(h, w) what each cell contributes to the answer against all other classes."""
+    """(h, w) the contribution of each cell to the answer against all other classes."""
     whole: Whole | None = None
-    """With B's own mark in its place, too; none where there are no known images of B."""
+    """The result with the mark of B added as well, or None without known images of B."""
 
     def __repr__(self) -> str:
         where = self.regions[0].title if self.regions else "no region"
@@ -146,31 +146,36 @@ class Explanation:
 
     @property
     def sentence(self) -> str:
-        """What exchanging the first region does, in words."""
+        """The effect of replacing the first region, in words."""
         if not self.regions:
-            return f"nothing in the picture speaks for {self.first} against {self.second}"
+            return f"nothing in the picture favours {self.first} over {self.second}"
         found = self.regions[0].as_second
         if found is None:
             return f"odds {odds(self.margin)}"
-        return f"odds {odds(self.margin)}, with the features of {self.second} there {odds(found.margin)}"
+        return f"odds {odds(self.margin)}; with the features of {self.second} there, {odds(found.margin)}"
 
     @property
     def doubt(self) -> str:
-        """Why the first region may not be what tells A from B; "" where nothing speaks against it."""
+        """Why the first region may not distinguish A from B, or "" if there is no reason for doubt."""
         share = self.regions[0].of_the_photograph(self.margin) if self.regions else None
         if share is None:
             return ""
         own = self.regions[0].as_first
         if own and own.margin < 0 < self.margin:
-            what = f"turn the answer, too ({odds(own.margin)})"
+            what = f"also change the answer ({odds(own.margin)})"
+        elif share >= 1:
+            what = "change the odds just as much"
         elif share >= _HALF:
-            what = "move the odds " + ("as far" if share >= 1 else f"{100 * share:.0f} % as far, in logarithms")
+            what = f"change the log odds {100 * share:.0f} % as much"
         else:
             return ""
-        return f"But those of other pictures of {self.first} {what}: it may be this photograph, not the kind"
+        return (
+            f"But the features of other images of {self.first} {what}: "
+            "the region may be special to this photograph rather than to the class"
+        )
 
     def as_dict(self) -> dict[str, Any]:
-        """The figures, as written to JSON."""
+        """The explanation as plain values, as they are written to JSON."""
         return {
             "verdict": self.verdict.as_dict(),
             "first": self.first,
@@ -187,13 +192,13 @@ class Explanation:
         }
 
     def figure(self) -> Figure:
-        """The picture; `figure().savefig("why.png")` keeps it."""
+        """Draw the picture; `figure().savefig("why.png")` saves it."""
         from fieldmark.answering.explaining.drawing import draw
 
         return draw(self)
 
     def png(self) -> bytes:
-        """The picture as a PNG."""
+        """Return the picture as a PNG."""
         data = io.BytesIO()
         self.figure().savefig(data, format="png", dpi=110)
         return data.getvalue()
@@ -203,7 +208,7 @@ class Explanation:
 
 
 def odds(margin: float) -> str:
-    """The logarithm of odds as one would say it, with two digits: "23 : 1", "1 : 4.0", "over a million : 1"."""
+    """The logarithm of odds as readable odds with two digits: "23 : 1", "1 : 4.0", "over a million : 1"."""
     value = float(np.exp(min(abs(margin), 20)))
     text = f"{value:.1f}" if value < 9.95 else f"{float(f'{value:.2g}'):,.0f}" if value <= 1e6 else "over a million"
     return f"{text} : 1" if margin >= 0 else f"1 : {text}"

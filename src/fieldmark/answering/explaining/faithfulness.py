@@ -1,4 +1,4 @@
-"""Is an explanation true? Measures of it, each for one image, and the baseline that they are compared with.
+"""Is an explanation true? Measures for single images, and a baseline to compare with.
 
 - Deletion and insertion: Petsiuk, Das & Saenko, "RISE: randomized input sampling for explanation of black-box models"
   (2018). Deviation: a pixel's rank is that of its enlarged cell, blurred, so that no map gains by its grid.

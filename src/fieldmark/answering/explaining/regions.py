@@ -30,20 +30,20 @@ MOST_CELLS = 0.2
 @final
 @dataclass(frozen=True, eq=False)
 class Region:
-    """Cells that decide together."""
+    """A region of cells that contribute together."""
 
     cells: NDArray[np.bool_]
     """(h, w)."""
     share: float
-    """Of all that speaks for A."""
+    """The share of all evidence for A."""
     peak: tuple[float, float]
     """x, y of the strongest evidence, as shares of the picture."""
     part: int | None = None
-    """The part of the method that it is."""
+    """The number of the method's part, if the region is one."""
 
 
 def find_regions(cells: NDArray[np.float32], parts: Tensor | None = None, *, most: int = NUM_REGIONS) -> list[Region]:
-    """The regions that speak for A, the one that carries most first; [] where nothing does.
+    """The regions that are evidence for A, the strongest first; [] if there are none.
 
     cells (h, w) is what each contributes to the margin, parts (M, h″, w″) the method's part maps if it has any.
     """

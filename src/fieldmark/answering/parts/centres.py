@@ -1,4 +1,4 @@
-"""Where a method sees its parts, in pixels of the pictures.
+"""Where a method locates its parts, in pixels of the pictures.
 
 Shapes: N images, M parts.
 """

@@ -1,4 +1,4 @@
-"""`Parts`: the parts that a method discovered, found in photographs.
+"""`Parts`: the parts that a method has discovered, located in photographs.
 
 Shapes: N images, M parts, S the side of the view in pixels, maps of h × w cells.
 """
@@ -19,7 +19,7 @@ from fieldmark.answering.stream import stream
 from fieldmark.answering.things import Thing
 from fieldmark.core.errors import DataError, RunError
 from fieldmark.core.listener import Listener
-from fieldmark.core.wording import first_few
+from fieldmark.core.wording import counted, first_few
 from fieldmark.data.catalog import Catalog
 from fieldmark.evaluation.part_names import Match, match_parts
 from fieldmark.runs.bundle import Bundle
@@ -30,25 +30,26 @@ __all__ = ["Parts", "Sight", "find_parts", "sights"]
 @final
 @dataclass(frozen=True, repr=False)
 class Parts:
-    """Discovered parts of some images."""
+    """The discovered parts in some images."""
 
     names: tuple[str, ...]
-    """(M)."""
+    """The names of the M parts."""
     catalog: Catalog
     """The images that could be read, with the parts' centres as their key points."""
     matches: tuple[Match, ...] = ()
-    """How far parts are from the key points that they are called, or would be matched with, where the data has any."""
+    """How far parts are from the key points that they are named for, or match best, if the data has any."""
     num_measured: int = 0
-    """Images that this was measured on: those that were not learnt from, if there are any."""
+    """The number of images that this was measured on: held-out images, if there are any."""
     table: Path | None = field(default=None, compare=False)
     page: Path | None = field(default=None, compare=False)
 
     def __repr__(self) -> str:
-        return f"Parts({len(self.names)} parts of {len(self.catalog):,} images: {', '.join(self.names)})"
+        parts, images = counted(len(self.names), "part"), counted(len(self.catalog), "image")
+        return f"Parts({parts} in {images}: {', '.join(self.names)})"
 
 
 class Sight(NamedTuple):
-    """What a method sees in one photograph."""
+    """The parts that a method sees in one photograph."""
 
     row: int
     """Of the catalogue."""
@@ -61,15 +62,15 @@ class Sight(NamedTuple):
 
 
 def find_parts(predictor: Predictor, catalog: Catalog, rows: NDArray[np.int64], listener: Listener) -> Parts:
-    """The parts of these rows of the catalogue, and how far they are from its key points.
+    """Find the parts in these rows of the catalogue, and how far they are from its key points.
 
-    Raises RunError for a method without part maps and DataError where no image can be read.
+    Raises RunError for a method without part maps, and DataError if no image can be read.
     """
     bundle = predictor.bundle
     if not bundle.parts:
         raise RunError(
-            f"The method {bundle.recipe.method.name!r} of this run makes no part maps",
-            "Train with one that does, such as --recipe part_discovery.",
+            f"The method {bundle.recipe.method.name!r} of this run does not find parts",
+            "Train with a method that does, such as --recipe part_discovery.",
         )
     kept, centres, frames = _centres(predictor, catalog, rows, listener)
     annotated = catalog.select(kept)
@@ -80,7 +81,7 @@ def find_parts(predictor: Predictor, catalog: Catalog, rows: NDArray[np.int64], 
 
 
 def sights(predictor: Predictor, catalog: Catalog, rows: NDArray[np.int64]) -> list[Sight]:
-    """What the method sees in these rows, one by one."""
+    """The parts that the method sees in each of these rows."""
     found: list[Sight] = []
     for answered in stream(_things(catalog, rows), predictor.see, PartEngine(predictor.model)):
         assert answered.output is not None
@@ -112,15 +113,20 @@ def _centres(
             tick(len(readable), len(rows))
     if unreadable:
         names = first_few(unreadable)
-        listener.warn(f"{len(unreadable):,} of {len(rows):,} images cannot be read and are left out: {names}")
+        listener.warn(
+            f"{len(unreadable):,} of {counted(len(rows), 'image')} could not be read and were skipped: {names}"
+        )
     if not centres:
-        raise DataError(f"None of the {len(rows):,} images can be read", f"Check {catalog.file(int(rows[0]))}.")
+        raise DataError(
+            f"None of {counted(len(rows), 'image')} could be read",
+            f"Check the files, such as {catalog.file(int(rows[0]))}.",
+        )
     frames = np.array(sizes, np.float64)
     return rows[np.array(readable)], frames_to_pixels(np.concatenate(centres), frames, predictor.bundle.images), frames
 
 
 def _not_learnt_from(catalog: Catalog) -> NDArray[np.int64]:
-    """The rows outside the training part, or all where there is no other."""
+    """The rows outside the training split, or all rows if there is no other split."""
     others = np.flatnonzero(catalog.splits != "train")
     return others if len(others) else np.arange(len(catalog))
 

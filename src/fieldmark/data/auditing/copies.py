@@ -66,7 +66,7 @@ def copies(
 ) -> list[Copy]:
     """Pairs of rows that show one picture, enough to connect all that do, sorted.
 
-    `pixels(i)` gives the image of fingerprint i, at any size. `progress` is told (done, total) pairs looked at.
+    `pixels(i)` gives the image of fingerprint i, at any size. `progress` gets (done, total) of the pairs compared.
     """
     plain = near_duplicates(fingerprints)
     digests = fingerprints.digests

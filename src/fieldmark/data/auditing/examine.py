@@ -1,11 +1,11 @@
-"""`examine`: look for what would spoil a measurement on data, or should be known before training.
+"""`examine`: look for what would spoil a measurement on data, or what one should know before training.
 
 | kind | spoils a measurement |
 |---|---|
-| copies-across-parts, groups-across-parts | always: what was learnt by heart is counted as skill |
-| copies-under-two-labels | unless all are in train: a label is wrong |
-| truncated, unreadable | where one is in validation or test: a score would be of fewer images |
-| not-in-train | always: such a class cannot be answered |
+| copies-across-splits, groups-across-splits | always: what was memorised counts as skill |
+| copies-under-two-labels | unless all are in train: one label is wrong |
+| truncated, unreadable | if one is in validation or test: a score would cover fewer images |
+| not-in-train | always: such a class cannot be predicted |
 | annotations-unturned | always: boxes or key points are not where the picture shows the thing |
 | copies, turned-copies, exif-orientation, annotations-outside, tiny, one-colour | never |
 | few-to-learn, few-to-test, few-to-promise, unbalanced, not-measured, reading | never |
@@ -48,10 +48,10 @@ def examine(
     warnings: Sequence[str] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> Audit:
-    """Everything that is found in `catalog`, whose pixels are in `store`.
+    """Return everything that is found in `catalog`, whose pixels are in `store`.
 
-    `orientations` (N,) are the EXIF orientations, 1 where there is none; `warnings` what the reader said. `progress`
-    is told (done, total) of the pairs compared.
+    `orientations` (N,) are the EXIF orientations, 1 if there is none; `warnings` are those of the reader. `progress`
+    gets (done, total) of the pairs compared.
     """
     prints, readable = store.fingerprints, store.readable
     plain = prints.thumbnails.std((1, 2)).max(1, initial=0) < _ONE_COLOUR
@@ -67,7 +67,7 @@ def examine(
     found = [
         *_unreadable(catalog, store),
         *_copies(catalog, clusters, links),
-        *_parted_groups(catalog),
+        *_split_groups(catalog),
         *_annotations(catalog, store, turned),
         *_turned_copies(links),
         *_orientation_flags(turned),
@@ -88,14 +88,13 @@ def _unreadable(catalog: Catalog, store: PixelStore) -> Iterable[Finding]:
     ):
         measured = sum(catalog.splits[row] in ("val", "test") for row in rows)
         if rows:
-            where = f", {measured:,} of them in validation or test" if measured else ""
+            where = f"{measured:,} in validation or test, so a score would cover fewer images than other scores. "
             yield Finding(
                 kind,
                 "spoils" if measured else "notice",
                 f"{counted(len(rows), 'image')} {verb}",
-                f"They are left out of everything{where}"
-                + (": a score would be of fewer images than others report. " if measured else ". ")
-                + "Copy or download them again, or remove them.",
+                f"Fieldmark leaves such images out{f': {where}' if measured else '. '}"
+                "Copy or download them again, or remove them.",
                 tuple(Case((row,), reasons[row]) for row in rows),
             )
 
@@ -105,17 +104,17 @@ def _copies(catalog: Catalog, clusters: NDArray[np.int64], links: list[Copy]) ->
     hows = _hows(clusters, links)
 
     def cases(found: Iterable[tuple[int, ...]]) -> tuple[Case, ...]:
-        """The same files come first: nobody can doubt them."""
+        """Identical files come first: nobody can doubt them."""
         every = [Case(rows, ", ".join(hows[int(clusters[rows[0]])])) for rows in found]
         return tuple(sorted(every, key=lambda case: not case.note.startswith("identical")))
 
     if conflicts.across_splits:
         yield Finding(
-            "copies-across-parts",
+            "copies-across-splits",
             "spoils",
-            f"{counted(len(conflicts.across_splits), 'picture')} in more than one part",
-            f"{_leaked(catalog, clusters)}What was learnt by heart is then counted as skill. Take one side out, or "
-            "move all copies into one part; audit.json lists them.",
+            f"{counted(len(conflicts.across_splits), 'picture')} in more than one split",
+            f"{_leaked(catalog, clusters)}A score then counts memory as skill. Remove the copies from all splits but "
+            "one; audit.json lists them.",
             cases(conflicts.across_splits),
         )
     if conflicts.across_labels:
@@ -124,7 +123,8 @@ def _copies(catalog: Catalog, clusters: NDArray[np.int64], links: list[Copy]) ->
             "copies-under-two-labels",
             "notice" if learnt else "spoils",
             f"{counted(len(conflicts.across_labels), 'picture')} under two labels",
-            "One of the labels is wrong, so a right answer may be counted as a mistake. Look at each and correct it.",
+            "One of the labels is wrong, so a right answer may count as a mistake. Look at each picture and correct "
+            "its label.",
             cases(conflicts.across_labels),
         )
     told = {int(clusters[rows[0]]) for rows in (*conflicts.across_splits, *conflicts.across_labels)}
@@ -133,9 +133,9 @@ def _copies(catalog: Catalog, clusters: NDArray[np.int64], links: list[Copy]) ->
         yield Finding(
             "copies",
             "notice",
-            f"{counted(len(rest), 'picture')} several times",
-            "Each copy counts as one more image though it says nothing new. Fieldmark keeps copies of whole pictures "
-            "in one part when it cuts data; remove those that are not wanted.",
+            f"{counted(len(rest), 'picture')} with copies",
+            "Each copy counts as one more image but adds nothing new. When Fieldmark splits data, it keeps copies of "
+            "whole pictures in one split. Remove the copies that you do not want.",
             cases(rest),
         )
 
@@ -160,32 +160,33 @@ def _members(clusters: NDArray[np.int64]) -> list[tuple[int, ...]]:
 
 
 def _leaked(catalog: Catalog, clusters: NDArray[np.int64]) -> str:
-    """How much of the measured parts is also learnt from."""
+    """How much of the scored splits is in other splits too."""
     told = ""
-    for part, other in (("val", "train"), ("test", "train"), ("test", "val")):
-        leaked = np.isin(clusters[catalog.rows(part)], clusters[catalog.rows(other)])
+    for split, other in (("val", "train"), ("test", "train"), ("test", "val")):
+        leaked = np.isin(clusters[catalog.rows(split)], clusters[catalog.rows(other)])
         if leaked.any():
-            share = f"{leaked.sum():,} of {len(leaked):,} {part} images ({100 * leaked.mean():.1f} %)"
-            told += f"{share} {'shows' if leaked.sum() == 1 else 'show'} a picture that is in {other} too. "
+            share = f"{leaked.sum():,} of {len(leaked):,} {split} images ({100 * leaked.mean():.1f} %)"
+            told += f"{share} {'shows' if leaked.sum() == 1 else 'show'} a picture that is also in {other}. "
     return told
 
 
-def _parted_groups(catalog: Catalog) -> Iterable[Finding]:
+def _split_groups(catalog: Catalog) -> Iterable[Finding]:
     known = np.flatnonzero((catalog.groups != "") & (catalog.splits != ""))
     names, number = np.unique(catalog.groups[known], return_inverse=True)
-    parts = np.stack([np.bincount(number[catalog.splits[known] == part], minlength=len(names)) for part in SPLITS])
-    parted = np.flatnonzero((parts > 0).sum(0) > 1)
-    if len(parted):
+    counts = np.stack([np.bincount(number[catalog.splits[known] == split], minlength=len(names)) for split in SPLITS])
+    across = np.flatnonzero((counts > 0).sum(0) > 1)
+    if len(across):
         rows = known[np.argsort(number, kind="stable")]
         ends = np.cumsum(np.bincount(number, minlength=len(names)))
         members = np.split(rows, ends[:-1])
         yield Finding(
-            "groups-across-parts",
+            "groups-across-splits",
             "spoils",
-            f"{counted(len(parted), 'group')} in more than one part",
-            "Images of one group (a burst, a patient, an individual) are alike: a score on one part says how well the "
-            "group was remembered. Move each group into one part, or leave the data unsplit and let Fieldmark cut it.",
-            tuple(Case(tuple(members[group].tolist()), str(names[group])) for group in parted),
+            f"{counted(len(across), 'group')} in more than one split",
+            "Images of one group (a burst, a patient, an individual) look alike, so a score on one split says how well "
+            "the group was remembered from another. Move each group into one split, or leave the data unsplit and let "
+            "Fieldmark split it.",
+            tuple(Case(tuple(members[group].tolist()), str(names[group])) for group in across),
         )
 
 
@@ -201,11 +202,11 @@ def _annotations(catalog: Catalog, store: PixelStore, turned: NDArray[np.int64])
         yield Finding(
             "annotations-unturned",
             "spoils",
-            f"{counted(len(rows), 'image')} with boxes or key points for the picture before it was turned",
-            f"They lie outside the upright picture but inside the one that the file holds before its EXIF orientation "
-            f"is applied; {counted(sideways, 'annotated image')} in all "
-            f"{'has' if sideways == 1 else 'have'} such a flag, and others may be wrong unseen. Give coordinates "
-            "of the upright picture, or turn the pixels and remove the flag.",
+            f"{counted(len(rows), 'image')} whose boxes or key points ignore the EXIF orientation",
+            f"They lie outside the upright picture but inside the picture as the file stores it, before its EXIF "
+            f"orientation is applied. In all, {counted(sideways, 'annotated image')} "
+            f"{'has' if sideways == 1 else 'have'} such a flag, and more of them may be wrong without showing it. Give "
+            "coordinates in the upright picture, or turn the pixels and remove the flag.",
             tuple(Case((int(row),)) for row in rows),
         )
     rows = np.flatnonzero(outside & ~unturned)
@@ -214,7 +215,7 @@ def _annotations(catalog: Catalog, store: PixelStore, turned: NDArray[np.int64])
             "annotations-outside",
             "notice",
             f"{counted(len(rows), 'image')} with boxes or key points outside the picture",
-            "What lies outside is cut off. Were the pictures scaled after they were annotated?",
+            "Whatever lies outside is cut off. Were the pictures resized after they were annotated?",
             tuple(Case((int(row),)) for row in rows),
         )
 
@@ -243,8 +244,8 @@ def _turned_copies(links: list[Copy]) -> Iterable[Finding]:
         yield Finding(
             "turned-copies",
             "notice",
-            f"{counted(len(found), 'pair')} of one picture turned",
-            "One of each pair lies wrongly, unless there is no up and down in these pictures.",
+            f"{counted(len(found), 'pair')} of turned copies",
+            "One image of each pair is the wrong way up, unless these pictures have no up and down.",
             tuple(Case((copy.first, copy.second), copy.how) for copy in found),
         )
 
@@ -255,9 +256,9 @@ def _orientation_flags(turned: NDArray[np.int64]) -> Iterable[Finding]:
         yield Finding(
             "exif-orientation",
             "notice",
-            f"{counted(len(rows), 'image')} to be turned by a flag in the file",
-            "Fieldmark shows them upright. Tools that ignore the flag see them lying or mirrored; boxes and key points "
-            "have to be those of the upright picture.",
+            f"{counted(len(rows), 'image')} with an orientation flag in the file",
+            "Fieldmark shows such images upright. Tools that ignore the flag show them turned or mirrored. Boxes and "
+            "key points must refer to the upright picture.",
             tuple(Case((int(row),), f"EXIF orientation {turned[row]}") for row in rows),
         )
 
@@ -274,8 +275,8 @@ def _tiny(store: PixelStore) -> Iterable[Finding]:
             "tiny",
             "notice",
             f"{counted(len(small), 'image')} smaller than {least:.0f} pixels",
-            f"Half of the images have a shorter side of at least {usual:.0f} pixels; a quarter of that shows little of "
-            "what tells classes apart. Are they thumbnails? Get the originals, or remove them.",
+            f"Half of the images have a shorter side of at least {usual:.0f} pixels. At a quarter of that, little is "
+            "left of what tells the classes apart. Are these images thumbnails? Get the originals, or remove them.",
             tuple(
                 Case((int(store.readable[i]),), "{} × {} pixels".format(*store.shapes[store.readable[i], 2:]))
                 for i in small[np.argsort(sides[small], kind="stable")]
@@ -288,8 +289,8 @@ def _one_colour(rows: NDArray[np.int64]) -> Iterable[Finding]:
         yield Finding(
             "one-colour",
             "notice",
-            f"{counted(len(rows), 'image')} of one colour",
-            "Nothing can be seen in them. Remove them.",
+            f"{counted(len(rows), 'image')} of a single colour",
+            "Such images show nothing. Remove them.",
             tuple(Case((int(row),)) for row in rows),
         )
 
@@ -299,7 +300,7 @@ def _reading(warnings: Sequence[str]) -> Iterable[Finding]:
         yield Finding(
             "reading",
             "notice",
-            f"{counted(len(warnings), 'remark')} on reading",
-            "What was noticed while the data was read.",
+            f"{counted(len(warnings), 'warning')} from reading the data",
+            "Fieldmark noticed this while it read the data.",
             tuple(Case((), text) for text in warnings),
         )

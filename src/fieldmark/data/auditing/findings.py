@@ -1,4 +1,4 @@
-"""`Audit`: what is wrong with data, each finding with the images that show it."""
+"""`Audit`: what is wrong with data. Each finding names the images that show it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from fieldmark.data.catalog import SPLITS, Catalog
 __all__ = ["Audit", "Case", "Finding", "Severity"]
 
 Severity = Literal["spoils", "notice"]
-_FORMAT: Final = {"format": "fieldmark audit", "version": 1}
-"""The version is raised whenever a key of the JSON changes its meaning or goes."""
+_FORMAT: Final = {"format": "fieldmark audit", "version": 2}
+"""The version is raised whenever a key of the JSON is removed or changes its meaning."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """One instance of a finding: the rows it is about, none where it is about a class."""
+    """One instance of a finding: the rows that it is about, or none if it is about a class."""
 
     rows: tuple[int, ...]
     note: str = ""
@@ -28,9 +28,9 @@ class Finding:
     """One kind of defect and all its cases."""
 
     kind: str
-    """A name for programs, such as "copies-across-parts"."""
+    """A name for programs, such as "copies-across-splits"."""
     severity: Severity
-    """ "spoils": a measurement on this data would be wrong; "notice": something to know."""
+    """ "spoils": a measurement on this data would be wrong; "notice": something worth knowing."""
     title: str
     """What was found, in a few words."""
     text: str
@@ -39,13 +39,13 @@ class Finding:
 
     @property
     def rows(self) -> tuple[int, ...]:
-        """All rows concerned, each once."""
+        """All rows that the finding is about, each once."""
         return tuple(sorted({row for case in self.cases for row in case.rows}))
 
 
 @dataclass(frozen=True, repr=False)
 class Audit:
-    """What was found in a catalogue, spoilers first."""
+    """What was found in a catalogue; findings that spoil a measurement come first."""
 
     catalog: Catalog
     findings: tuple[Finding, ...] = field(default=())
@@ -57,7 +57,7 @@ class Audit:
 
     @property
     def is_small(self) -> bool:
-        """Whether a part has too few images of some class to say much."""
+        """Whether a split has too few images of some class to say much."""
         return any(finding.kind.startswith("few-") for finding in self.findings)
 
     def __iter__(self) -> Iterator[Finding]:
@@ -69,22 +69,22 @@ class Audit:
         return any(finding.severity == "spoils" for finding in self.findings)
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON:
+        """The audit as JSON:
 
-        {"format": "fieldmark audit", "version": 1, "spoils": bool,
-         "data": {"name", "root", "images", "classes", "parts": {part: images}},
+        {"format": "fieldmark audit", "version": 2, "spoils": bool,
+         "data": {"name", "root", "images", "classes", "splits": {split: images}},
          "findings": [{"kind", "severity", "title", "text", "images",
-                       "cases": [{"note", "images": [{"path", "label", "part"}]}]}]}
+                       "cases": [{"note", "images": [{"path", "label", "split"}]}]}]}
 
-        `part` is null where the data does not say.
+        `split` is null if the data does not say.
         """
         catalog = self.catalog
-        parts = {part: len(catalog.rows(part)) for part in SPLITS if len(catalog.rows(part))}
+        splits = {split: len(catalog.rows(split)) for split in SPLITS if len(catalog.rows(split))}
         data = {"name": catalog.name, "root": str(catalog.root), "images": len(catalog)}
         return {
             **_FORMAT,
             "spoils": self.spoils,
-            "data": {**data, "classes": len(catalog.classes), "parts": parts},
+            "data": {**data, "classes": len(catalog.classes), "splits": splits},
             "findings": [
                 {
                     "kind": finding.kind,
@@ -102,5 +102,5 @@ class Audit:
 
     def _image(self, row: int) -> dict[str, str | None]:
         catalog = self.catalog
-        label, part = catalog.classes[catalog.labels[row]], str(catalog.splits[row]) or None
-        return {"path": catalog.paths[row], "label": label, "part": part}
+        label, split = catalog.classes[catalog.labels[row]], str(catalog.splits[row]) or None
+        return {"path": catalog.paths[row], "label": label, "split": split}

@@ -1,4 +1,4 @@
-"""The official layout of CUB-200-2011, and of a part of it.
+"""The official layout of CUB-200-2011, also for a subset of it.
 
 Wah et al., "The Caltech-UCSD Birds-200-2011 Dataset", 2011, https://www.vision.caltech.edu/datasets/cub_200_2011/
 
@@ -24,7 +24,7 @@ from fieldmark.data.taxonomy import Taxonomy
 __all__ = ["CUB_FILES", "read_cub"]
 
 CUB_FILES = ("images.txt", "image_class_labels.txt", "classes.txt")
-"""What makes a folder one of this layout; boxes, parts and the split are read where they are there."""
+"""The files that a folder of this layout must have; boxes, parts and the split are read if they are there."""
 
 
 def read_cub(root: Path) -> Catalog:
@@ -67,7 +67,7 @@ class _Line(NamedTuple):
     fields: list[str]
 
     def error(self, problem: str) -> DataError:
-        hint = "Unpack the data set again; expected the official CUB-200-2011 files."
+        hint = "Expected the official CUB-200-2011 files. Unpack the data set again."
         return DataError(f"{self.file}, line {self.number}: {problem}", hint)
 
     def row(self, rows: Mapping[str, int]) -> int:
@@ -112,7 +112,9 @@ def _labels(root: Path, rows: Mapping[str, int]) -> tuple[NDArray[np.int64], tup
         labels[line.row(rows)] = index[line.fields[1]]
     if (labels < 0).any():
         unlabelled = list(rows)[int(np.argmin(labels))]
-        raise DataError(f"{root / 'image_class_labels.txt'} has no line for image {unlabelled}", "Unpack it again.")
+        raise DataError(
+            f"{root / 'image_class_labels.txt'} has no line for image {unlabelled}", "Unpack the data set again."
+        )
     used, labels = np.unique(labels, return_inverse=True)
     names = [official[label][1] for label in used]
     clean = [re.sub(r"^[0-9]+\.", "", name).replace("_", " ") for name in names]

@@ -126,13 +126,13 @@ def read_folder(root: Path) -> Catalog:
     """Read class folders, with or without train, val and test folders (SPLIT_NAMES) above them.
 
     Folders nested to an even depth give a taxonomy. Two folders of one name under different parents are two classes,
-    "parent/name". Classes are the union over all parts. Left out with a DataWarning: folders without images, images
-    beside the class folders, formats that are not read. Raises DataError where there are no class folders, where
-    images lie beside the folders of a level, or where only some of the top folders are parts.
+    "parent/name". Classes are the union over all splits. Left out with a DataWarning: folders without images, images
+    beside the class folders, formats that are not read. Raises DataError if there are no class folders, if
+    images lie beside the folders of a level, or if only some of the top folders are splits.
     """
     found = scan(root)
-    part_of = _parts_on_top(root, found)
-    depth = 1 if part_of else 0
+    split_of = _splits_on_top(root, found)
+    depth = 1 if split_of else 0
     labelled = {parts: _normal(parts[depth:]) for parts in found.images if len(parts) > depth}
     if not labelled:
         raise _no_class_folders(root, found)
@@ -143,7 +143,7 @@ def read_folder(root: Path) -> Catalog:
     classes = tuple(names[node] for node in nodes)
     index = {node: label for label, node in enumerate(nodes)}
     samples = sorted(
-        ("/".join((*parts, image)), index[node], part_of.get(parts[0], ""))
+        ("/".join((*parts, image)), index[node], split_of.get(parts[0], ""))
         for parts, node in labelled.items()
         for image in found.images[parts]
     )
@@ -153,29 +153,29 @@ def read_folder(root: Path) -> Catalog:
         paths=tuple(path for path, _, _ in samples),
         labels=np.array([label for _, label, _ in samples], dtype=np.int64),
         classes=classes,
-        splits=np.array([part for _, _, part in samples], dtype="<U5"),
+        splits=np.array([split for _, _, split in samples], dtype="<U5"),
         groups=np.full(len(samples), "", dtype="<U1"),
         taxonomy=Taxonomy.of(classes, _taxonomy(nodes)),
     )
 
 
-def _parts_on_top(root: Path, found: Scan) -> dict[str, Split]:
-    """Top folder → part; empty where the top folders are classes or taxonomy.
+def _splits_on_top(root: Path, found: Scan) -> dict[str, Split]:
+    """The split of each top folder; empty if the top folders are classes or taxonomy.
 
-    A folder is a part by its name and by holding folders with images: `train/*.jpg` beside `bus/*.jpg` is a class.
+    A folder is a split by its name and by holding folders with images: `train/*.jpg` beside `bus/*.jpg` is a class.
     """
     tops = {parts[0] for parts in found.images if parts}
     deep = {parts[0] for parts in found.images if len(parts) > 1}
-    part_of = {name: SPLIT_NAMES[name.lower()] for name in tops if name.lower() in SPLIT_NAMES}
-    has_train = any(part_of.get(name) == "train" for name in deep)
-    if not (has_train or (part_of.keys() == tops and deep)):
+    split_of = {name: SPLIT_NAMES[name.lower()] for name in tops if name.lower() in SPLIT_NAMES}
+    has_train = any(split_of.get(name) == "train" for name in deep)
+    if not (has_train or (split_of.keys() == tops and deep)):
         return {}
-    if others := sorted(tops - part_of.keys()):
+    if others := sorted(tops - split_of.keys()):
         raise DataError(
-            f"{root} holds the parts {first_few(sorted(part_of))}, and beside them {first_few(others)} with images",
-            "Move these folders into a part or out of the way.",
+            f"{root} holds the splits {first_few(sorted(split_of))}, but also {first_few(others)} with images",
+            "Move the other folders into a split, or out of the way.",
         )
-    return part_of
+    return split_of
 
 
 def _normal(parts: Parts) -> Parts:
@@ -186,7 +186,11 @@ def _normal(parts: Parts) -> Parts:
 def _no_class_folders(root: Path, found: Scan) -> DataError:
     hint = "Expected a folder for each class, as in robin/1.jpg, or a table with the columns path and label."
     if not found.images:
-        formats = f" (only .{first_few(sorted(found.other_images))}, which is not read)" if found.other_images else ""
+        formats = (
+            f" (only .{first_few(sorted(found.other_images))}, which Fieldmark does not read)"
+            if found.other_images
+            else ""
+        )
         return DataError(f"There are no images in {root}{formats}", hint)
     parts, images = next(iter(found.images.items()))
     return DataError(f"{root.joinpath(*parts)} holds {counted(len(images), 'image')} but no class folders", hint)
@@ -197,13 +201,13 @@ def _refuse_mixed_folders(root: Path, labelled: Mapping[Parts, Parts]) -> None:
         for depth in range(1, len(parts)):
             if parts[:depth] in labelled:
                 raise DataError(
-                    f"{root.joinpath(*parts[:depth])} holds images and also a folder with images, {parts[depth]!r}",
-                    "A folder is either a class or a level above classes: move the images or the folder.",
+                    f"{root.joinpath(*parts[:depth])} holds both images and a folder with images, {parts[depth]!r}",
+                    "A folder is either a class or a level above classes. Move the images or the folder.",
                 )
     if all(parts[-1].lower() in SPLIT_NAMES for parts in labelled):
         raise DataError(
-            f"In {root} the folders {first_few(sorted({parts[-1] for parts in labelled}))} lie inside the classes",
-            "Put the classes inside the parts, as in train/robin/1.jpg.",
+            f"In {root}, the folders {first_few(sorted({parts[-1] for parts in labelled}))} are inside class folders",
+            "Put the class folders inside the splits, as in train/robin/1.jpg.",
         )
 
 
@@ -218,7 +222,9 @@ def _warn_of_what_is_left_out(root: Path, found: Scan, unlabelled: Collection[Pa
         left_out.append(f"{counted(len(found.empty), 'folder')} without images ({folders})")
     if found.other_images:
         formats = first_few(f".{extension}" for extension in sorted(found.other_images))
-        left_out.append(f"{counted(found.other_images.total(), 'image')} of formats that are not read ({formats})")
+        left_out.append(
+            f"{counted(found.other_images.total(), 'image')} in formats that Fieldmark does not read ({formats})"
+        )
     if left_out:
         warnings.warn(f"Left out of {root}: {'; '.join(left_out)}", DataWarning, stacklevel=3)
 
@@ -240,7 +246,7 @@ def _taxonomy(classes: list[Parts]) -> dict[str, tuple[str, ...]]:
     if len(depths) > 1:
         examples = first_few("/".join(next(node for node in classes if len(node) == depth)) for depth in sorted(depths))
         warnings.warn(
-            f"No taxonomy is taken from the folders, as classes lie at different depths: {examples}",
+            f"The folders give no taxonomy, because the classes lie at different depths: {examples}",
             DataWarning,
             stacklevel=3,
         )

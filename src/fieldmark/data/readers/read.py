@@ -1,4 +1,4 @@
-"""`read`: whatever a path holds → `Catalog`, found out by looking at it."""
+"""`read`: recognise what a path holds, and read it into a `Catalog`."""
 
 from __future__ import annotations
 
@@ -50,11 +50,11 @@ def _lone_table(path: Path) -> Path | None:
         names = first_few(file.name for file in tables)
         raise DataError(
             f"{path} holds {len(tables)} tables with the columns path and label: {names}",
-            "Give the path of one, or join them into catalog.csv with a column 'split'.",
+            "Give the path of one of them, or join them into catalog.csv with a column 'split'.",
         )
     if tables and len(folders := _image_folders(path)) > 1:
         raise DataError(
-            f"{path} can be read in two ways: by the table {tables[0].name}, or by its folders {first_few(folders)}",
+            f"{path} can be read in two ways: from the table {tables[0].name} or from the folders {first_few(folders)}",
             f"Give the path of the table, {tables[0]}, or move it elsewhere to use the folders.",
         )
     return tables[0] if tables else None
@@ -71,16 +71,16 @@ LAYOUTS = (
     Layout("one table with the columns path and label", _lone_table, read_table),
     Layout("class folders, with or without train, val and test above them", _class_folders, read_folder),
 )
-"""In the order in which they are tried."""
+"""The layouts, in the order in which they are tried."""
 
 
 def read(path: Path | str) -> Catalog:
     """Read the data at `path`, by the first of LAYOUTS that fits.
 
-    A folder that holds nothing but one folder is stepped into, as archives often unpack so. Raises DataError where
-    nothing fits, or where there are fewer than two classes. Gives a DataWarning for what is left out, for classes
-    that a part lacks (a class without train images stays: it cannot be predicted, and counts as an error), and for
-    groups that lie in two parts.
+    If a folder holds nothing but one folder, that one is read, since archives often unpack that way. Raises DataError
+    if nothing fits, or if there are fewer than two classes. Gives a DataWarning for what is left out, for classes that
+    a split lacks (a class without train images stays: it cannot be predicted, and counts as an error), and for groups
+    that lie in two splits.
     """
     path = Path(os.path.abspath(Path(path).expanduser()))
     if not path.exists():
@@ -132,7 +132,7 @@ def _image_folders(path: Path) -> list[str]:
 
 
 def no_such_path(path: Path, names: Iterable[str] = ()) -> DataError:
-    """The error where `path` does not exist; it names what is called nearly so, there or among `names` of data sets."""
+    """The error if `path` does not exist. It suggests a similar name, from its folder or from `names` of data sets."""
     siblings = [entry.name for entry in visible(path.parent)] if path.parent.is_dir() else []
     known = [*siblings, *names]
     hint = nearest(path.name, known) if known else f"The folder {path.parent} does not exist or is empty."
@@ -141,7 +141,7 @@ def no_such_path(path: Path, names: Iterable[str] = ()) -> DataError:
     if part_of := next((name for name in names if path.name.lower() in name), None):  # "cars", not "scarf"
         hint = f"Did you mean {part_of!r}?"
     elif not hint.startswith("Did"):
-        hint = "Check the path; `fieldmark datasets` lists the data sets that go by name."
+        hint = "Check the path; `fieldmark datasets` lists the data sets that have a name."
     return DataError(f"There is nothing at {path}, and no data set is called {path.name!r}", hint)
 
 
@@ -163,17 +163,17 @@ def _contents(path: Path) -> str:
 
 
 def checked(catalog: Catalog) -> Catalog:
-    """The catalogue, after what every layout has to fulfil."""
+    """The catalogue, after the checks that apply to every layout."""
     if len(catalog.classes) < 2:
         raise DataError(
-            f"{catalog.root} holds one class only, {catalog.classes[0]!r}",
+            f"{catalog.root} holds only one class, {catalog.classes[0]!r}",
             "At least two are needed: a folder for each class, or a table with the columns path and label.",
         )
     for path in catalog.paths:
         if not path.isascii() and any("\ud800" <= letter <= "\udfff" for letter in path):
             raise DataError(f"A file name in {catalog.root} is not UTF-8: {path!r}", "Rename it.")
     _warn_of_missing_classes(catalog)
-    _warn_of_parted_groups(catalog)
+    _warn_of_groups_in_two_splits(catalog)
     return catalog
 
 
@@ -190,13 +190,13 @@ def _warn_of_missing_classes(catalog: Catalog) -> None:
             )
 
 
-def _warn_of_parted_groups(catalog: Catalog) -> None:
+def _warn_of_groups_in_two_splits(catalog: Catalog) -> None:
     grouped = catalog.groups != ""
     pairs = set(zip(catalog.groups[grouped].tolist(), catalog.splits[grouped].tolist(), strict=True))
-    parted = sorted(group for group, number in Counter(group for group, _ in pairs).items() if number > 1)
-    if parted:
+    across = sorted(group for group, number in Counter(group for group, _ in pairs).items() if number > 1)
+    if across:
         warnings.warn(
-            f"{counted(len(parted), 'group')} with images in more than one part: {first_few(parted)}",
+            f"{counted(len(across), 'group')} with images in more than one split: {first_few(across)}",
             DataWarning,
             stacklevel=4,
         )

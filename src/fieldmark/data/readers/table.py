@@ -62,13 +62,13 @@ class _Sheet:
 def read_table(file: Path) -> Catalog:
     """Read a table. Paths are relative to its folder, or absolute.
 
-    CSV is UTF-8, with or without a byte order mark, separated by commas, semicolons or tabs. Where `split` is filled
-    for some rows only, the others are train, with a DataWarning. A box with an empty field is no box. A key point
-    without `.visible` is visible where it has coordinates; at 0, 0 it is not, with a DataWarning. Columns of other
-    names are left out with a DataWarning. Levels are ordered by how finely they divide the classes.
+    CSV is UTF-8, with or without a byte order mark, separated by commas, semicolons or tabs. If `split` is filled
+    for only some rows, the others are train, with a DataWarning. A box with an empty field is no box. A key point
+    without `.visible` is visible if it has coordinates; at 0, 0 it is not, with a DataWarning. Columns with other names
+    are left out with a DataWarning. Levels are ordered by how finely they divide the classes.
 
-    Raises DataError, with the line, for a missing column, file or label, an image listed twice, a number that is
-    none, half a key point, a part of unknown name, a box without area, and a level that contradicts itself.
+    Raises DataError, with the line, for a missing column, file or label, an image listed twice, text in place of a
+    number, half a key point, an unknown split, a box without area, and a level that contradicts itself.
     """
     sheet = _read_parquet(file) if file.suffix.lower() == ".parquet" else _read_text(file)
     labels, classes = _labels(sheet)
@@ -101,7 +101,7 @@ def column_names(file: Path) -> list[str]:
 def listed_paths(file: Path) -> list[str]:
     """The images that a table lists in its column `path`, whatever else it holds; paths are relative to its folder.
 
-    Raises DataError where it cannot be read or has no such column.
+    Raises DataError if it cannot be read or has no such column.
     """
     names = column_names(file)
     if "path" not in names:
@@ -125,7 +125,7 @@ def check_images(root: Path, paths: Sequence[str], source: Path, lines: Sequence
         examples = first_few(f"{paths[row]} ({unit} {lines[row]})" for row in missing)
         raise DataError(
             f"{len(missing):,} of {len(paths):,} images listed in {source} are missing: {examples}",
-            f"They were looked for in {root}; paths are relative to that folder, or absolute.",
+            f"Fieldmark looked for them in {root}: paths are absolute, or relative to that folder.",
         )
 
 
@@ -150,7 +150,9 @@ def _text_rows(file: Path, limit: int | None = None) -> tuple[list[list[str]], l
     except UnicodeDecodeError as error:
         raise DataError(f"{file} is not UTF-8 text", "Save it as CSV in UTF-8, or as Parquet.") from error
     except csv.Error as error:
-        raise DataError(f"{file}, line {reader.line_num}: {error}", "Quote fields that hold the separator.") from error
+        raise DataError(
+            f"{file}, line {reader.line_num}: {error}", "Quote fields that contain the separator."
+        ) from error
     except OSError as error:
         raise DataError(f"Cannot read {file}: {error.strerror}", "Check its permissions.") from error
     return rows, lines
@@ -167,8 +169,8 @@ def _read_text(file: Path) -> _Sheet:
     for row, line in zip(rows[1:], lines[1:], strict=True):
         if len(row) != len(header):
             raise DataError(
-                f"{file}, line {line}: {len(row)} fields where the header names {len(header)}",
-                "Quote fields that hold the separator.",
+                f"{file}, line {line}: {counted(len(row), 'field')}, but the header has {len(header)}",
+                "Quote fields that contain the separator.",
             )
     columns = {name: [row[index].strip() for row in rows[1:]] for index, name in enumerate(header) if name in known}
     return _Sheet(file, "line", columns, lines[1:])
@@ -181,7 +183,9 @@ def _parquet_names(file: Path) -> list[str]:
     try:
         return list(pq.read_schema(file).names)
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{file} cannot be read as Parquet: {str(error).splitlines()[0]}", "Write it again.") from error
+        raise DataError(
+            f"{file} cannot be read as Parquet: {str(error).splitlines()[0]}", "Export it again."
+        ) from error
 
 
 def _read_parquet(file: Path) -> _Sheet:
@@ -212,7 +216,9 @@ def _check_header(file: Path, names: Sequence[str], num_rows: int) -> list[str]:
     if twice := [name for name, number in Counter(known).items() if number > 1]:
         raise DataError(f"{file} has more than one column {twice[0]!r}", "Give each column its own name.")
     if unknown := [repr(name) for name in names if name not in known]:
-        warnings.warn(f"Columns left out of {file}: {first_few(unknown, limit=10)}", DataWarning, stacklevel=5)
+        warnings.warn(
+            f"Unknown columns in {file} are left out: {first_few(unknown, limit=10)}", DataWarning, stacklevel=5
+        )
     if not num_rows:
         raise DataError(f"{file} has no rows", "Expected one row per image.")
     return known
@@ -236,7 +242,7 @@ def _paths(sheet: _Sheet) -> tuple[str, ...]:
         if path == ".":
             raise sheet.error(row, "the path is empty", "Give each image its path.")
         if seen.setdefault(path, row) != row:
-            twice = f"{path} stands already in {sheet.unit} {sheet.lines[seen[path]]}"
+            twice = f"{path} is already listed in {sheet.unit} {sheet.lines[seen[path]]}"
             raise sheet.error(row, twice, "List each image once.")
     check_images(root, paths, sheet.file, sheet.lines, sheet.unit)
     return tuple(paths)
@@ -257,17 +263,17 @@ def _labels(sheet: _Sheet) -> tuple[NDArray[np.int64], tuple[str, ...]]:
 
 
 def _splits(sheet: _Sheet) -> NDArray[np.str_]:
-    """(N,) the parts; rows without one are train where other rows have one."""
+    """(N,) the splits; rows without one are train if other rows have one."""
     names = sheet.columns.get("split", [""] * len(sheet.lines))
-    parts = {"": "", **SPLIT_NAMES}
+    splits_by_name = {"": "", **SPLIT_NAMES}
     for row, name in enumerate(names):
-        if name.lower() not in parts:
-            raise sheet.error(row, f"unknown part {name!r} in the column 'split'", nearest(name.lower(), SPLIT_NAMES))
-    splits = np.array([parts[name.lower()] for name in names], dtype="<U5")
+        if name.lower() not in splits_by_name:
+            raise sheet.error(row, f"unknown split {name!r} in the column 'split'", nearest(name.lower(), SPLIT_NAMES))
+    splits = np.array([splits_by_name[name.lower()] for name in names], dtype="<U5")
     blank = splits == ""
     if blank.any() and not blank.all():
         warnings.warn(
-            f"{int(blank.sum()):,} of {len(splits):,} rows of {sheet.file} name no split and are taken as train",
+            f"{int(blank.sum()):,} of {len(splits):,} rows of {sheet.file} have no split and count as train",
             DataWarning,
             stacklevel=4,
         )
@@ -284,7 +290,7 @@ def _numbers(sheet: _Sheet, column: str) -> NDArray[np.float32]:
         except ValueError:
             number = math.inf
         if math.isinf(number):
-            hint = "Write it with a point, as in 12.5, or leave the field empty."
+            hint = "Write it with a decimal point, as in 12.5, or leave the field empty."
             raise sheet.error(row, f"{text!r} in the column {column!r} is not a number", hint)
         numbers.append(number)
     return np.array(numbers, dtype=np.float32)
@@ -297,14 +303,16 @@ def _boxes(sheet: _Sheet) -> NDArray[np.float32] | None:
         return None
     if len(given) < len(_BOX):
         lacking = ", ".join(name for name in _BOX if name not in given)
-        raise DataError(f"{sheet.file} has the box columns {', '.join(given)} but not {lacking}", "Give all four.")
+        raise DataError(
+            f"{sheet.file} has the box columns {', '.join(given)} but not {lacking}", "Give all four columns."
+        )
     boxes = np.stack([_numbers(sheet, name) for name in _BOX], axis=1)
     boxes[np.isnan(boxes).any(axis=1)] = np.nan
     flat = np.flatnonzero((boxes[:, 2:] <= 0).any(axis=1))
     if len(flat):
         width, height = boxes[flat[0], 2:]
         raise sheet.error(
-            int(flat[0]), f"the box has no area: width {width:g}, height {height:g}", "Both are pixels, above 0."
+            int(flat[0]), f"the box has no area: width {width:g}, height {height:g}", "Give both in pixels, above 0."
         )
     return boxes
 
@@ -328,14 +336,16 @@ def _keypoint(sheet: _Sheet, name: str) -> NDArray[np.float32]:
     """(N, 3) x, y, visible."""
     for axis in "xy":
         if f"keypoint.{name}.{axis}" not in sheet.columns:
-            raise DataError(f"{sheet.file} lacks the column 'keypoint.{name}.{axis}'", "A key point has x and y.")
+            raise DataError(
+                f"{sheet.file} lacks the column 'keypoint.{name}.{axis}'", "A key point needs both x and y."
+            )
     place = np.stack([_numbers(sheet, f"keypoint.{name}.{axis}") for axis in "xy"], axis=1)
     blank = np.isnan(place)
     if len(half := np.flatnonzero(blank[:, 0] != blank[:, 1])):
         raise sheet.error(
             int(half[0]),
-            f"the key point {name!r} has x or y alone",
-            "Give both, or neither where it is not seen.",
+            f"the key point {name!r} has only one of x and y",
+            "Give both, or neither if the point is not visible.",
         )
     visible = (~blank[:, 0]).astype(np.float32)
     if f"keypoint.{name}.visible" in sheet.columns:
@@ -345,8 +355,8 @@ def _keypoint(sheet: _Sheet, name: str) -> NDArray[np.float32]:
         # many tools write what was not seen as 0, 0, and a mark that lies there exactly is hardly one
         visible[corner] = 0
         warnings.warn(
-            f"{sheet.file}: the key point {name!r} lies at 0, 0 in {counted(len(corner), 'image')} and counts as not "
-            f"seen there; where it is seen, say so in a column keypoint.{name}.visible",
+            f"{sheet.file}: the key point {name!r} lies at 0, 0 in {counted(len(corner), 'image')} and counts as "
+            f"not visible there; if it is visible, say so in a column keypoint.{name}.visible",
             DataWarning,
             stacklevel=6,
         )
@@ -358,7 +368,7 @@ def _visible(sheet: _Sheet, column: str) -> NDArray[np.float32]:
     words = [text.lower() for text in sheet.columns[column]]
     for row, word in enumerate(words):
         if word not in _VISIBLE:
-            raise sheet.error(row, f"{word!r} in the column {column!r}", "Expected 1 or 0.")
+            raise sheet.error(row, f"{word!r} in the column {column!r} is neither 1 nor 0", "Expected 1 or 0.")
     return np.array([_VISIBLE[word] for word in words], dtype=np.float32)
 
 
@@ -371,8 +381,8 @@ def _taxonomy(sheet: _Sheet, labels: NDArray[np.int64], classes: Sequence[str]) 
         for name, parent in zip(levels[finer], levels[coarser], strict=True):
             if above.setdefault(name, parent) != parent:
                 raise DataError(
-                    f"{sheet.file}: {finer} {name!r} lies both in {coarser} {above[name]!r} and in {parent!r}",
-                    "Correct one of them, or give the two different names.",
+                    f"{sheet.file}: {finer} {name!r} belongs to both {coarser} {above[name]!r} and {parent!r}",
+                    "Correct one of the rows, or use two different names.",
                 )
     return {level: levels[level] for level in finest_first}
 
@@ -385,9 +395,11 @@ def _level(sheet: _Sheet, level: str, labels: NDArray[np.int64], classes: Sequen
         if value and values[first.setdefault(label, row)] != value:
             earlier = f"{values[first[label]]!r} in {sheet.unit} {sheet.lines[first[label]]}"
             raise sheet.error(
-                row, f"class {classes[label]!r} has {level} {value!r}, but {earlier}", "A class has one name per level."
+                row,
+                f"class {classes[label]!r} has {level} {value!r}, but {earlier}",
+                "A class has one name at each level.",
             )
     for label, name in enumerate(classes):
         if label not in first:
-            raise DataError(f"{sheet.file}: class {name!r} has no {level}", f"Fill 'level.{level}' for every class.")
+            raise DataError(f"{sheet.file}: class {name!r} has no {level}", f"Fill in 'level.{level}' for every class.")
     return tuple(values[first[label]] for label in range(len(classes)))

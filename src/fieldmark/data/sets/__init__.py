@@ -1,10 +1,11 @@
-"""Published data sets by name, and one function for every command that takes data.
+"""Published data sets by name, and the one function with which every command reads data.
 
->>> from fieldmark import datasets
->>> datasets.read("flowers102", root="data/")  # or any path: fieldmark.read is this function
->>> datasets.DATASETS["flowers102"].num_classes
+>>> import fieldmark
+>>> fieldmark.read("flowers102", root="data/")  # or any path
+>>> from fieldmark.data.sets import DATASETS
+>>> DATASETS["flowers102"].num_classes
 
-One file for each data set: what it is, and how its official files become a `Catalog`.
+There is one file for each data set. It says what the data set is and how its official files become a `Catalog`.
 """
 
 from fieldmark.data.sets.copies import copy_of, find, read

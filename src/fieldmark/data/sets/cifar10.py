@@ -35,21 +35,21 @@ def as_pictures(folder: Path, tell: Tell) -> Path:
     pictures = cache_folder() / "datasets" / "cifar10"
     if pictures.is_dir():
         return pictures
-    tell(f"Writing the pictures of {folder} as PNG files into {pictures}, once; it takes a minute or two")
+    tell(f"Writing the pictures in {folder} to PNG files in {pictures}: this is done once and takes a minute or two")
     opened = {name: _opened(folder / name, md5) for name, md5 in _published().items()}
     classes = opened.pop(_META)["label_names"]
     with new_folder(pictures) as scratch:
-        for part in ("train", "test"):
+        for split in ("train", "test"):
             for name in classes:
-                (scratch / part / name).mkdir(parents=True)
-        for number, pixels, label, part in _pictures(opened):
-            file = scratch / part / classes[label] / f"{number:05}.png"
+                (scratch / split / name).mkdir(parents=True)
+        for number, pixels, label, split in _pictures(opened):
+            file = scratch / split / classes[label] / f"{number:05}.png"
             Image.fromarray(pixels).save(file, compress_level=1)
     return pictures
 
 
 def _published() -> dict[str, str]:
-    """File → MD5, as torchvision knows them."""
+    """The MD5 of each file, as torchvision knows them."""
     from torchvision.datasets import CIFAR10 as Official
 
     batches = dict(Official.train_list + Official.test_list)
@@ -65,23 +65,23 @@ def _opened(file: Path, md5: str) -> dict[str, Any]:
     found = hashlib.md5(data, usedforsecurity=False).hexdigest()
     if found != md5:
         raise DataError(
-            f"{file} is not the published file, its MD5 being {found} and not {md5}: it is a pickle, which could run "
-            "any code, and was not opened",
-            "Unpack cifar-10-python.tar.gz again, or give class folders: train/<class>/…, test/<class>/….",
+            f"{file} is not the published file: its MD5 is {found}, not {md5}. It is a pickle, which could run any "
+            "code, so it was not opened",
+            "Unpack cifar-10-python.tar.gz again, or provide class folders: train/<class>/…, test/<class>/….",
         )
     opened: dict[str, Any] = pickle.loads(data, encoding="latin1")
     return opened
 
 
 def _pictures(batches: dict[str, dict[str, Any]]) -> Iterator[tuple[int, np.ndarray[Any, Any], int, str]]:
-    """Number within the part, pixels (32, 32, 3), label and part, in official order."""
+    """The number within the split, pixels (32, 32, 3), label and split, in official order."""
     counts = {"train": 0, "test": 0}
     for name, batch in batches.items():
-        part = "test" if name == "test_batch" else "train"
+        split = "test" if name == "test_batch" else "train"
         pixels = np.asarray(batch["data"], np.uint8).reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
         for picture, label in zip(np.ascontiguousarray(pixels), batch["labels"], strict=True):
-            yield counts[part], picture, label, part
-            counts[part] += 1
+            yield counts[split], picture, label, split
+            counts[split] += 1
 
 
 CIFAR10 = Dataset(

@@ -36,9 +36,9 @@ def _nobody(text: str) -> None:
 def read(data: Path | str, root: Path | str | None = None, *, tell: Tell = _nobody) -> Catalog:
     """Read the data at a path, or the data set of that name; an existing path wins.
 
-    A copy of a named data set is looked for in `root`, else in `data/` and in the user's cache folder; where there is
-    none, it is downloaded as `find` says. At a path, the layouts of the known data sets are recognised too. Raises
-    DataError; gives DataWarnings as `fieldmark.data.readers.read` does.
+    A copy of a named data set is looked for in `root`, or in `data/` and in the user's cache folder; if there is none,
+    it is downloaded as `find` says. At a path, the layouts of the known data sets are recognised too. Raises DataError;
+    gives DataWarnings as `fieldmark.data.readers.read` does.
     """
     path = find(data, root, tell=tell)
     if (found := _recognised(path)) is not None:
@@ -50,16 +50,16 @@ def read(data: Path | str, root: Path | str | None = None, *, tell: Tell = _nobo
 
 
 def find(data: Path | str, root: Path | str | None = None, *, tell: Tell = _nobody) -> Path:
-    """The absolute path of `data`, downloaded where it is a data set's name and there is no copy.
+    """The absolute path of `data`, which is downloaded if it is the name of a data set and there is no copy.
 
-    The download is torchvision's, into `root` or else `datasets/` in the user's cache folder. Raises DataError where
-    there is nothing, where a copy is incomplete, and where there is no download or it fails: it says which files to
+    The download is torchvision's, into `root` or else `datasets/` in the user's cache folder. Raises DataError if
+    there is nothing, if a copy is incomplete, and if there is no download or it fails; the error says which files to
     put where.
     """
     path = Path(data).expanduser()
     if path.exists():
         if root is not None:
-            warnings.warn(f"{path} is there, so the root {root} is not looked at", DataWarning, stacklevel=2)
+            warnings.warn(f"{path} exists, so the root {root} is not used", DataWarning, stacklevel=2)
         return path.absolute()
     dataset = named(data)
     if dataset is None:
@@ -68,12 +68,12 @@ def find(data: Path | str, root: Path | str | None = None, *, tell: Tell = _nobo
     if (folder := copy_of(dataset, root)) is not None:
         return folder
     if not dataset.torchvision:
-        raise _not_at_hand(dataset, places, f"Fieldmark does not download it, as {dataset.no_download}")
+        raise _not_at_hand(dataset, places, f"Fieldmark does not download it, because {dataset.no_download}")
     return _download(dataset, places, tell)
 
 
 def copy_of(dataset: Dataset, root: Path | str | None = None) -> Path | None:
-    """The folder of a copy on this machine. Raises DataError where one is incomplete and no other is whole."""
+    """The folder of a copy on this machine. Raises DataError if one is incomplete and no other is complete."""
     half: DataError | None = None
     for place in _places(root):
         for folder in _candidates(dataset, place):
@@ -93,7 +93,7 @@ def _places(root: Path | str | None) -> list[Path]:
         return [Path("data").absolute(), cache_folder().absolute() / "datasets"]
     place = Path(root).expanduser().absolute()
     if not place.parent.is_dir() or (place.exists() and not place.is_dir()):
-        raise DataError(f"The root {place} is no folder", "Give the folder in which data sets lie.")
+        raise DataError(f"The root {place} is not a folder", "Give the folder that contains the data sets.")
     return [place]
 
 
@@ -134,18 +134,18 @@ def _holds_class_folders(dataset: Dataset, folder: Path) -> bool:
     tops = [entry.name.lower() for entry in visible(folder) if entry.is_dir()]
     if len(tops) != dataset.num_classes and not any(SPLIT_NAMES.get(name) == "train" for name in tops):
         return False  # by the names on top alone, since a root may hold millions of files
-    classes, num_images, parts = _class_folders(folder)
+    classes, num_images, splits = _class_folders(folder)
     if len(classes) != dataset.num_classes:
         return False
     lacks = []
     if num_images < dataset.num_images:
         lacks.append(f"{num_images:,} of {dataset.num_images:,} images")
-    if not parts:
-        lacks.append("no official parts")
+    if not splits:
+        lacks.append("no official splits")
     if lacks:
         them = " and ".join(lacks)
         warnings.warn(
-            f"{folder} holds {them} of {dataset.title}: figures are not comparable with published ones",
+            f"{folder} holds {them} of {dataset.title}, so scores are not comparable with published ones",
             DataWarning,
             stacklevel=3,
         )
@@ -155,7 +155,7 @@ def _holds_class_folders(dataset: Dataset, folder: Path) -> bool:
 class _ClassFolders(NamedTuple):
     classes: set[str]
     num_images: int
-    parts: set[str]
+    splits: set[str]
 
 
 def _class_folders(folder: Path) -> _ClassFolders:
@@ -164,24 +164,24 @@ def _class_folders(folder: Path) -> _ClassFolders:
     return _ClassFolders({parts[-1] for parts in images}, sum(map(len, images.values())), tops)
 
 
-# ---- what is said where there is no whole copy
+# ---- errors if there is no complete copy
 
 
 def _incomplete(dataset: Dataset, folder: Path, *, is_its_own: bool = False) -> DataError | None:
-    """The error where a folder holds a part of the data set: by its name, or by half of the files of a layout."""
+    """The error where a folder holds only some of the data set: by its name, or by half of the files of a layout."""
     if not is_its_own and not any(layout.is_begun(folder) for layout in dataset.layouts):
         return None
     layout = min(dataset.layouts, key=lambda layout: len(layout.missing(folder)) / len(layout.files))
     missing = layout.missing(folder)
     classes = _class_folders(folder).classes if len(missing) == len(layout.files) else set()
     if classes:
-        lacks = f"it has {len(classes):,} class folders where {dataset.title} has {dataset.num_classes:,} classes"
+        lacks = f"it has {len(classes):,} class folders, but {dataset.title} has {dataset.num_classes:,} classes"
     else:
         lacks = f"{first_few(missing, 6)} {'is' if len(missing) == 1 else 'are'} missing"
     if archives := [entry.name for entry in visible(folder) if entry.suffix in _ARCHIVES]:
         hint = f"Unpack {first_few(archives)} there."
     else:
-        again = ", or remove the folder to have it downloaded again" if dataset.torchvision else ""
+        again = ", or remove the folder so that Fieldmark downloads it again" if dataset.torchvision else ""
         hint = f"Finish the download from {dataset.home}{again}."
     return DataError(f"The copy of {dataset.title} in {folder} is incomplete: {lacks}", hint)
 
@@ -197,7 +197,7 @@ def _not_at_hand(dataset: Dataset, places: list[Path], why: str) -> DataError:
     layouts = "; or ".join(dict.fromkeys([*map(str, dataset.layouts), CLASS_FOLDERS]))
     return DataError(
         f"There is no copy of {dataset.title} in {looked}. {why}",
-        f"Get it from {dataset.home} and put into {places[0] / dataset.folder}: {layouts}.",
+        f"Get it from {dataset.home} and put this into {places[0] / dataset.folder}: {layouts}.",
     )
 
 
@@ -226,7 +226,7 @@ def _download(dataset: Dataset, places: list[Path], tell: Tell) -> Path:
 
 @contextmanager
 def _silence_ends() -> Iterator[None]:
-    """A server that says nothing for long is an error, not a wait without end."""
+    """A server that is silent for long is an error, not an endless wait."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(_SILENCE_SECONDS)
     try:

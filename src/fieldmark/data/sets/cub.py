@@ -1,4 +1,4 @@
-"""CUB-200-2011, or a part of it in the same layout; `fieldmark.data.readers.cub` reads it."""
+"""CUB-200-2011, or a subset of it in the same layout; `fieldmark.data.readers.cub` reads it."""
 
 from __future__ import annotations
 
@@ -18,5 +18,5 @@ CUB = Dataset(
     folder="CUB_200_2011",
     layouts=(Layout(("images/", *CUB_FILES), read_cub),),
     download_gb=1.15,
-    no_download="torchvision has no download of it",
+    no_download="torchvision offers no download of it",
 )

@@ -11,10 +11,10 @@ from fieldmark.data.catalog import Catalog
 __all__ = ["CLASS_FOLDERS", "Dataset", "Layout", "Tell"]
 
 CLASS_FOLDERS = "class folders in train/ and test/"
-"""A layout that is taken for every data set."""
+"""A layout that is accepted for every data set."""
 
 Tell = Callable[[str], None]
-"""Hears of what takes long: a download, files that are written."""
+"""Gets a line of text about whatever takes long: a download, files that are written."""
 
 
 def _as_it_lies(folder: Path, tell: Tell) -> Path:
@@ -29,12 +29,12 @@ class Layout:
     """What makes a folder one of this layout: names or patterns below it, those of folders with a slash at the end."""
     read: Callable[[Path], Catalog]
     unpack: Callable[[Path, Tell], Path] = _as_it_lies
-    """What is done before it is read: folder → the folder that `read` is given."""
+    """What is done before reading: it takes the folder and returns the folder that `read` gets."""
     shown: str = ""
-    """`files` as people are told of them; themselves unless given."""
+    """How messages name `files`; the files themselves by default."""
 
     def is_begun(self, folder: Path) -> bool:
-        """Whether at least half of `files` are in `folder`, one of them no folder: it can be nothing else."""
+        """Whether at least half of `files` are in `folder`, and one of them is a file: then it is nothing else."""
         missing = self.missing(folder)
         some_file = any(not name.endswith("/") and name not in missing for name in self.files)
         return some_file and 2 * len(missing) <= len(self.files)
@@ -59,7 +59,7 @@ class Dataset:
     num_images: int
     num_classes: int
     annotations: str
-    """What comes along beside labels and parts; "" for nothing."""
+    """What the data set has besides labels and splits; "" for nothing."""
     terms: str
     """Licence or terms of use, in short."""
     home: str
@@ -67,15 +67,15 @@ class Dataset:
     folder: str
     """What its archive unpacks to, and what torchvision expects in a root; "" where it has no folder of its own."""
     layouts: tuple[Layout, ...]
-    """In the order in which they are tried."""
+    """The layouts, in the order in which they are tried."""
     download_gb: float
     torchvision: str = ""
     """torchvision's class that downloads it; "" where there is no download."""
     no_download: str = ""
-    """Why there is none."""
+    """Why there is no download."""
 
     def as_dict(self) -> dict[str, str | int | float | bool | None]:
-        """What is known of it, for JSON."""
+        """What is known about it, as JSON."""
         return {
             "name": self.name,
             "title": self.title,

@@ -11,26 +11,28 @@ from fieldmark.data.sets.files import assemble, box, lines
 
 __all__ = ["FGVC_AIRCRAFT"]
 
-_PARTS = ("train", "val", "test")
+_SPLITS = ("train", "val", "test")
 _LEVELS = ("family", "manufacturer")
 _NO_BOX = (float("nan"),) * 4
 
 
 def _read(root: Path) -> Catalog:
-    """The classes are the 100 variants; families and manufacturers lie above them. The official three parts.
+    """The classes are the 100 variants; families and manufacturers lie above them. The three splits are official.
 
-    Figures in the literature train on train and val together. The lowest 20 pixels of each photograph are a banner with
+    Published results usually train on train and val together. The lowest 20 pixels of each photograph are a banner with
     the photographer's name, which is left in.
     """
     data = root / "data"
     classes = [" ".join(fields) for fields in lines(data / "variants.txt", 1)]
     index = {name: label for label, name in enumerate(classes)}
     samples, images = [], []
-    for part in _PARTS:
-        for image, variant in lines(data / f"images_variant_{part}.txt", 2):
+    for split in _SPLITS:
+        for image, variant in lines(data / f"images_variant_{split}.txt", 2):
             if variant not in index:
-                raise DataError(f"{data / f'images_variant_{part}.txt'} names {variant!r}, which variants.txt does not")
-            samples.append((f"data/images/{image}.jpg", index[variant], part))
+                raise DataError(
+                    f"{data / f'images_variant_{split}.txt'} names {variant!r}, which is not in variants.txt"
+                )
+            samples.append((f"data/images/{image}.jpg", index[variant], split))
             images.append(image)
     boxes = _boxes(data / "images_box.txt")
     return assemble(
@@ -56,7 +58,7 @@ def _taxonomy(data: Path, labels: dict[str, int], num_classes: int) -> dict[str,
     """Level → the name of each class there. The files give it image by image; a level without files is left out."""
     levels = {}
     for level in _LEVELS:
-        files = [data / f"images_{level}_{part}.txt" for part in _PARTS]
+        files = [data / f"images_{level}_{split}.txt" for split in _SPLITS]
         above = {
             labels[image]: name for file in files if file.is_file() for image, name in lines(file, 2) if image in labels
         }
@@ -75,7 +77,9 @@ FGVC_AIRCRAFT = Dataset(
     home="https://www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft/",
     folder="fgvc-aircraft-2013b",
     layouts=(
-        Layout(("data/images/", "data/variants.txt", *(f"data/images_variant_{part}.txt" for part in _PARTS)), _read),
+        Layout(
+            ("data/images/", "data/variants.txt", *(f"data/images_variant_{split}.txt" for split in _SPLITS)), _read
+        ),
     ),
     download_gb=2.75,
     torchvision="FGVCAircraft",

@@ -81,13 +81,13 @@ def assemble(
     boxes: Sequence[Sequence[float]] | None = None,
     taxonomy: Mapping[str, Sequence[str]] | None = None,
 ) -> Catalog:
-    """A catalogue of (path, label, part); `source` is the file that lists them.
+    """A catalogue of (path, label, split); `source` is the file that lists them.
 
-    `boxes` are x, y, width, height. Raises DataError where listed images are not there or no class has such a number.
+    `boxes` are x, y, width, height. Raises DataError if listed images are missing or no class has such a number.
     """
     paths = [path for path, _, _ in samples]
     if wrong := [path for path, label, _ in samples if not 0 <= label < len(classes)]:
-        problem = f"{root / source} gives {wrong[0]} a class that is not among the {len(classes)} named ones"
+        problem = f"{root / source} gives {wrong[0]} a class that is not one of the {len(classes)} named classes"
         raise DataError(problem, _AGAIN)
     missing = [path for path in paths if not os.path.isfile(os.path.join(root, path))]
     if missing:
@@ -100,7 +100,7 @@ def assemble(
         paths=tuple(paths),
         labels=np.array([label for _, label, _ in samples], dtype=np.int64),
         classes=tuple(classes),
-        splits=np.array([part for _, _, part in samples], dtype="<U5"),
+        splits=np.array([split for _, _, split in samples], dtype="<U5"),
         groups=np.full(n, "", dtype="<U1"),
         boxes=None if boxes is None else np.array(boxes, dtype=np.float32).reshape(n, 4),
         taxonomy=Taxonomy.of(classes, taxonomy),
@@ -108,7 +108,7 @@ def assemble(
 
 
 def whole(catalog: Catalog, why: str) -> Catalog:
-    """`catalog` without its parts, where only one is there; with a DataWarning that begins with `why`."""
-    follows = "parts are cut from what is there, and figures are not comparable with published ones"
+    """`catalog` without its split, if there is only one; with a DataWarning that begins with `why`."""
+    follows = "the splits are cut from it, and scores are not comparable with published ones"
     warnings.warn(f"{why}: {follows}", DataWarning, stacklevel=4)
     return replace(catalog, splits=np.full(len(catalog), "", dtype="<U5"))

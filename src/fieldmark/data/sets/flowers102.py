@@ -15,21 +15,21 @@ from fieldmark.data.sets.files import assemble, lines, mat_file
 
 __all__ = ["FLOWERS102"]
 
-_PARTS = {"trnid": "train", "valid": "val", "tstid": "test"}
+_SPLITS = {"trnid": "train", "valid": "val", "tstid": "test"}
 
 
 def _read(root: Path) -> Catalog:
-    """The official parts, 10 / 10 / 20 or more images of each class.
+    """The official splits, with 10, 10 and at least 20 images of each class.
 
     The names are torchvision's, as the official files hold numbers only, or those of a `class_names.csv` (number,
     name) beside them.
     """
     (labels,) = mat_file(root / "imagelabels.mat", "labels")
-    numbers = mat_file(root / "setid.mat", *_PARTS)
-    part_of = {int(i): part for part, ids in zip(_PARTS.values(), numbers, strict=True) for i in ids}
-    if strangers := [i for i in part_of if not 1 <= i <= len(labels)]:
+    numbers = mat_file(root / "setid.mat", *_SPLITS)
+    split_of = {int(i): split for split, ids in zip(_SPLITS.values(), numbers, strict=True) for i in ids}
+    if strangers := [i for i in split_of if not 1 <= i <= len(labels)]:
         raise DataError(f"{root / 'setid.mat'} lists image {strangers[0]}, but {len(labels)} images have labels")
-    samples = [(f"jpg/image_{i:05}.jpg", int(labels[i - 1]) - 1, part_of[i]) for i in sorted(part_of)]
+    samples = [(f"jpg/image_{i:05}.jpg", int(labels[i - 1]) - 1, split_of[i]) for i in sorted(split_of)]
     return assemble(root, "setid.mat", samples, _names(root / "class_names.csv"))
 
 

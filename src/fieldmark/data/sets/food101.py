@@ -16,21 +16,22 @@ __all__ = ["FOOD101"]
 
 
 def _read(root: Path) -> Catalog:
-    """The official parts, 750 / 250 of each class; the train labels are noisy on purpose, those of test were checked.
+    """The official splits, with 750 and 250 images of each class; train labels are noisy, test labels were checked.
 
-    There is no validation part. "apple_pie" becomes "apple pie".
+    There is no validation split. "apple_pie" becomes "apple pie".
     """
-    listed = {part: json_file(root / "meta" / f"{part}.json") for part in ("train", "test")}
-    for part, names in listed.items():
+    listed = {split: json_file(root / "meta" / f"{split}.json") for split in ("train", "test")}
+    for split, names in listed.items():
         if not isinstance(names, dict) or not all(isinstance(images, list) for images in names.values()):
             raise DataError(
-                f"{root / 'meta' / part}.json holds no classes", "Expected class → images. Unpack it again."
+                f"{root / 'meta' / split}.json holds no classes",
+                "Expected a list of images for each class. Unpack it again.",
             )
     classes = sorted(set().union(*listed.values()))
     index = {name: label for label, name in enumerate(classes)}
     samples = sorted(
-        (f"images/{image}.jpg", index[name], part)
-        for part, names in listed.items()
+        (f"images/{image}.jpg", index[name], split)
+        for split, names in listed.items()
         for name, images in names.items()
         for image in images
     )

@@ -50,8 +50,8 @@ def nested(levels: dict[str, list[str]]) -> dict[str, tuple[str, ...]]:
 def _read_2021(root: Path) -> Catalog:
     """Species folders that carry the whole taxonomy in their names.
 
-    The test labels were never published: the official validation part, which everyone reports on, is the test part
-    here, and a validation part is cut from train. The whole train part is taken where both it and the mini are there.
+    The test labels were never published: the official validation split, which everyone reports on, is the test split
+    here, and a validation split is cut from train. The whole train split is used if the mini split is there too.
     """
     train = next((name for name in _TRAIN if (root / name).is_dir()), None)
     valid = next((name for name in _VALID if (root / name).is_dir()), None)
@@ -73,7 +73,7 @@ def _read_2021(root: Path) -> Catalog:
         for image in found[parts]
     ]
     catalog = assemble(root, train or valid or "", samples, taxonomy.pop("species"), taxonomy=taxonomy)
-    return catalog if train and valid else whole(catalog, f"{root} holds {train or valid} only")
+    return catalog if train and valid else whole(catalog, f"{root} holds only {train or valid}")
 
 
 def _reader(year: int) -> Layout:
@@ -88,32 +88,32 @@ def _reader(year: int) -> Layout:
 def _read_json(root: Path, year: int) -> Catalog:
     """Levels are what the files name: all of them where the released names stand beside them (categories.json).
 
-    The official validation part is the test part here, as in 2021.
+    The official validation split is the test split here, as in 2021.
     """
-    listed = {part: json_file(root / f"{name}{year}.json") for name, part in (("train", "train"), ("val", "test"))}
+    listed = {split: json_file(root / f"{name}{year}.json") for name, split in (("train", "train"), ("val", "test"))}
     try:
         given = root / "categories.json"
         categories = json_file(given) if given.is_file() else listed["train"]["categories"]
         categories = sorted(categories, key=lambda category: category["id"])
         index = {category["id"]: label for label, category in enumerate(categories)}
-        samples = [sample for part, found in listed.items() for sample in _samples(root, year, part, found, index)]
+        samples = [sample for split, found in listed.items() for sample in _samples(root, year, split, found, index)]
         known = [level for level in _LEVELS if all(category.get(level) for category in categories)]
-        # a supercategory is now a class, now a kingdom: it stands above nothing but the species
+        # a supercategory may be a class or a kingdom: it stands only above the species
         levels = {level: [str(c[level]) for c in categories] for level in known or ("supercategory",)}
         taxonomy = nested({"species": [str(category["name"]) for category in categories], **levels})
     except (KeyError, TypeError) as error:
-        problem = f"The JSON files of {year} in {root} are not as published: no {error}"
+        problem = f"The JSON files of {year} in {root} are not the published ones: {error} is missing"
         raise DataError(problem, "Download them again.") from error
     return assemble(root, f"train{year}.json", samples, taxonomy.pop("species"), taxonomy=taxonomy)
 
 
-def _samples(root: Path, year: int, part: str, found: Any, index: Mapping[int, int]) -> list[tuple[str, int, str]]:
+def _samples(root: Path, year: int, split: str, found: Any, index: Mapping[int, int]) -> list[tuple[str, int, str]]:
     label_of = {note["image_id"]: index[note["category_id"]] for note in found["annotations"]}
     renamed = (root / str(year)).is_dir()  # torchvision calls train_val2019 by its year
     samples = []
     for image in found["images"]:
         path = image["file_name"]
-        samples.append((f"{year}/{path.partition('/')[2]}" if renamed else path, label_of[image["id"]], part))
+        samples.append((f"{year}/{path.partition('/')[2]}" if renamed else path, label_of[image["id"]], split))
     return samples
 
 
@@ -132,5 +132,5 @@ INATURALIST = Dataset(
         *map(_reader, (2019, 2018, 2017)),
     ),
     download_gb=224,
-    no_download="it is too large to be fetched unasked (the mini train part is 42 GB, val 8 GB)",
+    no_download="it is too large to download unasked (the mini train split is 42 GB, val 8 GB)",
 )

@@ -21,11 +21,11 @@ DATASETS: dict[str, Dataset] = {
     dataset.name: dataset
     for dataset in (CIFAR10, CUB, FGVC_AIRCRAFT, FLOWERS102, FOOD101, INATURALIST, OXFORD_IIIT_PET, STANFORD_CARS)
 }
-"""In the order in which they are listed."""
+"""The data sets, in the order in which they are listed."""
 
 
 def named(name: str | Path) -> Dataset | None:
-    """The data set of this name, whatever the case and the signs between words: torchvision's "FGVCAircraft" too."""
+    """The data set of this name, ignoring case and the signs between words, as in torchvision's "FGVCAircraft"."""
     letters = _letters(str(name))
     for dataset in DATASETS.values():
         if letters in {_letters(own) for own in _names(dataset)}:

@@ -12,34 +12,34 @@ from fieldmark.data.sets.files import assemble, box, lines
 
 __all__ = ["OXFORD_IIIT_PET"]
 
-_PARTS = {"trainval": "train", "test": "test"}
+_SPLITS = {"trainval": "train", "test": "test"}
 _SPECIES = {"1": "cat", "2": "dog"}
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _NO_BOX = (float("nan"),) * 4
 
 
 def _read(root: Path) -> Catalog:
-    """37 breeds, cat or dog above them. The official "trainval" is train; a validation part is cut from it.
+    """37 breeds, cat or dog above them. The official "trainval" is train; a validation split is cut from it.
 
     Boxes are those of the head, which were published for trainval only: do not crop to them.
     """
     folder = root / "annotations"
-    rows = [(fields, part) for name, part in _PARTS.items() for fields in lines(folder / f"{name}.txt", 4)]
+    rows = [(fields, split) for name, split in _SPLITS.items() for fields in lines(folder / f"{name}.txt", 4)]
     names: dict[int, str] = {}
     species: dict[int, str] = {}
     samples = []
-    for (image, number, kind, _), part in rows:
+    for (image, number, kind, _), split in rows:
         if not number.isdigit() or kind not in _SPECIES:
             problem = f"{folder}: {image} has class {number!r} and species {kind!r}"
             raise DataError(problem, "Expected a number, and 1 (cat) or 2 (dog). Unpack it again.")
         names[int(number)] = image.rsplit("_", 1)[0].replace("_", " ").title()
         species[int(number)] = _SPECIES[kind]
-        samples.append((f"images/{image}.jpg", int(number), part))
+        samples.append((f"images/{image}.jpg", int(number), split))
     index = {number: label for label, number in enumerate(sorted(names))}
     return assemble(
         root,
         "annotations",
-        [(path, index[number], part) for path, number, part in samples],
+        [(path, index[number], split) for path, number, split in samples],
         [names[number] for number in index],
         boxes=_heads(folder / "xmls", [fields[0] for fields, _ in rows]),
         taxonomy={"species": [species[number] for number in index]},

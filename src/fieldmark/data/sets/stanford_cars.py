@@ -35,14 +35,14 @@ def taxonomy(classes: Iterable[str]) -> dict[str, tuple[str, ...]]:
 
 
 def _read(root: Path) -> Catalog:
-    """The layout that torchvision reads: two folders of images and the development kit. There is no validation part."""
+    """The layout that torchvision reads: two folders of images and the development kit, without a validation split."""
     test = next(file for file in (root / _TEST_LABELS, root / "devkit" / _TEST_LABELS) if file.is_file())
     (classes,) = mat_file(root / "devkit" / "cars_meta.mat", "class_names")
     (train_rows,) = mat_file(root / "devkit" / "cars_train_annos.mat", "annotations")
     (test_rows,) = mat_file(test, "annotations")
     rows = [(row, "train") for row in train_rows] + [(row, "test") for row in test_rows]
     _check_fields(test, test_rows, "fname", "class", *_CORNERS)
-    samples = [(f"cars_{part}/{row['fname']}", int(row["class"]) - 1, part) for row, part in rows]
+    samples = [(f"cars_{split}/{row['fname']}", int(row["class"]) - 1, split) for row, split in rows]
     return _assembled(root, "devkit", samples, classes, [row for row, _ in rows])
 
 

@@ -1,4 +1,4 @@
-"""Whether this data can do what a recipe asks of backgrounds."""
+"""Whether the data allows the background changes that a recipe asks for."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from fieldmark.augment.background import BackgroundChange
 from fieldmark.core.errors import RecipeError
 from fieldmark.core.listener import Listener
 from fieldmark.core.recipe import Recipe
+from fieldmark.core.wording import counted
 from fieldmark.data.objects import knows_object, no_object
 from fieldmark.learning.fitting.prepare import Prepared
 
@@ -16,33 +17,32 @@ __all__ = ["bind_background", "check_background", "check_background_option"]
 
 
 def check_background_option(recipe: Recipe) -> None:
-    """Raises RecipeError where backgrounds are to be exchanged in images that are learnt from as they are."""
+    """Raise RecipeError if backgrounds should be exchanged in images that are not augmented."""
     if recipe.augment.background and (recipe.train.solver == "logistic" or not recipe.augment.crop):
         raise RecipeError(
-            "augment.background changes training images, and this recipe looks at each as it is",
-            "Use a recipe that trains by gradients on random crops, such as finetune, or leave it out.",
+            "augment.background changes training images, but this recipe does not augment them",
+            "Use a recipe that trains by gradients on random crops, such as finetune, or leave this option out.",
         )
 
 
 def check_background(recipe: Recipe, data: Prepared, listener: Listener) -> None:
-    """Say once of how many images the background cannot be exchanged. Raises DataError where it is none, if the recipe
-    insists."""
+    """Report how many images must keep their background. Raises DataError if all must and the recipe insists."""
     if not recipe.augment.background:
         return
     rows = data.catalog.rows("train")
     unknown = rows[~knows_object(data.catalog)[rows]]
     if len(unknown) == len(rows) and recipe.augment.if_missing == "skip":
-        listener.note(f"Going without augment.background: {no_object(data.catalog).problem}")
+        listener.note(f"Continuing without augment.background: {no_object(data.catalog).problem}")
     elif len(unknown) == len(rows):
         raise no_object(data.catalog)
     elif len(unknown):
         example = data.catalog.paths[unknown[0]]
-        share = f"{len(unknown):,} of {len(rows):,} training images"
-        listener.warn(f"{share} have neither box nor mask and keep their background, such as {example}")
+        share = f"{len(unknown):,} of {counted(len(rows), 'training image')}"
+        listener.warn(f"No box or mask in {share}, which will keep their background, such as {example}")
 
 
 def bind_background(recipe: Recipe, data: Prepared, rows: NDArray[np.int64]) -> BackgroundChange | None:
-    """What the recipe asks for, with backgrounds from `rows`; None where it asks for nothing."""
+    """The change that the recipe asks for, with backgrounds from `rows`, or None if it asks for none."""
     donors = rows[knows_object(data.catalog)[rows]]
     if not recipe.augment.background or not len(donors):
         return None

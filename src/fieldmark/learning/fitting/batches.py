@@ -1,4 +1,4 @@
-"""Whether batches hold what an auxiliary compares: several images of a class."""
+"""Whether batches contain what an auxiliary compares: several images of a class."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from fieldmark.learning.fitting.prepare import Prepared
 __all__ = ["check_batches"]
 
 _LOOKED_AT = 200
-"""Batches that are counted."""
+"""The number of batches that are examined."""
 _CLASS_BATCHES = "Set train.sampling=class_batches and train.images_per_class=2."
 
 
 def check_batches(recipe: Recipe, data: Prepared, listener: Listener) -> None:
-    """Say once of classes that are too small for their batches, and of images that meet no other of their class.
+    """Report classes that are too small for their batches, and images without another of their class in the batch.
 
-    Raises RecipeError where none does and the auxiliary would learn nothing.
+    Raises RecipeError if this applies to all images, so that the auxiliary would learn nothing.
     """
     if recipe.train.solver == "logistic":
         return
@@ -36,8 +36,8 @@ def check_batches(recipe: Recipe, data: Prepared, listener: Listener) -> None:
         counts, wanted = np.bincount(labels, minlength=len(catalog.classes)), train.images_per_class
         if len(few := np.flatnonzero((counts > 0) & (counts < wanted))):
             listener.warn(
-                f"{len(few):,} of {len(counts):,} classes have fewer than train.images_per_class = {wanted} training "
-                "images, which come again in a batch, under other augmentation: "
+                f"Fewer than train.images_per_class = {wanted} training images in {len(few):,} of "
+                f"{len(counts):,} classes. Their images are repeated within a batch, with different augmentation: "
                 + first_few(f"{catalog.classes[k]} ({counts[k]:,})" for k in few)
             )
     if recipe.auxiliary.name == NONE:
@@ -47,12 +47,13 @@ def check_batches(recipe: Recipe, data: Prepared, listener: Listener) -> None:
     name, batch = recipe.auxiliary.name, f"a batch of {train.batch_size} (train.sampling = {train.sampling!r})"
     if not met.any():
         raise RecipeError(
-            f"The auxiliary {name!r} compares images of one class, and {batch} holds one of each", _CLASS_BATCHES
+            f"The auxiliary {name!r} compares images of one class, but {batch} has only one image of each class",
+            _CLASS_BATCHES,
         )
     if (share := met.mean()) < 0.5:
         listener.warn(
-            f"Only {share:.0%} of the images meet another of their class in {batch}, and the auxiliary {name!r} "
-            f"learns from no others. {_CLASS_BATCHES}"
+            f"Only {100 * share:.0f} % of the images share {batch} with another image of their class, "
+            f"and the auxiliary {name!r} learns from these alone. {_CLASS_BATCHES}"
         )
 
 

@@ -1,5 +1,5 @@
-"""Combinations of pieces that make no sense, each told before any data is read: `check_combination` by what the recipe
-says, `rehearse` by what the model does.
+"""Combinations of pieces that make no sense, refused before any data is read: `check_combination` looks at the recipe,
+`rehearse` tries the model.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["check_combination", "no_linear_head", "rehearse"]
 
 
 def check_combination(recipe: Recipe) -> None:
-    """Raise RecipeError for pieces that exist but do not go together."""
+    """Raise RecipeError for pieces that cannot be combined."""
     _check_method(recipe)
     _check_logistic(recipe)
     _check_batches(recipe)
@@ -28,8 +28,8 @@ def check_combination(recipe: Recipe) -> None:
 def rehearse(recipe: Recipe) -> None:
     """Build the recipe's model, without weights and for two classes, and show it an image of noise.
 
-    Raises RecipeError for what the pieces only tell then: stages that the backbone does not have, images of a size that
-    it cannot look at, a map of one cell for what looks at cells, no class maps to weigh labels by.
+    Raises RecipeError for problems that only show then: stages that the backbone does not have, an image size that it
+    cannot process, a map of one cell where several are needed, or no class maps to weight labels by.
     """
     plain = recipe.model_copy(update={"loss": Choice(name="cross_entropy")})  # others need to know the data
     model = build_model(plain, Task(2), load_weights=False).eval()
@@ -45,15 +45,18 @@ def rehearse(recipe: Recipe) -> None:
     except (RuntimeError, ValueError) as error:  # such as a convolution that is larger than what it looks at
         reason = str(error).splitlines()[0]
         raise RecipeError(
-            f"The backbone {recipe.backbone.name!r} cannot look at images of {size} px ({reason})",
+            f"The backbone {recipe.backbone.name!r} cannot process images of {size} px ({reason})",
             "Choose another images.size, or another backbone.",
         ) from error
     if maps is not None and maps[0, 0].numel() == 1:
         raise _one_cell(
-            recipe, size, f"The method {recipe.method.name!r} finds parts among cells", "use another method or backbone"
+            recipe,
+            size,
+            f"The method {recipe.method.name!r} finds parts among several cells",
+            "use another method or backbone",
         )
     if recipe.neck.name != NONE and cells[0, 0].numel() == 1:
-        raise _one_cell(recipe, size, f"The neck {recipe.neck.name!r} pools cells", "set neck.name = 'none'")
+        raise _one_cell(recipe, size, f"The neck {recipe.neck.name!r} pools several cells", "set neck.name = 'none'")
     if recipe.augment.mix in WEIGHED:
         _check_class_maps(recipe, method, image)
 
@@ -64,19 +67,19 @@ def _check_method(recipe: Recipe) -> None:
     method = METHODS.get(name)
     if method.pools and recipe.neck.name != NONE:
         raise RecipeError(
-            f"The method {name!r} pools the feature map itself, so the neck {recipe.neck.name!r} would do nothing",
+            f"The method {name!r} pools the feature map itself, so the neck {recipe.neck.name!r} would have no effect",
             "Leave the neck out, or use it with method.name = 'transfer'.",
         )
     if method.needs_hard_labels(recipe.method.options) and recipe.augment.mix != NONE:
         raise RecipeError(
-            f"The method {name!r} with these options learns from single pictures, and augment.mix = "
-            f"{recipe.augment.mix!r} mixes them",
+            f"The method {name!r} with these options needs unmixed images, but augment.mix = {recipe.augment.mix!r} "
+            "mixes them",
             "Set augment.mix=none" + (", or method.supervise=0." if recipe.method.options.get("supervise") else "."),
         )
     if method.adds_layers and "logistic" in (train.solver, train.head_start):
         key, other = ("solver", "gradient") if train.solver == "logistic" else ("head_start", "auto")
         raise RecipeError(
-            f"train.{key} = 'logistic' fits a head to features that {name!r} has yet to learn",
+            f"train.{key} = 'logistic' fits a head to fixed features, but {name!r} must learn its own",
             f"Set train.{key} = {other!r}, or method.name = 'transfer'.",
         )
 
@@ -87,21 +90,21 @@ def _check_logistic(recipe: Recipe) -> None:
         raise no_linear_head(recipe)
     if train.solver == "logistic" and train.members > 1:
         raise RecipeError(
-            f"train.solver = 'logistic' finds the one best head: train.members = {train.members} would all be alike",
+            f"train.solver = 'logistic' has only one solution, so train.members = {train.members} would all be equal",
             "Set train.members = 1, or train.solver = 'gradient'.",
         )
     kinds = ("align", "warp", "swap", "mix", "color", "trivial", "erasing")
     changes = [f"augment.{name}" for name in kinds if getattr(recipe.augment, name) not in (NONE, 0, False)]
     if train.solver == "logistic" and changes:
         raise RecipeError(
-            f"With train.solver = 'logistic' images are looked at as they are, without {', '.join(changes)}",
-            "Use a recipe that trains by gradients, such as finetune, or leave it out.",
+            f"train.solver = 'logistic' does not augment images, so it cannot be combined with {', '.join(changes)}",
+            f"Use a recipe that trains by gradients, such as finetune, or leave {_these(changes)} out.",
         )
     pieces = {"neck": recipe.neck.name, "auxiliary": recipe.auxiliary.name}
     for section, name in pieces.items():
         if train.solver == "logistic" and name != NONE:
             raise RecipeError(
-                f"train.solver = 'logistic' trains a head only, and the {section} {name!r} would learn nothing",
+                f"train.solver = 'logistic' trains only the head, so the {section} {name!r} would learn nothing",
                 f"Set {section}.name = 'none', or train.solver = 'gradient'.",
             )
 
@@ -110,8 +113,8 @@ def _check_batches(recipe: Recipe) -> None:
     train = recipe.train
     if recipe.auxiliary.name != NONE and recipe.augment.mix != NONE:
         raise RecipeError(
-            f"The auxiliary {recipe.auxiliary.name!r} compares images of one class with those of others, and "
-            f"augment.mix = {recipe.augment.mix!r} makes images of two classes",
+            f"The auxiliary {recipe.auxiliary.name!r} needs images of one class each, but augment.mix = "
+            f"{recipe.augment.mix!r} makes images of two classes",
             "Set augment.mix = 'none' or auxiliary.name = 'none'.",
         )
     if train.sampling == "class_batches" and (
@@ -119,49 +122,53 @@ def _check_batches(recipe: Recipe) -> None:
     ):
         fitting = max(2, round(train.batch_size / train.images_per_class)) * train.images_per_class
         raise RecipeError(
-            f"A batch of train.batch_size = {train.batch_size} images is not made of two or more classes with "
-            f"train.images_per_class = {train.images_per_class} images each",
-            f"Expected a multiple of it, such as {fitting}.",
+            f"train.batch_size = {train.batch_size} cannot be divided into two or more classes of "
+            f"train.images_per_class = {train.images_per_class}",
+            f"Set train.batch_size to a multiple, such as {fitting}.",
         )
     if train.sampling != "shuffled" and recipe.loss.options.get("logit_adjustment"):
         raise RecipeError(
-            f"train.sampling = {train.sampling!r} and loss.logit_adjustment make up for rare classes twice",
+            f"train.sampling = {train.sampling!r} and loss.logit_adjustment would both compensate for rare classes",
             "Set train.sampling = 'shuffled' or loss.logit_adjustment = 0.",
         )
 
 
 def _check_class_maps(recipe: Recipe, method: Method, image: Tensor) -> None:
-    """Method, neck, head and backbone all have a say in it."""
+    """Raise RecipeError unless method, neck, head and backbone together give class maps."""
     maps = method.class_maps(image, torch.zeros(1, dtype=torch.int64))
-    mix = f"augment.mix = {recipe.augment.mix!r} weighs labels by class maps, and"
+    mix = f"augment.mix = {recipe.augment.mix!r} weights labels by class maps, but"
     if maps is None:
         offers = [name for name in METHODS if METHODS.get(name).class_maps is not Method.class_maps]
         raise RecipeError(
             f"{mix} the method {recipe.method.name!r} has none",
-            f"Use augment.mix = 'cutmix', or one of the methods that have them: {', '.join(offers)}.",
+            f"Use augment.mix = 'cutmix', or a method that has class maps: {', '.join(offers)}.",
         )
     if maps[0].numel() == 1:
-        what = f"With augment.mix = {recipe.augment.mix!r} labels are weighed by class maps"
+        what = f"augment.mix = {recipe.augment.mix!r} weights labels by class maps of several cells"
         raise _one_cell(recipe, image.shape[-1], what, "set augment.mix = 'cutmix'")
     if not maps.any():
         raise RecipeError(
-            f"{mix} the backbone {recipe.backbone.name!r} answers by a class token, not by the cells of its map",
-            "Use augment.mix = 'cutmix', or, where the backbone can, let it average: "
+            f"{mix} the backbone {recipe.backbone.name!r} answers from a class token and not from the cells of its map",
+            "Use augment.mix = 'cutmix' or, if the backbone supports it, average pooling: "
             "backbone.options.global_pool = 'avg', backbone.options.fc_norm = false.",
         )
 
 
 def _one_cell(recipe: Recipe, size: int, what: str, instead: str) -> RecipeError:
     return RecipeError(
-        f"{what}, and the map of {recipe.backbone.name!r} is one cell at {size} px",
+        f"{what}, but the map of {recipe.backbone.name!r} has only one cell at {size} px",
         f"Raise images.size above {size}, or {instead}.",
     )
 
 
+def _these(options: list[str]) -> str:
+    return "this option" if len(options) == 1 else "these options"
+
+
 def no_linear_head(recipe: Recipe) -> RecipeError:
-    """What to say where there is nothing for a logistic regression to fit."""
+    """The error for a recipe without a linear head that a logistic regression could fit."""
     return RecipeError(
-        f"A logistic regression fits a linear head, and the method {recipe.method.name!r} with the head "
+        f"A logistic regression fits a linear head, but the method {recipe.method.name!r} with the head "
         f"{recipe.head.name!r} has none",
         "Use method.name = 'transfer' with head.name = 'linear', or train.solver = 'gradient' and "
         "train.head_start = 'auto'.",

@@ -1,4 +1,4 @@
-"""One fit: from weights and rows to a trained method, in sittings of any length."""
+"""One fit: from weights and rows to a trained model, in sessions of any length."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -49,11 +49,11 @@ __all__ = ["Fit", "Fitted", "Stopped", "linear_head", "schedule_of", "training_s
 
 _BATCH = 64
 _FEW = 10_000
-"""Images that a head may start from a probe of; see `recipe.Train.head_start`."""
+"""The largest number of images for which a head may start from a probe; see `recipe.Train.head_start`."""
 
 
 class Stopped(Exception):
-    """The user asked to stop; everything up to the last step is saved."""
+    """The user asked to stop. Everything up to the last step is saved."""
 
     def __init__(self, progress: Progress, which: str = "") -> None:
         of = f" of {which}" if which else ""
@@ -62,16 +62,16 @@ class Stopped(Exception):
 
 
 class Fitted(NamedTuple):
-    """What a fit ends with."""
+    """The result of a fit."""
 
     model: Model
     strength: float | None = None
-    """The C of a probe; none where the head was learnt step by step."""
+    """The C of a probe, or None if the head was learnt step by step."""
 
 
 @dataclass(frozen=True)
 class Fit:
-    """What one fit works with."""
+    """Everything that one fit needs."""
 
     run: Run
     recipe: Recipe
@@ -79,20 +79,20 @@ class Fit:
     data: Prepared
     listener: Listener
     flip: bool = True
-    """Whether training images are mirrored; see `commands.flips`."""
+    """Whether training images are mirrored; see `fieldmark.learning.fitting.flips`."""
     name: str = "model"
-    """"model", or "fold 0" … of a cross-fit; of each training but the first of a soup, "member 2" …"""
+    """The name of the fit: "model", or "fold 0" … in a cross-fit; later trainings of a soup are "member 2" …"""
     strengths: Sequence[float] = STRENGTHS
-    """Among which a probe chooses its C."""
+    """The values from which a probe chooses its C."""
 
     def train(self, rows: NDArray[np.int64], validation: NDArray[np.int64]) -> Fitted:
-        """Learn from `rows`; `validation` is looked at after each epoch, if the recipe says so, and decides nothing."""
+        """Learn from `rows`. If the recipe says so, `validation` is scored after each epoch, but it decides nothing."""
         torch.set_num_threads(self.machine.threads)
         torch.manual_seed(derive_seed(Stream.START, self.recipe.seed))
         recipe = self.recipe
         begun = self._begun
         if recipe.backbone.weights == "hub" and not begun:
-            self.listener.note(f"Loading the weights of {recipe.backbone.name} (downloaded once, then kept)")
+            self.listener.note(f"Loading the weights of {recipe.backbone.name} (downloaded on first use)")
         model = build_model(recipe, self.task(rows), load_weights=not begun)
         model.to(torch.device(self.machine.device), memory_format=torch.channels_last)  # type: ignore[call-overload]
         if recipe.train.solver == "logistic":
@@ -101,11 +101,11 @@ class Fit:
         return Fitted(self._descend(model, rows, validation))
 
     def task(self, rows: NDArray[np.int64]) -> Task:
-        """What is to be learnt from these rows."""
+        """The task that is to be learnt from these rows."""
         return task_of(self.data.catalog, self.recipe, rows)
 
     def see(self, model: Model) -> Callable[[int], Shown]:
-        """A row of the catalogue → what a model sees of it when it answers."""
+        """A function from a row of the catalogue to what the model sees of it when it answers."""
         view = evaluation_square(self.recipe.images, model.backbone.normalization.interpolation)
 
         def see(row: int) -> Shown:
@@ -117,7 +117,7 @@ class Fit:
     def outputs(
         self, model: Model, rows: NDArray[np.int64], *, precision: str = "fp32", stage: str = "Answering"
     ) -> Outputs:
-        """Answers for `rows` of the catalogue, in order. Raises TrainingError where they are not numbers."""
+        """Answer `rows` of the catalogue, in order. Raises TrainingError if the answers are not finite."""
         engine, found, done = TorchEngine(model, precision=precision), list[Outputs](), 0
         with self.listener.progress(stage) as tick:
             for answered in stream(rows.tolist(), self.see(model), engine, batch_size=_BATCH):
@@ -128,8 +128,9 @@ class Fit:
         if not (np.isfinite(outputs.logits).all() and np.isfinite(outputs.embedding).all()):
             trained = self.recipe.train.solver == "gradient"
             raise TrainingError(
-                "The model's answers are not numbers (NaN or infinite)",
-                "Training has diverged: begin a new run with lower train.lr and train.head_lr, or train.clip_norm=1."
+                "The model's outputs contain NaN or infinite values",
+                "The training has diverged: start a new run with a lower train.lr and train.head_lr, or with "
+                "train.clip_norm=1."
                 if trained
                 else "Its weights are damaged: choose others with --weights.",
             )
@@ -140,7 +141,7 @@ class Fit:
         classifier = linear_head(model, self.recipe)
         if self.recipe.train.batchnorm == "refreshed":
             refresh_statistics(model, batches(rows.tolist(), self.see(model), batch_size=_BATCH), precision="fp32")
-        self.listener.note(f"Computing features of {counted(len(rows), 'image')}")
+        self.listener.note(f"Computing the features of {counted(len(rows), 'image')}")
         features = self.outputs(model, rows, stage="Computing features").embedding
         catalog = self.data.catalog
         fitted = fit_linear_head(
@@ -151,7 +152,7 @@ class Fit:
             strengths=self.strengths,
             seed=self.recipe.seed,
         )
-        self.listener.note(f"C = {fitted.strength:g} (cross-validated accuracy {100 * fitted.accuracy:.1f} %)")
+        self.listener.note(f"Chose C = {fitted.strength:g} (cross-validated accuracy {100 * fitted.accuracy:.1f} %)")
         with torch.no_grad():
             classifier.linear.weight.copy_(torch.from_numpy(fitted.weight))
             classifier.linear.bias.copy_(torch.from_numpy(fitted.bias))
@@ -258,7 +259,7 @@ class Fit:
         if path.is_file():
             state.restore(path)
             if state.step < schedule.num_steps:
-                self.listener.note(f"Going on after step {state.step} of {schedule.num_steps}")
+                self.listener.note(f"Resuming after step {state.step:,} of {schedule.num_steps:,}")
         task = self.task(rows)
         steps = train_steps(
             state,
@@ -289,34 +290,29 @@ class Fit:
         return state
 
     def _report(self, state: TrainingState, progress: Progress, validation: NDArray[np.int64]) -> None:
-        """One line for the epoch that has just ended."""
-        epochs = self.recipe.train.epochs
-        line: dict[str, Any] = {
-            "fit": self.name,
-            "epoch": progress.epoch + 1,
-            "step": progress.step,
-            "loss": round(progress.loss, 4),
-            "seconds": round(state.seconds, 1),
-        }
+        """Tell of the epoch that has just ended, as numbers and in a line."""
+        epochs, speed = self.recipe.train.epochs, progress.images_per_second
+        metrics = {"loss": progress.loss, "seconds": state.seconds, "images_per_second": speed}
         text = f"{self._which}  epoch {progress.epoch + 1}/{epochs}  loss {progress.loss:.3f}".lstrip()
         if len(validation) and self.recipe.train.validate_epochs:
-            start = time.monotonic()
-            outputs = self.outputs(state.shipped, validation, precision=self.machine.precision)
-            line["validation_seconds"] = round(time.monotonic() - start, 1)
-            labels = self.data.catalog.labels[validation]
-            accuracy = float((outputs.logits.argmax(1) == labels).mean())
-            nll = float(-log_softmax(outputs.logits, axis=1)[np.arange(len(labels)), labels].mean())
-            line |= {"val_top1": round(accuracy, 4), "val_nll": round(nll, 4)}
-            text += f"  validation {100 * accuracy:.1f} %"
-        self.run.log(line)
-        metrics = {key: float(value) for key, value in line.items() if key not in ("fit", "epoch", "step")}
-        metrics["images_per_second"] = progress.images_per_second
+            metrics |= self._validated(state, validation)
+            text += f"  validation {100 * metrics['val_top1']:.1f} %"
         self.listener.hear(EpochEnded(self.name, progress.epoch + 1, epochs, progress.step, metrics))
-        speed = progress.images_per_second
         text += f"  {speed:,.0f} images/s"
         if left := progress.num_steps - progress.step:
             text += f"  {duration(left * self.recipe.train.batch_size / speed)} left"
         self.listener.note(text)
+
+    def _validated(self, state: TrainingState, rows: NDArray[np.int64]) -> dict[str, float]:
+        """How good what would ship now is on validation images."""
+        start = time.monotonic()
+        logits = self.outputs(state.shipped, rows, precision=self.machine.precision, stage="Validating").logits
+        labels = self.data.catalog.labels[rows]
+        return {
+            "validation_seconds": time.monotonic() - start,
+            "val_top1": float((logits.argmax(1) == labels).mean()),
+            "val_nll": float(-log_softmax(logits, axis=1)[np.arange(len(labels)), labels].mean()),
+        }
 
 
 def _features_are_known(model: Model) -> bool:
@@ -333,7 +329,7 @@ def _features_are_known(model: Model) -> bool:
 
 
 def linear_head(model: Model, recipe: Recipe) -> LinearClassifier:
-    """What a logistic regression fits. Raises RecipeError where the method has no linear head."""
+    """The head that a logistic regression fits. Raises RecipeError if the method has no linear head."""
     classifier = model.method.head.classifier
     if not isinstance(classifier, LinearClassifier):
         raise no_linear_head(recipe)
@@ -341,7 +337,7 @@ def linear_head(model: Model, recipe: Recipe) -> LinearClassifier:
 
 
 def schedule_of(recipe: Recipe, rows: NDArray[np.int64], labels: NDArray[np.int64]) -> Schedule:
-    """Which of the rows (N,), of classes (N,), are learnt from when."""
+    """When each of the rows (N,), which belong to classes (N,), is learnt from."""
     train = recipe.train
     return Schedule(
         rows,
@@ -356,7 +352,7 @@ def schedule_of(recipe: Recipe, rows: NDArray[np.int64], labels: NDArray[np.int6
 def training_samples(
     recipe: Recipe, data: Prepared, rows: NDArray[np.int64], *, flip: bool, size: int, interpolation: str
 ) -> Samples:
-    """Training images as the recipe augments them; `rows` are those that are learnt from."""
+    """The training images as the recipe augments them; `rows` are those that are learnt from."""
     augmentation = _augmentation(recipe, data, flip, size, interpolation)
     changes = bind_background(recipe, data, rows), bind_poses(recipe, data, rows, flip=flip)
     return Samples(data.catalog, data.pixels, augmentation, recipe.seed, changes=[c for c in changes if c])

@@ -1,4 +1,4 @@
-"""Whether training mirrors images: the recipe's word, or what the data says."""
+"""Whether training mirrors images: the recipe decides, or a measurement on the data."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ __all__ = ["decide_flip"]
 
 _BATCH = 64
 _MOST_IMAGES = 1000
-"""Enough for a pair among few classes, and seconds of work."""
+"""The largest number of images that is measured: enough for a pair among few classes, within seconds."""
 
 
 def decide_flip(run: Run | None, recipe: Recipe, data: Prepared, listener: Listener) -> bool:
-    """Whether to mirror half of the training images.
+    """Decide whether to mirror half of the training images.
 
-    With flip = "auto" it is measured on training images, once for a run, and what was found is written into it, if
-    there is one.
+    With flip = "auto" this is measured on training images, once for a run, and the result is kept in the run, if there
+    is one.
     """
     chosen = recipe.augment.flip
     if not isinstance(chosen, str):
@@ -35,11 +35,11 @@ def decide_flip(run: Run | None, recipe: Recipe, data: Prepared, listener: Liste
     if recipe.train.solver == "logistic" or not recipe.augment.crop:
         return True  # no image is mirrored anyway
     if not flip_keeps_meaning(data.catalog.classes):
-        listener.note("Images are not mirrored: class names differ by left and right only")
+        listener.note("Training images are not mirrored: some class names differ only by left and right")
         return False
     for name, values in attribute_values(data.catalog, recipe.labels.attributes).items():
         if not flip_keeps_meaning(values):
-            listener.note(f"Images are not mirrored: values of {name!r} differ by left and right only")
+            listener.note(f"Training images are not mirrored: some values of {name!r} differ only by left and right")
             return False
     found = run.decided("flip") if run else None
     if found is None:
@@ -50,8 +50,8 @@ def decide_flip(run: Run | None, recipe: Recipe, data: Prepared, listener: Liste
         return True
     first, second = found["pair"]
     listener.note(
-        f"Images are not mirrored: {100 * found['exchanged']:.0f} % of the mirror images of {first!r} and {second!r} "
-        "pass for the other (augment.flip = true mirrors them all the same)"
+        f"Training images are not mirrored: {100 * found['exchanged']:.0f} % of the mirror images of {first!r} and "
+        f"{second!r} look like the other class (set augment.flip=true to mirror them anyway)"
     )
     return False
 

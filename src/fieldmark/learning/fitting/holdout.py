@@ -1,4 +1,4 @@
-"""What a training holds out, and the calibration that comes of it."""
+"""What a training holds out, and the calibration that results from it."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ _ENOUGH = 200
 
 
 def cross_fit(fit: Fit, rows: Ints) -> tuple[Held, list[float]]:
-    """Answer every training row by a model that has not seen it (out-of-fold predictions); also the C that each fold's
-    probe chose.
+    """Answer every training row by a model that has not seen it (out-of-fold predictions), and give the C of each
+    fold's probe.
 
     Each fold's model has an embedding space of its own, in which the class means of another model mean nothing. So
     nearness is measured within the fold, to the means of the images that this fold's model learnt from, and no
@@ -89,18 +89,22 @@ def _few_of_each(rows: Ints, labels: Ints, *, seed: int) -> Ints:
 def fit_calibration(
     fit: Fit, held: Held, means: NDArray[np.float64]
 ) -> tuple[Calibration | None, NDArray[np.floating]]:
-    """The calibration that the protocol allows for, and what to score the held-out answers by.
+    """The calibration that the protocol allows, and the values (N, K) by which the held-out answers are scored.
 
-    `means` are those of the model that is shipped. Scored are log-probabilities (N, K), each calibrated by the others;
-    the logits as they are where there is no calibration.
+    `means` are those of the model that is shipped. The values are log-probabilities, each calibrated by the others, or
+    the plain logits if there is no calibration.
     """
     recipe, catalog = fit.recipe, fit.data.catalog
     if recipe.protocol == "refit":
-        fit.listener.note("Not calibrated: the protocol refit is for comparing figures, so verdicts are plain softmax")
+        fit.listener.note(
+            "Not calibrated, because the protocol 'refit' holds out no images for it: verdicts are plain softmax"
+        )
         return None, held.logits
     source: Source = "validation" if recipe.protocol == "holdout" else "out-of-fold"
     calibrated = calibrate(held.logits, held.labels, held.units, seed=recipe.seed)
     made = Calibration.fit(held, means, catalog.taxonomy, source=source, seed=recipe.seed, calibrated=calibrated)
     images = counted(len(held.labels), f"{source} image")
-    fit.listener.note(f"Calibrated on {images}: {made.scaling.kind} {made.scaling.temperature:.2f}")
+    fit.listener.note(
+        f"Calibrated on {images} ({made.scaling.kind} scaling, temperature {made.scaling.temperature:.2f})"
+    )
     return made, calibrated.held_out

@@ -10,14 +10,14 @@ __all__ = ["tell_license"]
 
 
 def tell_license(recipe: Recipe, listener: Listener) -> None:
-    """Before anything is learnt from weights, whose licence binds what comes of it."""
+    """Report the licence of the weights, which also applies to models trained from them."""
     name, license = recipe.backbone.name, weights_license(recipe.backbone)
     if is_noncommercial(license):
         listener.warn(
-            f"The weights of {name} are for non-commercial use only (licence {license}), and so is what is trained "
-            "from them; choose others for anything else"
+            f"The weights of {name} are for non-commercial use only (licence {license}), and so is any model trained "
+            "from them. For commercial use, choose other weights"
         )
     elif license == UNKNOWN:
-        listener.note(f"Weights of {name}: licence not known; read their terms before you pass the model on")
+        listener.note(f"The licence of the weights of {name} is unknown: read their terms before you share the model")
     elif license != NONE:
-        listener.note(f"Weights of {name}: licence {license}")
+        listener.note(f"The licence of the weights of {name} is {license}")

@@ -1,4 +1,4 @@
-"""What a method's parts are called, by the key points that they lie at in training images."""
+"""Names for a method's parts, from the key points that they coincide with in training images."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from fieldmark.answering.engine import PartEngine
 from fieldmark.answering.parts.centres import frames_to_pixels, object_sizes
 from fieldmark.answering.stream import stream
+from fieldmark.core.wording import counted
 from fieldmark.evaluation.part_names import match_parts, names_of, numbered
 from fieldmark.learning.fitting.fit import Fit
 from fieldmark.model.model import Model
@@ -19,9 +20,9 @@ _MOST_IMAGES = 1000
 
 
 def name_parts(fit: Fit, model: Model, rows: NDArray[np.int64]) -> tuple[str, ...]:
-    """The names of the method's parts (M): those of the key points that they lie at in training images, else numbers.
+    """The names of the method's M parts: those of key points that they coincide with in training images, or numbers.
 
-    () for a method without part maps.
+    The result is () for a method without part maps.
     """
     catalog, images = fit.data.catalog, fit.recipe.images
     points = catalog.keypoints
@@ -47,7 +48,7 @@ def name_parts(fit: Fit, model: Model, rows: NDArray[np.int64]) -> tuple[str, ..
     names = names_of(centres.shape[1], matches)
     told = [match.keypoint for match in matches if match.tells]
     if told:
-        fit.listener.note(f"{len(told)} of {len(names)} parts lie at key points: {', '.join(told)}")
+        fit.listener.note(f"{len(told)} of {counted(len(names), 'part')} coincide with key points: {', '.join(told)}")
     else:
-        fit.listener.note("No part lies at a key point")
+        fit.listener.note("No part coincides with a key point")
     return names

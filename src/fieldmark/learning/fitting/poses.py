@@ -1,4 +1,4 @@
-"""Whether this data's key points can do what a recipe asks of them."""
+"""Whether the data's key points allow what a recipe asks for."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from fieldmark.augment.similarity import FEWEST_POINTS, pose_of
 from fieldmark.core.errors import DataError, RecipeError
 from fieldmark.core.listener import Listener
 from fieldmark.core.recipe import Augment, Recipe
-from fieldmark.core.wording import first_few
+from fieldmark.core.wording import counted, first_few
 from fieldmark.learning.fitting.prepare import Prepared
 
 __all__ = ["bind_poses", "check_pose_options", "check_poses", "check_supervision"]
 
 
 def check_pose_options(recipe: Recipe) -> None:
-    """Raises RecipeError where the recipe asks for changes that no image would see."""
+    """Raise RecipeError if the recipe asks for changes that would affect no image."""
     if (asked := _asked(recipe.augment)) and not recipe.augment.crop:
         raise RecipeError(
-            f"With augment.crop = false images are looked at as they are, without {asked}",
-            "Set augment.crop = true, or leave it out.",
+            f"augment.crop = false turns augmentation off, so it cannot be combined with {asked}",
+            f"Set augment.crop = true, or leave out {asked}.",
         )
 
 
 def check_poses(recipe: Recipe, data: Prepared, listener: Listener) -> None:
-    """Say once what the key points cannot carry. Raises DataError where they carry nothing, if the recipe insists."""
+    """Report where the key points do not suffice. Raises DataError if they never do and the recipe insists."""
     if not (asked := _asked(recipe.augment)):
         return
     catalog = data.catalog
@@ -35,23 +35,27 @@ def check_poses(recipe: Recipe, data: Prepared, listener: Listener) -> None:
     if changes is None:
         if recipe.augment.if_missing == "error":
             raise _nothing_to_carry(data, rows, asked)
-        listener.note(f"Going without {asked}: {_nothing_to_carry(data, rows, 'it').problem}")
+        listener.note(f"Continuing without {asked}: {_nothing_to_carry(data, rows, asked).problem}")
         return
     _tell_outside(data, rows, listener)
     if len(unposed := changes.unposed()):
-        images = f"{len(unposed):,} of {len(rows):,} training images"
-        few = f"such as {catalog.paths[unposed[0]]}, show fewer than {FEWEST_POINTS} key points"
-        listener.warn(f"{images}, {few}, and stay as they are for {asked}")
+        images = f"{len(unposed):,} of {counted(len(rows), 'training image')}"
+        example = catalog.paths[unposed[0]]
+        listener.warn(
+            f"Fewer than {FEWEST_POINTS} key points are visible in {images}, such as {example}, "
+            f"so {asked} will leave them unchanged"
+        )
     if (changes.warp or changes.swap) and len(alone := np.setdiff1d(changes.alone(), unposed)):
         classes = first_few(dict.fromkeys(catalog.classes[label] for label in catalog.labels[alone]))
         listener.warn(
-            f"{len(alone):,} of {len(rows):,} training images have no donor, another image of their class that shows "
-            f"{FEWEST_POINTS} of the same key points, and are neither warped nor given other parts: {classes}"
+            f"There is no donor for {len(alone):,} of {counted(len(rows), 'training image')}: no other image of the "
+            f"class shows {FEWEST_POINTS} of the same key points, so these images are neither warped nor given "
+            f"other parts (classes: {classes})"
         )
 
 
 def check_supervision(recipe: Recipe, data: Prepared, listener: Listener) -> None:
-    """Say once of how many images `method.supervise` learns nothing. Raises DataError where it is all of them."""
+    """Report from how many images `method.supervise` learns nothing. Raises DataError if it is all of them."""
     catalog = data.catalog
     if not recipe.method.options.get("supervise") or catalog.keypoints is None:  # the latter is refused by the method
         return
@@ -59,23 +63,28 @@ def check_supervision(recipe: Recipe, data: Prepared, listener: Listener) -> Non
     seen = np.isfinite(_poses(data, rows)).any(axis=1)
     if not seen.any():
         raise DataError(
-            f"method.supervise learns from key points, and no training image of {catalog.name} shows one inside it",
+            f"method.supervise learns from key points, but no training image of {catalog.name} "
+            "shows one within the picture",
             _to_see_more(data, rows),
         )
     if not _asked(recipe.augment):  # else it has been said
         _tell_outside(data, rows, listener)
     if len(blank := rows[~seen]):
-        share = f"{len(blank):,} of {len(rows):,} training images"
-        listener.warn(f"{share} show no key point, such as {catalog.paths[blank[0]]}: method.supervise passes them by")
+        share = f"{len(blank):,} of {counted(len(rows), 'training image')}"
+        listener.warn(
+            f"No key point is visible in {share}, from which method.supervise learns nothing, "
+            f"such as {catalog.paths[blank[0]]}"
+        )
 
 
 def _tell_outside(data: Prepared, rows: NDArray[np.int64], listener: Listener) -> None:
-    """Say once how many key points are marked as visible where there is no picture."""
+    """Report how many key points are marked as visible outside the picture."""
     outside = _outside(data, rows)
     if len(images := rows[outside.any(axis=1)]):
         listener.warn(
-            f"{len(images):,} of {len(rows):,} training images have key points outside the picture, "
-            f"{outside.sum():,} in all, which count as not seen: such as {data.catalog.paths[images[0]]}"
+            f"{counted(int(outside.sum()), 'key point')} outside the picture, in {len(images):,} of "
+            f"{counted(len(rows), 'training image')}, will count as not visible, "
+            f"such as in {data.catalog.paths[images[0]]}"
         )
 
 
@@ -92,20 +101,20 @@ def _poses(data: Prepared, rows: NDArray[np.int64]) -> NDArray[np.complex128]:
 
 
 def _to_see_more(data: Prepared, rows: NDArray[np.int64]) -> str:
-    """What may be done where too few key points are seen."""
+    """A hint for data in which too few key points are visible."""
     if _outside(data, rows).any():
-        return "`fieldmark audit` says where key points lie outside their pictures."
-    return "Blank ones and those marked as not visible do not count: fill in x and y, and 1 in a column .visible."
+        return "`fieldmark audit` lists key points that lie outside their pictures."
+    return "Key points that are blank or marked as not visible do not count: fill in .x and .y, and set .visible to 1."
 
 
 def _nothing_to_carry(data: Prepared, rows: NDArray[np.int64], asked: str) -> DataError:
-    """Why the key points carry nothing of what is asked."""
+    """The reason why the key points do not allow what the recipe asks for."""
     catalog = data.catalog
     if catalog.keypoints is None:
         return DataError(
             f"{catalog.name} has no key points for {asked}",
-            "Give its table the columns keypoint.<name>.x and keypoint.<name>.y; or train with part discovery, write "
-            "the parts that it finds with `fieldmark parts RUN DATA`, and train on that table.",
+            "Add columns keypoint.<name>.x and keypoint.<name>.y to its table. Or train with part discovery, write the "
+            "parts that it finds with `fieldmark parts RUN DATA`, and train on the resulting table.",
         )
     if len(catalog.keypoint_names) < FEWEST_POINTS:
         names = ", ".join(catalog.keypoint_names)
@@ -114,13 +123,13 @@ def _nothing_to_carry(data: Prepared, rows: NDArray[np.int64], asked: str) -> Da
             f"Expected at least {FEWEST_POINTS}.",
         )
     return DataError(
-        f"No training image of {catalog.name} shows {FEWEST_POINTS} key points, too few for {asked}",
+        f"No training image of {catalog.name} shows the {FEWEST_POINTS} key points that {asked} needs",
         _to_see_more(data, rows),
     )
 
 
 def bind_poses(recipe: Recipe, data: Prepared, rows: NDArray[np.int64], *, flip: bool) -> PoseChanges | None:
-    """What the recipe asks for, with donors from `rows`; None where it asks for nothing or key points carry nothing."""
+    """The changes that the recipe asks for, with donors from `rows`; None if it asks for none or key points are few."""
     if not _asked(recipe.augment) or len(data.catalog.keypoint_names) < FEWEST_POINTS:
         return None
     changes = PoseChanges.bind(recipe.augment, data.catalog, data.pixels.shapes[:, 2:], rows, flip=flip)
@@ -128,5 +137,5 @@ def bind_poses(recipe: Recipe, data: Prepared, rows: NDArray[np.int64], *, flip:
 
 
 def _asked(options: Augment) -> str:
-    """The keys that are set, as the user wrote them."""
+    """The options that are set, as the user wrote them."""
     return ", ".join(f"augment.{name}" for name in ("align", "warp", "swap") if getattr(options, name))

@@ -1,4 +1,4 @@
-"""From a path to data that is ready to learn from: read, decode once, find near-duplicates, split."""
+"""From a path to data that is ready for training: read, decode once, find near-duplicates, split."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fieldmark.answering.views import short_side
 from fieldmark.core.errors import DataError
 from fieldmark.core.listener import Listener, relayed_warnings
 from fieldmark.core.recipe import Recipe
-from fieldmark.core.wording import first_few
+from fieldmark.core.wording import counted, first_few
 from fieldmark.data.cache import PixelStore, build_store
 from fieldmark.data.catalog import SPLITS, Catalog, data_read
 from fieldmark.data.duplicates import clusters
@@ -27,7 +27,7 @@ TEST_SHARE = 0.15
 
 @dataclass(frozen=True)
 class Prepared:
-    """Data that is ready to learn from; images that cannot be read are left out."""
+    """Data that is ready for training, without images that could not be read."""
 
     catalog: Catalog
     pixels: PixelStore
@@ -36,20 +36,20 @@ class Prepared:
 
     @property
     def units(self) -> NDArray[np.int64]:
-        """(N,) what must stay together, by group and near-duplicates, shares a number."""
+        """(N,) images that must stay together, by group or as near-duplicates, share a number."""
         return units(self.catalog, self.clusters)
 
     def learnt(self, recipe: Recipe) -> NDArray[np.int64]:
-        """Rows of all images that the recipe's protocol learns from; in a cross-fit, of all folds."""
-        parts = ("train", "val") if recipe.protocol == "crossfit" else ("train",)
-        return np.flatnonzero(np.isin(self.catalog.splits, parts))
+        """The rows of all images that the recipe's protocol learns from; in a cross-fit, of all folds."""
+        splits = ("train", "val") if recipe.protocol == "crossfit" else ("train",)
+        return np.flatnonzero(np.isin(self.catalog.splits, splits))
 
 
 def prepare(data: Path | str | Catalog, recipe: Recipe, listener: Listener) -> Prepared:
     """Read `data`, decode it once and split it as the recipe's protocol asks.
 
-    Test images are fingerprinted, so that the same photograph in two parts is noticed; their pixels are not kept.
-    Raises DataError where there is nothing to learn from.
+    Test images are fingerprinted, so that the same photograph in two splits is noticed; their pixels are not kept.
+    Raises DataError if there is nothing to learn from.
     """
     with relayed_warnings(listener):
         catalog = data if isinstance(data, Catalog) else read(data, tell=listener.note)
@@ -69,16 +69,17 @@ def prepare(data: Path | str | Catalog, recipe: Recipe, listener: Listener) -> P
         near = clusters(pixels.fingerprints)
         unsplit, catalog = catalog, _split(catalog, near, recipe)
         if catalog is not unsplit:
-            listener.note(f"Cut into {', '.join(f'{len(catalog.rows(part)):,} {part}' for part in SPLITS)} images")
+            sizes = ", ".join(f"{split} {len(catalog.rows(split)):,}" for split in SPLITS)
+            listener.note(f"Split the images: {sizes}")
     _check(catalog, listener)
     if conflicts := duplicate_conflicts(catalog, near):
-        follows = "Scores will look better than they are" if conflicts.across_splits else "One label of each is wrong"
+        follows = "Scores will be too good" if conflicts.across_splits else "One label of each pair must be wrong"
         listener.warn(f"Near-duplicates: {conflicts.describe(catalog)}. {follows}")
     return Prepared(catalog, pixels, near)
 
 
 def _split(catalog: Catalog, near: NDArray[np.int64], recipe: Recipe) -> Catalog:
-    """Cut what the data does not say: holdout needs a validation part, the other protocols learn from it too."""
+    """Make the splits that the data does not define. Only holdout needs validation; other protocols learn from it."""
     holdout = recipe.protocol == "holdout"
     if (catalog.splits == "").all():
         validation = VALIDATION_SHARE if holdout else 0.0
@@ -93,22 +94,28 @@ def _readable(catalog: Catalog, pixels: PixelStore, listener: Listener) -> tuple
     if not pixels.unreadable:
         return catalog, pixels
     reasons = first_few(pixels.unreadable.values(), 1)
-    listener.warn(f"{len(pixels.unreadable):,} of {len(catalog):,} images cannot be read and are left out: {reasons}")
+    listener.warn(
+        f"{len(pixels.unreadable):,} of {counted(len(catalog), 'image')} could not be read and were skipped: {reasons}"
+    )
     if not len(pixels.readable):
-        raise DataError(f"None of the {len(catalog):,} images of {catalog.name} can be read")
+        raise DataError(
+            f"None of {counted(len(catalog), 'image')} of {catalog.name} could be read: {reasons}",
+            "Check that the files are images.",
+        )
     return catalog.select(pixels.readable), pixels.select(pixels.readable)
 
 
 def _check(catalog: Catalog, listener: Listener) -> None:
     train = catalog.rows("train")
     if not len(train):
-        raise DataError(f"{catalog.name} has no training image that can be read", "Put images into its train part.")
+        raise DataError(f"{catalog.name} has no readable training images", "Put images into its training split.")
     counts = np.bincount(catalog.labels[train], minlength=len(catalog.classes))
     if (counts > 0).sum() < 2:
         raise DataError(
-            f"{catalog.name} has training images of only {(counts > 0).sum()} class", "A classifier needs at least two."
+            f"{catalog.name} has training images of only {(counts > 0).sum()} class",
+            "A classifier needs at least two: add images of another.",
         )
     if (counts == 0).any():
         names = first_few(catalog.classes[k] for k in np.flatnonzero(counts == 0))
         number = int((counts == 0).sum())
-        listener.warn(f"{number:,} of {len(counts):,} classes cannot be learnt, having no training image: {names}")
+        listener.warn(f"{number:,} of {len(counts):,} classes cannot be learnt without training images: {names}")

@@ -1,4 +1,4 @@
-"""What a recipe comes to: every name in it checked, and what the data must have for it."""
+"""From a recipe to a checked one: every name in it exists, and the data has what it needs."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PIECES: dict[str, Registry[Any]] = {
     "loss": LOSSES,
     "auxiliary": AUXILIARIES,
 }
-"""Section of a recipe → what may stand there."""
+"""Each section of a recipe, with the pieces that it may name."""
 _OPTIONAL = {"neck", "auxiliary"}
 
 
@@ -43,7 +43,7 @@ def resolve_recipe(
     weights: str | None = None,
     overrides: Iterable[str] = (),
 ) -> Recipe:
-    """The recipe with the user's changes, every name in it checked. Raises RecipeError before any data is read."""
+    """Apply the user's changes to a recipe and check every name. Raises RecipeError before any data is read."""
     resolved = load_recipe(recipe) if isinstance(recipe, str) else recipe
     if backbone is not None or weights is not None:
         changes = {"name": backbone, "weights": weights}
@@ -64,7 +64,7 @@ def resolve_recipe(
     plan = resolved.train
     if plan.solver == "logistic" and resolved.loss.name != "cross_entropy":
         raise RecipeError(
-            f"A logistic regression learns by cross-entropy, not by the loss {resolved.loss.name!r}",
+            f"A logistic regression minimises cross-entropy and cannot use the loss {resolved.loss.name!r}",
             "Use train.solver = 'gradient', or leave loss.name out.",
         )
     resolved = resolved.model_copy(update=pieces)
@@ -73,7 +73,7 @@ def resolve_recipe(
 
 
 def plugins_of(recipe: Recipe) -> dict[str, dict[str, str]]:
-    """Section → name, package and version of each piece that does not come with Fieldmark."""
+    """The name, package and version of each piece that does not come with Fieldmark, by section."""
     named = {section: getattr(recipe, section).name for section in PIECES}
     return {
         section: {"name": name, "package": origin.package, "version": origin.version}
@@ -83,6 +83,6 @@ def plugins_of(recipe: Recipe) -> dict[str, dict[str, str]]:
 
 
 def check_data(recipe: Recipe, data: Prepared, listener: Listener) -> None:
-    """Raise FieldmarkError where the data has nothing of what a recipe asks for, and warn where it has little."""
+    """Raise FieldmarkError if the data lacks what a recipe asks for, and warn if it has little of it."""
     for check in (check_background, check_poses, check_supervision, check_batches):
         check(recipe, data, listener)

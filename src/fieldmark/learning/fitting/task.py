@@ -1,4 +1,4 @@
-"""What labels say, by the recipe and the data: grades, attributes, a taxonomy."""
+"""What the labels mean, according to the recipe and the data: grades, attributes, a taxonomy."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["check_labels", "codes_of", "task_of"]
 
 
 def task_of(catalog: Catalog, recipe: Recipe, rows: NDArray[np.int64]) -> Task:
-    """What is to be learnt from these rows. Raises RecipeError where the recipe asks for what the data has not."""
+    """The task that is to be learnt from these rows. Raises RecipeError if the data lacks what the recipe asks for."""
     values = attribute_values(catalog, recipe.labels.attributes)
     codes = attribute_codes(catalog, values)[rows]
     points = catalog.keypoints
@@ -40,7 +40,7 @@ def codes_of(catalog: Catalog, task: Task) -> NDArray[np.int64]:
 
 
 def check_labels(catalog: Catalog, recipe: Recipe) -> None:
-    """Raise RecipeError where the recipe asks for labels that the data does not have."""
+    """Raise RecipeError if the recipe asks for labels that the data does not have."""
     task = task_of(catalog, recipe, np.flatnonzero(catalog.splits != "test"))
     LOSSES.get(recipe.loss.name)(task, **LOSSES.complete(*recipe.loss.pair))  # a loss knows what it needs
 

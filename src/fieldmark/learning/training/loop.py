@@ -32,14 +32,14 @@ __all__ = ["Progress", "train_steps"]
 
 @dataclass(frozen=True)
 class Progress:
-    """Where the training stands after a step."""
+    """The progress of a training after a step."""
 
     step: int
     num_steps: int
     epoch: int
-    """The running epoch, from 0."""
+    """The current epoch, counted from 0."""
     loss: float
-    """Mean since the epoch began."""
+    """The mean loss since the epoch began."""
     images_per_second: float
     ends_epoch: bool
 
@@ -54,11 +54,11 @@ def train_steps(
     workers: int,
     attributes: Tensor | None = None,
 ) -> Iterator[Progress]:
-    """Take the steps that `state` has not taken yet; yields after each. `state` is whole whenever it yields.
+    """Take the steps that `state` has not taken yet, and yield after each. `state` is consistent at every yield.
 
-    `attributes` (N, A) are those of the catalogue's rows that are learnt, −1 where unknown.
+    `attributes` (N, A) are the learnt attributes of the catalogue's rows, −1 where unknown.
 
-    Raises TrainingError when a loss is not a number.
+    Raises TrainingError if a loss is not finite.
     """
     model, train = state.model, recipe.train
     module = LossModule(model)
@@ -106,7 +106,7 @@ def _step(module: LossModule, state: TrainingState, batch: Batch, clip_norm: flo
             bad = ", ".join(name for name, part in losses.items() if not math.isfinite(part.item()))
             raise TrainingError(
                 f"The loss became {value} at step {state.step + 1} ({bad or 'their sum'})",
-                "Nothing saved before is lost. Lower train.lr and train.head_lr, or set train.clip_norm=1.",
+                "Checkpoints saved before are intact. Lower train.lr and train.head_lr, or set train.clip_norm=1.",
             )
         state.optimizer.zero_grad(set_to_none=True)
         loss.backward()

@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from fieldmark.core.errors import RecipeError
 from fieldmark.core.recipe import Train
 from fieldmark.core.registry import Registry
+from fieldmark.core.wording import counted
 from fieldmark.learning.training.batchnorm import fixed_layers
 from fieldmark.model.model import Model
 
@@ -107,8 +108,8 @@ def early_stages(model: Model, count: int) -> list[nn.Parameter]:
     stages = group_parameters(backbone, backbone.group_matcher(coarse=True), reverse=True)  # parameter → stage
     if count > (last := max(stages.values())):
         raise RecipeError(
-            f"train.freeze_stages = {count} leaves nothing of {model.backbone.name!r} to learn",
-            f"It has {last + 1} stages: freeze at most {last}.",
+            f"train.freeze_stages = {count} freezes all of {model.backbone.name!r}",
+            f"It has {counted(last + 1, 'stage')}: freeze at most {last}.",
         )
     return [param for name, param in backbone.named_parameters() if stages[name] < count]
 

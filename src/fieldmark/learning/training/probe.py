@@ -23,7 +23,7 @@ __all__ = ["STRENGTHS", "LinearHead", "fit_linear_head", "held_out_folds"]
 
 STRENGTHS = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 MOST_TO_CHOOSE = 10_000
-"""Rows that C is chosen on: more of them change the choice little, and take many minutes."""
+"""The largest number of rows on which C is chosen: more change the choice little and take many minutes."""
 
 
 class LinearHead(NamedTuple):
@@ -34,9 +34,9 @@ class LinearHead(NamedTuple):
     bias: NDArray[np.float32]
     """(K,)."""
     strength: float
-    """The C that was chosen."""
+    """The chosen C."""
     accuracy: float
-    """In cross-validation on the training rows, at that C."""
+    """The accuracy in cross-validation on the training rows, with that C."""
 
 
 def fit_linear_head(
@@ -120,7 +120,7 @@ def _cross_validated(
             hits.append(log_probabilities.argmax(1) == truth)
     if not losses:
         raise TrainingError(
-            "C cannot be chosen by cross-validation: no class has two training images that may be parted",
-            "Add images, or use a recipe without cross-validation, such as --recipe finetune.",
+            "C cannot be chosen by cross-validation: no class has training images in two separate groups",
+            "Add training images, or use a recipe without cross-validation, such as --recipe finetune.",
         )
     return float(np.concatenate(losses).mean()), float(np.concatenate(hits).mean())

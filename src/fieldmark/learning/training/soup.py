@@ -38,9 +38,9 @@ class Soup:
 
     @property
     def mean(self) -> Model:
-        """Raises ValueError where there is no member."""
+        """The mean of the members. Raises ValueError if there are none."""
         if self._mean is None:
-            raise ValueError("a soup of nothing")
+            raise ValueError("a soup with no members")
         return self._mean
 
 

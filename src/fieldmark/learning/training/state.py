@@ -1,4 +1,4 @@
-"""Everything that a resume needs, in one safetensors file that is replaced in one step."""
+"""Everything that resuming needs, in one safetensors file that is replaced in one step."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class TrainingState:
 
     @property
     def shipped(self) -> Model:
-        """The weights that one would ship now: the average if there is one, on its way back to the start."""
+        """The weights that would be shipped now: the average if there is one, moved towards the start."""
         shipped = self.model if self.ema is None else self.ema.module
         assert isinstance(shipped, Model)
         if self.start is None:
@@ -85,7 +85,7 @@ class TrainingState:
         write_tensors(path, tensors, {"state": json.dumps(meta)})
 
     def restore(self, path: Path) -> None:
-        """Take up where `save` left off, bit for bit. Raises RunError for a file that is not such a state."""
+        """Restore what `save` wrote, bit for bit. Raises RunError for a file that is not a checkpoint of this model."""
         tensors, meta = _read(path)
         part = lambda name: {k.removeprefix(name): v for k, v in tensors.items() if k.startswith(name)}  # noqa: E731
         try:
@@ -93,7 +93,7 @@ class TrainingState:
             if self.ema is not None:
                 self.ema.load_state_dict(part("ema."))
         except RuntimeError as error:  # torch's own text runs over as many lines as there are layers
-            raise RunError(f"{path} is the state of another model", "Start a new run with --out.") from error
+            raise RunError(f"The checkpoint {path} is of another model", "Start a new run with --out.") from error
         kept = part("start.")
         for key, value in (self.start or {}).items():
             value.copy_(kept[key])

@@ -47,13 +47,18 @@ class SupCon(Auxiliary):
     def __init__(self, width: int, *, weight: float = 0.1, temperature: float = 0.1, projection: int = 128) -> None:
         super().__init__()
         if weight <= 0:
-            raise RecipeError(f"auxiliary.weight = {weight}", "Expected a positive number, or auxiliary.name = 'none'.")
+            raise RecipeError(
+                f"auxiliary.weight = {weight} is not allowed", "Expected a positive number, or auxiliary.name = 'none'."
+            )
         if temperature <= 0:
             raise RecipeError(
-                f"auxiliary.temperature = {temperature}", "Expected a positive number; the paper has 0.1."
+                f"auxiliary.temperature = {temperature} is not allowed",
+                "Expected a positive number; the paper uses 0.1.",
             )
         if projection < 1:
-            raise RecipeError(f"auxiliary.projection = {projection}", "Expected at least 1; the paper has 128.")
+            raise RecipeError(
+                f"auxiliary.projection = {projection} is not allowed", "Expected at least 1; the paper uses 128."
+            )
         self.weight, self.temperature = weight, temperature
         self.project = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, projection))
 

@@ -48,11 +48,15 @@ class ArcFaceClassifier(Classifier):
     ) -> None:
         super().__init__()
         if not 0 <= margin < math.pi / 2:
-            raise RecipeError(f"head.margin = {margin}", "Expected radians from 0 to π/2; the paper has 0.5.")
+            raise RecipeError(
+                f"head.margin = {margin} is not allowed", "Expected radians from 0 to π/2; the paper uses 0.5."
+            )
         if scale <= 0:
-            raise RecipeError(f"head.scale = {scale}", "Expected a positive number; the paper has 64.")
+            raise RecipeError(f"head.scale = {scale} is not allowed", "Expected a positive number; the paper uses 64.")
         if sub_centres < 1:
-            raise RecipeError(f"head.sub_centres = {sub_centres}", "Expected at least 1; the paper has 3.")
+            raise RecipeError(
+                f"head.sub_centres = {sub_centres} is not allowed", "Expected at least 1; the paper uses 3."
+            )
         self.margin, self.scale, self.sub_centres = margin, scale, sub_centres
         self.weight = nn.Parameter(nn.init.xavier_uniform_(torch.empty(num_classes * sub_centres, width)))
 

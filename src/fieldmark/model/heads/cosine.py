@@ -40,7 +40,9 @@ class CosineClassifier(Classifier):
     def __init__(self, width: int, num_classes: int, *, scale: float = 10.0, learn_scale: bool = True) -> None:
         super().__init__()
         if scale <= 0:
-            raise RecipeError(f"head.scale = {scale}", "Expected a positive number; the paper starts at 10.")
+            raise RecipeError(
+                f"head.scale = {scale} is not allowed", "Expected a positive number; the paper starts at 10."
+            )
         self.weight = nn.Parameter(nn.init.xavier_uniform_(torch.empty(num_classes, width)))
         log_scale = torch.tensor(math.log(scale))
         if learn_scale:

@@ -32,9 +32,11 @@ class CrossEntropy(Loss):
     def __init__(self, task: Task, *, label_smoothing: float = 0.0, logit_adjustment: float = 0.0) -> None:
         super().__init__()
         if not 0 <= label_smoothing < 1:
-            raise RecipeError(f"loss.label_smoothing = {label_smoothing}", "Expected a share in [0, 1).")
+            raise RecipeError(f"loss.label_smoothing = {label_smoothing} is not allowed", "Expected a share in [0, 1).")
         if logit_adjustment < 0:
-            raise RecipeError(f"loss.logit_adjustment = {logit_adjustment}", "Expected 0 (none) or more; 1 is usual.")
+            raise RecipeError(
+                f"loss.logit_adjustment = {logit_adjustment} is not allowed", "Expected 0 (off) or more; 1 is usual."
+            )
         self.label_smoothing = label_smoothing
         # a class without training images is learnt by nobody: counting it as one image keeps the logarithm finite
         counts = torch.tensor(task.counts or (1,) * task.num_classes, dtype=torch.float32).clamp_min(1)

@@ -38,11 +38,13 @@ class OrdinalLoss(Loss):
     def __init__(self, task: Task, *, sharpness: float = 1.0) -> None:
         super().__init__()
         if sharpness <= 0:
-            raise RecipeError(f"loss.sharpness = {sharpness}", "Expected a number above 0; 0.5 to 2 is usual.")
+            raise RecipeError(
+                f"loss.sharpness = {sharpness} is not allowed", "Expected a number above 0; 0.5 to 2 is usual."
+            )
         if not task.grades:
             raise RecipeError(
-                "The loss 'ordinal' needs classes in an order, and neither their names nor the recipe give one",
-                'Name them from the lowest to the highest, as in labels.order = ["none", "mild", "severe"], or use '
+                "The loss 'ordinal' needs ordered classes, but neither their names nor the recipe define an order",
+                'List them from lowest to highest, as in labels.order = ["none", "mild", "severe"], or use '
                 "loss.name = 'cross_entropy'.",
             )
         grades = torch.tensor(task.grades, dtype=torch.float32)

@@ -40,18 +40,20 @@ class TaxonomyLoss(Loss):
     def __init__(self, task: Task, *, alpha: float = 0.2) -> None:
         super().__init__()
         if alpha < 0:
-            raise RecipeError(f"loss.alpha = {alpha}", "Expected 0 (cross-entropy) or more; 0.1 to 0.6 is usual.")
+            raise RecipeError(
+                f"loss.alpha = {alpha} is not allowed", "Expected 0 (cross-entropy) or more; 0.1 to 0.6 is usual."
+            )
         levels = task.taxonomy.steps if task.taxonomy else ()
         if task.taxonomy and not levels:
             raise RecipeError(
-                f"The loss 'taxonomy' needs a level that groups some classes and not all, and none of "
-                f"{', '.join(task.taxonomy)} does",
-                "Add classes that share a genus or the like, or use loss.name = 'cross_entropy'.",
+                "The loss 'taxonomy' needs a level that groups some classes but not all, and there is none among "
+                f"{', '.join(task.taxonomy)}",
+                "Add classes that share, for example, a genus, or use loss.name = 'cross_entropy'.",
             )
         if not levels:
             raise RecipeError(
-                "The loss 'taxonomy' needs a taxonomy above the classes, and the data has none",
-                "Nest the class folders (genus/species/), give a table columns such as level.genus, or use "
+                "The loss 'taxonomy' needs a taxonomy of the classes, but the data has none",
+                "Nest the class folders (genus/species/), add columns such as level.genus to the table, or use "
                 "loss.name = 'cross_entropy'.",
             )
         numbers = [list(range(task.num_classes)), *(level.parent.tolist() for level in levels)]

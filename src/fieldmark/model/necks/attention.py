@@ -31,7 +31,7 @@ class AttentionPooling(Neck):
     def __init__(self, channels: int, *, hidden: int = 128) -> None:
         super().__init__()
         if hidden < 1:
-            raise RecipeError(f"neck.hidden = {hidden}", "Expected at least 1; the paper has 128.")
+            raise RecipeError(f"neck.hidden = {hidden} is not allowed", "Expected at least 1; the paper uses 128.")
         self.width = channels
         self.norm = nn.LayerNorm(channels)
         self.content = nn.Linear(channels, hidden)  # V

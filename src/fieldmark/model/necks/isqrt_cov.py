@@ -58,9 +58,13 @@ class CovariancePooling(Neck):
     def __init__(self, channels: int, *, reduce: int = 64, iterations: int = 5) -> None:
         super().__init__()
         if reduce < 2:
-            raise RecipeError(f"neck.reduce = {reduce}", "Expected at least 2 channels; the paper has 256.")
+            raise RecipeError(
+                f"neck.reduce = {reduce} is not allowed", "Expected at least 2 channels; the paper uses 256."
+            )
         if iterations < 1:
-            raise RecipeError(f"neck.iterations = {iterations}", "Expected at least 1; the paper has 5.")
+            raise RecipeError(
+                f"neck.iterations = {iterations} is not allowed", "Expected at least 1; the paper uses 5."
+            )
         reduce = min(reduce, channels)
         self.width = reduce * (reduce + 1) // 2
         self.iterations = iterations
@@ -71,7 +75,7 @@ class CovariancePooling(Neck):
         """(B, C, h, w) → (B, D = d (d + 1) / 2). Raises RecipeError for a map of one cell, which varies in nothing."""
         if features.shape[2] * features.shape[3] < 2:
             raise RecipeError(
-                "The neck 'isqrt_cov' pools how cells vary, and at this size the feature map has only one",
+                "The neck 'isqrt_cov' pools how cells vary, but at this image size the feature map has only one",
                 "Raise images.size, or set neck.name = 'none'.",
             )
         cells = self.reduce(features).flatten(2)

@@ -1,0 +1,117 @@
+"""What an answer does not need is not imported for it, and is there for whoever asks."""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from fieldmark.core.imports import compiler_on_demand, uncollected
+from fieldmark.runs.run import Run
+
+SLOW = (
+    "scipy.stats",
+    "scipy.optimize",
+    "scipy.sparse",
+    "sklearn",
+    "pandas",
+    "pyarrow",
+    "matplotlib",
+    "jinja2",
+    "torch._dynamo",
+    "torch._inductor",
+    "torchvision.transforms.v2",
+)
+PREDICT = f"""
+import sys
+from fieldmark.cli import main
+
+try:
+    main()
+except SystemExit as stopped:
+    assert not stopped.code, stopped.code
+found = {{name for name in {SLOW} for module in sys.modules if module == name or module.startswith(name + ".")}}
+print("slow:", *sorted(found))
+"""
+
+
+def python(code: str, *arguments: object) -> str:
+    """What a process of its own prints."""
+    done = subprocess.run([sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_an_answer_needs_neither_statistics_nor_plots_nor_a_compiler(trained: Run, pictures: Path) -> None:
+    printed = python(PREDICT, "predict", trained.folder, next(pictures.rglob("*.png"))).splitlines()
+    assert len(printed) == 2
+    assert printed[1] == "slow:"
+
+
+def test_the_compiler_is_there_for_whoever_asks() -> None:
+    """timm and torchvision were imported without it, and all three work together afterwards."""
+    assert python("""
+import sys
+from fieldmark.core.imports import compiler_on_demand
+
+with compiler_on_demand():
+    import timm, torchvision
+assert "torch._dynamo" not in sys.modules
+assert "torch._dynamo.utils" not in sys.modules
+
+import torch
+from torchvision.ops import roi_align
+
+assert timm.layers.disable_compiler(lambda x: x + 1)(1) == 2
+assert timm.layers.disable_compiler(reason="none")(lambda x: x + 1)(1) == 2
+assert "torch._dynamo" in sys.modules
+assert sys.modules["torchvision.ops.roi_align"].is_compile_supported("cpu") is True
+assert roi_align(torch.zeros(1, 1, 8, 8), [torch.tensor([[0.0, 0.0, 4.0, 4.0]])], 2).shape == (1, 1, 2, 2)
+assert torch.compile(lambda x: x + 1, backend="eager")(torch.ones(1)) == 2
+assert torch.compiler.disable.__module__ == "torch.compiler"
+print("done")
+""") == "done\n"  # fmt: skip
+
+
+def test_a_compiler_that_is_imported_in_the_meantime_is_the_real_one() -> None:
+    assert python("""
+import sys
+from fieldmark.core.imports import compiler_on_demand
+
+with compiler_on_demand():
+    import torch._dynamo
+    import torchvision
+assert sys.modules["torch._dynamo.utils"] is torch._dynamo.utils
+assert torch._dynamo.utils.__file__
+assert torch.compile(lambda x: x + 1, backend="eager")(torch.ones(1)) == 2
+print("done")
+""") == "done\n"  # fmt: skip
+
+
+def test_a_compiler_that_is_imported_already_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch._dynamo", sys.modules.get("torch._dynamo", torch))
+    before, disable = sys.modules.get("torch._dynamo.utils"), torch.compiler.disable
+    with compiler_on_demand():
+        assert sys.modules.get("torch._dynamo.utils") is before
+        assert torch.compiler.disable is disable
+
+
+def test_garbage_is_collected_again_afterwards() -> None:
+    assert gc.isenabled()
+    with uncollected():
+        assert not gc.isenabled()
+    assert gc.isenabled()
+    with pytest.raises(ValueError, match="no good"), uncollected():
+        raise ValueError("no good")
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        with uncollected():
+            pass
+        assert not gc.isenabled()  # as whoever turned it off wants it
+    finally:
+        gc.enable()
