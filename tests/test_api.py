@@ -130,7 +130,7 @@ def test_classifier_refuses_what_does_not_match(files: list[Path], probe: str) -
     classifier = fieldmark.Classifier(recipe=probe)
     with pytest.raises(DataError, match="42 images, 1 label"):
         classifier.fit(files, ["jade"])
-    with pytest.raises(DataError, match=r"do not exist, such as absent\.png"):
+    with pytest.raises(DataError, match=r"cannot be found, such as absent\.png"):
         classifier.fit(["absent.png"], ["jade"])
     with pytest.raises(DataError, match="only 1 class"):
         classifier.fit(files[:4], ["jade"] * 4)

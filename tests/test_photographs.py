@@ -18,6 +18,7 @@ from fieldmark.commands.predict import Skipped, predict
 from fieldmark.commands.train import train
 from fieldmark.data.catalog import SPLITS, Catalog
 from fieldmark.data.sets import read
+from fieldmark.data.taxonomy import Taxonomy
 from fieldmark.evaluation.verdict import Verdict
 from fieldmark.runs.run import Run
 
@@ -29,8 +30,9 @@ def birds(cub: Path) -> Catalog:
     """The first classes of CUB-200-2011."""
     catalog = read(cub)
     few = catalog.select(np.flatnonzero(catalog.labels < FIRST))
-    taxonomy = {level: names[:FIRST] for level, names in few.taxonomy.items()}
-    return replace(few, classes=few.classes[:FIRST], taxonomy=taxonomy)
+    classes = few.classes[:FIRST]
+    taxonomy = Taxonomy.of(classes, {level: names[:FIRST] for level, names in few.taxonomy.items()})
+    return replace(few, classes=classes, taxonomy=taxonomy)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +51,7 @@ def run(birds: Catalog, imagenet_weights: Path, tmp_path_factory: pytest.TempPat
 def test_species_are_told_apart(run: Run, birds: Catalog) -> None:
     evaluation = evaluate(run.folder, birds)
     top1 = evaluation.scores["top1"]
-    assert evaluation.part == "test"
+    assert evaluation.split == "test"
     assert evaluation.num_images == len(birds.rows("test"))
     assert top1.value > 0.55  # a sixth by chance
     assert top1.low < top1.value < top1.high
@@ -138,7 +140,7 @@ def test_flowers_are_no_birds(run: Run, birds: Catalog, flowers: Path) -> None:
     assert np.mean([v.level == "none" for v in strange]) > 0.8
     named = zip(known, (birds.classes[birds.labels[row]] for row in rows), strict=True)
     assert np.mean([label in (v.possible or ()) for v, label in named]) > 0.75
-    thresholds = bundle.thresholds()
+    thresholds = bundle.bundle.thresholds()
     assert thresholds is not None
     assert any("it would take about" in note or "most confident" in note for note in thresholds.notes)
 
@@ -153,7 +155,8 @@ def test_flowers_are_told_apart(flowers: Path, imagenet_weights: Path, tmp_path:
         for row in [row for row in catalog.rows(part) if catalog.labels[row] == label][:24]
     ]
     few = catalog.select(np.array(rows))
-    few = replace(few, classes=few.classes[50:55], labels=few.labels - 50)
+    classes = few.classes[50:55]
+    few = replace(few, classes=classes, labels=few.labels - 50, taxonomy=Taxonomy(classes))
     run = train(few, "probe", out=tmp_path / "run", weights=str(imagenet_weights), overrides=["images.size=64"])
     assert run.data()["counts"] == {"train": 50, "val": 50, "test": 120}
     evaluation = evaluate(run.folder, few)

@@ -131,7 +131,7 @@ def test_grades_and_a_taxonomy_are_scored(table: Path, tmp_path: Path, cli: Cli,
         np.mean([(a != b) + (genus[a] != genus[b]) for a, b in rows])
     )
     assert -1 <= found["quadratic_kappa"]["value"] <= 1
-    for title in ("quadratic weighted kappa", "mean error in grades", "mean distance in the taxonomy"):
+    for title in ("quadratic weighted kappa", "mean error in grades", "mean taxonomic distance"):
         assert f"│ {title} │" in " ".join(answer.out.split())
     assert Predictor.load(run.folder).bundle.recipe.labels.order == ("plum", "amber", "jade")
 

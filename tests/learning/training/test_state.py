@@ -176,7 +176,7 @@ def test_a_failing_save_leaves_the_checkpoint_before(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(Exception, match=r"the disk is full.*What was saved before is intact"):
+    with pytest.raises(Exception, match=r"the disk is full.*what was saved before"):
         state.save(path)
     assert path.read_bytes() == before
 
