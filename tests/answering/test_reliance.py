@@ -22,7 +22,7 @@ from fieldmark.model.method import Prediction
 from support.hearing import Heard
 
 # two plain discs may look like one photograph taken twice
-pytestmark = pytest.mark.filterwarnings("ignore:Near-duplicates")
+pytestmark = pytest.mark.filterwarnings("ignore:Near-duplicates")  # plain discs look alike
 
 Cli = Callable[..., Any]
 GREENS, BLUES = ((40, 120, 40), (90, 160, 60)), ((30, 60, 140), (80, 110, 190))

@@ -27,6 +27,6 @@ def test_every_method_module_is_imported() -> None:
     ("method", "neck"),
     [(name, neck) for name in METHODS for neck in (NONE, *NECKS) if neck == NONE or not METHODS.get(name).pools],
 )
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # torch's own, on the way
 def test_every_combination_exports(method: str, neck: str, head: str, backbone: str) -> None:
     check_export(method, {}, neck, head, backbone)

@@ -92,7 +92,7 @@ def test_the_first_that_wants_to_stop_is_heard() -> None:
 def test_events_are_values(event: Event) -> None:
     """They may be kept: nothing changes them afterwards."""
     with pytest.raises(AttributeError):
-        event.text = "another"  # type: ignore[attr-defined]
+        event.text = "another"  # type: ignore[attr-defined]  # which is what is tested
 
 
 # A plain log ----------------------------------------------------------------------------------------------------------

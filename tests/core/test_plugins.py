@@ -80,6 +80,7 @@ def code(text: str) -> list[str]:
 def test_found_by_name_and_the_broken_ones_left_out(site: Path) -> None:
     done = python(
         *code("""
+        from fieldmark.core.errors import RecipeError
         from fieldmark.model.method import METHODS
         from fieldmark.model.necks.neck import NECKS
         print(*METHODS)
@@ -87,7 +88,7 @@ def test_found_by_name_and_the_broken_ones_left_out(site: Path) -> None:
         print(METHODS.options("mudflats"))
         try:
             METHODS.get("broken")
-        except Exception as error:
+        except RecipeError as error:
             print(type(error).__name__, error)
         """),
         site=site,

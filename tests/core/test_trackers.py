@@ -91,7 +91,7 @@ def test_train_tracks_into_the_folder_of_its_run(cli: Cli, pictures: Path, tmp_p
 
 
 @pytest.mark.skipif(importlib.util.find_spec("mlflow") is None, reason="mlflow is not installed: fieldmark[mlflow]")
-@pytest.mark.filterwarnings("default")
+@pytest.mark.filterwarnings("default")  # MLflow warns about itself
 def test_mlflow_holds_what_a_training_said(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "store").as_uri())
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")  # a store without a data base or a server

@@ -79,7 +79,7 @@ def stream(
             thing = next(source)
         except StopIteration:
             break
-        except BaseException:
+        except BaseException:  # whatever it is, it goes on once what came before is answered
             if batch.things:
                 yield _answered(batch, engine)
             raise

@@ -91,7 +91,7 @@ def _several(things: Things) -> Iterable[Any]:
                 f"The data frame has no column 'path'; its columns are: {found}",
                 "Rename the column that holds the paths.",
             )
-        return [str(path) for path in things["path"]]  # type: ignore[index, call-overload]
+        return [str(path) for path in things["path"]]  # type: ignore[index, call-overload]  # whatever has the manners of a data frame
     if isinstance(things, dict) or not isinstance(things, Iterable):
         raise DataError(f"Expected images but got {_kind(things)}", _ACCEPTED)
     return things

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fieldmark.answering.scoring import score_run
-from fieldmark.core.listener import Done, Listener
+from fieldmark.answering.predictor import Predictor
+from fieldmark.answering.scoring import score_split
+from fieldmark.answering.verdicts import Speaker
+from fieldmark.core.listener import Done, Listener, relayed_warnings
 from fieldmark.core.machine import AUTO
 from fieldmark.data.catalog import Catalog
+from fieldmark.runs.opening import catalog_of, default_split, opened_run
 from fieldmark.runs.record import Evaluation
 
 __all__ = ["evaluate"]
@@ -34,15 +37,18 @@ def evaluate(
     Raises RunError and DataError.
     """
     listener = listener or Listener()
-    result = score_run(
-        run,
-        data,
-        root=root,
-        split=split,
-        accuracy=accuracy,
-        coverage=coverage,
+    opened, predictor = opened_run(Path(run)), Predictor.load(run, device=device)
+    speaker = Speaker.of(predictor.bundle, accuracy=accuracy, coverage=coverage)
+    with relayed_warnings(listener):
+        catalog = catalog_of(opened, data, root, listener)
+    result = score_split(
+        opened,
+        predictor,
+        catalog,
+        split or default_split(catalog),
+        speaker=speaker,
+        own=data is None,
         background=background,
-        device=device,
         listener=listener,
     )
     listener.hear(Done("evaluate", result.folder))

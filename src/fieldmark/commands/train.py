@@ -102,7 +102,7 @@ def _emptied_on_failure(run: Run) -> Iterator[None]:
     """Remove a folder that was made for a run that never started."""
     try:
         yield
-    except BaseException:
+    except BaseException:  # Ctrl-C, too
         if not run.exists:
             run.discard()
         raise

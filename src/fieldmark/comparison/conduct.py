@@ -11,7 +11,9 @@ from typing import Literal, NamedTuple, TypeAlias, final
 import numpy as np
 from numpy.typing import NDArray
 
-from fieldmark.answering.scoring import score_run
+from fieldmark.answering.predictor import Predictor
+from fieldmark.answering.scoring import score_split
+from fieldmark.answering.verdicts import Speaker
 from fieldmark.comparison.child import run_child, why_it_ended
 from fieldmark.comparison.composition import compose
 from fieldmark.comparison.contestants import Contestant, differences
@@ -28,6 +30,7 @@ from fieldmark.data.readers.table import read_table
 from fieldmark.data.sets import read
 from fieldmark.data.write import write_catalog
 from fieldmark.learning.fitting.prepare import prepare
+from fieldmark.runs.opening import catalog_of
 from fieldmark.runs.run import Run
 
 __all__ = ["Comparison", "alone", "find_data", "split_of"]
@@ -180,8 +183,15 @@ class Comparison:
         """The result of a finished run. A test split that has been scored is not scored again."""
         run = self._run(entry)
         if self.part == "test" and not (run.evaluation("test") / "scores.json").is_file():
-            score_run(run.folder, split="test", device=self.device, listener=_Warnings(self.listener))
+            self._score_test(run)
         return Result.of(run, self.found.catalog, self.part, recipe=entry.who.name, digest=digest)
+
+    def _score_test(self, run: Run) -> None:
+        listener, predictor = _Warnings(self.listener), Predictor.load(run.folder, device=self.device)
+        with relayed_warnings(listener):
+            catalog = catalog_of(run, None, None, listener)
+        speaker = Speaker.of(predictor.bundle)
+        score_split(run, predictor, catalog, "test", speaker=speaker, own=True, listener=listener)
 
     def _write(self, results: Results, failures: Mapping[str, str]) -> Leaderboard:
         """Write the leaderboard so far as JSON, CSV and a page."""

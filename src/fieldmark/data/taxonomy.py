@@ -72,7 +72,7 @@ class Taxonomy(Mapping[str, tuple[str, ...]]):
             return False
         return isinstance(other, Mapping) and dict(self) == dict(other)
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None  # type: ignore[assignment]  # equal to any mapping of the same names, so it has no hash
 
     def as_dict(self) -> dict[str, list[str]]:
         """The levels above the classes, for JSON."""

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from fieldmark.answering.engine import PartEngine
 from fieldmark.answering.parts.centres import frames_to_pixels, object_sizes
 from fieldmark.answering.predictor import Predictor
+from fieldmark.answering.rows import answer_rows, things_of
 from fieldmark.answering.stream import stream
-from fieldmark.answering.things import Thing
-from fieldmark.core.errors import DataError, RunError
+from fieldmark.core.errors import RunError
 from fieldmark.core.listener import Listener
-from fieldmark.core.wording import counted, first_few
+from fieldmark.core.wording import counted
 from fieldmark.data.catalog import Catalog
 from fieldmark.evaluation.part_names import Match, match_parts
 from fieldmark.runs.bundle import Bundle
@@ -72,8 +72,11 @@ def find_parts(predictor: Predictor, catalog: Catalog, rows: NDArray[np.int64], 
             f"The method {bundle.recipe.method.name!r} of this run does not find parts",
             "Train with a method that does, such as --recipe part_discovery.",
         )
-    kept, centres, frames = _centres(predictor, catalog, rows, listener)
-    annotated = catalog.select(kept)
+    seen = answer_rows(predictor, catalog, rows, PartEngine(predictor.model), listener, stage="Looking for parts")
+    frames = np.array(seen.sizes, np.float64)
+    centres = np.concatenate([sights.centres for sights in seen.outputs if sights])
+    centres = frames_to_pixels(centres, frames, bundle.images)
+    annotated = catalog.select(seen.rows)
     measured = _not_learnt_from(annotated)
     matches = _matches(bundle, annotated, centres, frames, measured)
     found = replace(annotated, keypoint_names=bundle.parts, keypoints=centres)
@@ -83,46 +86,13 @@ def find_parts(predictor: Predictor, catalog: Catalog, rows: NDArray[np.int64], 
 def sights(predictor: Predictor, catalog: Catalog, rows: NDArray[np.int64]) -> list[Sight]:
     """The parts that the method sees in each of these rows."""
     found: list[Sight] = []
-    for answered in stream(_things(catalog, rows), predictor.see, PartEngine(predictor.model)):
+    for answered in stream(things_of(catalog, rows), predictor.see, PartEngine(predictor.model)):
         assert answered.output is not None
         for number, shown in enumerate(answered.shown):
             pixels = shown.view.permute(1, 2, 0).numpy()
             row = int(rows[len(found)])
             found.append(Sight(row, pixels, answered.output.maps[number], answered.output.centres[number]))
     return found
-
-
-def _things(catalog: Catalog, rows: NDArray[np.int64]) -> list[Thing]:
-    return [Thing(catalog.paths[row], catalog.file(int(row))) for row in rows]
-
-
-def _centres(
-    predictor: Predictor, catalog: Catalog, rows: NDArray[np.int64], listener: Listener
-) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float64]]:
-    """The rows that can be read, their centres (N, M, 3) in pixels of the pictures, and the pictures' sizes (N, 2)."""
-    centres: list[NDArray[np.float32]] = []
-    sizes: list[tuple[int, int]] = []
-    readable: list[bool] = []
-    unreadable: list[str] = []
-    with listener.progress("Looking for parts") as tick:
-        for answered in stream(_things(catalog, rows), predictor.see, PartEngine(predictor.model)):
-            centres += [] if answered.output is None else [answered.output.centres]
-            sizes += [shown.size for shown in answered.shown]
-            readable += [error is None for error in answered.errors]
-            unreadable += [thing.name for thing, _ in answered.skipped]
-            tick(len(readable), len(rows))
-    if unreadable:
-        names = first_few(unreadable)
-        listener.warn(
-            f"{len(unreadable):,} of {counted(len(rows), 'image')} could not be read and were skipped: {names}"
-        )
-    if not centres:
-        raise DataError(
-            f"None of {counted(len(rows), 'image')} could be read",
-            f"Check the files, such as {catalog.file(int(rows[0]))}.",
-        )
-    frames = np.array(sizes, np.float64)
-    return rows[np.array(readable)], frames_to_pixels(np.concatenate(centres), frames, predictor.bundle.images), frames
 
 
 def _not_learnt_from(catalog: Catalog) -> NDArray[np.int64]:

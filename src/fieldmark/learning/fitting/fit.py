@@ -94,7 +94,7 @@ class Fit:
         if recipe.backbone.weights == "hub" and not begun:
             self.listener.note(f"Loading the weights of {recipe.backbone.name} (downloaded on first use)")
         model = build_model(recipe, self.task(rows), load_weights=not begun)
-        model.to(torch.device(self.machine.device), memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model.to(torch.device(self.machine.device), memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
         if recipe.train.solver == "logistic":
             strength = self._fit_head(model, rows)
             return Fitted(model.eval(), strength)
