@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -121,7 +122,22 @@ def test_a_log_that_has_just_spoken_keeps_silent() -> None:
     log.hear(Advanced("Training", 1, 8))
     now[0] = 59.0
     log.hear(Advanced("Training", 2, 8))
-    assert file.getvalue().splitlines() == ["epoch 1/8", "Training: 2 of 8"]
+    assert file.getvalue().splitlines() == ["epoch 1/8", "Training: 1 of 8"]
+
+
+@pytest.mark.parametrize("pace", [1, 7, 14, 20, 29, 30])
+def test_no_pace_keeps_a_log_silent_for_longer_than_promised(pace: int) -> None:
+    file, now = io.StringIO(), [0.0]
+    log = PlainLog(file, clock=lambda: now[0])
+    spoke = [0.0]
+    for step in range(1, 40):
+        now[0] = float(pace * step)
+        before = file.getvalue()
+        log.hear(Advanced("Answering", step, 40))
+        if file.getvalue() != before:
+            spoke.append(now[0])
+    assert max(later - earlier for earlier, later in itertools.pairwise(spoke)) <= 30
+    assert len(spoke) <= 1 + 40 * pace / 15  # and it does not chatter
 
 
 def test_what_a_log_says_of_each_event() -> None:

@@ -202,16 +202,19 @@ class PlainLog(Listener):
 
     def __init__(self, file: TextIO, *, every: float = 30.0, clock: Callable[[], float] = time.monotonic) -> None:
         self.file, self.every, self.clock = file, every, clock
-        self._told = clock()
+        self._told = self._heard = clock()
 
     def hear(self, event: Event) -> None:
+        now = self.clock()
+        pause, self._heard = now - self._heard, now
         if isinstance(event, Note):
             self._say(event.text)
         elif isinstance(event, Warned):
             self._say(f"warning: {event.text.rstrip('.')}.")
         elif isinstance(event, DataRead):
             self._say(f"Read {event.description}")
-        elif isinstance(event, Advanced) and self.clock() - self._told >= self.every:
+        elif isinstance(event, Advanced) and (now - self._told >= self.every or now + pause > self._told + self.every):
+            # the second: at this pace, the next event would come too late
             rest = f", {event.note}" if event.note else ""
             self._say(f"{event.stage}: {event.done:,} of {event.total:,}{rest}")
 
