@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import signal
 import stat
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -327,9 +328,18 @@ def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str],
     return install
 
 
+@pytest.fixture(params=[signal.default_int_handler, signal.SIG_IGN], ids=["foreground", "background"])
+def _started(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A process hears Ctrl-C, or ignores it, as a shell lets those in the background do."""
+    before = signal.signal(signal.SIGINT, request.param)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 WAITS = "trap 'echo stopped; exit 130' INT; echo begun; while :; do sleep 0.05; done"
 
 
+@pytest.mark.usefixtures("_started")
 def test_a_request_to_stop_is_passed_on_once(stand_in: Callable[[str], None], tmp_path: Path) -> None:
     stand_in(WAITS)
     log = tmp_path / "log.txt"
@@ -338,6 +348,7 @@ def test_a_request_to_stop_is_passed_on_once(stand_in: Callable[[str], None], tm
     assert log.read_text() == "begun\nstopped\n"
 
 
+@pytest.mark.usefixtures("_started")
 def test_an_interrupt_that_nobody_waits_for_ends_the_training_too(
     stand_in: Callable[[str], None], tmp_path: Path
 ) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
+from typing import Any
 
 import pytest
 
-from fieldmark.core.interrupts import HEARD, hear_interrupts, interrupt_flag
+from fieldmark.core.interrupts import interrupt_flag, interrupts_heard
 
 
 def test_the_first_interrupt_is_a_request_and_the_second_an_order() -> None:
@@ -22,12 +25,14 @@ def test_the_first_interrupt_is_a_request_and_the_second_an_order() -> None:
     assert signal.getsignal(signal.SIGINT) is before
 
 
-@pytest.mark.parametrize("told", [True, False])
-def test_a_process_in_the_background_hears_them_if_it_is_told_to(monkeypatch: pytest.MonkeyPatch, told: bool) -> None:
-    monkeypatch.setenv(HEARD, "1" if told else "")
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell starts it
+@pytest.mark.parametrize("own", [signal.SIG_IGN, signal.default_int_handler])
+def test_a_child_hears_what_its_parent_ignores(own: Any) -> None:
+    before = signal.signal(signal.SIGINT, own)
+    code = "import signal; print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)"
     try:
-        hear_interrupts()
-        assert signal.getsignal(signal.SIGINT) is (signal.default_int_handler if told else signal.SIG_IGN)
+        with interrupts_heard():
+            child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert signal.getsignal(signal.SIGINT) is own
     finally:
         signal.signal(signal.SIGINT, before)
+    assert child.stdout == "True\n"

@@ -15,7 +15,6 @@ from fieldmark.cli import learn, look
 from fieldmark.cli.app import app
 from fieldmark.cli.terminal import INTERRUPTED
 from fieldmark.core.errors import FieldmarkError, FieldmarkWarning
-from fieldmark.core.interrupts import hear_interrupts
 
 __all__ = ["main"]
 
@@ -30,7 +29,6 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):  # file names and terminals are not always UTF-8
         sys.stdout.reconfigure(errors="backslashreplace")
     atexit.register(gc.freeze)  # memory goes with the process; a last search for garbage takes up to a second
-    hear_interrupts()
     warnings.showwarning = _showwarning
     try:
         status = app(prog_name="fieldmark", standalone_mode=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -10,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from fieldmark.core.interrupts import HEARD, INTERRUPT
+from fieldmark.core.interrupts import INTERRUPT, interrupts_heard
 
 __all__ = ["run_child", "why_it_ended"]
 
@@ -31,13 +30,12 @@ def run_child(
     A request to stop is passed on once, as Ctrl-C: a training then ends after its current step, with everything saved.
     The child is detached from the terminal, whose Ctrl-C would reach it a second time. `look` is called regularly.
     """
-    with log.open("wb") as said:
+    with log.open("wb") as said, interrupts_heard():
         child = subprocess.Popen(
             [sys.executable, "-m", "fieldmark", *command],
             stdin=subprocess.DEVNULL,
             stdout=said,
             stderr=said,
-            env=os.environ | {HEARD: "1"},
             **_apart(),
         )
     passed_on = False

@@ -5,15 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Final
 
-__all__ = ["HEARD", "INTERRUPT", "hear_interrupts", "interrupt_flag"]
-
-HEARD: Final = "FIELDMARK_HEARS_INTERRUPTS"
-"""Set for a child that must hear interrupts even if its parent was started in the background and ignores them."""
+__all__ = ["INTERRUPT", "interrupt_flag", "interrupts_heard"]
 
 if sys.platform == "win32":
     INTERRUPT: Final = signal.CTRL_BREAK_EVENT
@@ -23,10 +21,22 @@ else:
     _SIGNALS = (signal.SIGINT,)
 
 
-def hear_interrupts() -> None:
-    """Hear Ctrl-C in a child whose parent ignores it because a shell started it in the background or with nohup."""
-    if os.environ.get(HEARD) and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+@contextmanager
+def interrupts_heard() -> Iterator[None]:
+    """While this lasts, a process that is started hears Ctrl-C, even if this one ignores it.
+
+    A shell lets what it starts in the background, or with nohup, ignore Ctrl-C, and so would its children. Only the
+    main thread can change that.
+    """
+    ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    if not ignored or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @contextmanager
