@@ -232,7 +232,8 @@ def test_methods_with_draws_and_layers_of_their_own(pictures: Path, tmp_path: Pa
 def test_kill_9_at_random_moments(pictures: Path, tmp_path: Path) -> None:
     whole = _start(pictures, tmp_path / "whole", resume=False)
     started = time.monotonic()
-    assert whole.wait() == 0
+    _, errors = whole.communicate()
+    assert whole.returncode == 0, errors.decode()
     length = time.monotonic() - started
     moments, kills, out = random.Random(0), 0, tmp_path / "broken"
     while kills < 20:
