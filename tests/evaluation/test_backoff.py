@@ -9,7 +9,16 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
-from fieldmark.evaluation.backoff import NONE, Promise, area_gain, area_under_risk_coverage, promise, risk_coverage
+from fieldmark.evaluation.backoff import (
+    NONE,
+    Promise,
+    area_gain,
+    area_under_risk_coverage,
+    highest_promise,
+    images_for,
+    promise,
+    risk_coverage,
+)
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -58,16 +67,59 @@ def test_the_last_threshold_before_the_first_failure() -> None:
 
 def test_all_answers_are_given_where_all_are_right_enough() -> None:
     found = promise(np.full((500, 1), 0.4), np.ones((500, 1), bool), 0.95)
-    assert found.threshold is None  # no answer reaches 0.95, where the test begins
+    assert found.threshold is None  # no answer claims so much
     found = promise(np.full((500, 1), 0.97), np.ones((500, 1), bool), 0.95)
     assert found.threshold == 0
+
+
+@pytest.mark.parametrize("claimed", [1.0, 1.3])
+def test_the_chosen_accuracy_is_kept_in_nineteen_of_twenty_samples(claimed: float) -> None:
+    """Also where answers are right less often than they claim, and the choice has the most to be wrong about."""
+    confidences, _ = sample(50_000, seed=99, power=0.8)
+    kept, chosen = 0, set()
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        drawn = confidences[rng.integers(50_000, size=400)]
+        found = highest_promise(drawn, rng.random(400)[:, None] < drawn**claimed)
+        chosen.add(found.accuracy if found.threshold is not None else None)
+        level = found.levels(confidences)
+        answered = level != NONE
+        kept += not answered.any() or (confidences[answered, level[answered]] ** claimed).mean() >= found.accuracy
+    assert kept >= 182
+    assert len(chosen) >= 2
+
+
+def test_the_highest_accuracy_that_is_not_beyond_a_failure() -> None:
+    rng = np.random.default_rng(0)
+    for rate, expected in ((0.99, 0.95), (0.93, 0.9), (0.85, 0.8), (0.75, 0.7)):
+        right = rng.random((2000, 1)) < rate
+        found = highest_promise(np.full((2000, 1), rate), right)
+        assert (found.accuracy, found.threshold, found.share) == (expected, 0, 1)
+        assert found.kept == (
+            f"{100 * expected:g} % accuracy is promised for the names given, which 100 % of the images get"
+        )
+    nothing = highest_promise(np.full((2000, 1), 0.99), rng.random((2000, 1)) < 0.5)
+    assert (nothing.accuracy, nothing.threshold, nothing.share, nothing.kept) == (0.7, None, 0, "")
+    assert (nothing.levels(np.ones((3, 1))) == NONE).all()
+
+
+@given(st.integers(0, 10_000), st.integers(1, 300))
+@settings(max_examples=40, deadline=None)
+def test_what_is_promised_by_default_can_also_be_asked_for(seed: int, count: int) -> None:
+    confidences, right = sample(count, seed, power=0.6)
+    found = highest_promise(confidences, right)
+    if found.threshold is None:
+        assert promise(confidences, right, 0.7).threshold is None
+    else:
+        assert promise(confidences, right, found.accuracy) == found
 
 
 @pytest.mark.parametrize(("accuracy", "least"), [(0.9, 29), (0.95, 59), (0.99, 299)])
 def test_images_that_it_takes(accuracy: float, least: int) -> None:
     """If all are right: the least n with accuracy^n ≤ 0.05, scaled by the share that is answered."""
     assert accuracy**least <= 0.05 < accuracy ** (least - 1)
-    sure = np.full((least - 1, 1), 0.999)
+    assert images_for(accuracy) == least
+    sure = np.full((least - 1, 1), 0.9999)
     lacking = promise(sure, np.ones_like(sure, bool), accuracy)
     assert lacking.threshold is None
     assert lacking.needed == least
@@ -84,9 +136,14 @@ def test_images_that_it_takes(accuracy: float, least: int) -> None:
 def test_more_images_would_not_help() -> None:
     confidences = np.full((1000, 1), 0.99)
     found = promise(confidences, np.arange(1000)[:, None] < 800, 0.95)
-    assert (found.threshold, found.needed) == (None, None)
+    assert found.threshold is None
     assert found.problem == (
-        "An accuracy of 95 % cannot be promised: 80.0 % of the 1,000 most confident validation answers are right"
+        "An accuracy of 95 % cannot be promised: only 800 of the 1,000 most confident validation answers are right"
+    )
+    modest = promise(confidences - 0.3, np.arange(1000)[:, None] < 800, 0.95)
+    assert (modest.threshold, modest.needed) == (None, None)
+    assert modest.problem == (
+        "An accuracy of 95 % cannot be promised: no answer for 1,000 independent validation images is certain enough"
     )
 
 

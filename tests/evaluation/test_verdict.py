@@ -28,7 +28,7 @@ def test_by_example() -> None:
     assert answer.probability == pytest.approx(0.4)
     assert [c.label for c in answer.candidates] == ["b", "d", "e"]
     assert [c.probability for c in answer.candidates] == pytest.approx([0.4, 0.2, 0.15])
-    assert repr(answer) == "Verdict(x.jpg: b 40.0 %; then d 20 %, e 15 %)"
+    assert repr(answer) == "Verdict(x.jpg: likely b, not vouched for 40.0 %; then d 20 %, e 15 %)"
 
 
 def test_a_checklist_by_example() -> None:
@@ -45,6 +45,7 @@ def test_plain_values() -> None:
         "label": "b",
         "probability": 0.4,
         "candidates": [{"label": "b", "probability": 0.4}, {"label": "d", "probability": 0.2}],
+        "promised": None,
     }
     assert verdict("x.jpg", by_example(), CLASSES, among=np.array([1, 3])).as_dict()["outside"] == 0.4
 

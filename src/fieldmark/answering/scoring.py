@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,19 +12,25 @@ from fieldmark.answering.predictor import Predictor
 from fieldmark.answering.reliance import check_reliance, measure_reliance
 from fieldmark.answering.rows import answer_rows
 from fieldmark.answering.verdicts import Speaker
+from fieldmark.core.errors import RunError
 from fieldmark.core.listener import Listener
 from fieldmark.data.attributes import unscored
 from fieldmark.data.catalog import Catalog
 from fieldmark.data.splits import units
 from fieldmark.evaluation.outputs import Outputs, joined
+from fieldmark.evaluation.per_class import ClassScore, Detection, class_scores, detection
 from fieldmark.evaluation.scaling import calibrate
+from fieldmark.evaluation.thresholds import Thresholds
 from fieldmark.evaluation.unknown import nearness
-from fieldmark.evaluation.verdict_scores import VerdictScores, score_verdicts
+from fieldmark.evaluation.verdict_scores import VerdictScores, coverage_bands, score_verdicts
 from fieldmark.runs.opening import rows_of, with_classes_of
 from fieldmark.runs.record import Answers, Evaluation, count_look, score_answers, write_evaluation
 from fieldmark.runs.run import Run
 
-__all__ = ["score_split"]
+__all__ = ["SENSITIVITY", "score_split"]
+
+SENSITIVITY = 0.9
+"""At which a class of interest is looked for, unless the user asks for another."""
 
 
 def score_split(
@@ -35,12 +42,15 @@ def score_split(
     speaker: Speaker,
     own: bool,
     background: bool = False,
+    of_interest: Sequence[str] = (),
+    sensitivity: float = SENSITIVITY,
     listener: Listener,
 ) -> Evaluation:
     """Score one split of a catalogue and write the scores into the run; see `fieldmark.evaluate`.
 
-    `own`: whether these are the data that the run was trained on. Raises DataError.
+    `own`: whether these are the data that the run was trained on. Raises DataError and RunError.
     """
+    interesting = _interesting(predictor, of_interest, sensitivity)
     rows = rows_of(catalog, split)
     catalog = with_classes_of(predictor.bundle, catalog, rows)
     if background:
@@ -58,12 +68,15 @@ def score_split(
         speaker.verdicts([catalog.paths[row] for row in found.rows], outputs) if speaker.thresholds else (),
     )
     task = predictor.bundle.task
+    unseen = split == "test" or not catalog.splits.any()  # on images that it has learnt from, promises are kept easily
+    judged = speaker.thresholds if unseen else None
     result = replace(
         score_answers(split, answers, task),
         looks=count_look(catalog.digest("test"), listener) if split == "test" else None,
         unreadable=found.unreadable,
-        # on images that it has learnt from, the scores would be too good
-        verdicts=_held_to(speaker, outputs, answers, listener) if split == "test" or not catalog.splits.any() else None,
+        verdicts=_held_to(judged, outputs, answers, listener) if judged else None,
+        classes=_by_class(answers, judged),
+        of_interest=[_detected(predictor, answers, label, sensitivity) for label in interesting],
     )
     result = write_evaluation(run, result, answers, task)
     if background:
@@ -84,11 +97,46 @@ def _log_probabilities(
     return calibrate(outputs.logits, catalog.labels[rows], units(catalog)[rows], seed=seed).held_out
 
 
-def _held_to(speaker: Speaker, outputs: Outputs, answers: Answers, listener: Listener) -> VerdictScores | None:
-    """The verdicts, checked against their promises; None if nothing is calibrated."""
-    if speaker.thresholds is None:
-        return None
-    for note in speaker.thresholds.notes:
+def _held_to(thresholds: Thresholds, outputs: Outputs, answers: Answers, listener: Listener) -> VerdictScores:
+    """The verdicts, checked against their promises."""
+    for note in thresholds.notes:
         listener.note(note + ".")
-    near = nearness(outputs.embedding, speaker.thresholds.calibration.means)
-    return score_verdicts(speaker.thresholds, outputs.logits, near, answers.labels, answers.units)
+    near = nearness(outputs.embedding, thresholds.calibration.means)
+    return score_verdicts(thresholds, outputs.logits, near, answers.labels, answers.units)
+
+
+def _by_class(answers: Answers, thresholds: Thresholds | None) -> list[ClassScore]:
+    """The scores of each class; with thresholds, also how often its images' sets contain it."""
+    inside, bands = None, list[tuple[float, float] | None]()
+    if thresholds and thresholds.gives_sets:
+        inside = thresholds.sets(np.exp(answers.logits))
+        bands = coverage_bands(thresholds, answers.labels)
+    return class_scores(
+        answers.logits, answers.labels, answers.catalog.classes, units=answers.units, inside=inside, bands=bands
+    )
+
+
+def _interesting(predictor: Predictor, names: Sequence[str], sensitivity: float) -> list[int]:
+    """The classes of interest. Raises RunError, before any image is looked at, if they cannot be scored."""
+    if not 0 < sensitivity < 1:
+        raise RunError(f"The sensitivity cannot be {sensitivity:g}", "Expected a share between 0 and 1, such as 0.9.")
+    calibration = predictor.bundle.calibration
+    if names and (calibration is None or not len(calibration.truth)):
+        raise RunError(
+            "A class of interest needs an operating point, but this bundle has no held-out images to choose it from",
+            "Train again, with protocol=holdout or protocol=crossfit.",
+        )
+    return [int(label) for label in predictor.bundle.class_rows(names)] if names else []
+
+
+def _detected(predictor: Predictor, answers: Answers, label: int, sensitivity: float) -> Detection:
+    calibration = predictor.bundle.calibration
+    assert calibration
+    return detection(
+        predictor.bundle.classes[label],
+        np.exp(answers.logits[:, label]),
+        answers.labels == label,
+        calibration.own[calibration.truth == label],
+        sensitivity=sensitivity,
+        units=answers.units,
+    )

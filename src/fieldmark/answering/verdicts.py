@@ -64,7 +64,8 @@ class Speaker:
         return self._with_traits(spoken, [log_softmax(logits, axis=1) for logits in outputs.attributes])
 
     def pooled(self, paths: Sequence[str], outputs: Outputs) -> list[Verdict]:
-        """Return one verdict for each folder, as photographs of one thing. Promises cover only single images."""
+        """Return one verdict for each folder, as photographs of one thing. What folders of several photographs are
+        promised comes from bursts among the held-out images."""
         if not len(paths):
             return []
         folders, groups = np.unique([Path(path).parent.as_posix() for path in paths], return_inverse=True)
@@ -74,17 +75,24 @@ class Speaker:
         near = np.zeros(len(frames))
         if self.thresholds:
             near = np.bincount(groups, nearness(outputs.embedding, self.thresholds.calibration.means)) / frames
-        spoken = self._spoken(folders.tolist(), log_probabilities, near)
-        spoken = [replace(one, frames=int(number)) for one, number in zip(spoken, frames, strict=True)]
+        spoken = self._spoken(folders.tolist(), log_probabilities, near, frames)
         return self._with_traits(
             spoken, [pool(log_softmax(logits, axis=1), groups, DEPENDENT) for logits in outputs.attributes]
         )
 
-    def _spoken(self, names: Sequence[str], log_probabilities: Floats, near: Floats) -> list[Verdict]:
+    def _spoken(
+        self, names: Sequence[str], log_probabilities: Floats, near: Floats, frames: NDArray[np.int64] | None = None
+    ) -> list[Verdict]:
         if self.thresholds:
-            return self.thresholds.verdicts(names, log_probabilities, near, among=self.among, most=self.candidates)
-        answers = zip(names, log_probabilities, strict=True)
-        return [verdict(name, z, self.bundle.classes, among=self.among, most=self.candidates) for name, z in answers]
+            return self.thresholds.verdicts(
+                names, log_probabilities, near, frames=frames, among=self.among, most=self.candidates
+            )
+        numbers = [None] * len(names) if frames is None else frames.tolist()
+        answers = zip(names, log_probabilities, numbers, strict=True)
+        return [
+            replace(verdict(name, z, self.bundle.classes, among=self.among, most=self.candidates), frames=number)
+            for name, z, number in answers
+        ]
 
     def _with_traits(self, verdicts: list[Verdict], attributes: Sequence[NDArray[np.floating]]) -> list[Verdict]:
         """Add the most likely value of each attribute, from its log-probabilities (N, V)."""

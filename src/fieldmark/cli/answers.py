@@ -68,8 +68,7 @@ def _table_printer() -> Callable[[Verdict], None]:
 
     def show(verdict: Verdict) -> None:
         path = verdict.path if len(verdict.path) <= width else "…" + verdict.path[-width + 1 :]
-        sure, name = _said(verdict)
-        line = f"{path:<{width}}  {sure:>7}  {name}"
+        line = f"{path:<{width}}  {_sure(verdict):>7}  {verdict.said}"
         outside = "" if verdict.outside is None else f"  [{percent(verdict.outside)} outside the checklist]"
         others, room = _others(verdict), console.width - len(line) - len(outside) - 4
         while others and len(", ".join(others)) > room:
@@ -85,27 +84,21 @@ def _table_printer() -> Callable[[Verdict], None]:
     return show
 
 
-def _said(verdict: Verdict) -> tuple[str, str]:
-    """The certainty and the name that it belongs to."""
-    if verdict.level is None or verdict.name == verdict.label:
-        return percent(verdict.probability), verdict.label
-    if verdict.certainty is None:
-        return "–", "no answer"
-    return percent(verdict.certainty), f"{verdict.name} [{verdict.level}]"
+def _sure(verdict: Verdict) -> str:
+    return "–" if verdict.sureness is None else percent(verdict.sureness)
 
 
 def _others(verdict: Verdict) -> list[str]:
-    """The reason if there is no name, and the other classes that are possible."""
-    said = verdict.label if verdict.level is None else verdict.name
-    rivals = [c for c in verdict.candidates if c.label != said]
+    """The reason if no class is vouched for, and the other classes that are possible."""
+    if verdict.familiar is False:  # what its candidates' probabilities add up to is not the picture
+        return [verdict.reason, f"looks most like {verdict.label}"]
+    rivals = [c for c in verdict.candidates if c.label not in (verdict.name, None if verdict.name else verdict.label)]
     if verdict.possible is None:
         rivals = [c for c in rivals if c.probability > 0.01]
     else:
         rivals = [c for c in rivals if c.label in verdict.possible]
     named = [f"{c.label} {percent(c.probability)}" for c in rivals[:2]]
-    if verdict.level != "none":
-        return named
-    return [verdict.reason, *(f"most likely {one}" if at == 0 else one for at, one in enumerate(named))]
+    return named if verdict.level != "none" else [verdict.reason, *named]
 
 
 def print_explanation(found: Explanation) -> None:
@@ -117,11 +110,13 @@ def print_explanation(found: Explanation) -> None:
 
     console = Console(highlight=False)
     (p, q), now = found.probabilities, odds(found.margin)
-    if found.verdict.level is not None and found.verdict.name != found.verdict.label:
-        sure, name = _said(found.verdict)
+    if found.verdict.name != found.verdict.label:
         because = f" ({found.verdict.reason})" if found.verdict.reason else ""
-        console.print(f"Verdict: {sure}  {name}{because}", markup=False, soft_wrap=True)
-    first = f"{found.first} {percent(p)}, not {found.second} {percent(q)}: odds {now}"
+        console.print(f"Verdict: {_sure(found.verdict)}  {found.verdict.said}{because}", markup=False, soft_wrap=True)
+    if found.verdict.familiar is False:
+        first = f"{found.first} rather than {found.second}: odds {now}"
+    else:
+        first = f"{found.first} {percent(p)}, not {found.second} {percent(q)}: odds {now}"
     console.print(first, markup=False, soft_wrap=True)
     table = Table("region", "share", f"odds with that of {found.second}", f"odds with that of other {found.first}")
     for one in found.regions:

@@ -19,7 +19,10 @@ __all__ = ["compare", "evaluate", "explain", "predict", "train"]
 
 Tracker = Literal["tensorboard", "mlflow"]
 _SOME_SKIPPED = _SOME_FAILED = 1
-_ACCURACY = "Required accuracy of the names given; in doubt, a coarser name or none is given. 0.95 if not given."
+_ACCURACY = (
+    "Required accuracy of the names given; in doubt, a coarser name or none is given. If not given, the highest of "
+    "0.95, 0.9, 0.8 and 0.7 that can be promised."
+)
 _COVERAGE = "Share of images whose set of possible classes contains the true one; 0.9 if not given."
 
 
@@ -148,6 +151,13 @@ def evaluate(
             "--background", help="Also measure reliance on the background (needs boxes, masks or discovered parts)."
         ),
     ] = False,
+    of_interest: Annotated[
+        list[str] | None,
+        typer.Option(help="A class that must not be missed: its sensitivity and specificity. May be repeated."),
+    ] = None,
+    sensitivity: Annotated[
+        float, typer.Option(help="Share of the held-out images of the class of interest to be found.")
+    ] = 0.9,
     device: Device = "auto",
 ) -> None:
     """Score a classifier with 95 % intervals, and check that its verdicts keep their promises."""
@@ -161,6 +171,8 @@ def evaluate(
         accuracy=accuracy,
         coverage=coverage,
         background=background,
+        of_interest=of_interest or (),
+        sensitivity=sensitivity,
         device=device,
         listener=terminal(),
     )

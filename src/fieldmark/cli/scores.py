@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,15 +15,18 @@ if TYPE_CHECKING:
     from fieldmark.comparison import Leaderboard
     from fieldmark.core.listener import Listener
     from fieldmark.evaluation.background import Reliance
+    from fieldmark.evaluation.per_class import ClassScore, Detection
     from fieldmark.evaluation.verdict_scores import VerdictScores
     from fieldmark.runs.record import Evaluation
 
 __all__ = ["print_evaluation", "print_leaderboard", "print_validation"]
 
+_NUM_WORST = 10
 _TITLES = {
     "top1": "top-1",
     "top5": "top-5",
-    "mean_class_accuracy": "mean per-class accuracy",
+    "mean_class_accuracy": "balanced accuracy (mean recall)",
+    "majority": "always the most frequent class",
     "nll": "negative log-likelihood",
     "calibration_error": "calibration error (L1)",
     "quadratic_kappa": "quadratic weighted kappa",
@@ -66,19 +70,64 @@ def _verdicts_table(verdict_scores: VerdictScores, num_images: int) -> Table:
         asked = f"{100 * verdict_scores.coverage:g} % requested ({low:.1f}–{high:.1f}){caveat}"
         table.add_row("coverage of the sets", percent(verdict_scores.covered), asked)
         table.add_row("mean set size", f"{verdict_scores.set_size:.2f}", "")
-    asked = (
-        f"{100 * verdict_scores.accuracy:g} % requested"
-        if verdict_scores.promised
-        else f"{100 * verdict_scores.accuracy:g} % cannot be promised"
-    )
-    if verdict_scores.right:
+    promised = verdict_scores.promised
+    if promised is None:
+        table.add_row("accuracy of the names given", "–", "no accuracy can be promised, so no name is given")
+    elif verdict_scores.right:
         value, _, interval = str(verdict_scores.right).partition(" (")
-        table.add_row("accuracy of the names given", value, f"{asked} ({interval}")
-    titles = {"unsure": "no answer: too uncertain", "unknown": "no answer: unlike known classes"}
+        table.add_row("accuracy of the names given", value, f"{100 * promised:g} % promised ({interval}")
+    if others := _vouched_for(verdict_scores):
+        table.add_row("images vouched for, if promised", "", others)
+    titles = {"unsure": "not vouched for: too uncertain", "unknown": "no answer: unlike known classes"}
     for name, share in verdict_scores.shares.items():
-        table.add_row(titles.get(name, f"answered with the {name}"), percent(share), "")
+        table.add_row(titles.get(name, f"vouched for: the {name}"), percent(share), "")
     own, softmax = verdict_scores.area
     table.add_row("area under risk–coverage", f"{own:.3f}", f"maximum softmax {softmax:.3f}")
+    return table
+
+
+def _vouched_for(verdict_scores: VerdictScores) -> str:
+    """The share of the calibration images that get a name, at each accuracy that may be promised."""
+    shares = ((float(accuracy), share) for accuracy, share in verdict_scores.promises.items())
+    return "; ".join(f"{100 * accuracy:g} %: {100 * share:.0f} %" for accuracy, share in shares if share is not None)
+
+
+def _classes_table(classes: Sequence[ClassScore]) -> Table:
+    """The classes with the lowest recall."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    from fieldmark.evaluation.per_class import worst
+
+    listed = worst(classes, _NUM_WORST)
+    title = (
+        f"The {_NUM_WORST} worst of {len(classes):,} classes" if len(classes) > _NUM_WORST else "Classes, worst first"
+    )
+    sets = any(one.covered for one in listed)
+    table = Table("class", "images", "recall", "precision", "AUROC", *(["set coverage"] if sets else []), title=title)
+    for one in listed:
+        covered = "" if one.covered is None else percent(one.covered.value) + (" too low" if one.outside else "")
+        table.add_row(
+            escape(one.name),
+            f"{one.num_images:,}",
+            str(one.recall),
+            "–" if one.precision is None else percent(one.precision.value),
+            "–" if one.auroc is None else f"{one.auroc:.3f}",
+            *([covered] if sets else []),
+        )
+    return table
+
+
+def _interest_table(found: Sequence[Detection]) -> Table:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("class of interest", "found if at least", "sensitivity", "specificity", "AUROC")
+    for one in found:
+        table.add_row(
+            escape(one.name), percent(one.threshold), str(one.sensitivity), str(one.specificity), str(one.auroc)
+        )
+    table.caption = f"Operating point: {100 * found[0].asked:g} % of the held-out images of the class"
     return table
 
 
@@ -114,6 +163,10 @@ def print_evaluation(result: Evaluation) -> None:
             value, _, interval = str(one.balanced_accuracy).partition(" (")
             attributes.add_row(escape(name), value, interval.removesuffix(")"), f"{one.num_images:,}")
         console.print(attributes)
+    if len(result.classes) > 1:
+        console.print(_classes_table(result.classes))
+    if result.of_interest:
+        console.print(_interest_table(result.of_interest))
     if result.verdicts:
         console.print(_verdicts_table(result.verdicts, result.num_images))
     if result.reliance:

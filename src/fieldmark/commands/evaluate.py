@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from fieldmark.answering.predictor import Predictor
-from fieldmark.answering.scoring import score_split
+from fieldmark.answering.scoring import SENSITIVITY, score_split
 from fieldmark.answering.verdicts import Speaker
 from fieldmark.core.listener import Done, Listener, relayed_warnings
 from fieldmark.core.machine import AUTO
@@ -25,16 +26,20 @@ def evaluate(
     accuracy: float | None = None,
     coverage: float | None = None,
     background: bool = False,
+    of_interest: Sequence[str] = (),
+    sensitivity: float = SENSITIVITY,
     device: str = AUTO,
     listener: Listener | None = None,
 ) -> Evaluation:
     """Score a run on its own data or on other data, on the test split unless `split` says otherwise.
 
     `data` is what `fieldmark.train` takes. Other data without splits is scored as a whole, as "all". The verdicts of a
-    calibrated run are checked against an `accuracy` of the names given (0.95 by default) and a `coverage` of the sets
-    of possible classes (0.9). The run's own validation images are calibrated without their own labels, as in training.
-    `background` also measures how much the answers rely on the background, which needs data with boxes or masks.
-    Raises RunError and DataError.
+    calibrated run are checked against an `accuracy` of the names given (by default the highest of 0.95, 0.9, 0.8 and
+    0.7 that can be promised) and a `coverage` of the sets of possible classes (0.9). The run's own validation images
+    are calibrated without their own labels, as in training. `background` also measures how much the answers rely on the
+    background, which needs data with boxes or masks. For each class `of_interest`, sensitivity and specificity are
+    measured at the operating point that finds a share of `sensitivity` of its held-out images. Raises RunError and
+    DataError.
     """
     listener = listener or Listener()
     opened, predictor = opened_run(Path(run)), Predictor.load(run, device=device)
@@ -49,6 +54,8 @@ def evaluate(
         speaker=speaker,
         own=data is None,
         background=background,
+        of_interest=of_interest,
+        sensitivity=sensitivity,
         listener=listener,
     )
     listener.hear(Done("evaluate", result.folder))

@@ -157,7 +157,7 @@ def _learn(run: Run, data: Path | str | Catalog, root: Path | str | None, listen
     if held or len(validation):
         with run.timed("evaluating"):
             means = means_of(fit, model, rows)
-            held = held or hold_out(fit, model, means, validation)
+            held = held or hold_out(fit, model, means, validation, learnt_from=rows)
             calibration, logits = fit_calibration(fit, held, means)
             answered = rows if split == "crossfit" else validation
             answers, task = Answers(prepared.catalog, answered, logits, held.attributes), fit.task(rows)

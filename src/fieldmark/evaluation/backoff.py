@@ -6,8 +6,15 @@ is the sum of its classes'), and so on upwards; else abstain. An answer is right
 The threshold comes from a fixed-sequence test, as in Angelopoulos, Bates, Candès, Jordan & Lei, "Learn then test"
 (2021): thresholds on a grid that was fixed beforehand are tried from high to low, each by an exact binomial test
 (Clopper & Pearson 1934) of "the answers given are right less often than asked", and the last before the first failure
-is taken. So with 95 % confidence the promise holds, however many thresholds were tried. The sequence begins at the
-accuracy itself (rounded down to the grid): at least that share of the calibrated answers that reach it should be right.
+is taken. So with 95 % confidence the promise holds, however many thresholds were tried.
+
+Where the sequence opens decides its power: so high that few answers are given, or so low that they are hardly better
+than asked, and even a good model fails. It opens at the threshold where a model that is right as often as it says would
+have the smallest p-value, judged by its confidences alone: no label takes part in that choice.
+
+Where no accuracy was asked for, 70, 80, 90 and 95 % are opened in this order, and the first failure ends the climb.
+This is a fixed sequence, too, so that no accuracy is promised for having been tried among several. Thresholds then go
+lower at the accuracy that was reached.
 
 Risk and coverage: El-Yaniv & Wiener, "On the foundations of noise-free selective classification" (2010); the area under
 their curve after Geifman, Uziel & El-Yaniv (2019).
@@ -18,20 +25,23 @@ Shapes: N images, K classes, G names of a level, L levels from the class upwards
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import bdtrc, betaincinv
+from scipy.special import bdtrc, betainc, betaincinv, ndtri
 
 from fieldmark.core.wording import counted
 from fieldmark.evaluation.paired import resamples
 
 __all__ = [
+    "ACCURACIES",
     "NONE",
     "Promise",
     "area_gain",
     "area_under_risk_coverage",
+    "highest_promise",
+    "images_for",
     "promise",
     "risk_coverage",
 ]
@@ -40,13 +50,14 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
+ACCURACIES = (0.95, 0.9, 0.8, 0.7)
+"""The accuracies of given answers, of which the highest is promised that the held-out images can carry."""
 DOUBT = 0.05
 """Probability that the promise fails."""
-STEP = 0.005
-"""Of the grid of thresholds."""
+_GRID = np.arange(200)[::-1] / 200
+"""Of thresholds, from high to low."""
 NONE = -1
 """The level of no answer."""
-_MOST_IMAGES = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -60,11 +71,15 @@ class Promise:
     num_images: int
     """The number of images that the promise was tested on."""
     num_answered: int
-    """How many of these are answered at the threshold; without one, at the threshold where the test began."""
+    """How many of these are answered at the threshold; without one, at the threshold where the test opened."""
     num_right: int
     needed: int | None = None
-    """How many images the promise would need, judging by the share of right answers seen, or None if more images would
-    not help."""
+    """How many images it would take if answers are right as often as they claim, or None if none claims enough."""
+
+    @property
+    def share(self) -> float:
+        """The share of these images whose answers are vouched for; 0 without a threshold."""
+        return 0.0 if self.threshold is None or not self.num_images else self.num_answered / self.num_images
 
     @property
     def lower_bound(self) -> float:
@@ -78,18 +93,26 @@ class Promise:
         return np.where(reached.any(axis=1), reached.argmax(axis=1), NONE)
 
     @property
+    def kept(self) -> str:
+        """What is promised, in words, or "" if nothing is."""
+        if self.threshold is None:
+            return ""
+        vouched = f"{100 * self.share:.0f} % of the images"
+        return f"{100 * self.accuracy:g} % accuracy is promised for the names given, which {vouched} get"
+
+    @property
     def problem(self) -> str:
         """The reason why nothing can be promised, in words, or "" if something can."""
         if self.threshold is not None:
             return ""
         asked = f"An accuracy of {100 * self.accuracy:g} % cannot be promised"
-        if self.needed is None:
-            share = 100 * self.num_right / self.num_answered
-            if self.num_answered == 1:
-                return f"{asked}: the most confident validation answer is wrong"
-            return f"{asked}: {share:.1f} % of the {self.num_answered:,} most confident validation answers are right"
         images = counted(self.num_images, "independent validation image")
-        return f"{asked} from {images}: it would take about {self.needed:,}"
+        if self.needed is None:
+            return f"{asked}: no answer for {images} is certain enough"
+        if self.needed > self.num_images:
+            return f"{asked} from {images}: it would take about {self.needed:,}"
+        seen = f"{self.num_right:,} of the {counted(self.num_answered, 'most confident validation answer')}"
+        return f"{asked}: only {seen} {'is' if self.num_right == 1 else 'are'} right"
 
 
 def promise(confidences: Floats, right: Bools, accuracy: float) -> Promise:
@@ -98,16 +121,65 @@ def promise(confidences: Floats, right: Bools, accuracy: float) -> Promise:
     Images must be independent of each other (one of each burst).
     """
     assert 0 < accuracy < 1
-    found: Promise | None = None
-    threshold = math.floor(round(accuracy / STEP, 6)) * STEP  # one grid for all accuracies, so that thresholds compare
-    while threshold >= 0:
-        tried = _tried(confidences, right, accuracy, threshold)
-        if not _holds(tried.num_answered, tried.num_right, accuracy):
-            return found or _unkept(tried)
+    opening = _opened(confidences, right, accuracy)
+    return opening if opening.threshold is None else _lowered(confidences, right, opening)
+
+
+def highest_promise(confidences: Floats, right: Bools) -> Promise:
+    """The highest of `ACCURACIES` that validation images can carry; if they carry none, the one without a threshold
+    is the lowest. confidence and correctness are (N, L)."""
+    kept: Promise | None = None
+    for accuracy in reversed(ACCURACIES):
+        opening = _opened(confidences, right, accuracy)
+        if opening.threshold is None:
+            if kept is None:
+                return opening
+            break
+        kept = opening
+    assert kept
+    return _lowered(confidences, right, kept)
+
+
+def images_for(accuracy: float) -> int:
+    """The least number of independent images that can carry a promise: enough if every answer is right."""
+    return math.ceil(math.log(DOUBT) / math.log(accuracy))
+
+
+def _opened(confidences: Floats, right: Bools, accuracy: float) -> Promise:
+    """The first test of a sequence."""
+    tried = _tried(confidences, right, accuracy, _opening(confidences, accuracy))
+    return tried if _holds(tried.num_answered, tried.num_right, accuracy) else _unkept(tried, confidences)
+
+
+def _lowered(confidences: Floats, right: Bools, opening: Promise) -> Promise:
+    """The last promise, from the opening downwards, before the first that fails."""
+    assert opening.threshold is not None
+    found = opening
+    for threshold in _GRID[np.searchsorted(-_GRID, -opening.threshold) + 1 :]:
+        tried = _tried(confidences, right, opening.accuracy, float(threshold))
+        if not _holds(tried.num_answered, tried.num_right, opening.accuracy):
+            break
         found = tried
-        threshold = round(threshold - STEP, 9)
-    assert found
     return found
+
+
+def _opening(confidences: Floats, accuracy: float) -> float:
+    """The threshold at which the test is easiest for answers that are right as often as they claim."""
+    given, claimed = _claims(confidences)
+    right = (claimed * given).clip(1e-9)
+    return float(_GRID[betainc(right, given - right + 1, accuracy).argmin()])  # the p-value, if right were whole
+
+
+def _claims(confidences: Floats) -> tuple[Floats, Floats]:
+    """For each threshold of the grid, how many images are answered (at least one), and the mean confidence."""
+    given, claimed = np.ones(len(_GRID)), np.zeros(len(_GRID))
+    for at, threshold in enumerate(_GRID):
+        reached = confidences >= threshold
+        answered = np.flatnonzero(reached.any(axis=1))
+        if len(answered):
+            given[at] = len(answered)
+            claimed[at] = confidences[answered, reached[answered].argmax(axis=1)].mean()
+    return given, claimed.clip(0, 1)
 
 
 def _tried(confidences: Floats, right: Bools, accuracy: float, threshold: float) -> Promise:
@@ -123,29 +195,21 @@ def _holds(answered: int, right: int, accuracy: float) -> bool:
     return answered > 0 and bool(bdtrc(right - 1, answered, accuracy) <= DOUBT)
 
 
-def _unkept(tried: Promise) -> Promise:
+def _unkept(tried: Promise, confidences: Floats) -> Promise:
     """A promise that cannot be given, with the number of images that it would take."""
-    answered, right, total = tried.num_answered, tried.num_right, tried.num_images
-    share = right / answered if answered else 1.0
-    needed = None
-    if share > tried.accuracy:
-        enough = _answers_needed(share, tried.accuracy)
-        needed = math.ceil(enough * (total / answered if answered else 1))
-    return Promise(tried.accuracy, None, total, answered, right, needed)
+    total = len(confidences)
+    given, claimed = _claims(confidences)
+    certain = claimed > tried.accuracy
+    answers = _answers_needed(claimed[certain], tried.accuracy)
+    needed = math.ceil((answers * total / given[certain]).min()) if certain.any() else None
+    return replace(tried, threshold=None, needed=needed)
 
 
-def _answers_needed(share: float, accuracy: float) -> int:
-    """The least number of answers of which `share` are right that passes the test."""
-    low, high = 1, 1
-    while high < _MOST_IMAGES and not _holds(high, math.floor(share * high), accuracy):
-        low, high = high, 2 * high
-    while high - low > 1:  # all but monotone: rounding down moves it by a few images
-        middle = (low + high) // 2
-        if _holds(middle, math.floor(share * middle), accuracy):
-            high = middle
-        else:
-            low = middle
-    return high
+def _answers_needed(claimed: Floats, accuracy: float) -> Floats:
+    """The number of answers that pass the test if a share `claimed` of them is right, by the normal approximation, and
+    never fewer than if all are."""
+    spread = ndtri(1 - DOUBT) * math.sqrt(accuracy * (1 - accuracy))
+    return np.maximum(images_for(accuracy), (spread / (claimed - accuracy)) ** 2)
 
 
 def risk_coverage(confidence: Floats, right: Bools) -> Floats:

@@ -17,7 +17,7 @@ from scipy.special import log_softmax
 
 from fieldmark.evaluation.scaling import nll
 
-__all__ = ["fit_power", "pool"]
+__all__ = ["fit_power", "of_one_label", "pool"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -38,6 +38,16 @@ def pool(log_probabilities: Floats, groups: Ints, power: float) -> Floats:
     return log_softmax(mean * count[:, None].astype(np.float64) ** power, axis=1)
 
 
+def of_one_label(labels: Ints, groups: Ints) -> NDArray[np.bool_]:
+    """(U,) whether all frames of a group have one label, from the labels and groups (N,) of the frames."""
+    low = np.full(groups.max() + 1, labels.max())
+    high = np.zeros_like(low)
+    np.minimum.at(low, groups, labels)
+    np.maximum.at(high, groups, labels)
+    one: NDArray[np.bool_] = low == high
+    return one
+
+
 def fit_power(log_probabilities: Floats, labels: Ints, groups: Ints) -> float:
     """The power in [0, 1] that makes the groups' labels (N,) most likely, or 0 if too few groups have two frames.
 
@@ -45,16 +55,14 @@ def fit_power(log_probabilities: Floats, labels: Ints, groups: Ints) -> float:
     """
     from scipy.optimize import minimize_scalar  # slow to import, and no answer needs it
 
-    low = np.full(groups.max() + 1, labels.max())
-    high = np.zeros_like(low)
-    np.minimum.at(low, groups, labels)
-    np.maximum.at(high, groups, labels)
-    used = (low == high) & (np.bincount(groups) > 1)
+    used = of_one_label(labels, groups) & (np.bincount(groups) > 1)
     if used.sum() < ENOUGH:
         return DEPENDENT
     rows = used[groups]
     number = np.cumsum(used) - 1
-    frames, of_group, truth = log_probabilities[rows], number[groups[rows]], low[used]
+    frames, of_group = log_probabilities[rows], number[groups[rows]]
+    truth = np.zeros(used.sum(), np.int64)
+    truth[of_group] = labels[rows]
     found = minimize_scalar(
         lambda power: float(nll(pool(frames, of_group, power), truth).mean()), bounds=(0, 1), method="bounded"
     )

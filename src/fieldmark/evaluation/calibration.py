@@ -2,6 +2,7 @@
 
 The promises (accuracy of given answers, coverage of sets) are made from images that are independent of each other:
 only one of several photographs that belong together counts. What is fitted (temperature, bursts) uses all of them.
+Images of a class that the answering model never learnt take no part: no answer to them can be right.
 
 Shapes: N images, K classes, D embedding, L levels from the class upwards.
 """
@@ -16,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldmark.data.taxonomy import Taxonomy
-from fieldmark.evaluation.bursts import fit_power
+from fieldmark.evaluation.backoff import ACCURACIES, promise
+from fieldmark.evaluation.bursts import fit_power, of_one_label, pool
 from fieldmark.evaluation.conformal import Penalty, score, set_limits, sets, standing
 from fieldmark.evaluation.order import Order, choose_order
 from fieldmark.evaluation.scaling import Calibrated, Scaling, calibrate
@@ -49,6 +51,16 @@ class Held(NamedTuple):
     """(N,) images that belong together (a burst, near-duplicates) share a number."""
     attributes: tuple[NDArray[np.float32], ...] = ()
     """The logits (N, V) of each attribute that is learnt. Promises cover only the class."""
+    learnt: NDArray[np.bool_] | None = None
+    """(N,) whether the model that answered has learnt the image's class; None if all have been."""
+
+    def of_learnt_classes(self) -> Held:
+        """Without the images that no answer could be right for."""
+        if self.learnt is None or self.learnt.all():
+            return self
+        kept = self.learnt
+        attributes = tuple(values[kept] for values in self.attributes)
+        return Held(self.logits[kept], self.nearness[kept], self.labels[kept], self.units[kept], attributes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +90,14 @@ class Calibration:
     that is not recognised as familiar."""
     right: NDArray[np.bool_]
     """(N', L) whether that name is correct."""
+    truth: Ints
+    """(N',) the labels of all independent images."""
+    own: Floats
+    """(N',) the calibrated probabilities of these labels."""
+    burst_confidences: Floats
+    """(U, L) `confidences` for bursts of two or more images, pooled."""
+    burst_right: NDArray[np.bool_]
+    """(U, L) `right` for these."""
 
     @classmethod
     def fit(
@@ -92,34 +112,59 @@ class Calibration:
     ) -> Calibration:
         """Fit a calibration to held-out answers; `means` are the class means of the model that is shipped.
 
-        `calibrated` is the result of `calibrate` for the same answers, if it is known already.
+        `calibrated` is the result of `calibrate` for the same answers, if it is known already. Images of classes that
+        were not learnt take no part.
         """
+        held = held.of_learnt_classes()
         scaling, log_probabilities = calibrated or calibrate(held.logits, held.labels, held.units, seed=seed)
         probabilities = np.exp(log_probabilities)
-        confidence = probabilities.max(axis=1)
-        familiarity = fit_familiarity(confidence, held.nearness)
+        familiarity = fit_familiarity(probabilities.max(axis=1), held.nearness)
         groups = np.unique(held.units, return_inverse=True)[1]
         alone = _one_of_each(groups, seed)
         order = choose_order(log_probabilities[alone], held.labels[alone], scaling.temperature)
-        answers, confidences = order(taxonomy, log_probabilities)
-        confidences[~familiarity.accepts(familiarity.score(confidence, held.nearness))] = -1  # below every threshold
         penalty, witnesses = _penalty(probabilities, held.labels, alone)
         above, rank = standing(probabilities[witnesses], held.labels[witnesses])
+        power = fit_power(log_probabilities, held.labels, groups)
+
+        def judged(answers: Floats, near: Floats, labels: Ints) -> tuple[Floats, NDArray[np.bool_]]:
+            names, confidences = order(taxonomy, answers)
+            familiar = familiarity.accepts(familiarity.score(np.exp(answers).max(axis=1), near))
+            confidences[~familiar] = -1  # below every threshold
+            return confidences, taxonomy.right(names, labels)
+
+        confidences, right = judged(log_probabilities[alone], held.nearness[alone], held.labels[alone])
+        frames = np.bincount(groups)
+        bursts = of_one_label(held.labels, groups) & (frames > 1)
+        pooled = pool(log_probabilities, groups, power)[bursts]
+        near = (np.bincount(groups, held.nearness) / frames)[bursts]
+        pictured = np.zeros_like(frames)
+        pictured[groups] = held.labels
+        burst_confidences, burst_right = judged(pooled, near, pictured[bursts])
         return cls(
             source=source,
             num_images=len(held.labels),
             scaling=scaling,
             order=order,
             penalty=penalty,
-            power=fit_power(log_probabilities, held.labels, groups),
+            power=power,
             familiarity=familiarity,
             means=means,
             labels=held.labels[witnesses],
             above=above,
             rank=rank,
-            confidences=confidences[alone],
-            right=taxonomy.right(answers, held.labels)[alone],
+            confidences=confidences,
+            right=right,
+            truth=held.labels[alone],
+            own=probabilities[alone, held.labels[alone]],
+            burst_confidences=burst_confidences,
+            burst_right=burst_right,
         )
+
+    def promises(self) -> dict[str, float | None]:
+        """For each accuracy, such as "0.95", the share of the independent images that get a name; None if it cannot be
+        promised."""
+        found = {accuracy: promise(self.confidences, self.right, accuracy) for accuracy in ACCURACIES}
+        return {f"{accuracy:g}": None if one.threshold is None else one.share for accuracy, one in found.items()}
 
     # ---- on disk
 
@@ -152,6 +197,10 @@ class Calibration:
             "rank": self.rank,
             "confidences": self.confidences,
             "right": self.right,
+            "truth": self.truth,
+            "own": self.own,
+            "burst_confidences": self.burst_confidences,
+            "burst_right": self.burst_right,
         }
 
     @classmethod
@@ -169,6 +218,11 @@ class Calibration:
             familiarity=Familiarity(arrays["centre"], arrays["spread"], arrays["known"]),
             means=arrays["means"].astype(np.float64),
             **{name: arrays[name] for name in ("labels", "above", "rank", "confidences", "right")},
+            # earlier bundles knew neither of these
+            truth=arrays.get("truth", arrays["labels"][:0]),
+            own=arrays.get("own", arrays["above"][:0]),
+            burst_confidences=arrays.get("burst_confidences", arrays["confidences"][:0]),
+            burst_right=arrays.get("burst_right", arrays["right"][:0]),
         )
 
 

@@ -26,6 +26,7 @@ __all__ = [
     "bootstrapped",
     "confused_pairs",
     "equal_mass_bins",
+    "majority",
     "mean_within",
     "paired",
     "scores",
@@ -245,6 +246,11 @@ def share(right: NDArray[np.bool_], units: NDArray[np.integer] | None = None) ->
     value = float(right.mean())
     low, high = wilson_interval(np.array(value), len(right) if units is None else len(np.unique(units)))
     return Score(value, float(low), float(high))
+
+
+def majority(labels: NDArray[np.integer], units: NDArray[np.integer] | None = None) -> Score:
+    """The accuracy of always giving the most frequent of these labels (N,): what a model has to be better than."""
+    return share(labels == np.bincount(labels).argmax(), units)
 
 
 def paired(

@@ -42,6 +42,8 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 _FOLDS = 5
+_FURTHEST = 7.0
+"""Bound of ln scale and of a bias. A fit that ends there has found no scale: its labels contradict its logits."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +64,11 @@ class Scaling:
     def temperature(self) -> float:
         """The number by which logits are divided, as a geometric mean over classes; for reports."""
         return float(np.exp(-np.log(self.scale).mean()))
+
+    @property
+    def at_bound(self) -> bool:
+        """Whether the fit of the temperature ended where it may go no further."""
+        return abs(float(np.log(self.temperature))) > 0.999 * _FURTHEST
 
 
 def nll(log_probabilities: Floats, labels: Ints) -> Floats:
@@ -222,6 +229,6 @@ def _loss_and_gradient(z: Floats, labels: Ints) -> tuple[float, Floats]:
 def _minimum(loss: Callable[[Floats], tuple[float, Floats]], start: Floats) -> Floats:
     from scipy.optimize import minimize  # slow to import, and no answer needs it
 
-    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[(-7.0, 7.0)] * len(start))
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[(-_FURTHEST, _FURTHEST)] * len(start))
     x: Floats = found.x
     return x

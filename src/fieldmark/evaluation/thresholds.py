@@ -15,19 +15,16 @@ from numpy.typing import NDArray
 from fieldmark.core.errors import RunError
 from fieldmark.core.wording import counted
 from fieldmark.data.taxonomy import Taxonomy
-from fieldmark.evaluation.backoff import NONE, Promise, promise
+from fieldmark.evaluation.backoff import ACCURACIES, NONE, Promise, highest_promise, promise
 from fieldmark.evaluation.calibration import COVERAGE, Calibration
 from fieldmark.evaluation.conformal import images_needed, score, set_limits, sets
 from fieldmark.evaluation.unknown import ACCEPTED
 from fieldmark.evaluation.verdict import Verdict, verdict
 
-__all__ = ["ACCURACY", "Thresholds"]
+__all__ = ["Thresholds"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-
-ACCURACY = 0.95
-"""The accuracy of given answers, unless the user asks for another."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +34,9 @@ class Thresholds:
     calibration: Calibration
     taxonomy: Taxonomy
     promise: Promise
+    """What single images are promised; without a threshold, no answer is vouched for."""
+    of_bursts: Promise
+    """The same for bursts of several images."""
     coverage: float
     limits: Floats
     """(K,) the limits of the sets' scores; infinite if the data does not suffice for the coverage."""
@@ -52,17 +52,20 @@ class Thresholds:
         accuracy: float | None = None,
         coverage: float | None = None,
     ) -> Thresholds:
-        """The thresholds for an accuracy and a coverage in (0, 1); the defaults are 95 % and 90 %.
+        """The thresholds for an accuracy and a coverage in (0, 1).
 
-        If the data does not suffice for a default, it is dropped with a note. Raises RunError for a requested accuracy
-        or coverage that cannot be promised.
+        By default, the accuracy is the highest of 95, 90, 80 and 70 % that the held-out images can carry, and the
+        coverage is 90 %. What cannot be promised by default is left out, with a note. Raises RunError for a requested
+        accuracy or coverage that cannot be promised.
         """
         for name, share in (("accuracy", accuracy), ("coverage", coverage)):
             if share is not None and not 0 < share < 1:
                 raise RunError(f"The {name} cannot be {share:g}", "Expected a share between 0 and 1, such as 0.95.")
-        given = promise(calibration.confidences, calibration.right, accuracy or ACCURACY)
+        held_out = calibration.confidences, calibration.right
+        given = highest_promise(*held_out) if accuracy is None else promise(*held_out, accuracy)
         if given.problem and accuracy is not None:
             raise RunError(given.problem, _attainable(calibration, accuracy))
+        of_bursts = promise(calibration.burst_confidences, calibration.burst_right, given.accuracy)
         share = coverage or COVERAGE
         limits = set_limits(
             score(calibration.above, calibration.rank, calibration.penalty),
@@ -78,21 +81,27 @@ class Thresholds:
             )
             if coverage is not None:
                 raise RunError(lacking, "Ask for a lower coverage, or leave it out.")
-        notes = (
-            f"{given.problem}. Every image that looks familiar is therefore answered" if given.problem else "",
-            lacking,
-        )
-        return cls(calibration, taxonomy, given, share, limits, tuple(note for note in notes if note))
+        notes = (_fallen_short(calibration, taxonomy, given) if accuracy is None else "", lacking)
+        return cls(calibration, taxonomy, given, of_bursts, share, limits, tuple(note for note in notes if note))
+
+    @property
+    def promised(self) -> float | None:
+        """The accuracy that given answers are promised to have; None if nothing can be promised."""
+        return None if self.promise.threshold is None else self.promise.accuracy
 
     @property
     def gives_sets(self) -> bool:
         """Whether the data suffices for the coverage."""
         return not np.isinf(self.limits).any()
 
-    def levels(self, confidences: Floats, familiar: NDArray[np.bool_]) -> Ints:
-        """(N,) the level of each answer; NONE if no name is certain enough or the picture is not familiar (N,)."""
-        held_back = self.promise.threshold is not None
-        levels = self.promise.levels(confidences) if held_back else np.zeros(len(familiar), np.int64)
+    def levels(self, confidences: Floats, familiar: NDArray[np.bool_], frames: Ints | None = None) -> Ints:
+        """(N,) the level of each answer; NONE if no name is vouched for or the picture is not familiar (N,).
+
+        `frames` (N,): of how many images each answer is the burst, if any is.
+        """
+        levels = self.promise.levels(confidences)
+        if frames is not None:
+            levels = np.where(frames > 1, self.of_bursts.levels(confidences), levels)
         return np.where(familiar, levels, NONE)
 
     def sets(self, probabilities: Floats) -> NDArray[np.bool_]:
@@ -105,32 +114,47 @@ class Thresholds:
         return familiarity.share_below(familiarity.score(probabilities.max(axis=1), near))
 
     def verdicts(
-        self, paths: Sequence[str], log_probabilities: Floats, near: Floats, *, among: Ints | None = None, most: int = 5
+        self,
+        paths: Sequence[str],
+        log_probabilities: Floats,
+        near: Floats,
+        *,
+        frames: Ints | None = None,
+        among: Ints | None = None,
+        most: int = 5,
     ) -> list[Verdict]:
-        """One verdict for each image, from calibrated log-probabilities (N, K) and nearness (N,)."""
+        """One verdict for each image, or burst of `frames` (N,), from calibrated log-probabilities (N, K) and nearness
+        (N,)."""
         if not len(paths):
             return []
         shares = self.shares_below(np.exp(log_probabilities), near)
+        familiar = shares > 1 - ACCEPTED
         considered = log_probabilities if among is None else _within(log_probabilities, among)
         probabilities = np.exp(considered)
         answers, confidences = self.calibration.order(self.taxonomy, considered)
         certainties = self.taxonomy.shares(probabilities, answers)
-        levels = self.levels(confidences, shares > 1 - ACCEPTED)
+        levels = self.levels(confidences, familiar, frames)
         possible = self.sets(probabilities) & (probabilities > 0)
         verdicts = []
         for i, path in enumerate(paths):
-            plain = verdict(path, log_probabilities[i], self.taxonomy.classes, among=among, most=most)
-            level = int(levels[i])
-            verdicts.append(
-                replace(
-                    plain,
-                    name=None if level == NONE else self.taxonomy.levels[level].names[answers[i, level]],
-                    level="none" if level == NONE else self.taxonomy.levels[level].name,
-                    certainty=None if level == NONE else float(certainties[i, level]),
-                    possible=self._listed(probabilities[i], possible[i]) if self.gives_sets else None,
-                    reason=self._reason(level, confidences[i], float(shares[i])),
-                )
+            given = self.promise if frames is None or frames[i] == 1 else self.of_bursts
+            said = replace(
+                verdict(path, log_probabilities[i], self.taxonomy.classes, among=among, most=most),
+                level="none",
+                familiar=bool(familiar[i]),
+                possible=self._listed(probabilities[i], possible[i]) if self.gives_sets else None,
+                reason=self._reason(int(levels[i]), confidences[i], float(shares[i]), given),
+                frames=None if frames is None else int(frames[i]),
             )
+            if (level := int(levels[i])) != NONE:
+                said = replace(
+                    said,
+                    name=self.taxonomy.levels[level].names[answers[i, level]],
+                    level=self.taxonomy.levels[level].name,
+                    certainty=float(certainties[i, level]),
+                    promised=given.accuracy,
+                )
+            verdicts.append(said)
         return verdicts
 
     def _listed(self, probabilities: Floats, inside: NDArray[np.bool_]) -> tuple[str, ...]:
@@ -138,17 +162,36 @@ class Thresholds:
         order = np.argsort(-probabilities, kind="stable")
         return tuple(self.taxonomy.classes[k] for k in order if inside[k])
 
-    def _reason(self, level: int, confidences: Floats, share: float) -> str:
+    def _reason(self, level: int, confidences: Floats, share: float, given: Promise) -> str:
         """The reason why the answer is not a class, in words."""
         if level == 0:
             return ""
         if level == NONE and share <= 1 - ACCEPTED:
             more = f"{100 * (1 - share):.0f} % of the known images" if share >= 0.005 else "any known image"
             return f"less familiar than {more}"
+        if given.threshold is None:
+            return "no accuracy can be promised"
         tried = range(len(confidences) if level == NONE else level)
         found = ", ".join(f"{self.taxonomy.levels[k].name} {100 * confidences[k]:.0f} %" for k in tried)
-        needed = 100 * (self.promise.threshold or 0)
-        return f"{found}; {100 * self.promise.accuracy:g} % accuracy requires {needed:.0f} %"
+        return f"{found}; {100 * given.accuracy:g} % accuracy requires {100 * given.threshold:.0f} %"
+
+
+def _fallen_short(calibration: Calibration, taxonomy: Taxonomy, given: Promise) -> str:
+    """Why nothing higher is promised by default, what is promised instead, and what would help; "" for the highest."""
+    if given.threshold is not None and given.accuracy == ACCURACIES[0]:
+        return ""
+    missed = (promise(calibration.confidences, calibration.right, one).problem for one in ACCURACIES)
+    instead = (
+        "No answer is vouched for"
+        if given.threshold is None
+        else f"{100 * given.accuracy:g} % is promised instead, for {100 * given.share:.0f} % of the images"
+    )
+    help = ["more images"]
+    if calibration.source == "validation":
+        help = ["more validation images", "protocol=crossfit, where every training image serves for validation"]
+    if len(taxonomy.levels) == 1:
+        help.append("a taxonomy, so that a genus can be named where the species is uncertain")
+    return f"{next(filter(None, missed))}. {instead}. What helps: {'; '.join(help)}"
 
 
 def _attainable(calibration: Calibration, accuracy: float) -> str:
@@ -156,7 +199,7 @@ def _attainable(calibration: Calibration, accuracy: float) -> str:
     for percent in range(math.ceil(100 * accuracy) - 1, 49, -1):
         if not promise(calibration.confidences, calibration.right, percent / 100).problem:
             return f"Ask for {percent} % or less."
-    return "Leave the accuracy out to answer every image that looks familiar."
+    return "Leave the accuracy out: answers are then given as likely, and none is vouched for."
 
 
 def _within(log_probabilities: Floats, among: Ints) -> Floats:

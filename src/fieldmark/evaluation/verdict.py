@@ -44,11 +44,15 @@ class Verdict:
     outside: float | None = None
     """With a checklist, the probability of the classes outside it, before these were excluded."""
     name: str | None = None
-    """The most specific name that meets the requested accuracy, or None at level "none"."""
+    """The most specific name that is vouched for, or None at level "none"."""
     level: str | None = None
     """The level of `name`: "species" (or "class"), "genus", …, "none"; None if the bundle is not calibrated."""
     certainty: float | None = None
     """The calibrated probability that `name` is correct."""
+    promised: float | None = None
+    """The accuracy that names like this one are promised to have; None if nobody vouches for the answer."""
+    familiar: bool | None = None
+    """Whether the picture looks like those of the known classes; None if the bundle is not calibrated."""
     possible: tuple[str, ...] | None = None
     """The classes that cannot be ruled out at the requested coverage, best first, or None if unknown."""
     reason: str = ""
@@ -58,33 +62,49 @@ class Verdict:
     attributes: Mapping[str, Trait] | None = None
     """The attributes of the pictured thing, or None if the model has learnt none."""
 
+    @property
+    def said(self) -> str:
+        """The answer in words, which differ wherever nobody vouches for it."""
+        if self.name is not None:
+            return self.name if self.name == self.label else f"{self.name} ({self.level})"
+        if self.familiar is False:
+            return "no answer"
+        return f"likely {self.label}, not vouched for"
+
+    @property
+    def sureness(self) -> float | None:
+        """The probability that goes with what is said; None where a picture looks unlike every class, since the
+        probabilities of classes mean nothing then."""
+        if self.familiar is False:
+            return None
+        return self.probability if self.certainty is None else self.certainty
+
     def __repr__(self) -> str:
-        rest = ", ".join(f"{c.label} {100 * c.probability:.0f} %" for c in self.candidates[1:3])
-        then = f"; then {rest}" if rest else ""
-        if self.name == self.label or self.level is None:
-            return f"Verdict({self.path}: {self.label} {100 * self.probability:.1f} %{then})"
-        given = (
-            "no reliable name" if self.certainty is None else f"{self.name} ({self.level}) {100 * self.certainty:.1f} %"
-        )
-        return f"Verdict({self.path}: {given}; most likely {self.label} {100 * self.probability:.0f} %{then})"
+        sure = "" if self.sureness is None else f" {100 * self.sureness:.1f} %"
+        rest = [c for c in self.candidates[:3] if c.label not in (self.name, None if self.name else self.label)]
+        then = "; then " + ", ".join(f"{c.label} {100 * c.probability:.0f} %" for c in rest) if rest and sure else ""
+        why = f"; {self.reason}" if self.reason else ""
+        return f"Verdict({self.path}: {self.said}{sure}{why}{then})"
 
     def as_dict(self) -> dict[str, Any]:
-        """The verdict as plain values: path, label, probability, candidates.
+        """The verdict as plain values: path, label, probability, candidates, promised.
 
-        A calibrated bundle adds name, level, certainty, possible and reason. Bursts add frames, learnt attributes add
-        attributes, and a checklist adds outside.
+        A calibrated bundle adds name, level, certainty, familiar, possible and reason. Bursts add frames, learnt
+        attributes add attributes, and a checklist adds outside.
         """
         values: dict[str, Any] = {
             "path": self.path,
             "label": self.label,
             "probability": round(self.probability, 6),
             "candidates": [{"label": c.label, "probability": round(c.probability, 6)} for c in self.candidates],
+            "promised": self.promised,
         }
         if self.level is not None:
             values |= {
                 "name": self.name,
                 "level": self.level,
                 "certainty": None if self.certainty is None else round(self.certainty, 6),
+                "familiar": self.familiar,
                 "possible": None if self.possible is None else list(self.possible),
                 "reason": self.reason,
             }

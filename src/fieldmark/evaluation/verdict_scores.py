@@ -19,7 +19,7 @@ from fieldmark.evaluation.scaling import Bin, calibrated_reference, calibration_
 from fieldmark.evaluation.thresholds import Thresholds
 from fieldmark.evaluation.unknown import ACCEPTED
 
-__all__ = ["VerdictScores", "score_verdicts"]
+__all__ = ["VerdictScores", "coverage_bands", "score_verdicts"]
 
 _POINTS = 101
 
@@ -46,10 +46,11 @@ class VerdictScores:
     coverage_interval: tuple[float, float] | None
     """The interval in which it should lie with 95 % probability, for images like the calibration images."""
     set_size: float | None
-    accuracy: float
-    """The requested accuracy of given answers."""
-    promised: bool
-    """Whether the data suffices for this accuracy."""
+    promised: float | None
+    """The promised accuracy of given answers, or None if nothing can be promised."""
+    promises: dict[str, float | None]
+    """For each accuracy that may be promised, such as "0.95", the share of the calibration images that get a name at
+    it; None where the accuracy cannot be promised."""
     right: Score | None
     """The measured accuracy of the answers given, or None if no answer was given."""
     shares: dict[str, float]
@@ -104,14 +105,27 @@ def score_verdicts(
         covered=float(inside[rows, labels].mean()) if thresholds.gives_sets else None,
         coverage_interval=_interval(thresholds, labels) if thresholds.gives_sets else None,
         set_size=float(inside.sum(axis=1).mean()) if thresholds.gives_sets else None,
-        accuracy=thresholds.promise.accuracy,
-        promised=thresholds.promise.threshold is not None,
+        promised=thresholds.promised,
+        promises=thresholds.calibration.promises(),
         right=share(right_level, rows[given] if units is None else units[given]) if given.any() else None,
         shares=shares | {"unsure": float((~given & familiar).mean()), "unknown": float((~familiar).mean())},
         area=(area_under_risk_coverage(surest, hit), area_under_risk_coverage(softmax_sure, softmax_hit)),
         area_gain=area_gain(surest, hit, softmax_sure, softmax_hit, units),
         risk=[float(risk[max(0, round(at) - 1)]) for at in np.linspace(0, len(risk), _POINTS)],
     )
+
+
+def coverage_bands(thresholds: Thresholds, labels: NDArray[np.int64]) -> list[tuple[float, float] | None]:
+    """For each class, the interval in which its coverage lies if it is covered like all classes that share its limit;
+    None for a class without labels (N,)."""
+    num_classes = len(thresholds.limits)
+    known = np.bincount(thresholds.calibration.labels, minlength=num_classes)
+    tested = np.bincount(labels, minlength=num_classes)
+    shared = int(known[known < ENOUGH].sum())
+    return [
+        coverage_interval([int(n) if n >= ENOUGH else shared], [int(m)], thresholds.coverage) if m else None
+        for n, m in zip(known, tested, strict=True)
+    ]
 
 
 def _interval(thresholds: Thresholds, labels: NDArray[np.int64]) -> tuple[float, float]:

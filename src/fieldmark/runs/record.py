@@ -25,17 +25,28 @@ from fieldmark.data.task import Task
 from fieldmark.evaluation.attributes import AttributeScore, attribute_score
 from fieldmark.evaluation.background import Reliance
 from fieldmark.evaluation.grading import grade_scores
-from fieldmark.evaluation.metrics import ConfusedPair, Score, confused_pairs, scores
+from fieldmark.evaluation.metrics import ConfusedPair, Score, confused_pairs, majority, scores
+from fieldmark.evaluation.per_class import ClassScore, Detection
 from fieldmark.evaluation.severity import severity
 from fieldmark.evaluation.verdict import Verdict
 from fieldmark.evaluation.verdict_scores import VerdictScores
 from fieldmark.runs.run import Run
 
-__all__ = ["Answers", "Evaluation", "count_look", "score_answers", "write_evaluation"]
+__all__ = ["CLASS_COLUMNS", "Answers", "Evaluation", "count_look", "score_answers", "write_evaluation"]
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.floating]
 
+CLASS_COLUMNS = [
+    "class",
+    "images",
+    *(f"recall{end}" for end in ("", ".low", ".high")),
+    *(f"precision{end}" for end in ("", ".low", ".high")),
+    "auroc",
+    *(f"covered{end}" for end in ("", ".low", ".high")),
+    "below_band",
+]
+"""Of classes.csv; shares with their 95 % intervals, empty where nothing can be measured."""
 _COLUMNS = ("path", "label", "predicted", "probability", "correct", "label_probability")
 
 
@@ -56,6 +67,10 @@ class Evaluation:
     """How much the model relies on the background; None unless asked for."""
     attributes: dict[str, AttributeScore] = field(default_factory=dict)
     """The score of each attribute that is learnt and that the data has."""
+    classes: Sequence[ClassScore] = ()
+    """The scores of each class that occurs."""
+    of_interest: Sequence[Detection] = ()
+    """How well the classes of interest are found."""
     folder: Path | None = field(default=None, compare=False)
 
     def as_dict(self) -> dict[str, Any]:
@@ -67,6 +82,7 @@ class Evaluation:
             "unreadable": list(self.unreadable),
             "confused": [vars(pair) for pair in self.confused],
             "verdicts": self.verdicts.as_dict() if self.verdicts else None,
+            **({"of_interest": [one.as_dict() for one in self.of_interest]} if self.of_interest else {}),
             **({"attributes": {k: one.as_dict() for k, one in self.attributes.items()}} if self.attributes else {}),
         }
 
@@ -104,6 +120,7 @@ def score_answers(split: str, answers: Answers, task: Task | None = None) -> Eva
     return Evaluation(
         split,
         scores(answers.logits, labels, together)
+        | {"majority": majority(labels, together)}
         | (_further(task, answers.logits.argmax(axis=1), labels, together) if task else {}),
         len(answers.rows),
         confused_pairs(answers.logits, labels, answers.catalog.classes),
@@ -116,9 +133,11 @@ def write_evaluation(run: Run, evaluation: Evaluation, answers: Answers, task: T
     folder = run.evaluation(evaluation.split)
     write_json(folder / "scores.json", evaluation.as_dict())
     told = _told(answers, task) if task else {}
-    spoken = ("name", "level", "possible") if answers.verdicts else ()
+    spoken = ("name", "level", "promised", "possible") if answers.verdicts else ()
     header = [*_COLUMNS, *spoken, *(f"attribute.{name}" for name in told)]
     write_rows(folder / "predictions.csv", header, _rows(answers, told))
+    if evaluation.classes:
+        write_rows(folder / "classes.csv", CLASS_COLUMNS, map(_class_row, evaluation.classes))
     return replace(evaluation, folder=folder)
 
 
@@ -136,9 +155,29 @@ def _rows(answers: Answers, told: dict[str, _Told]) -> Iterator[Sequence[object]
             f"{p[guess]:.6f}",
             int(label == guess),
             f"{p[label]:.6g}",  # digits that count: its logarithm is the likelihood
-            *((verdict.name or "", verdict.level or "", "; ".join(verdict.possible or ())) if verdict else ()),
+            *(_spoken(verdict) if verdict else ()),
             *(one.answers[at] for one in told.values()),
         )
+
+
+def _spoken(verdict: Verdict) -> tuple[str, str, str, str]:
+    promised = "" if verdict.promised is None else f"{verdict.promised:g}"
+    return verdict.name or "", verdict.level or "", promised, "; ".join(verdict.possible or ())
+
+
+def _class_row(one: ClassScore) -> list[object]:
+    def figures(score: Score | None) -> list[str]:
+        return ["", "", ""] if score is None else [f"{value:.4f}" for value in (score.value, score.low, score.high)]
+
+    return [
+        one.name,
+        one.num_images,
+        *figures(one.recall),
+        *figures(one.precision),
+        "" if one.auroc is None else f"{one.auroc:.4f}",
+        *figures(one.covered),
+        "" if one.covered is None else int(one.outside),
+    ]
 
 
 def _further(

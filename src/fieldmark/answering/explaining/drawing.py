@@ -49,14 +49,14 @@ def draw(explanation: Explanation) -> Figure:
 def _title(figure: Figure, explanation: Explanation) -> None:
     verdict, (p, q) = explanation.verdict, explanation.probabilities
     given = ""
-    if verdict.level is not None and verdict.name != verdict.label:
-        given = f"{verdict.name} ({verdict.level})" if verdict.name else f"no reliable name ({verdict.reason})"
-        given = f"verdict: {given}"
+    if verdict.name != verdict.label:
+        given = f"verdict: {verdict.said}" + (f" ({verdict.reason})" if verdict.reason else "")
     top = 1 - 0.24 / figure.get_figheight()
-    sure = f"{explanation.first}  {min(100 * p, 99.9):.1f} %"  # never certain
+    strange = verdict.familiar is False  # then the probabilities of classes say nothing
+    sure = explanation.first if strange else f"{explanation.first}  {min(100 * p, 99.9):.1f} %"  # never certain
     figure.text(0.035, top, sure, size=17, weight="bold", color=FOR, va="top", parse_math=False)
     below = top - 0.37 / figure.get_figheight()
-    text = f"why not {explanation.second}  {100 * q:.1f} %"
+    text = f"why not {explanation.second}" + ("" if strange else f"  {100 * q:.1f} %")
     figure.text(0.035, below, text, size=12.5, color=AGAINST, va="top", parse_math=False)
     figure.text(0.965, top, given, size=10, color=SOFT, va="top", ha="right", parse_math=False)
     name = explanation.verdict.path

@@ -8,10 +8,11 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from fieldmark.core.wording import counted
+from fieldmark.core.wording import counted, first_few
 from fieldmark.data.splits import folds
 from fieldmark.evaluation.calibration import Calibration, Held, Source
 from fieldmark.evaluation.scaling import calibrate
+from fieldmark.evaluation.thresholds import Thresholds
 from fieldmark.evaluation.unknown import class_means, nearness
 from fieldmark.learning.fitting.fit import Fit
 from fieldmark.model.model import Model
@@ -37,6 +38,7 @@ def cross_fit(fit: Fit, rows: Ints) -> tuple[Held, list[float]]:
     fold_of = folds(pooled, k=fit.recipe.folds, clusters=fit.data.clusters, seed=fit.recipe.seed)[rows]
     task = fit.task(rows)
     logits, near = np.zeros((len(rows), len(catalog.classes)), np.float32), np.zeros(len(rows))
+    learnt = np.ones(len(rows), np.bool_)
     attributes = tuple(np.zeros((len(rows), len(one.values)), np.float32) for one in task.attributes)
     strengths: list[float] = []
     for fold in range(fit.recipe.folds):
@@ -44,11 +46,12 @@ def cross_fit(fit: Fit, rows: Ints) -> tuple[Held, list[float]]:
         own = replace(fit, name=f"fold {fold}")
         model, strength = own.train(rows[~held], rows[:0])
         strengths += [] if strength is None else [strength]
-        answers = hold_out(own, model, means_of(own, model, rows[~held]), rows[held])
+        answers = hold_out(own, model, means_of(own, model, rows[~held]), rows[held], learnt_from=rows[~held])
         logits[held], near[held] = answers.logits, answers.nearness
+        learnt[held] = answers.learnt
         for values, found in zip(attributes, answers.attributes, strict=True):
             values[held] = found
-    return Held(logits, near, catalog.labels[rows], fit.data.units[rows], attributes), strengths
+    return Held(logits, near, catalog.labels[rows], fit.data.units[rows], attributes, learnt), strengths
 
 
 def settled(fit: Fit, strengths: Sequence[float]) -> Fit:
@@ -64,11 +67,12 @@ def settled(fit: Fit, strengths: Sequence[float]) -> Fit:
     return replace(fit, strengths=(float(np.median(strengths)) * (folds - 1) / folds,))
 
 
-def hold_out(fit: Fit, model: Model, means: NDArray[np.float64], rows: Ints) -> Held:
-    """The model's answers for rows that it has not learnt from; `means` (K, D) are its own."""
+def hold_out(fit: Fit, model: Model, means: NDArray[np.float64], rows: Ints, *, learnt_from: Ints) -> Held:
+    """The model's answers for rows other than those that it has `learnt_from`; `means` (K, D) are its own."""
     outputs, catalog = fit.outputs(model, rows), fit.data.catalog
-    near = nearness(outputs.embedding, means)
-    return Held(outputs.logits, near, catalog.labels[rows], fit.data.units[rows], outputs.attributes)
+    near, labels = nearness(outputs.embedding, means), catalog.labels[rows]
+    learnt = np.isin(labels, catalog.labels[learnt_from])
+    return Held(outputs.logits, near, labels, fit.data.units[rows], outputs.attributes, learnt)
 
 
 def means_of(fit: Fit, model: Model, rows: Ints) -> NDArray[np.float64]:
@@ -101,10 +105,39 @@ def fit_calibration(
         )
         return None, held.logits
     source: Source = "validation" if recipe.protocol == "holdout" else "out-of-fold"
-    calibrated = calibrate(held.logits, held.labels, held.units, seed=recipe.seed)
-    made = Calibration.fit(held, means, catalog.taxonomy, source=source, seed=recipe.seed, calibrated=calibrated)
-    images = counted(len(held.labels), f"{source} image")
+    known = held.of_learnt_classes()
+    _tell_of_strangers(fit, held)
+    if not len(known.labels):
+        fit.listener.warn(f"Not calibrated: no {source} image is of a class that was learnt")
+        return None, held.logits
+    calibrated = calibrate(known.logits, known.labels, known.units, seed=recipe.seed)
+    if calibrated.scaling.at_bound:
+        fit.listener.warn(
+            f"The temperature {calibrated.scaling.temperature:.3g} is at the end of its range, so probabilities mean "
+            "little. Check the labels of the validation images, and that the model is better than chance"
+        )
+    made = Calibration.fit(known, means, catalog.taxonomy, source=source, seed=recipe.seed, calibrated=calibrated)
+    images = counted(len(known.labels), f"{source} image")
     fit.listener.note(
         f"Calibrated on {images} ({made.scaling.kind} scaling, temperature {made.scaling.temperature:.2f})"
     )
-    return made, calibrated.held_out
+    thresholds = Thresholds.of(made, catalog.taxonomy)
+    for note in thresholds.notes or (thresholds.promise.kept,):
+        fit.listener.note(f"{note}.")
+    values = made.scaling(held.logits)
+    values[slice(None) if held.learnt is None else held.learnt] = calibrated.held_out
+    return made, values
+
+
+def _tell_of_strangers(fit: Fit, held: Held) -> None:
+    """Name the classes of held-out images that the answering model has not learnt."""
+    if held.learnt is None or held.learnt.all():
+        return
+    strange = held.labels[~held.learnt]
+    names = first_few(fit.data.catalog.classes[k] for k in np.unique(strange))
+    who = (
+        "whose fold left none of their class to learn from"
+        if fit.recipe.protocol == "crossfit"
+        else "whose class has no training images"
+    )
+    fit.listener.warn(f"{counted(len(strange), 'held-out image')}, {who}, left out of the calibration: {names}")
