@@ -11,11 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import timm
 import torch
 from safetensors.torch import load_file, save_file
 
+from fieldmark.answering.predictor import Predictor
+from fieldmark.core.storage import read_json
 from fieldmark.runs.run import Run
 
 Cli = Callable[..., Any]
@@ -97,9 +100,16 @@ def test_a_class_with_one_image_for_batches_of_several(copied: Path, tmp_path: P
 
 def test_a_class_without_a_training_image(parted: Path, tmp_path: Path, cli: Cli, tiny: Tiny) -> None:
     shutil.rmtree(parted / "train" / "plum")
-    answer = cli("train", parted, *tiny(), "--out", tmp_path / "run")
+    answer = cli("train", parted, *tiny(loss__label_smoothing="0.1"), "--out", tmp_path / "run")
     assert answer.status == 0
     assert "warning: 1 of 3 classes cannot be learnt without training images: plum" in answer.err
+    assert Run(tmp_path / "run").history()[-1]["loss"] < 10
+    predictor = Predictor.load(tmp_path / "run")
+    (said,) = predictor.predict(np.full((64, 64, 3), 90, np.uint8))
+    assert {c.label: c.probability for c in said.candidates}["plum"] == 0
+    answer = cli("evaluate", tmp_path / "run")
+    assert answer.status == 0
+    assert read_json(tmp_path / "run/evaluation/test/scores.json")["nll"]["value"] < 10
 
 
 def test_the_same_photograph_in_two_parts_and_under_two_labels(

@@ -41,7 +41,7 @@ def test_scores_and_predictions_are_written(trained: Run) -> None:
     result = evaluate(trained.folder)
     assert result.split == "test"
     scores = _scores(trained, "test")
-    assert [key for key, value in scores.items() if isinstance(value, dict)] == [*SCORES, "verdicts"]
+    assert [key for key, value in scores.items() if isinstance(value, dict)] == [*SCORES, "majority", "verdicts"]
     for name in SCORES:
         assert list(scores[name]) == ["value", "low", "high"]
         assert scores[name]["low"] <= scores[name]["value"] <= scores[name]["high"]
@@ -72,7 +72,7 @@ def test_promises_are_held_to_on_images_that_were_not_learnt_from(trained: Run, 
     """The test part and other data; never what the calibration or the model has seen."""
     result = evaluate(trained.folder, coverage=0.8)
     assert result.verdicts is not None
-    assert (result.verdicts.source, result.verdicts.coverage, result.verdicts.accuracy) == ("validation", 0.8, 0.95)
+    assert (result.verdicts.source, result.verdicts.coverage, result.verdicts.promised) == ("validation", 0.8, None)
     assert _scores(trained, "test")["verdicts"]["shares"] == result.verdicts.shares
     rows = _predictions(trained, "test")
     assert result.verdicts.set_size == pytest.approx(np.mean([len(row["possible"].split("; ")) for row in rows]))
@@ -215,7 +215,7 @@ def test_what_is_printed_fits_the_terminal(trained: Run, own_cache: Path, cli: C
     assert max(map(len, lines)) <= columns
     scores = _scores(trained, "test")
     top1 = "{value:.1f} %".format(value=100 * scores["top1"]["value"])
-    assert f"│ top-1                   │ {top1:<7} │" in out
+    assert f"│ top-1                          │ {top1:<7} │" in out
     assert "This test split has now been scored once on this machine." in out
     assert "Verdicts on 6 images, calibrated on 6 validation images" in out
     assert "maximum softmax" in " ".join(out.split())

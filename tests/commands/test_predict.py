@@ -23,7 +23,8 @@ from fieldmark.evaluation.verdict import Verdict
 from fieldmark.runs.run import Run
 
 Cli = Callable[..., Any]
-KEYS = ["path", "label", "probability", "candidates", "name", "level", "certainty", "possible", "reason"]
+PLAIN = ["path", "label", "probability", "candidates", "promised"]
+KEYS = [*PLAIN, "name", "level", "certainty", "familiar", "possible", "reason"]
 
 
 @pytest.fixture
@@ -184,7 +185,7 @@ def test_an_uncalibrated_bundle_says_so(photographs: Path, pictures: Path, tmp_p
     assert "Not calibrated: " in trained.err
     answer = cli("predict", run, "new", "--format", "json")
     assert answer.err == "note: Not calibrated: these are plain softmax probabilities.\n"
-    assert list(json.loads(answer.out.splitlines()[0])) == ["path", "label", "probability", "candidates"]
+    assert list(json.loads(answer.out.splitlines()[0])) == PLAIN
     for option in ("--accuracy", "--coverage"):
         assert cli("predict", run, "new", option, "0.9").complaint.startswith(
             "This bundle is not calibrated, so it can "

@@ -66,6 +66,7 @@ def score_split(
         _log_probabilities(predictor, catalog, found.rows, outputs, fitted=own and split == "val"),
         outputs.attributes,
         speaker.verdicts([catalog.paths[row] for row in found.rows], outputs) if speaker.thresholds else (),
+        learnt=~np.isin(catalog.labels[found.rows], predictor.bundle.task.unlearnt),
     )
     task = predictor.bundle.task
     unseen = split == "test" or not catalog.splits.any()  # on images that it has learnt from, promises are kept easily

@@ -160,7 +160,10 @@ def _learn(run: Run, data: Path | str | Catalog, root: Path | str | None, listen
             held = held or hold_out(fit, model, means, validation, learnt_from=rows)
             calibration, logits = fit_calibration(fit, held, means)
             answered = rows if split == "crossfit" else validation
-            answers, task = Answers(prepared.catalog, answered, logits, held.attributes), fit.task(rows)
+            answers, task = (
+                Answers(prepared.catalog, answered, logits, held.attributes, learnt=held.learnt),
+                fit.task(rows),
+            )
             write_evaluation(run, score_answers(split, answers, task), answers, task)
     else:
         listener.note("Not calibrated: no images were held out, so probabilities are plain softmax outputs")
@@ -203,6 +206,7 @@ def _bundle(
             "weights": recipe.backbone.weights,
             "license": weights_license(recipe.backbone),
             "calibrated": calibration is not None,
+            "unlearnt": [catalog.classes[label] for label in task.unlearnt],
         },
         calibration,
         parts,

@@ -38,3 +38,5 @@ class Task:
     grades: tuple[int, ...] = ()
     """(K) the place of each class in the order of grades, from 0; () if the classes are not grades."""
     attributes: tuple[Attribute, ...] = ()
+    unlearnt: tuple[int, ...] = ()
+    """The classes without training images, which no answer may name."""

@@ -77,15 +77,18 @@ def scores(
     labels: NDArray[np.integer],
     units: NDArray[np.integer] | None = None,
     *,
+    learnt: NDArray[np.bool_] | None = None,
     seed: int = 0,
     replicates: int = 1000,
 ) -> dict[str, Score]:
     """The scores of one split; logits (N, K) finite, or log-probabilities; labels (N,), units (N,).
 
+    `learnt` (N,): whether the model has learnt the image's class; None if it has learnt all.
+
     - `top1`, `top5`: the label is the first, or among the first min(5, K). Of equal logits, the one with the lower
       class index counts as higher, as in argmax.
     - `mean_class_accuracy`: the mean, over the classes that occur, of the share of their images that are right.
-    - `nll`: mean negative log-likelihood in nats.
+    - `nll`: mean negative log-likelihood in nats, of the images whose class was learnt.
     - `calibration_error`: expected calibration error of the top answer in 15 bins of equally many images
       (Naeini et al. 2015; Nguyen & O'Connor 2015), fewer if they would hold less than ten; images of equal
       confidence share a bin. It is not corrected for bias: with few images even a perfectly calibrated model has some.
@@ -95,7 +98,7 @@ def scores(
     narrower than Wilson's (1927) for U images. And a resample is calibrated worse than the sample itself, so the
     replicates of the calibration error are shifted back to have its value as their mean.
     """
-    images = _per_image(np.asarray(logits), np.asarray(labels))
+    images = _per_image(np.asarray(logits), np.asarray(labels), learnt)
     units = np.arange(len(labels)) if units is None else units
     value = _measure(images, np.ones(len(labels)))
     drawn = resamples(units, seed=seed, replicates=replicates)
@@ -162,12 +165,16 @@ class _PerImage(NamedTuple):
     top1: Floats
     top5: Floats
     nll: Floats
+    learnt: Floats
+    """Whether the class was learnt (1) or not (0)."""
     overconfidence: Floats
     """Confidence minus right (1) or wrong (0)."""
     bin: Ints
 
 
-def _per_image(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> _PerImage:
+def _per_image(
+    logits: NDArray[np.floating], labels: NDArray[np.integer], learnt: NDArray[np.bool_] | None
+) -> _PerImage:
     _check(logits, labels)
     own = np.take_along_axis(logits, labels[:, None], axis=1)  # (N, 1)
     before = (logits == own) & (np.arange(logits.shape[1]) < labels[:, None])
@@ -181,6 +188,7 @@ def _per_image(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> _Pe
         top1=right,
         top5=(rank < 5).astype(np.float64),
         nll=np.log(total) + (top - own)[:, 0],
+        learnt=np.ones(len(labels)) if learnt is None else learnt.astype(np.float64),
         overconfidence=confidence - right,
         bin=equal_mass_bins(confidence),
     )
@@ -218,7 +226,7 @@ def _measure(images: _PerImage, weights: Floats) -> Floats:
             weights @ images.top1 / total,
             weights @ images.top5 / total,
             (right_of_class[present] / of_class[present]).mean(),
-            weights @ images.nll / total,
+            (weights * images.learnt) @ images.nll / max((weights * images.learnt).sum(), 1),
             np.abs(over_in_bin).sum() / total,
         ]
     )

@@ -82,6 +82,9 @@ def score_verdicts(
     Intervals are over units (N,); without them, each image is its own unit.
     """
     calibration, rows = thresholds.calibration, np.arange(len(labels))
+    learnt: NDArray[np.bool_] = (calibration.means != 0).any(axis=1)[
+        labels
+    ]  # the likelihood of a class that cannot be is no score
     before, after = log_softmax(logits.astype(np.float64), axis=1), calibration.scaling(logits)
     probabilities = np.exp(after)
     sure, softmax_sure = probabilities.max(axis=1), np.exp(before.max(axis=1))
@@ -97,7 +100,7 @@ def score_verdicts(
     return VerdictScores(
         source=calibration.source,
         num_calibrated=len(calibration.right),
-        nll=(float(nll(before, labels).mean()), float(nll(after, labels).mean())),
+        nll=(float(nll(before[learnt], labels[learnt]).mean()), float(nll(after[learnt], labels[learnt]).mean())),
         calibration_error=(calibration_error(softmax_sure, softmax_hit), calibration_error(sure, hit)),
         if_calibrated=calibrated_reference(sure),
         reliability=reliability(sure, hit),

@@ -19,27 +19,42 @@ from fieldmark.model.batch import Batch
 from fieldmark.model.heads.classifier import CLASSIFIERS, Classifier
 from fieldmark.model.losses.loss import LOSSES, Loss
 
-__all__ = ["Head", "Heads"]
+__all__ = ["SILENT", "Head", "Heads"]
+
+SILENT = -1e4
+"""The logit of a class that cannot be: finite, so that every number derived from it is, and a probability of zero."""
 
 
 @final
 class Head(nn.Module):
-    """A classifier, the loss that it learns by, and auxiliaries by name."""
+    """A classifier, the loss that it learns by, and auxiliaries by name.
 
-    def __init__(self, classifier: Classifier, loss: Loss, auxiliaries: Mapping[str, Auxiliary]) -> None:
+    Classes without training images are silenced: nothing says where their logits should be, so they are all but
+    impossible, in what is learnt and in what is answered.
+    """
+
+    silence: Tensor | None
+    """(K,) added to the logits; None if all classes are learnt."""
+
+    def __init__(self, classifier: Classifier, loss: Loss, auxiliaries: Mapping[str, Auxiliary], task: Task) -> None:
         super().__init__()
         self.classifier = classifier
         self.loss = loss
         self.auxiliaries = nn.ModuleDict(auxiliaries)
+        silence = torch.zeros(task.num_classes)
+        silence[list(task.unlearnt)] = SILENT
+        self.register_buffer("silence", silence if task.unlearnt else None, persistent=False)
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, D) → logits (B, K)."""
-        logits: Tensor = self.classifier(features)
-        return logits
+        return self._silenced(self.classifier(features))
+
+    def _silenced(self, logits: Tensor) -> Tensor:
+        return logits if self.silence is None else logits + self.silence
 
     def losses(self, features: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Named scalar losses of features (B, D)."""
-        logits = self.classifier.towards(features, batch.labels)
+        logits = self._silenced(self.classifier.towards(features, batch.labels))
         losses = {"classification": self.loss(logits, batch.labels, batch.weights)}
         for name, auxiliary in self.auxiliaries.items():
             assert batch.labels.shape[1] == 1, "a recipe that mixes images has no auxiliary"
@@ -77,4 +92,5 @@ class Heads:
             classifier(width, self.task.num_classes, **CLASSIFIERS.complete(*self.classifier.pair)),
             loss(self.task, **LOSSES.complete(*self.loss.pair)),
             auxiliaries,
+            self.task,
         )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from fieldmark.core.wording import counted, first_few
-from fieldmark.evaluation.metrics import ConfusedPair, wilson
+from fieldmark.evaluation.metrics import ConfusedPair, Score, wilson
 from fieldmark.reporting.blocks import (
     Block,
     Cell,
@@ -36,7 +37,8 @@ NUM_WORST = 10
 TITLES = {
     "top1": "top-1 accuracy",
     "top5": "top-5 accuracy",
-    "mean_class_accuracy": "mean per-class accuracy",
+    "mean_class_accuracy": "balanced accuracy (mean recall)",
+    "majority": "always the most frequent class",
     "nll": "negative log-likelihood",
     "calibration_error": "calibration error",
     "quadratic_kappa": "quadratic weighted kappa",
@@ -66,6 +68,10 @@ def scores(material: Material) -> Section | None:
         blocks.append(Table(("attribute", "balanced accuracy", "labelled images"), rows_of))
     if shown.unreadable:
         blocks.append(Text(f"Left out because they cannot be read: {first_few(shown.unreadable, 5)}.", "warn"))
+    if shown.verdicts:
+        blocks += _promises(shown.verdicts)
+    if shown.of_interest:
+        blocks += _interest(shown.of_interest)
     curves = [reliability(shown.answers)]
     if shown.verdicts:
         curves.append(risk_coverage(shown.verdicts["risk"]))
@@ -75,15 +81,52 @@ def scores(material: Material) -> Section | None:
         "On the dashed line, the model is correct as often as its probabilities say; below it the model is "
         "overconfident, above it underconfident."
     )
-    blocks.append(Text(meaning if calibrated else f"{meaning} This model's probabilities are not calibrated.", "soft"))
+    if not calibrated:
+        meaning += " This model's probabilities are not calibrated, so none of its answers is vouched for."
+    blocks.append(Text(meaning, "soft"))
     return Section("scores", "Scores", tuple(blocks))
+
+
+def _promises(verdicts: Mapping[str, Any]) -> list[Block]:
+    """What is promised of the names given, what was measured, and how many images get one."""
+    promised, right, shares = verdicts.get("promised"), verdicts.get("right"), verdicts["shares"]
+    if not isinstance(promised, float):  # True or False where an earlier version evaluated
+        text = "No accuracy can be promised from these held-out images, so no answer is vouched for."
+        return [Text(text, "warn")] if promised is None else []
+    named = sum(share for name, share in shares.items() if name not in ("unsure", "unknown"))
+    measured = Interval(Score(right["value"], right["low"], right["high"])) if right else "–"
+    rows = [("promised accuracy of the names given", _percent(promised)), ("measured", measured)]
+    rows.append(("images vouched for", _percent(named)))
+    others = [
+        f"{100 * float(accuracy):g} %: {_percent(share)}"
+        for accuracy, share in verdicts["promises"].items()
+        if share is not None and float(accuracy) != promised
+    ]
+    if others:
+        rows.append(("images vouched for, if asked for", ", ".join(others)))
+    return [Table(("what verdicts promise", ""), tuple(rows))]
+
+
+def _interest(found: Sequence[Mapping[str, Any]]) -> list[Block]:
+    """Sensitivity and specificity of the classes that must not be missed."""
+
+    def interval(one: Mapping[str, float]) -> Interval:
+        return Interval(Score(one["value"], one["low"], one["high"]))
+
+    rows = tuple(
+        (one["name"], _percent(one["threshold"]), interval(one["sensitivity"]), interval(one["specificity"]))
+        for one in found
+    )
+    header = ("class of interest", "found if at least", "sensitivity", "specificity")
+    asked = f"The operating point finds {_percent(found[0]['asked'])} of the held-out images of the class."
+    return [Table(header, rows), Text(asked, "soft")]
 
 
 def _score(split: Split, name: str) -> Cell:
     score = split.scores.get(name)
     if score is None:
         return "–"
-    return Interval(score) if name in ("top1", "top5", "mean_class_accuracy") else str(score)
+    return Interval(score) if name in ("top1", "top5", "mean_class_accuracy", "majority") else str(score)
 
 
 def _standing(material: Material, shown: Split) -> str:
@@ -129,7 +172,7 @@ def _agreement(shown: Split) -> str:
             cases.append(f"in {named:,} of {counted(len(answers), 'case')} where that class is {word}")
     return (
         f"The verdict names the predicted class {' and '.join(cases)}. "
-        "Otherwise the verdict is given below the picture."
+        "Otherwise the verdict is given below the picture, or that nobody vouches for the class."
     )
 
 
@@ -155,11 +198,16 @@ def _answers(material: Material, answers: Iterable[Answer]) -> Gallery:
 
 
 def _answer(material: Material, answer: Answer) -> Picture:
-    lines = [f"{'✓' if answer.right else '✗'} {answer.predicted} {_percent(answer.probability)}"]
+    mark = "✓" if answer.right else "✗"
+    if not answer.familiar:  # the probabilities of classes mean nothing where the picture is like none of them
+        lines = [f"{mark} {answer.predicted}", "verdict: no answer, unlike the known classes"]
+    else:
+        lines = [f"{mark} {answer.predicted} {_percent(answer.probability)}"]
+        if answer.backed_off:
+            lines.append(f"verdict: {answer.name} ({answer.level})" if answer.name else "not vouched for")
     if not answer.right:
-        lines.append(f"true class: {answer.label} {_percent(answer.label_probability)}")
-    if answer.backed_off:
-        lines.append(f"verdict: {answer.name} ({answer.level})" if answer.name else "verdict: no answer")
+        shown = f" {_percent(answer.label_probability)}" if answer.familiar else ""
+        lines.insert(1, f"true class: {answer.label}{shown}")
     return Picture(material.pictures(answer.path), answer.path, tuple(lines), answer.right)
 
 
@@ -216,11 +264,15 @@ def classes(material: Material) -> Section | None:
     order = sorted(total, key=lambda name: (wilson(right[name], total[name]).high, name))
     worst = [name for name in order if name in taken][:NUM_WORST]
 
+    sets = any(row["covered"] for row in shown.of_classes.values())
+
     def row(name: str) -> tuple[Cell, ...]:
         taken_for = ", ".join(f"{other} {n}" for other, n in taken.get(name, Counter()).most_common(3))
-        return name, Interval(wilson(right[name], total[name])), taken_for or "–", total[name], learnt[name]
+        more = _measured(shown.of_classes[name], sets) if name in shown.of_classes else ()
+        return name, Interval(wilson(right[name], total[name])), *more, taken_for or "–", total[name], learnt[name]
 
-    header = ("class", "accuracy", "mistaken for", "images", "training images")
+    further = ("precision", "AUROC", *(["set coverage"] if sets else [])) if shown.of_classes else ()
+    header = ("class", "recall", *further, "mistaken for", "images", "training images")
     text = "Sorted by the upper end of the interval, so that a class with few images does not come first by bad luck."
     blocks: list[Block] = [Text(text), Table(header, tuple(map(row, worst)))] if worst else [Text("No mistakes.")]
     if len(order) > len(worst):
@@ -228,6 +280,16 @@ def classes(material: Material) -> Section | None:
         rows = tuple(row(name) for name in sorted(order, key=lambda name: named.get(name, -1)))
         blocks.append(Details(f"All {len(order):,} classes", (Table(header, rows),)))
     return Section("classes", "The worst classes", tuple(blocks))
+
+
+def _measured(row: Mapping[str, str], sets: bool) -> tuple[Cell, ...]:
+    """Precision, area under the ROC curve and coverage of a class, from classes.csv."""
+
+    def share(name: str) -> str:
+        return _percent(float(row[name])) if row[name] else "–"
+
+    covered = f"{share('covered')} ▼ too low" if row["below_band"] == "1" else share("covered")
+    return share("precision"), row["auroc"][:5] or "–", *([covered] if sets else [])
 
 
 def slices(material: Material) -> Section | None:

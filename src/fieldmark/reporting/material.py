@@ -27,9 +27,9 @@ __all__ = ["TITLES", "Answer", "Material", "Pictures", "Split", "gather"]
 
 TITLES = {"test": "test split", "val": "validation split", "crossfit": "out-of-fold answers", "all": "all splits"}
 """What can be shown, with a title for each. The first one that has been evaluated is shown by default."""
-SHARES = ("top1", "top5", "mean_class_accuracy", "calibration_error")
+SHARES = ("top1", "top5", "mean_class_accuracy", "majority", "calibration_error")
 FURTHER = ("quadratic_kappa", "grade_error", "tree_distance", "mistake_severity")
-SCORES = (*SHARES[:3], "nll", *SHARES[3:], *FURTHER)
+SCORES = (*SHARES[:4], "nll", *SHARES[4:], *FURTHER)
 
 
 @final
@@ -47,6 +47,8 @@ class Answer:
     """The name that the verdict gives; "" if it gives none, or if there is no verdict."""
     level: str = ""
     """The level of `name`, "none" if there is no name; "" if there is no verdict."""
+    familiar: bool = True
+    """Whether the picture looks like those of the known classes."""
 
     @property
     def right(self) -> bool:
@@ -71,6 +73,10 @@ class Split:
     answers: Sequence[Answer]
     verdicts: Mapping[str, Any] | None = None
     """What verdicts promise and what was measured (`evaluation.verdict_scores`); None if that was not measured."""
+    of_classes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """The row of classes.csv of each class; {} where an earlier version evaluated."""
+    of_interest: Sequence[Mapping[str, Any]] = ()
+    """How well the classes of interest are found, as scores.json has it."""
     attributes: Mapping[str, tuple[Score, int]] = field(default_factory=dict)
     """The balanced accuracy of each attribute that was learnt, and the number of images whose value is known."""
 
@@ -250,10 +256,13 @@ def _split(folder: Path) -> Split:
                     float(row["label_probability"]),
                     row.get("name", ""),
                     row.get("level", ""),
+                    row.get("familiar", "1") == "1",
                 )
                 for row in read_rows(folder / "predictions.csv")
             ],
             written.get("verdicts"),
+            {row["class"]: row for row in read_rows(table)} if (table := folder / "classes.csv").is_file() else {},
+            written.get("of_interest", ()),
             {
                 name: (Score(found["value"], found["low"], found["high"]), int(found["num_images"]))
                 for name, found in written.get("attributes", {}).items()

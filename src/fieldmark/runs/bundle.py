@@ -80,7 +80,8 @@ class Bundle:
         """What the model tells apart."""
         grades = grades_of(self.classes, self.recipe.labels.order)
         told = tuple(Attribute(name, values) for name, values in self.attributes.items())
-        return Task(len(self.classes), taxonomy=self.taxonomy, grades=grades, attributes=told)
+        unlearnt = tuple(self.class_rows(self.provenance.get("unlearnt", ())).tolist())
+        return Task(len(self.classes), unlearnt=unlearnt, taxonomy=self.taxonomy, grades=grades, attributes=told)
 
     # ---- files
 

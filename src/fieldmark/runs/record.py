@@ -101,6 +101,8 @@ class Answers:
     """Logits (N, V) of each attribute of the task."""
     verdicts: Sequence[Verdict] = ()
     """(N) or none."""
+    learnt: NDArray[np.bool_] | None = None
+    """(N,) whether the model that answered has learnt the image's class; None if all have been."""
 
     @property
     def labels(self) -> Ints:
@@ -119,7 +121,7 @@ def score_answers(split: str, answers: Answers, task: Task | None = None) -> Eva
     told = _told(answers, task) if task else {}
     return Evaluation(
         split,
-        scores(answers.logits, labels, together)
+        scores(answers.logits, labels, together, learnt=answers.learnt)
         | {"majority": majority(labels, together)}
         | (_further(task, answers.logits.argmax(axis=1), labels, together) if task else {}),
         len(answers.rows),
@@ -133,7 +135,7 @@ def write_evaluation(run: Run, evaluation: Evaluation, answers: Answers, task: T
     folder = run.evaluation(evaluation.split)
     write_json(folder / "scores.json", evaluation.as_dict())
     told = _told(answers, task) if task else {}
-    spoken = ("name", "level", "promised", "possible") if answers.verdicts else ()
+    spoken = ("name", "level", "promised", "familiar", "possible") if answers.verdicts else ()
     header = [*_COLUMNS, *spoken, *(f"attribute.{name}" for name in told)]
     write_rows(folder / "predictions.csv", header, _rows(answers, told))
     if evaluation.classes:
@@ -160,9 +162,10 @@ def _rows(answers: Answers, told: dict[str, _Told]) -> Iterator[Sequence[object]
         )
 
 
-def _spoken(verdict: Verdict) -> tuple[str, str, str, str]:
+def _spoken(verdict: Verdict) -> tuple[str, ...]:
     promised = "" if verdict.promised is None else f"{verdict.promised:g}"
-    return verdict.name or "", verdict.level or "", promised, "; ".join(verdict.possible or ())
+    possible = "; ".join(verdict.possible or ())
+    return verdict.name or "", verdict.level or "", promised, str(int(bool(verdict.familiar))), possible
 
 
 def _class_row(one: ClassScore) -> list[object]:

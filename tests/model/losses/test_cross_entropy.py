@@ -90,3 +90,14 @@ def test_a_class_without_images_leaves_the_loss_finite() -> None:
 def test_options_out_of_range_are_refused(options: dict[str, float], key: str) -> None:
     with pytest.raises(RecipeError, match=rf"loss\.{key} = "):
         CrossEntropy(Task(2), **options)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_classes_without_training_images_have_no_share(smoothing: float) -> None:
+    """Silenced logits of −10,000 once made a smoothed loss of 250."""
+    logits, labels = torch.randn(8, 5), torch.arange(8) % 3
+    silenced = logits.clone()
+    silenced[:, 3:] = -1e4
+    loss = CrossEntropy(Task(5, unlearnt=(3, 4)), label_smoothing=smoothing)
+    found = loss(silenced.unsqueeze(1), labels.unsqueeze(1), torch.ones(8, 1))
+    torch.testing.assert_close(found, F.cross_entropy(logits[:, :3], labels, label_smoothing=smoothing))

@@ -153,6 +153,8 @@ class Fit:
             seed=self.recipe.seed,
         )
         self.listener.note(f"Chose C = {fitted.strength:g} (cross-validated accuracy {100 * fitted.accuracy:.1f} %)")
+        if len(self.strengths) > 1 and fitted.strength in (min(self.strengths), max(self.strengths)):
+            self.listener.note("This is the end of the range that was tried, and a C beyond it may be better")
         with torch.no_grad():
             classifier.linear.weight.copy_(torch.from_numpy(fitted.weight))
             classifier.linear.bias.copy_(torch.from_numpy(fitted.bias))
@@ -308,10 +310,11 @@ class Fit:
         start = time.monotonic()
         logits = self.outputs(state.shipped, rows, precision=self.machine.precision, stage="Validating").logits
         labels = self.data.catalog.labels[rows]
+        learnt = np.isin(labels, self.data.catalog.labels[self.data.learnt(self.recipe)])
         return {
             "validation_seconds": time.monotonic() - start,
             "val_top1": float((logits.argmax(1) == labels).mean()),
-            "val_nll": float(-log_softmax(logits, axis=1)[np.arange(len(labels)), labels].mean()),
+            "val_nll": float(-log_softmax(logits[learnt], axis=1)[np.arange(learnt.sum()), labels[learnt]].mean()),
         }
 
 

@@ -21,9 +21,10 @@ def task_of(catalog: Catalog, recipe: Recipe, rows: NDArray[np.int64]) -> Task:
     codes = attribute_codes(catalog, values)[rows]
     points = catalog.keypoints
     seen = points is not None and bool((points[rows, :, 2] > 0).any())
+    counts = _counts(catalog.labels[rows], len(catalog.classes))
     return Task(
         len(catalog.classes),
-        _counts(catalog.labels[rows], len(catalog.classes)),
+        counts,
         catalog.taxonomy,
         keypoints=catalog.keypoint_names if seen else (),
         grades=grades_of(catalog.classes, recipe.labels.order),
@@ -31,6 +32,7 @@ def task_of(catalog: Catalog, recipe: Recipe, rows: NDArray[np.int64]) -> Task:
             Attribute(name, known, _counts(code[code >= 0], len(known)))
             for (name, known), code in zip(values.items(), codes.T, strict=True)
         ),
+        unlearnt=tuple(label for label, count in enumerate(counts) if not count),
     )
 
 

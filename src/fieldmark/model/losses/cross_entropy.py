@@ -1,9 +1,9 @@
 """Cross-entropy, with label smoothing and logit adjustment.
 
 Label smoothing: Szegedy et al., "Rethinking the Inception architecture" (2016): the target is 1 − ε + ε/K for the
-label and ε/K for the others. Logit adjustment: Menon et al., "Long-tail learning via logit adjustment" (2021): the
-loss is that of z + τ · log π, with π the classes' shares of the training images, so that the plain logits z, which
-answer, favour no class for being frequent.
+label and ε/K for the others; classes without training images have no share. Logit adjustment: Menon et al., "Long-tail
+learning via logit adjustment" (2021): the loss is that of z + τ · log π, with π the classes' shares of the training
+images, so that the plain logits z, which answer, favour no class for being frequent.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ class CrossEntropy(Loss):
 
     shift: Tensor
     """(K,) τ · log π."""
+    learnt: Tensor | None
+    """(K',) the classes with training images; None if all have some."""
 
     def __init__(self, task: Task, *, label_smoothing: float = 0.0, logit_adjustment: float = 0.0) -> None:
         super().__init__()
@@ -42,9 +44,15 @@ class CrossEntropy(Loss):
         counts = torch.tensor(task.counts or (1,) * task.num_classes, dtype=torch.float32).clamp_min(1)
         self.register_buffer("shift", logit_adjustment * (counts / counts.sum()).log(), persistent=False)
         self.adjusted = logit_adjustment > 0
+        learnt = torch.tensor([k for k in range(task.num_classes) if k not in set(task.unlearnt)])
+        self.register_buffer("learnt", learnt if task.unlearnt else None, persistent=False)
 
     def each(self, logits: Tensor, labels: Tensor) -> Tensor:
         """logits (N, K), labels (N,) → (N,)."""
         if self.adjusted:
             logits = logits + self.shift
-        return F.cross_entropy(logits, labels, reduction="none", label_smoothing=self.label_smoothing)
+        if self.learnt is None:
+            return F.cross_entropy(logits, labels, reduction="none", label_smoothing=self.label_smoothing)
+        log_p = F.log_softmax(logits, dim=1)
+        smooth = -log_p[:, self.learnt].mean(dim=1)
+        return torch.lerp(F.nll_loss(log_p, labels, reduction="none"), smooth, self.label_smoothing)

@@ -49,6 +49,7 @@ class OrdinalLoss(Loss):
             )
         grades = torch.tensor(task.grades, dtype=torch.float32)
         distances = (grades.unsqueeze(0) - grades.unsqueeze(1)).square()
+        distances[:, list(task.unlearnt)] = torch.inf  # a grade without training images is no target
         self.register_buffer("targets", torch.softmax(-sharpness * distances, dim=1), persistent=False)
 
     def each(self, logits: Tensor, labels: Tensor) -> Tensor:
