@@ -92,11 +92,13 @@ def test_coverage_over_random_splits(penalty: Penalty) -> None:
 
 
 def test_large_classes_have_thresholds_of_their_own() -> None:
-    scores = np.concatenate([np.linspace(0, 0.1, ENOUGH), np.linspace(0.5, 0.9, ENOUGH - 1), np.full(30, 0.95)])
-    labels = np.repeat([0, 1, 2], [ENOUGH, ENOUGH - 1, 30])
+    scores = np.concatenate([np.linspace(0, 0.1, ENOUGH), np.linspace(0.5, 0.9, ENOUGH - 1), np.full(29, 0.95)])
+    labels = np.repeat([0, 1, 2], [ENOUGH, ENOUGH - 1, 29])
     limits = set_limits(scores, labels, 4, 0.9)
     assert limits[0] <= 0.1
     assert limits[1] == limits[2] == limits[3] >= 0.9  # class 3 has no image at all
+    wide = set_limits(np.concatenate([scores, np.full(200, 0.3)]), np.concatenate([labels, np.full(200, 3)]), 4, 0.98)
+    assert np.isfinite(wide).all()  # 30 images of a class are not enough for 98 %, all others together are
 
 
 @pytest.mark.parametrize("coverage", [0.5, 0.8, 0.9, 0.95, 0.99])

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.special import log_softmax
 
 from fieldmark.evaluation.backoff import NONE, area_gain, area_under_risk_coverage, risk_coverage
-from fieldmark.evaluation.conformal import ENOUGH, coverage_interval
+from fieldmark.evaluation.conformal import coverage_interval, have_their_own
 from fieldmark.evaluation.metrics import Score, share
 from fieldmark.evaluation.scaling import Bin, calibrated_reference, calibration_error, nll, reliability
 from fieldmark.evaluation.thresholds import Thresholds
@@ -121,24 +121,29 @@ def score_verdicts(
 def coverage_bands(thresholds: Thresholds, labels: NDArray[np.int64]) -> list[tuple[float, float] | None]:
     """For each class, the interval in which its coverage lies if it is covered like all classes that share its limit;
     None for a class without labels (N,)."""
-    num_classes = len(thresholds.limits)
-    known = np.bincount(thresholds.calibration.labels, minlength=num_classes)
-    tested = np.bincount(labels, minlength=num_classes)
-    shared = int(known[known < ENOUGH].sum())
+    known, tested, own = _numbers(thresholds, labels)
+    shared = int(known[~own].sum())
     return [
-        coverage_interval([int(n) if n >= ENOUGH else shared], [int(m)], thresholds.coverage) if m else None
-        for n, m in zip(known, tested, strict=True)
+        coverage_interval([int(n) if alone else shared], [int(m)], thresholds.coverage) if m else None
+        for n, m, alone in zip(known, tested, own, strict=True)
     ]
 
 
 def _interval(thresholds: Thresholds, labels: NDArray[np.int64]) -> tuple[float, float]:
     """Of the coverage, over the thresholds of single classes and that of all others."""
-    num_classes = len(thresholds.limits)
-    known = np.bincount(thresholds.calibration.labels, minlength=num_classes)
-    tested = np.bincount(labels, minlength=num_classes)
-    own = known >= ENOUGH
+    known, tested, own = _numbers(thresholds, labels)
     return coverage_interval(
         [*known[own].tolist(), int(known[~own].sum())],
         [*tested[own].tolist(), int(tested[~own].sum())],
         thresholds.coverage,
     )
+
+
+def _numbers(
+    thresholds: Thresholds, labels: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
+    """(K,) each: the number of calibration images, that of the labels (N,), and whether the class has its own limit."""
+    num_classes = len(thresholds.limits)
+    known = np.bincount(thresholds.calibration.labels, minlength=num_classes)
+    tested = np.bincount(labels, minlength=num_classes)
+    return known, tested, have_their_own(known, thresholds.coverage)
