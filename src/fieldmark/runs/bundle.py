@@ -20,6 +20,7 @@ from fieldmark.core.errors import RecipeError, RunError, nearest
 from fieldmark.core.recipe import Images, Recipe
 from fieldmark.core.storage import read_json, write_arrays, write_json, write_tensors
 from fieldmark.data.grades import grades_of
+from fieldmark.data.names import lookup
 from fieldmark.data.task import Attribute, Task
 from fieldmark.data.taxonomy import Taxonomy
 from fieldmark.evaluation.calibration import Calibration
@@ -120,12 +121,12 @@ class Bundle:
                 | {"backbone": {**description["backbone"], "weights": "none"}},
                 source=str(folder / "model.json"),
             )
-            classes = tuple(description["classes"])
+            taxonomy = Taxonomy.of(description["classes"], dict(description["taxonomy"].items()))
             return cls(
-                classes,
+                taxonomy.classes,
                 recipe,
                 description["interpolation"],
-                Taxonomy.of(classes, dict(description["taxonomy"].items())),
+                taxonomy,
                 description["provenance"],
                 _calibration(folder, description.get("calibration")),
                 tuple(description.get("parts", ())),
@@ -184,13 +185,14 @@ class Bundle:
 
     def class_rows(self, names: Iterable[str]) -> NDArray[np.int64]:
         """The indices of these classes, in class order. Raises RunError for names that the bundle does not know."""
-        wanted = set(names)
-        if unknown := sorted(wanted - set(self.classes)):
+        find = lookup(self.classes)
+        wanted = {name: find(name) for name in names}
+        if unknown := sorted(name for name, found in wanted.items() if found is None):
             raise RunError(
                 f"{len(unknown)} of {len(wanted)} names are not classes of this model, such as {unknown[0]!r}",
                 nearest(unknown[0], self.classes),
             )
-        return np.flatnonzero([name in wanted for name in self.classes])
+        return np.flatnonzero([name in set(wanted.values()) for name in self.classes])
 
 
 def _calibration(folder: Path, values: Mapping[str, Any] | None) -> Calibration | None:
