@@ -17,6 +17,7 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, Strict
 
 from fieldmark.core.errors import RecipeError, nearest
+from fieldmark.core.reading import read_regular
 
 __all__ = ["NONE", "Choice", "Recipe", "about_recipe", "load_recipe", "recipe_names"]
 
@@ -282,10 +283,10 @@ def load_recipe(name_or_file: str) -> Recipe:
         text = _shipped(name_or_file)
     elif path.suffix == ".toml":
         try:
-            text = path.read_text(encoding="utf-8")
+            text = read_regular(path).decode("utf-8")
         except OSError as error:
             raise RecipeError(f"Cannot read the recipe {path}: {error.strerror}") from None
-        except UnicodeDecodeError as error:
+        except ValueError as error:
             raise RecipeError(f"Cannot read the recipe {path}: {error}") from None
     else:
         hint = f"{nearest(name_or_file, recipe_names())} `fieldmark recipes` lists them."

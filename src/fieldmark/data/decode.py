@@ -40,6 +40,7 @@ __all__ = [
     "MAX_PIXELS",
     "VERSION",
     "Decoded",
+    "can_read",
     "decode",
     "decode_image",
     "measure",
@@ -82,6 +83,11 @@ _ORIENTATIONS = {
 }
 _PROFILE_SPACES = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}
 _WHITES = (1.0, 255.0, 65535.0)
+
+
+def can_read(extension: str) -> bool:
+    """Whether a file with this extension, in lower case and without the dot, can be decoded on this machine."""
+    return Image.registered_extensions().get(f".{extension}") in (*FORMATS, "MPO")
 
 
 class Decoded(NamedTuple):
@@ -148,6 +154,8 @@ def _told_of_damage(name: str) -> Iterator[None]:
 def orientation(path: Path) -> int:
     """EXIF orientation, 1 to 8, that `decode` applies; 1 where there is none, or the file cannot be read."""
     try:
+        if not path.is_file():  # as in `read_bytes`
+            return 1
         with path.open("rb") as file:
             head = file.read(2**16)
             if head.startswith(b"\xff\xd8") and b"Exif" not in head:  # most photographs in data sets, and soon known
@@ -175,6 +183,8 @@ def read_bytes(path: Path) -> bytes:
 def measure(path: Path) -> tuple[int, int] | None:
     """(width, height) of the file as it is stored, from its header; None where that cannot be read."""
     try:
+        if not path.is_file():  # as in `read_bytes`
+            return None
         with Image.open(path, formats=FORMATS) as image:
             return image.size
     except Exception:  # as above: codecs meet damage with anything
