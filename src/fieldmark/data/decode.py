@@ -2,7 +2,8 @@
 
 What it settles, because Pillow alone does not:
 
-- Only formats in `FORMATS` are opened: Pillow also reads PostScript and other formats that are programs or rarities.
+- Only formats that photographs come in are opened (`formats.py`): Pillow also reads PostScript and other formats that
+  are programs or rarities.
 - The size is read from the header and refused above `MAX_PIXELS` before a single pixel is decoded.
 - EXIF orientation is applied.
 - Transparency is laid on white, the paper that cut-outs of animals and products are shown on. (Dropping the alpha
@@ -33,6 +34,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms, UnidentifiedImageError
 
 from fieldmark.core.errors import ImageError
+from fieldmark.data.formats import FORMATS, can_read, opened
 
 __all__ = [
     "FORMATS",
@@ -40,6 +42,7 @@ __all__ = [
     "MAX_PIXELS",
     "VERSION",
     "Decoded",
+    "can_read",
     "decode",
     "decode_image",
     "measure",
@@ -59,13 +62,6 @@ MAX_BYTES: Final = 2**29
 
 MAX_SCANS: Final = 256
 """A progressive JPEG has about ten scans. Tens of thousands of empty ones fit in 1 MB and take hours to decode."""
-
-_ALLOWED = ("JPEG", "PNG", "WEBP", "AVIF", "TIFF", "BMP", "GIF", "PPM")
-
-Image.init()  # now, since the plugins are otherwise loaded within the first decode, perhaps by several threads at once
-FORMATS: Final = tuple(name for name in _ALLOWED if name in Image.OPEN)
-"""Pillow's names of the formats that are opened: what photographs come in. AVIF needs Pillow 11.3; MPO, a JPEG
-followed by others, opens as JPEG."""
 
 # Pillow warns of odd metadata and of large pictures; what matters here is an ImageError. The filter is set once and for
 # the process because `warnings.catch_warnings` is not safe in threads: two that overlap can leave the wrong filter.
@@ -153,7 +149,7 @@ def orientation(path: Path) -> int:
             if head.startswith(b"\xff\xd8") and b"Exif" not in head:  # most photographs in data sets, and soon known
                 return 1
             file.seek(0)
-            with Image.open(file, formats=FORMATS) as image:
+            with opened(file, str(path)) as image:
                 return _orientation(image)
     except Exception:  # as `decode` meets damage
         return 1
@@ -175,7 +171,7 @@ def read_bytes(path: Path) -> bytes:
 def measure(path: Path) -> tuple[int, int] | None:
     """(width, height) of the file as it is stored, from its header; None where that cannot be read."""
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        with path.open("rb") as file, opened(file, str(path)) as image:
             return image.size
     except Exception:  # as above: codecs meet damage with anything
         return None
@@ -191,7 +187,7 @@ def _refuse_above(name: str, amount: int, bound: int, unit: str) -> None:
 
 
 def _decode(name: str, data: bytes, short_side: int | None) -> Decoded:
-    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+    with opened(io.BytesIO(data), name) as image:
         width, height = image.size
         _refuse_above(name, width * height // 10**6, MAX_PIXELS // 10**6, "million pixels")
         if image.format in ("JPEG", "MPO"):  # in coded data 0xFF is always followed by 0, so these are the scans
