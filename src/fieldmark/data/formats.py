@@ -23,7 +23,7 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from fieldmark.core.errors import ImageError
 
-__all__ = ["FORMATS", "RAW_EXTENSIONS", "can_read", "jpeg_frame", "opened"]
+__all__ = ["FORMATS", "RAW_EXTENSIONS", "JpegHeader", "can_read", "jpeg_header", "opened"]
 
 _ALLOWED = ("JPEG", "PNG", "WEBP", "AVIF", "TIFF", "BMP", "GIF", "PPM")
 
@@ -179,8 +179,8 @@ def _orientation_of_raw(data: bytes) -> int:
     return int(_first_directory(io.BytesIO(data)).get(_ORIENTATION, 1)) if data[:2] in (b"II", b"MM") else 1
 
 
-class _Jpeg(NamedTuple):
-    """The header of a JPEG."""
+class JpegHeader(NamedTuple):
+    """What a JPEG says before its first scan."""
 
     start: int
     scan: int
@@ -197,21 +197,21 @@ class _Jpeg(NamedTuple):
         return len(data) if at < 0 else at + 2
 
 
-def _jpegs(data: bytes) -> list[_Jpeg]:
+def _jpegs(data: bytes) -> list[JpegHeader]:
     """The JPEGs in `data` that Pillow can decode, without those inside the headers of others."""
     found, at = [], 0
     for _ in range(_MOST_STARTS):
         at = data.find(_JPEG_START, at)
         if at < 0:
             break
-        frame = jpeg_frame(data, at)
+        frame = jpeg_header(data, at)
         if frame is not None:
             found.append(frame)
         at = at + 3 if frame is None else frame.scan
     return found
 
 
-def jpeg_frame(data: bytes, start: int = 0) -> _Jpeg | None:
+def jpeg_header(data: bytes, start: int = 0) -> JpegHeader | None:
     """The header of the JPEG that starts at `start`; None where there is none that Pillow can decode."""
     if data[start : start + 2] != b"\xff\xd8":
         return None
@@ -227,6 +227,6 @@ def jpeg_frame(data: bytes, start: int = 0) -> _Jpeg | None:
             if shape is None or min(shape[:3]) < 1:
                 return None
             width, height, components, progressive = shape
-            return _Jpeg(start, at, width, height, components, progressive or data[at + 4] < components)
+            return JpegHeader(start, at, width, height, components, progressive or data[at + 4] < components)
         at += 2 + length
     return None
