@@ -48,13 +48,13 @@ class Thing(NamedTuple):
     """The picture's path if it has one, else "image 1", "image 2", … by its position."""
     source: Source
 
-    def decode(self, *, short_side: int) -> Decoded:
+    def decode(self, *, short_side: int, grey_bits: int | None) -> Decoded:
         """Return the pixels, reduced to this short side. Raises ImageError if the picture cannot be read."""
         if isinstance(self.source, Image.Image):
-            return decode_image(self.source, self.name, short_side=short_side)
+            return decode_image(self.source, self.name, short_side=short_side, grey_bits=grey_bits)
         if isinstance(self.source, np.ndarray):
             return reduced(self.source, short_side=short_side)
-        return decode(self.source, short_side=short_side)
+        return decode(self.source, short_side=short_side, grey_bits=grey_bits)
 
 
 def _warn_of_left_out(text: str) -> None:

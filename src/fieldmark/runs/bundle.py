@@ -34,6 +34,7 @@ __all__ = ["Bundle"]
 _FORMAT = 2
 _PIECES = ("images", "neck", "method", "head", "labels")
 _LATER = ("labels",)  # older bundles have none
+_BEFORE = {"grey_bits": 16}  # what older bundles do, without saying so
 
 
 @final
@@ -118,6 +119,7 @@ class Bundle:
         try:
             recipe = Recipe.parse(
                 {name: description[name] for name in _PIECES if name in description or name not in _LATER}
+                | {"images": {**_BEFORE, **description["images"]}}
                 | {"backbone": {**description["backbone"], "weights": "none"}},
                 source=str(folder / "model.json"),
             )
