@@ -14,9 +14,9 @@ import fieldmark
 from fieldmark.answering.predictor import Predictor
 from fieldmark.answering.things import named
 from fieldmark.core.errors import DataError, DataWarning, ImageError
-from fieldmark.data import decode as decoding
+from fieldmark.data import formats
 from fieldmark.data.cache import build_store
-from fieldmark.data.scan import IMAGE_EXTENSIONS
+from fieldmark.data.formats import IMAGE_EXTENSIONS
 from fieldmark.runs.run import Run
 from support.commands import Cli
 
@@ -34,7 +34,7 @@ def messy(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     """A folder as people have it, on a machine with Pillow alone."""
     if not hasattr(os, "mkfifo"):
         pytest.skip("no pipes on this system")
-    monkeypatch.setattr(decoding, "can_read", lambda extension: extension in IMAGE_EXTENSIONS)
+    monkeypatch.setattr(formats, "can_read", lambda extension: extension in IMAGE_EXTENSIONS)
     root = tmp_path / "messy"
     shutil.copytree(pictures / "jade", root / "jade")
     shutil.copytree(pictures / "plum", root / "鳥")

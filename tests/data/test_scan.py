@@ -9,12 +9,10 @@ import pytest
 from PIL import Image
 
 from fieldmark.core.errors import DataError
-from fieldmark.data import decode as decoding
-from fieldmark.data.decode import can_read, measure, orientation
+from fieldmark.data import formats
+from fieldmark.data.decode import measure, orientation
+from fieldmark.data.formats import HEIC_EXTENSIONS, IMAGE_EXTENSIONS, RAW_EXTENSIONS, can_read
 from fieldmark.data.scan import (
-    HEIC_EXTENSIONS,
-    IMAGE_EXTENSIONS,
-    RAW_EXTENSIONS,
     LeftOut,
     is_ignored,
     is_image_name,
@@ -39,7 +37,7 @@ def pipe(path: Path) -> None:
 
 def without_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a machine with Pillow alone."""
-    monkeypatch.setattr(decoding, "can_read", lambda extension: extension in IMAGE_EXTENSIONS)
+    monkeypatch.setattr(formats, "can_read", lambda extension: extension in IMAGE_EXTENSIONS)
 
 
 def test_what_is_a_picture_and_what_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,7 +55,7 @@ def test_what_is_a_picture_and_what_is_left_out(tmp_path: Path, monkeypatch: pyt
 
 
 def test_what_the_decoder_reads_is_a_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decoding, "can_read", lambda extension: True)
+    monkeypatch.setattr(formats, "can_read", lambda extension: True)
     assert scan(lay(tmp_path, "a.heic", "b.NEF", "c.jpg")).paths == ["a.heic", "b.NEF", "c.jpg"]
     assert is_image_name("a.heic")
 

@@ -23,7 +23,16 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from fieldmark.core.errors import ImageError
 
-__all__ = ["FORMATS", "RAW_EXTENSIONS", "JpegHeader", "can_read", "jpeg_header", "opened"]
+__all__ = [
+    "FORMATS",
+    "HEIC_EXTENSIONS",
+    "IMAGE_EXTENSIONS",
+    "RAW_EXTENSIONS",
+    "JpegHeader",
+    "can_read",
+    "jpeg_header",
+    "opened",
+]
 
 _ALLOWED = ("JPEG", "PNG", "WEBP", "AVIF", "TIFF", "BMP", "GIF", "PPM")
 
@@ -42,7 +51,9 @@ _EXTENSIONS: Final = {
     "GIF": ("gif",),
     "PPM": ("ppm", "pgm", "pbm", "pnm"),
 }
-_HEIC_EXTENSIONS: Final = frozenset({"heic", "heif", "hif"})
+IMAGE_EXTENSIONS: Final = frozenset(extension for names in _EXTENSIONS.values() for extension in names)
+"""Of the formats that Pillow opens."""
+HEIC_EXTENSIONS: Final = frozenset({"heic", "heif", "hif"})
 RAW_EXTENSIONS: Final = frozenset(
     "3fr arw cr2 cr3 dng nef nrw orf pef raf rw2 rwl sr2 srf srw".split()  # noqa: SIM905  (as a person would list them)
 )
@@ -78,7 +89,7 @@ _JPEG_END = b"\xff\xd9"
 def can_read(extension: str) -> bool:
     """Whether there is a decoder for files with this extension ("jpg", in any case, with or without its dot)."""
     wanted = extension.lower().removeprefix(".")
-    if wanted in _HEIC_EXTENSIONS:
+    if wanted in HEIC_EXTENSIONS:
         return importlib.util.find_spec("pi_heif") is not None
     return wanted in RAW_EXTENSIONS or any(wanted in _EXTENSIONS[name] for name in FORMATS)
 

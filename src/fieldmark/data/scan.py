@@ -1,6 +1,6 @@
 """`scan`: which files in a folder are pictures. Audits, training, answers and Python all take theirs from here.
 
-- A picture is a regular file, or a link to one, with one of the extensions below.
+- A picture is a regular file, or a link to one, with one of the extensions in `formats.py`.
 - Hidden files and folders are passed over, and so are those of operating systems, network drives and archivers.
 - Links to folders are followed, unless they lead back to a folder above, or to one that is read anyway: each folder is
   read once. A link that leads nowhere, or to itself, costs that link and nothing else.
@@ -22,33 +22,13 @@ from pathlib import Path
 
 from fieldmark.core.errors import DataError
 from fieldmark.core.wording import first_few
-from fieldmark.data import decode as decoding
+from fieldmark.data import formats
 
-__all__ = [
-    "HEIC_EXTENSIONS",
-    "IMAGE_EXTENSIONS",
-    "RAW_EXTENSIONS",
-    "LeftOut",
-    "Parts",
-    "Scan",
-    "is_ignored",
-    "is_image_name",
-    "matching",
-    "scan",
-]
+__all__ = ["LeftOut", "Parts", "Scan", "is_ignored", "is_image_name", "matching", "scan"]
 
-
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-IMAGE_EXTENSIONS = _words("jpg jpeg jpe jfif mpo png webp avif tif tiff bmp gif ppm pgm pbm pnm")
-"""Of the formats that decode.py opens without further libraries."""
-HEIC_EXTENSIONS = _words("heic heif hif")
-"""Of what iPhones write."""
-RAW_EXTENSIONS = _words("3fr arw cr2 cr3 crw dng erf iiq kdc mrw nef nrw orf pef raf raw rw2 rwl sr2 srf srw x3f")
-"""Of what cameras write before it is developed."""
-_EXTENSIONS = IMAGE_EXTENSIONS | HEIC_EXTENSIONS | RAW_EXTENSIONS | _words("j2k jp2 jpx jxl jxr psd")
+_READ = formats.IMAGE_EXTENSIONS | formats.HEIC_EXTENSIONS | formats.RAW_EXTENSIONS
+_NOT_READ = frozenset("crw erf iiq j2k jp2 jpx jxl jxr kdc mrw psd raw x3f".split())  # noqa: SIM905
+_EXTENSIONS = _READ | _NOT_READ
 """Of all that people take for a picture."""
 
 _SYSTEM = frozenset(
@@ -213,9 +193,9 @@ def _judged(name: str) -> _Judgement:
     extension = os.path.splitext(name)[1][1:].lower()
     if extension not in _EXTENSIONS:
         return False
-    if decoding.can_read(extension):
+    if formats.can_read(extension):
         return True
-    return LeftOut.HEIC if extension in HEIC_EXTENSIONS else LeftOut.FORMAT
+    return LeftOut.HEIC if extension in formats.HEIC_EXTENSIONS else LeftOut.FORMAT
 
 
 def _is(ask: Callable[[], bool]) -> bool:
