@@ -110,3 +110,8 @@ def test_labels_that_are_numbers_come_back_as_numbers(pictures: Path) -> None:
     assert set(classifier.classes_.tolist()) == {9, 10}
     assert 0 <= classifier.score(files, numbers) <= 1
     assert classifier.predict(files[:2]).dtype == numbers.dtype
+
+
+def test_labels_come_back_as_they_were_given(files: list[Path], labels: list[str]) -> None:
+    blank = tiny().fit(files[::2], [f"{label} " for label in labels[::2]])
+    assert blank.classes_.tolist() == ["amber ", "jade ", "plum "]

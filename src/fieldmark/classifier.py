@@ -19,6 +19,7 @@ from fieldmark.core.errors import DataError
 from fieldmark.core.machine import AUTO
 from fieldmark.core.wording import counted
 from fieldmark.data.catalog import Catalog
+from fieldmark.data.names import normal
 
 __all__ = ["Classifier"]
 
@@ -65,7 +66,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
             )
             self.predictor_ = Predictor.load(run.folder, device=self.device)
         # the caller's own labels, which may be numbers, in the bundle's order
-        named = {str(label): label for label in y}
+        named = {normal(str(label)): label for label in y}
         self.classes_ = np.array([named[name] for name in self.predictor_.classes])
         return self
 
@@ -97,7 +98,7 @@ def _catalog(files: Sequence[Path | str], labels: Sequence[str]) -> Catalog:
             f"{len(missing):,} of {counted(len(files), 'image')} cannot be found, such as {missing[0]}",
             "Check the paths.",
         )
-    classes, index = np.unique(np.array([str(label) for label in labels]), return_inverse=True)
+    classes, index = np.unique(np.array([normal(str(label)) for label in labels]), return_inverse=True)
     n = len(files)
     return Catalog(
         name="images",

@@ -29,7 +29,7 @@ def test_a_picture_and_its_figures(cli: Cli, trained: Run, photograph: Path, tmp
     (verdict,) = answer
     label = verdict.label
     rival = next(name for name in ("plum", "jade", "amber") if name != label)
-    answer = cli("explain", trained.folder, photograph, "--versus", rival, "--out", tmp_path)
+    answer = cli("explain", trained.folder, photograph, "--versus", f"{rival.upper()} ", "--out", tmp_path)
     assert answer.status == 0
     assert f"{label} " in answer.out
     assert f"not {rival}" in answer.out

@@ -6,6 +6,7 @@ import csv
 import errno
 import io
 import json
+import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -121,8 +122,8 @@ def test_bad_files_are_named_and_skipped(photographs: Path, trained: Run, cli: C
 
 def test_a_checklist_restricts_the_answer(photographs: Path, trained: Run, tmp_path: Path, cli: Cli) -> None:
     names = tmp_path / "names.txt"
-    names.write_text("\ufeff# what lives here\n\njade\n  plum \n", encoding="utf-8")
-    assert read_checklist(names) == ["jade", "plum"]
+    names.write_text("\ufeff# what lives here\n\njade\n  PLUM \n", encoding="utf-8")
+    assert read_checklist(names, ["jade", "plum"]) == ["jade", "PLUM"]
     answer = cli("predict", trained.folder, "new", "--among", names, "--format", "json")
     bundle = Predictor.load(trained.bundle)
     for line, row in zip(
@@ -150,8 +151,21 @@ def test_a_checklist_of_unknown_names(photographs: Path, trained: Run, tmp_path:
     assert cli(*command).complaint == (
         "1 of 2 names are not classes of this model, such as 'plun'. Did you mean 'plum'?"
     )
-    with pytest.raises(DataError, match="is empty"):
-        read_checklist(Path("/dev/null"))
+    with pytest.raises(DataError, match="it is not a regular file"):
+        read_checklist(Path("/dev/null"), [])
+
+
+def test_a_line_with_a_hash_is_a_comment_unless_it_is_a_class(tmp_path: Path) -> None:
+    names = tmp_path / "names.txt"
+    names.write_text("# pencils\n#3 pencil\n#4 pencil\n  rose \u00a0bush\n")
+    assert read_checklist(names, ["#3 pencil", "rose bush"]) == ["#3 pencil", "rose bush"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes on this system")
+def test_a_checklist_that_is_a_pipe(photographs: Path, trained: Run, tmp_path: Path, cli: Cli) -> None:
+    os.mkfifo(tmp_path / "names.txt")
+    complaint = cli("predict", trained.folder, "new", "--among", tmp_path / "names.txt").complaint
+    assert complaint.endswith("names.txt: it is not a regular file. Expected class names, one per line.")
 
 
 # Forms ----------------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -302,3 +303,10 @@ def test_changes_name_every_key_that_differs() -> None:
     other = recipe.with_overrides(["train.epochs=3", "method.dropout=0.5"])
     assert recipe.changes(other) == {"method.dropout": (None, 0.5), "train.epochs": (20, 3)}
     assert other.changes(other) == {}
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes on this system")
+def test_a_recipe_that_is_a_pipe(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "mine.toml")
+    with pytest.raises(RecipeError, match=r"Cannot read the recipe .*mine\.toml: it is not a regular file"):
+        load_recipe(str(tmp_path / "mine.toml"))

@@ -51,6 +51,7 @@ def test_a_user_may_name_the_order() -> None:
     assert in_order(classes, ("none", "mild", "severe")) == ("none", "mild", "severe")
     assert grades_of(classes, ("none", "mild", "severe")) == (1, 0, 2)
     assert grades_of(classes, "auto") == ()
+    assert in_order(classes, ("None", " mild", "SEVERE")) == ("none", "mild", "severe")
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,12 @@ class Predictor:
 
     def see(self, thing: Thing) -> Shown:
         """Return what the network sees of a thing. Raises ImageError."""
-        return self.show(thing.decode(short_side=short_side(self.bundle.images)))
+        return self.show(self.decode(thing))
+
+    def decode(self, thing: Thing) -> Decoded:
+        """Return the pixels of a thing, from which everything else is cut. Raises ImageError."""
+        images = self.bundle.images
+        return thing.decode(short_side=short_side(images), grey_bits=images.grey_depth)
 
     def show(self, decoded: Decoded) -> Shown:
         """Return what the network sees of decoded pixels."""

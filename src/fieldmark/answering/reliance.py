@@ -16,8 +16,8 @@ from torch.nn import functional as F
 
 from fieldmark.answering.engine import PartEngine
 from fieldmark.answering.predictor import Predictor
+from fieldmark.answering.rows import things_of
 from fieldmark.answering.stream import Shown, stream
-from fieldmark.answering.views import short_side
 from fieldmark.augment.background import alone, exchanged, scenery
 from fieldmark.augment.image import evaluation_window
 from fieldmark.core.errors import DataError, ImageError
@@ -25,7 +25,6 @@ from fieldmark.core.listener import Listener
 from fieldmark.core.seeds import Stream, generator
 from fieldmark.core.storage import write_bytes, write_json
 from fieldmark.data.catalog import Catalog
-from fieldmark.data.decode import decode
 from fieldmark.data.objects import knows_object, no_object, object_in
 from fieldmark.data.splits import units
 from fieldmark.evaluation.background import VIEWS, Reliance, reliance
@@ -71,7 +70,7 @@ class _Stage:
 
     def picture(self, row: int) -> tuple[Pixels, NDArray[np.bool_]]:
         """Pixels (H, W, 3), and which of them belong to the object."""
-        pixels, size = decode(self.catalog.file(row), short_side=short_side(self.predictor.bundle.images))
+        pixels, size = self.predictor.decode(things_of(self.catalog, np.array([row]))[0])
         if self.by_parts:
             return pixels, _in_parts(self.predictor, pixels)
         boxes = self.catalog.boxes

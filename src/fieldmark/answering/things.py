@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import glob
 import itertools
-from collections.abc import Iterable, Iterator
+import os
+import warnings
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
@@ -16,10 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fieldmark.core.errors import DataError
+from fieldmark.core.errors import DataError, DataWarning
 from fieldmark.data.decode import Decoded, decode, decode_image, reduced
-from fieldmark.data.readers.folder import is_image_name
+from fieldmark.data.readers.read import catalog_table
 from fieldmark.data.readers.table import TABLE_SUFFIXES, listed_paths
+from fieldmark.data.scan import matching, scan
 
 if TYPE_CHECKING:
     from typing import BinaryIO
@@ -29,6 +32,8 @@ __all__ = ["Thing", "Things", "named"]
 Pixels = NDArray[np.uint8]
 Source: TypeAlias = "Path | bytes | Image.Image | Pixels"
 Things: TypeAlias = "str | Path | bytes | BinaryIO | Image.Image | NDArray[Any] | Iterable[Any]"
+Tell: TypeAlias = "Callable[[str], None]"
+"""Gets a line about what was left out."""
 
 _ACCEPTED = (
     "Give a path, a folder, a glob, a table with a column 'path', bytes, an open file, a PIL image, a uint8 array of "
@@ -43,36 +48,40 @@ class Thing(NamedTuple):
     """The picture's path if it has one, else "image 1", "image 2", … by its position."""
     source: Source
 
-    def decode(self, *, short_side: int) -> Decoded:
+    def decode(self, *, short_side: int, grey_bits: int | None) -> Decoded:
         """Return the pixels, reduced to this short side. Raises ImageError if the picture cannot be read."""
         if isinstance(self.source, Image.Image):
-            return decode_image(self.source, self.name, short_side=short_side)
+            return decode_image(self.source, self.name, short_side=short_side, grey_bits=grey_bits)
         if isinstance(self.source, np.ndarray):
             return reduced(self.source, short_side=short_side)
-        return decode(self.source, short_side=short_side)
+        return decode(self.source, short_side=short_side, grey_bits=grey_bits)
 
 
-def named(things: Things) -> Iterator[Thing]:
+def _warn_of_left_out(text: str) -> None:
+    warnings.warn(f"Left out: {text}", DataWarning, stacklevel=2)
+
+
+def named(things: Things, tell: Tell = _warn_of_left_out) -> Iterator[Thing]:
     """The pictures in whatever a user has. Each iterable is read once, and only as far as needed.
 
-    A path to a missing file is passed on: it becomes an ImageError when it is decoded. Raises DataError for anything
-    that is not a picture, for an array of another shape or type, for a folder, glob or table without images, and if
-    there is nothing at all.
+    A path to a missing file is passed on: it becomes an ImageError when it is decoded. What `scan` leaves out of a
+    folder is told, by a DataWarning if nothing else is given. Raises DataError for anything that is not a picture, for
+    an array of another shape or type, for a folder, glob or table without images, and if there is nothing at all.
     """
-    found = _named(things)
+    found = _named(things, tell)
     first = next(found, None)
     if first is None:
         raise DataError("No images were given", _ACCEPTED)
     return itertools.chain([first], found)
 
 
-def _named(things: Things) -> Iterator[Thing]:
+def _named(things: Things, tell: Tell) -> Iterator[Thing]:
     counter = itertools.count(1)
     for one in _several(things):
         if isinstance(one, Thing):
             yield one
         elif isinstance(one, (str, Path)):
-            yield from (Thing(path, Path(path)) for path in _paths(str(one)))
+            yield from (Thing(path, Path(path)) for path in _paths(str(one), tell))
         else:
             yield _thing(one, f"image {next(counter)}")
 
@@ -127,23 +136,38 @@ def _pixels(array: NDArray[Any], name: str) -> Pixels:
     return np.ascontiguousarray(np.repeat(array[:, :, None], 3, axis=2) if grey else array)
 
 
-def _paths(pattern: str) -> Iterator[str]:
+def _paths(pattern: str, tell: Tell) -> Iterator[str]:
     """Files, folders (their images, nested too), globs and tables → files. Names of absent files are passed on."""
     path = Path(pattern)
-    if path.is_dir():
-        found = sorted(str(file) for file in path.rglob("*") if file.is_file() and is_image_name(file.name))
-        problem = f"The folder {pattern} contains no images"
-    elif path.suffix.lower() in TABLE_SUFFIXES and path.is_file():
-        found, problem = listed_paths(path), f"The table {pattern} lists no images"
-    elif not path.exists() and glob.has_magic(pattern):
-        found = sorted(name for name in glob.iglob(pattern, recursive=True) if Path(name).is_file())
-        problem = f"No file matches {pattern!r}"
+    if os.path.isdir(path):
+        yield from _in_folder(path, tell)
+    elif path.suffix.lower() in TABLE_SUFFIXES and os.path.isfile(path):
+        yield from _some(listed_paths(path), f"The table {pattern} lists no images")
+    elif not os.path.lexists(path) and glob.has_magic(pattern):
+        for match in _some(matching(pattern), f"No file matches {pattern!r}"):
+            yield from _in_folder(Path(match), tell) if os.path.isdir(match) else [match]
     else:
         yield pattern
+
+
+def _in_folder(folder: Path, tell: Tell) -> Iterator[str]:
+    """The images of a folder: those that its catalog.csv lists, as for training, or all that lie there."""
+    if (table := catalog_table(folder)) is not None:
+        yield from _some(listed_paths(table), f"The table {table} lists no images")
         return
+    found = scan(folder)
+    reasons = found.reasons(str(folder))
+    only = f", only {'; '.join(reasons)}" if reasons else ""
+    paths = _some([str(folder / path) for path in found.paths], f"The folder {folder} contains no images{only}")
+    for reason in reasons:
+        tell(reason)
+    yield from paths
+
+
+def _some(found: list[str], problem: str) -> list[str]:
     if not found:
         raise DataError(problem, "Give image files, folders of images, globs, or a table with a column 'path'.")
-    yield from found
+    return found
 
 
 def _kind(one: Any) -> str:

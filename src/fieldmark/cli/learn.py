@@ -200,22 +200,34 @@ def predict(
 
     with uncollected():
         from fieldmark.answering.predictor import Predictor
+        from fieldmark.answering.things import named
         from fieldmark.commands.predict import Skipped, read_checklist
         from fieldmark.commands.predict import predict as predict_paths
 
-    names = read_checklist(among) if among else None
     files, predictor = _asked_for(paths or []), Predictor.load(run, device=device)
+    names = read_checklist(among, predictor.classes) if among else None
     thresholds = predictor.bundle.thresholds(accuracy, coverage)
     for line in thresholds.notes if thresholds else ("Not calibrated: these are plain softmax probabilities",):
         typer.echo(f"note: {line}.", err=True)
-    results = predict_paths(
-        predictor, files, among=names, candidates=candidates, accuracy=accuracy, coverage=coverage, bursts=bursts
-    )
     skipped = 0
+
+    def skip(reason: str) -> None:
+        nonlocal skipped
+        typer.echo(f"skipped: {reason}", err=True)
+        skipped += 1
+
+    results = predict_paths(
+        predictor,
+        named(files, skip),
+        among=names,
+        candidates=candidates,
+        accuracy=accuracy,
+        coverage=coverage,
+        bursts=bursts,
+    )
     for result in printed(results, format):
         if isinstance(result, Skipped):
-            typer.echo(f"skipped: {result.reason}", err=True)
-            skipped += 1
+            skip(result.reason)
     if skipped:
         raise SystemExit(_SOME_SKIPPED)
 

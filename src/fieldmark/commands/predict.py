@@ -11,6 +11,8 @@ from fieldmark.answering.things import Things
 from fieldmark.answering.verdicts import Speaker
 from fieldmark.core.errors import DataError
 from fieldmark.core.machine import AUTO
+from fieldmark.core.reading import read_regular
+from fieldmark.data.names import lookup, normal
 from fieldmark.evaluation.outputs import Outputs, joined
 from fieldmark.evaluation.verdict import Verdict
 
@@ -25,13 +27,14 @@ class Skipped:
     reason: str
 
 
-def read_checklist(path: Path) -> list[str]:
-    """Read class names, one per line; blank lines and lines that start with # are ignored."""
+def read_checklist(path: Path, classes: Sequence[str]) -> list[str]:
+    """Read names of `classes`, one per line. Blank lines are ignored, and lines that start with # and are no class."""
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_regular(path).decode("utf-8-sig").splitlines()
+    except (OSError, ValueError) as error:
         raise DataError(f"Cannot read the checklist {path}: {error}", "Expected class names, one per line.") from None
-    names = [line for line in lines if line and not line.startswith("#")]
+    find = lookup(classes)
+    names = [name for line in lines if (name := normal(line)) and (find(name) or not name.startswith("#"))]
     if not names:
         raise DataError(f"The checklist {path} is empty", "Expected class names, one per line.")
     return names

@@ -138,12 +138,15 @@ def _learn(run: Run, data: Path | str | Catalog, root: Path | str | None, listen
         if not isinstance(data, Catalog):
             with relayed_warnings(listener):
                 data = find(data, root, tell=listener.note)
-        prepared = prepare(data, recipe, listener)
+        prepared = prepare(data, recipe, listener, run)
     run.write_data(data.root if isinstance(data, Catalog) else data, prepared.catalog)
     check_data(recipe, prepared, listener)
     flip = decide_flip(run, recipe, prepared, listener)
-    if not flip:  # answers must not mirror what training must not mirror
-        recipe = recipe.model_copy(update={"images": recipe.images.model_copy(update={"mirror": False})})
+    seen = {
+        "grey_bits": prepared.pixels.grey_bits or "auto",
+        "mirror": flip and recipe.images.mirror,  # answers must not mirror what training must not mirror
+    }
+    recipe = recipe.model_copy(update={"images": recipe.images.model_copy(update=seen)})
     fit = Fit(run, recipe, run.machine(), prepared, listener, flip)
     rows, validation = prepared.catalog.rows("train"), prepared.catalog.rows("val")
     held, split = None, "val"

@@ -17,6 +17,7 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, Strict
 
 from fieldmark.core.errors import RecipeError, nearest
+from fieldmark.core.reading import read_regular
 
 __all__ = ["NONE", "Choice", "Recipe", "about_recipe", "load_recipe", "recipe_names"]
 
@@ -45,8 +46,16 @@ class Images(_Section):
     mirror: bool = False
     """When predicting: average over an image and its mirror image, at twice the cost. It is not done if `augment.flip`
     finds that a flip changes what is seen."""
+    grey_bits: Literal["auto"] | Annotated[int, Field(ge=8, le=16)] = "auto"
+    """How many bits of 16-bit greyscale pictures the camera used: white is 4,095 with 12. "auto": measured on training
+    images, so that all pictures are scaled alike; each picture's own if there are no such training images."""
     cache_gb: float = Field(default=8.0, ge=0.0)
     """The most space that decoded pixels may take in the user's cache folder."""
+
+    @property
+    def grey_depth(self) -> int | None:
+        """`grey_bits` as a number; None for each picture's own."""
+        return None if self.grey_bits == "auto" else self.grey_bits
 
     @property
     def train_size(self) -> int:
@@ -282,10 +291,10 @@ def load_recipe(name_or_file: str) -> Recipe:
         text = _shipped(name_or_file)
     elif path.suffix == ".toml":
         try:
-            text = path.read_text(encoding="utf-8")
+            text = read_regular(path).decode("utf-8")
         except OSError as error:
             raise RecipeError(f"Cannot read the recipe {path}: {error.strerror}") from None
-        except UnicodeDecodeError as error:
+        except ValueError as error:
             raise RecipeError(f"Cannot read the recipe {path}: {error}") from None
     else:
         hint = f"{nearest(name_or_file, recipe_names())} `fieldmark recipes` lists them."

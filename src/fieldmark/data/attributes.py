@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from fieldmark.core.errors import RecipeError, nearest
 from fieldmark.core.wording import counted, first_few
 from fieldmark.data.catalog import Catalog
+from fieldmark.data.names import lookup
 from fieldmark.data.readers.folder import natural_key
 
 __all__ = ["UNKNOWN", "attribute_codes", "attribute_values", "unscored"]
@@ -26,17 +27,18 @@ def attribute_values(catalog: Catalog, names: Sequence[str]) -> dict[str, tuple[
 
     Raises RecipeError for a name that the data does not have and for an attribute that cannot be learnt.
     """
-    values = {}
-    for name in names:
+    values: dict[str, tuple[str, ...]] = {}
+    find = lookup(catalog.attributes)
+    for asked in names:
         if not catalog.attributes:
             raise RecipeError(
-                f"labels.attributes names {name!r}, but {catalog.name} has no attributes",
-                f"Give its table a column attribute.{name}, or leave labels.attributes out.",
+                f"labels.attributes names {asked!r}, but {catalog.name} has no attributes",
+                f"Give its table a column attribute.{asked}, or leave labels.attributes out.",
             )
-        if name not in catalog.attributes:
-            hint = nearest(name.removeprefix("attribute."), catalog.attributes)
-            raise RecipeError(f"labels.attributes names {name!r}, which {catalog.name} does not have", hint)
-        if list(names).count(name) > 1:
+        if (name := find(asked)) is None:
+            hint = nearest(asked.removeprefix("attribute."), catalog.attributes)
+            raise RecipeError(f"labels.attributes names {asked!r}, which {catalog.name} does not have", hint)
+        if name in values:
             raise RecipeError(f"labels.attributes names {name!r} twice", "Name each attribute once.")
         given = catalog.attributes[name][catalog.splits != "test"]
         given = given[given != ""]

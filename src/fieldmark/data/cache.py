@@ -1,7 +1,7 @@
 """`build_store`: one pass over a catalogue that decodes every image, fingerprints it and keeps the pixels for training.
 
-A store on disk is a folder named by its key, a hash of all that decides the pixels: the side, the versions of the
-decoder and its libraries, every file's path, size and time of change, and which rows are kept.
+A store on disk is a folder named by its key, a hash of all that decides the pixels: the side, the depth of greyscale,
+the versions of the decoder and its libraries, every file's path, size and time of change, and which rows are kept.
 
     <cache>/pixels/
       <key>/pixels.bin    the kept images' bytes, one after the other
@@ -62,6 +62,8 @@ class PixelStore:
     catalog: Catalog
     side: int
     """The shorter side of an image has at most this many pixels."""
+    grey_bits: int | None
+    """The depth of 16-bit greyscale; None for each picture's own."""
     fingerprints: Fingerprints
     """(R) those of `readable`, in that order."""
     unreadable: Mapping[int, str]
@@ -88,7 +90,7 @@ class PixelStore:
                 flat = np.fromfile(self.file, np.uint8, height * width * 3, offset=int(self.offsets[row]))
                 if flat.size == height * width * 3:
                     return Decoded(flat.reshape(height, width, 3), (size[0], size[1]))
-        return decode(self.catalog.file(row), short_side=self.side)
+        return decode(self.catalog.file(row), short_side=self.side, grey_bits=self.grey_bits)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "fingerprints": self.fingerprints.select(np.empty(0, np.int64))}
@@ -120,6 +122,7 @@ def build_store(
     catalog: Catalog,
     *,
     side: int,
+    grey_bits: int | None = None,
     keep: NDArray[np.bool_] | None = None,
     limit_gb: float = 8.0,
     folder: Path | None = None,
@@ -128,15 +131,16 @@ def build_store(
 ) -> PixelStore:
     """Decode every image once, unless a store of the very same images is there already.
 
-    `keep` (N,) marks the rows whose pixels are stored; the others are fingerprinted only. All stores in `folder`
-    together take at most `limit_gb`, and a gigabyte of the disk stays free: the stores not used for longest give way,
-    then images are left out. Where `folder` cannot be written nothing is stored, `notes` says why, and all works the
-    same, more slowly. `progress` gets (done, total). Processes that ask for the same store build it once.
+    `grey_bits` is the depth of 16-bit greyscale, None for each picture's own. `keep` (N,) marks the rows whose pixels
+    are stored; the others are fingerprinted only. All stores in `folder` together take at most `limit_gb`, and a
+    gigabyte of the disk stays free: the stores not used for longest give way, then images are left out. Where `folder`
+    cannot be written nothing is stored, `notes` says why, and all works the same, more slowly. `progress` gets (done,
+    total). Processes that ask for the same store build it once.
     """
     keep = np.ones(len(catalog), bool) if keep is None else keep
     assert keep.shape == (len(catalog),)
     folder = cache_folder() / "pixels" if folder is None else folder
-    job = _Job(catalog, side, keep, int(limit_gb * 1e9), workers, progress or (lambda done, total: None))
+    job = _Job(catalog, side, grey_bits, keep, int(limit_gb * 1e9), workers, progress or (lambda done, total: None))
     home = folder / _key(job)
     if (store := _opened(home, job)) is not None:
         return store
@@ -153,6 +157,7 @@ def build_store(
 class _Job:
     catalog: Catalog
     side: int
+    grey_bits: int | None
     keep: NDArray[np.bool_]
     limit: int
     workers: int
@@ -169,7 +174,7 @@ class _Seen(NamedTuple):
 
 def _key(job: _Job) -> str:
     libraries = [PIL.__version__, *(features.version(name) for name in ("libjpeg_turbo", "jpg", "webp", "avif"))]
-    head = [job.side, decoding.VERSION, duplicates.VERSION, *libraries, str(job.catalog.root)]
+    head = [job.side, job.grey_bits, decoding.VERSION, duplicates.VERSION, *libraries, str(job.catalog.root)]
     digest = hashlib.sha256(json.dumps(head).encode())
     for row, path in enumerate(job.catalog.paths):
         size, changed = 0, 0
@@ -185,7 +190,7 @@ def _see(job: _Job, row: int) -> _Seen | str:
     path = job.catalog.file(row)
     try:
         data = read_bytes(path)
-        decoded = decode(data, short_side=job.side, name=str(path))
+        decoded = decode(data, short_side=job.side, grey_bits=job.grey_bits, name=str(path))
     except ImageError as error:
         return str(error)
     return _Seen(decoded, *fingerprint(data, decoded.pixels))
@@ -219,7 +224,7 @@ def _scan(job: _Job, put: Callable[[NDArray[np.uint8]], int]) -> PixelStore:
             offsets[row] = put(seen.decoded.pixels)
     stacked = np.array(thumbnails, np.uint8).reshape(-1, duplicates.SIDE, duplicates.SIDE, 3)
     prints = Fingerprints(np.array(seen_digests, np.uint64), stacked)
-    return PixelStore(job.catalog, job.side, prints, unreadable, offsets=offsets, shapes=shapes)
+    return PixelStore(job.catalog, job.side, job.grey_bits, prints, unreadable, offsets=offsets, shapes=shapes)
 
 
 def _built(home: Path, job: _Job) -> PixelStore:
@@ -274,6 +279,7 @@ def _opened(home: Path, job: _Job) -> PixelStore | None:
             store = PixelStore(
                 job.catalog,
                 job.side,
+                job.grey_bits,
                 Fingerprints(saved["digests"], saved["thumbnails"]),
                 {int(row): str(reason) for row, reason in json.loads(str(saved["unreadable"]))},
                 file=file,

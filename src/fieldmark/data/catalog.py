@@ -14,8 +14,10 @@ from typing import Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from fieldmark.core.errors import DataError
 from fieldmark.core.listener import DataRead
 from fieldmark.core.wording import counted
+from fieldmark.data.names import normal
 from fieldmark.data.taxonomy import Taxonomy
 
 __all__ = ["SPLITS", "Catalog", "Split", "data_read"]
@@ -40,7 +42,7 @@ class Catalog:
     labels: NDArray[np.int64]
     """(N,) index into `classes`."""
     classes: tuple[str, ...]
-    """(K) in official order where there is one, else sorted naturally."""
+    """(K) in official order where there is one, else sorted naturally; `normal` names, whatever was given."""
     splits: NDArray[np.str_]
     """(N,) "train", "val", "test", or "" if the data does not say."""
     groups: NDArray[np.str_]
@@ -60,6 +62,7 @@ class Catalog:
     def __post_init__(self) -> None:
         if self.taxonomy is None:
             object.__setattr__(self, "taxonomy", Taxonomy(self.classes))
+        self._name_normally()
         n = len(self.paths)
         assert len(self.labels) == len(self.splits) == len(self.groups) == n
         assert self.boxes is None or self.boxes.shape == (n, 4)
@@ -67,6 +70,16 @@ class Catalog:
         assert self.keypoints is None or self.keypoints.shape == (n, len(self.keypoint_names), 3)
         assert self.taxonomy.classes == self.classes
         assert all(len(values) == n for values in self.attributes.values())
+
+    def _name_normally(self) -> None:
+        """Raises DataError for two classes of one name."""
+        classes = tuple(map(normal, self.classes))
+        if len(named := set(classes)) < len(classes):
+            twice = next(name for name in named if classes.count(name) > 1)
+            raise DataError(f"{self.name} has two classes called {twice!r}", "Make them one class, or rename one.")
+        if classes != self.classes:
+            object.__setattr__(self, "classes", classes)
+            object.__setattr__(self, "taxonomy", Taxonomy(classes, self.taxonomy.above))
 
     def __len__(self) -> int:
         return len(self.paths)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from fieldmark.core.errors import RecipeError, nearest
 from fieldmark.core.wording import first_few
+from fieldmark.data.names import lookup
 
 __all__ = ["grades_of", "in_order", "numbered"]
 
@@ -48,13 +49,15 @@ def in_order(classes: Sequence[str], order: str | Sequence[str]) -> tuple[str, .
             )
         return found
     assert not isinstance(order, str)
-    if unknown := [name for name in order if name not in classes]:
+    find = lookup(classes)
+    if unknown := [name for name in order if find(name) is None]:
         raise RecipeError(f"labels.order names {unknown[0]!r}, which is not a class", nearest(unknown[0], classes))
-    if left := [name for name in classes if name not in order]:
+    meant = tuple(str(find(name)) for name in order)
+    if left := [name for name in classes if name not in meant]:
         raise RecipeError(f"labels.order leaves out {first_few(left)}", "List every class, from the lowest grade up.")
-    if twice := [name for name in order if list(order).count(name) > 1]:
+    if twice := [name for name in meant if meant.count(name) > 1]:
         raise RecipeError(f"labels.order names {twice[0]!r} twice", "List each class once.")
-    return tuple(order)
+    return meant
 
 
 def grades_of(classes: Sequence[str], order: str | Sequence[str]) -> tuple[int, ...]:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from fieldmark.core.errors import DataError, DataWarning
 from fieldmark.core.wording import counted, first_few
 from fieldmark.data.catalog import SPLITS, Catalog, Split
+from fieldmark.data.names import normal
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -34,6 +35,7 @@ __all__ = [
     "duplicate_conflicts",
     "folds",
     "split",
+    "split_called",
     "units",
 ]
 
@@ -51,6 +53,12 @@ SPLIT_NAMES: dict[str, Split] = {
     "testing": "test",
 }
 """The names of a split in a folder or a table, in upper or lower case."""
+
+
+def split_called(name: str) -> Split | None:
+    """The split that a folder of this name holds; None if it is no split's name."""
+    return SPLIT_NAMES.get(normal(name).lower())
+
 
 _TO_TEST = ((), (0,), (0, 1), (0, 0, 1))
 """By how many units a class has (the last entry is for more): the splits that it gets into, train being 0. Of three,

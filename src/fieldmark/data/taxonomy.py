@@ -13,6 +13,8 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
+from fieldmark.data.names import lookup, normal
+
 __all__ = ["Level", "Taxonomy"]
 
 Floats = NDArray[np.float64]
@@ -55,8 +57,9 @@ class Taxonomy(Mapping[str, tuple[str, ...]]):
 
     @classmethod
     def of(cls, classes: Sequence[str], above: Mapping[str, Sequence[str]] | None = None) -> Taxonomy:
-        """Build a taxonomy from any sequences of names."""
-        return cls(tuple(classes), {level: tuple(names) for level, names in (above or {}).items()})
+        """Build a taxonomy from any sequences of names, which become `normal`."""
+        levels = {level: tuple(map(normal, names)) for level, names in (above or {}).items()}
+        return cls(tuple(map(normal, classes)), levels)
 
     def __getitem__(self, level: str) -> tuple[str, ...]:
         return self.above[level]
@@ -139,9 +142,9 @@ class Taxonomy(Mapping[str, tuple[str, ...]]):
         return answers == np.stack([level.parent[labels] for level in self.levels], axis=1)
 
     def _row(self, name: str) -> int:
-        if name not in self.classes:
+        if (found := lookup(self.classes)(name)) is None:
             raise ValueError(f"there is no class {name!r}")
-        return self.classes.index(name)
+        return self.classes.index(found)
 
     def _summed(self, probabilities: Floats) -> Iterator[Floats]:
         """(N, G) of each level."""

@@ -103,8 +103,9 @@ class Split:
 class Pictures:
     """The pictures of a page, decoded as they are asked for."""
 
-    def __init__(self, roots: Sequence[Path]) -> None:
+    def __init__(self, roots: Sequence[Path], *, grey_bits: int | None = None) -> None:
         self._roots = roots
+        self._grey_bits = grey_bits
         self._seen: dict[tuple[str, int], Markup | None] = {}
 
     def __call__(self, path: str, *, side: int = 160) -> Markup | None:
@@ -118,7 +119,7 @@ class Pictures:
         """The pixels (H, W, 3), with a shorter side of at most `side`; None if the file cannot be read."""
         for root in self._roots:
             try:
-                return decode(root / path, short_side=side).pixels
+                return decode(root / path, short_side=side, grey_bits=self._grey_bits).pixels
             except ImageError:
                 continue
         return None
@@ -200,9 +201,11 @@ def gather(
     data = run.data()
     splits = _splits(run)
     roots = [Path(data["root"])] if data else []
+    recipe = run.recipe()
+    grey_bits = recipe.images.grey_depth or (run.decided("grey_bits") or {}).get("bits")
     return Material(
         run=run,
-        recipe=run.recipe(),
+        recipe=recipe,
         data=data,
         environment=environment,
         provenance=read_json(run.bundle / "model.json")["provenance"] if run.is_finished else {},
@@ -210,7 +213,7 @@ def gather(
         shown=_shown(run, splits, split),
         catalog=catalog,
         lost=lost,
-        pictures=Pictures([*([other] if other else []), *roots]),
+        pictures=Pictures([*([other] if other else []), *roots], grey_bits=grey_bits),
     )
 
 

@@ -20,6 +20,7 @@ from fieldmark.core.errors import RecipeError, RunError, nearest
 from fieldmark.core.recipe import Images, Recipe
 from fieldmark.core.storage import read_json, write_arrays, write_json, write_tensors
 from fieldmark.data.grades import grades_of
+from fieldmark.data.names import lookup
 from fieldmark.data.task import Attribute, Task
 from fieldmark.data.taxonomy import Taxonomy
 from fieldmark.evaluation.calibration import Calibration
@@ -33,6 +34,7 @@ __all__ = ["Bundle"]
 _FORMAT = 2
 _PIECES = ("images", "neck", "method", "head", "labels")
 _LATER = ("labels",)  # older bundles have none
+_BEFORE = {"grey_bits": 16}  # what older bundles do, without saying so
 
 
 @final
@@ -118,15 +120,16 @@ class Bundle:
         try:
             recipe = Recipe.parse(
                 {name: description[name] for name in _PIECES if name in description or name not in _LATER}
+                | {"images": {**_BEFORE, **description["images"]}}
                 | {"backbone": {**description["backbone"], "weights": "none"}},
                 source=str(folder / "model.json"),
             )
-            classes = tuple(description["classes"])
+            taxonomy = Taxonomy.of(description["classes"], dict(description["taxonomy"].items()))
             return cls(
-                classes,
+                taxonomy.classes,
                 recipe,
                 description["interpolation"],
-                Taxonomy.of(classes, dict(description["taxonomy"].items())),
+                taxonomy,
                 description["provenance"],
                 _calibration(folder, description.get("calibration")),
                 tuple(description.get("parts", ())),
@@ -185,13 +188,14 @@ class Bundle:
 
     def class_rows(self, names: Iterable[str]) -> NDArray[np.int64]:
         """The indices of these classes, in class order. Raises RunError for names that the bundle does not know."""
-        wanted = set(names)
-        if unknown := sorted(wanted - set(self.classes)):
+        find = lookup(self.classes)
+        wanted = {name: find(name) for name in names}
+        if unknown := sorted(name for name, found in wanted.items() if found is None):
             raise RunError(
                 f"{len(unknown)} of {len(wanted)} names are not classes of this model, such as {unknown[0]!r}",
                 nearest(unknown[0], self.classes),
             )
-        return np.flatnonzero([name in wanted for name in self.classes])
+        return np.flatnonzero([name in set(wanted.values()) for name in self.classes])
 
 
 def _calibration(folder: Path, values: Mapping[str, Any] | None) -> Calibration | None:

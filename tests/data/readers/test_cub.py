@@ -112,3 +112,11 @@ def test_the_real_photographs() -> None:
         folder.split(".")[1].replace("_", " ") == catalog.classes[label]
         for folder, label in zip((path.split("/")[1] for path in catalog.paths), catalog.labels, strict=True)
     )
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes on this system")
+def test_an_official_file_that_is_a_pipe(root: Path) -> None:
+    (root / "bounding_boxes.txt").unlink()
+    os.mkfifo(root / "bounding_boxes.txt")
+    with pytest.raises(DataError, match=r"bounding_boxes\.txt: it is not a regular file"):
+        read_cub(root)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fieldmark.core.errors import DataError, DataWarning
-from fieldmark.data.readers.folder import natural_key, read_folder, scan
+from fieldmark.data.readers.folder import natural_key, read_folder
 
 pytestmark = pytest.mark.filterwarnings("error::fieldmark.core.errors.DataWarning")
 
@@ -136,13 +136,13 @@ def test_parts_inside_classes_are_refused(tmp_path: Path) -> None:
 
 
 def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
-    lay(tmp_path, "train/a/1.jpg", "train/b/1.jpg", "test/7.jpg", "test/8.jpg", "docs/old/readme.txt", "train/a/2.HEIC")
+    lay(tmp_path, "train/a/1.jpg", "train/b/1.jpg", "test/7.jpg", "test/8.jpg", "docs/old/readme.txt", "train/a/2.jp2")
     (tmp_path / "train" / "c").mkdir()
     with pytest.warns(DataWarning) as caught:
         catalog = read_folder(tmp_path)
     assert [str(warning.message) for warning in caught] == [
         f"Left out of {tmp_path}: 2 images outside class folders (in test); 2 folders without images (docs, train/c); "
-        "1 image in formats that Fieldmark does not read (.heic)"
+        "1 image in a format that Fieldmark does not read (train/a/2.jp2)"
     ]
     assert catalog.paths == ("train/a/1.jpg", "train/b/1.jpg")
 
@@ -153,8 +153,11 @@ def test_images_without_class_folders(tmp_path: Path) -> None:
 
 
 def test_no_images(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"There are no images in .* \(only .heic, which Fieldmark does not read\)"):
-        read_folder(lay(tmp_path, "a/1.heic", "b/1.txt"))
+    with pytest.raises(
+        DataError,
+        match=r"There are no images in .*, only 1 image in a format that Fieldmark does not read \(a/1.jxl\)\.",
+    ):
+        read_folder(lay(tmp_path, "a/1.jxl", "b/1.txt"))
 
 
 def test_images_beside_class_folders(tmp_path: Path) -> None:
@@ -165,11 +168,16 @@ def test_images_beside_class_folders(tmp_path: Path) -> None:
         read_folder(tmp_path)
 
 
-def test_links_that_lead_back_are_not_followed(tmp_path: Path) -> None:
+def test_links_are_followed_or_named(tmp_path: Path) -> None:
     data = lay(tmp_path / "data", "a/1.jpg", "b/1.jpg")
     (data / "a" / "loop").symlink_to(data)
     (data / "c").symlink_to(lay(tmp_path / "elsewhere", "9.jpg"))
-    assert sorted(scan(data).images) == [("a",), ("b",), ("c",)]
+    (data / "d").symlink_to("d")
+    with pytest.warns(DataWarning) as caught:
+        assert read_folder(data).paths == ("a/1.jpg", "b/1.jpg", "c/9.jpg")
+    assert [str(warning.message) for warning in caught] == [
+        f"Left out of {data}: 1 link that leads nowhere (d); 1 link that leads back to a folder above it (a/loop)"
+    ]
 
 
 def test_a_folder_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,6 +192,57 @@ def test_a_folder_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.Monke
 def test_names_of_the_same_letters_are_one_class(tmp_path: Path) -> None:
     catalog = read_folder(lay(tmp_path, "train/caf\u00e9/1.jpg", "train/tea/1.jpg", "test/cafe\u0301/2.jpg"))
     assert catalog.classes == ("caf\u00e9", "tea")
+
+
+def test_names_that_differ_only_by_blanks_are_one_class(tmp_path: Path) -> None:
+    with pytest.warns(DataWarning) as caught:
+        catalog = read_folder(lay(tmp_path, "rose /1.jpg", "rose/2.jpg", "Rose/3.jpg", " tea  rose/4.jpg"))
+    assert catalog.classes == ("Rose", "rose", "tea rose")
+    assert catalog.paths == (" tea  rose/4.jpg", "Rose/3.jpg", "rose /1.jpg", "rose/2.jpg")
+    assert [str(warning.message) for warning in caught] == [
+        f"The folders 'rose' and 'rose ' in {tmp_path} are one class, 'rose': their names differ only by blanks or by "
+        "how their letters are encoded"
+    ]
+
+
+def test_a_split_with_a_blank_in_its_name(tmp_path: Path) -> None:
+    catalog = read_folder(lay(tmp_path, "train /a/1.jpg", "train /b/1.jpg", "test/a/1.jpg"))
+    assert sorted(catalog.splits.tolist()) == ["test", "train", "train"]
+
+
+@pytest.mark.parametrize(
+    ("folders", "classes"),
+    [
+        (
+            ["Passerina/ciris", "Passerina/amoena", "Larus/canus"],
+            ["Larus canus", "Passerina amoena", "Passerina ciris"],
+        ),
+        (["train/Passerina/ciris", "test/Larus/canus"], ["Larus canus", "Passerina ciris"]),
+        (
+            ["Laridae/Larus/fuscus graellsii", "Laridae/Rissa/tridactyla"],
+            ["Larus fuscus graellsii", "Rissa tridactyla"],
+        ),
+        (["Larus/novae-hollandiae", "Rissa/minor"], ["Larus novae-hollandiae", "Rissa minor"]),
+        (["A/Larus/minor", "B/Larus/minor"], ["A/Larus minor", "B/Larus minor"]),
+        (["Audi/S5", "Audi/a4", "Seat/ibiza"], ["a4", "ibiza", "S5"]),  # no epithet has a digit
+        (["Audi/Audi S5", "Seat/Seat Ibiza"], ["Audi S5", "Seat Ibiza"]),
+        (["Audi/audi quattro", "Seat/seat ibiza"], ["audi quattro", "seat ibiza"]),  # names its parent already
+        (["larus/canus", "rissa/tridactyla"], ["canus", "tridactyla"]),
+        (["Sea birds/canus", "Rissa/tridactyla"], ["canus", "tridactyla"]),
+        (["Larus/canus", "Rissa/Kittiwake"], ["canus", "Kittiwake"]),
+        (["鸟/知更鸟", "鱼/鲤"], ["知更鸟", "鲤"]),
+    ],
+)
+def test_genus_and_epithet(tmp_path: Path, folders: list[str], classes: list[str]) -> None:
+    catalog = read_folder(lay(tmp_path, *(f"{folder}/1.jpg" for folder in folders)))
+    assert sorted(catalog.classes) == sorted(classes)
+    labelled = dict(zip(catalog.paths, (catalog.classes[label] for label in catalog.labels), strict=True))
+    assert all(labelled[f"{folder}/1.jpg"].endswith(folder.rpartition("/")[2]) for folder in folders)
+
+
+def test_names_of_genus_and_epithet_without_a_common_depth_stay(tmp_path: Path) -> None:
+    with pytest.warns(DataWarning, match="different depths"):
+        assert read_folder(lay(tmp_path, "Larus/canus/1.jpg", "robin/1.jpg")).classes == ("canus", "robin")
 
 
 @given(st.lists(st.text("aB9 10", max_size=5)), st.randoms())

@@ -29,6 +29,7 @@ from fieldmark.core.machine import AUTO
 from fieldmark.core.recipe import Images
 from fieldmark.core.storage import write_bytes, write_json, write_tensors
 from fieldmark.data.catalog import Catalog
+from fieldmark.data.names import lookup
 from fieldmark.data.sets import read
 from fieldmark.evaluation.verdict import Verdict
 from fieldmark.runs.opening import opened_run
@@ -98,9 +99,9 @@ class Explainer:
         classes, calibration = self.bundle.classes, self.bundle.calibration
         if len(verdict.candidates) < 2:
             raise RunError("A model with one class has nothing to explain", "Train on two or more classes.")
-        second = versus or verdict.candidates[1].label
-        if second not in classes:
-            raise RunError(f"This model has no class {second!r}", nearest(second, classes))
+        second = lookup(classes)(versus) if versus else verdict.candidates[1].label
+        if second is None:
+            raise RunError(f"This model has no class {versus!r}", nearest(str(versus), classes))
         if second == verdict.label:
             rival = verdict.candidates[1].label
             raise RunError(

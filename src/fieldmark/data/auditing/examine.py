@@ -8,7 +8,7 @@
 | not-in-train | always: such a class cannot be predicted |
 | annotations-unturned | always: boxes or key points are not where the picture shows the thing |
 | copies, turned-copies, exif-orientation, annotations-outside, tiny, one-colour | never |
-| few-to-learn, few-to-test, few-to-promise, unbalanced, not-measured, reading | never |
+| few-to-learn, few-to-test, few-to-promise, unbalanced, not-measured, names-alike, reading | never |
 
 Shapes: N rows of the catalogue, K classes.
 """
@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldmark.core.wording import counted
+from fieldmark.data.auditing.alike_names import name_findings
 from fieldmark.data.auditing.class_counts import class_findings
 from fieldmark.data.auditing.copies import Copy, copies, joined
 from fieldmark.data.auditing.findings import Audit, Case, Finding
@@ -74,6 +75,7 @@ def examine(
         *_tiny(store),
         *_one_colour(readable[plain]),
         *class_findings(catalog, units(catalog, clusters)),
+        *name_findings(catalog),
         *_reading(warnings),
     ]
     return Audit(catalog, tuple(sorted(found, key=lambda finding: finding.severity != "spoils")))

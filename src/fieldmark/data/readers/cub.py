@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldmark.core.errors import DataError
+from fieldmark.core.reading import read_regular
 from fieldmark.data.catalog import Catalog
 from fieldmark.data.readers.table import check_images
 from fieldmark.data.taxonomy import Taxonomy
@@ -90,8 +91,8 @@ class _Line(NamedTuple):
 def _lines(file: Path, num_fields: int) -> list[_Line]:
     """The lines that are not blank, each in `num_fields` fields, the last of which may hold spaces."""
     try:
-        text = file.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_regular(file).decode("utf-8-sig")
+    except (OSError, ValueError) as error:
         raise DataError(f"Cannot read {file}: {error}", "Unpack the data set again.") from error
     split = (line.split(maxsplit=num_fields - 1) for line in text.splitlines())
     lines = [_Line(file, number, fields) for number, fields in enumerate(split, start=1) if fields]

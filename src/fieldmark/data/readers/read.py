@@ -15,11 +15,22 @@ from fieldmark.core.errors import DataError, DataWarning, nearest
 from fieldmark.core.wording import counted, first_few
 from fieldmark.data.catalog import SPLITS, Catalog
 from fieldmark.data.readers.cub import CUB_FILES, read_cub
-from fieldmark.data.readers.folder import is_image_name, read_folder, scan
+from fieldmark.data.readers.folder import read_folder
 from fieldmark.data.readers.table import TABLE_SUFFIXES, column_names, read_table
-from fieldmark.data.splits import SPLIT_NAMES
+from fieldmark.data.scan import is_ignored, is_image_name, scan
+from fieldmark.data.splits import split_called
 
-__all__ = ["LAYOUTS", "DataWarning", "Layout", "checked", "innermost", "no_such_path", "read", "visible"]
+__all__ = [
+    "LAYOUTS",
+    "DataWarning",
+    "Layout",
+    "catalog_table",
+    "checked",
+    "innermost",
+    "no_such_path",
+    "read",
+    "visible",
+]
 
 
 class Layout(NamedTuple):
@@ -39,7 +50,8 @@ def _cub(path: Path) -> Path | None:
     return path if all((path / name).is_file() for name in CUB_FILES) else None
 
 
-def _named_table(path: Path) -> Path | None:
+def catalog_table(path: Path) -> Path | None:
+    """The table of a folder that says by its name that it is the folder's: catalog.csv, .tsv or .parquet."""
     return next((file for file in _tables(path) if file.stem.lower() == "catalog"), None)
 
 
@@ -67,7 +79,7 @@ def _class_folders(path: Path) -> Path | None:
 LAYOUTS = (
     Layout("a table (.csv, .tsv, .parquet)", _table, read_table),
     Layout("CUB-200-2011 (images.txt, image_class_labels.txt, classes.txt)", _cub, read_cub),
-    Layout("catalog.csv, .tsv or .parquet", _named_table, read_table),
+    Layout("catalog.csv, .tsv or .parquet", catalog_table, read_table),
     Layout("one table with the columns path and label", _lone_table, read_table),
     Layout("class folders, with or without train, val and test above them", _class_folders, read_folder),
 )
@@ -98,7 +110,7 @@ def innermost(path: Path) -> Path:
     while path.is_dir() and _cub(path) is None:
         entries = visible(path)
         folders = [entry for entry in entries if entry.is_dir()]
-        if len(folders) != 1 or folders[0].name.lower() in SPLIT_NAMES or _tables(path):
+        if len(folders) != 1 or split_called(folders[0].name) or _tables(path):
             break
         if any(is_image_name(entry.name) for entry in entries + visible(folders[0])):
             break
@@ -107,12 +119,12 @@ def innermost(path: Path) -> Path:
 
 
 def visible(folder: Path) -> list[Path]:
-    """What lies in a folder, sorted, without hidden files."""
+    """What lies in a folder, sorted, without what `scan` ignores."""
     try:
         names = sorted(os.listdir(folder))
     except OSError as error:
         raise DataError(f"Cannot read the folder {folder}: {error.strerror}", "Check its permissions.") from error
-    return [folder / name for name in names if not name.startswith(".") and name.lower() != "__macosx"]
+    return [folder / name for name in names if not is_ignored(name)]
 
 
 def _tables(folder: Path) -> list[Path]:
@@ -128,7 +140,7 @@ def _names_images(file: Path) -> bool:
 
 def _image_folders(path: Path) -> list[str]:
     """The folders that could be classes."""
-    return ["/".join(parts) for parts in scan(path).images if parts and parts[-1].lower() not in SPLIT_NAMES]
+    return ["/".join(parts) for parts in scan(path).images if parts and not split_called(parts[-1])]
 
 
 def no_such_path(path: Path, names: Iterable[str] = ()) -> DataError:

@@ -16,7 +16,6 @@ import itertools
 import math
 import os
 import re
-import unicodedata
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -29,6 +28,7 @@ from numpy.typing import NDArray
 from fieldmark.core.errors import DataError, DataWarning, nearest
 from fieldmark.core.wording import counted, first_few
 from fieldmark.data.catalog import Catalog
+from fieldmark.data.names import normal
 from fieldmark.data.readers.folder import natural_key
 from fieldmark.data.splits import SPLIT_NAMES
 from fieldmark.data.taxonomy import Taxonomy
@@ -86,7 +86,10 @@ def read_table(file: Path) -> Catalog:
         keypoint_names=keypoint_names,
         keypoints=keypoints,
         taxonomy=Taxonomy.of(classes, _taxonomy(sheet, labels, classes)),
-        attributes={name: np.array(values, dtype=np.str_) for name, values in sheet.below("attribute.").items()},
+        attributes={
+            name: np.array([normal(value) for value in values], dtype=np.str_)
+            for name, values in sheet.below("attribute.").items()
+        },
     )
 
 
@@ -254,7 +257,7 @@ def _normal_path(path: str) -> str:
 
 
 def _labels(sheet: _Sheet) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    names = [unicodedata.normalize("NFC", name) for name in sheet.columns["label"]]
+    names = [normal(name) for name in sheet.columns["label"]]
     if "" in names:
         raise sheet.error(names.index(""), "the label is empty", "Give each image a label, or leave its row out.")
     classes = sorted(set(names), key=natural_key)
@@ -390,7 +393,7 @@ def _taxonomy(sheet: _Sheet, labels: NDArray[np.int64], classes: Sequence[str]) 
 def _level(sheet: _Sheet, level: str, labels: NDArray[np.int64], classes: Sequence[str]) -> tuple[str, ...]:
     """The name of each class (K) at a level; a class needs it in one of its rows only."""
     first: dict[int, int] = {}
-    values = [unicodedata.normalize("NFC", value) for value in sheet.columns[f"level.{level}"]]
+    values = [normal(value) for value in sheet.columns[f"level.{level}"]]
     for row, (label, value) in enumerate(zip(labels.tolist(), values, strict=True)):
         if value and values[first.setdefault(label, row)] != value:
             earlier = f"{values[first[label]]!r} in {sheet.unit} {sheet.lines[first[label]]}"

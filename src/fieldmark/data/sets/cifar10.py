@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from fieldmark.core.errors import DataError
+from fieldmark.core.reading import read_regular
 from fieldmark.core.storage import cache_folder, new_folder
 from fieldmark.data.readers.folder import read_folder
 from fieldmark.data.sets.dataset import Dataset, Layout, Tell
@@ -59,9 +60,10 @@ def _published() -> dict[str, str]:
 def _opened(file: Path, md5: str) -> dict[str, Any]:
     """What the pickle holds. The very bytes that were checked are opened, not the file a second time."""
     try:
-        data = file.read_bytes()
-    except OSError as error:
-        raise DataError(f"{file} cannot be read: {error.strerror}", "Unpack cifar-10-python.tar.gz again.") from error
+        data = read_regular(file)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{file} cannot be read: {reason}", "Unpack cifar-10-python.tar.gz again.") from error
     found = hashlib.md5(data, usedforsecurity=False).hexdigest()
     if found != md5:
         raise DataError(

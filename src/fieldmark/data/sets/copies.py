@@ -16,12 +16,12 @@ from fieldmark.core.errors import DataError, DataWarning
 from fieldmark.core.storage import cache_folder, new_folder
 from fieldmark.core.wording import first_few
 from fieldmark.data.catalog import Catalog
-from fieldmark.data.readers.folder import scan
 from fieldmark.data.readers.read import checked, innermost, no_such_path, visible
 from fieldmark.data.readers.read import read as read_path
+from fieldmark.data.scan import scan
 from fieldmark.data.sets.dataset import CLASS_FOLDERS, Dataset, Layout, Tell
 from fieldmark.data.sets.known import DATASETS, is_named_after, named
-from fieldmark.data.splits import SPLIT_NAMES
+from fieldmark.data.splits import split_called
 
 __all__ = ["copy_of", "find", "read"]
 
@@ -131,8 +131,8 @@ def _recognised(path: Path) -> tuple[Path, Layout] | None:
 
 def _holds_class_folders(dataset: Dataset, folder: Path) -> bool:
     """Whether a folder holds as many class folders as the data set has classes; a DataWarning says what it lacks."""
-    tops = [entry.name.lower() for entry in visible(folder) if entry.is_dir()]
-    if len(tops) != dataset.num_classes and not any(SPLIT_NAMES.get(name) == "train" for name in tops):
+    tops = [entry.name for entry in visible(folder) if entry.is_dir()]
+    if len(tops) != dataset.num_classes and not any(split_called(name) == "train" for name in tops):
         return False  # by the names on top alone, since a root may hold millions of files
     classes, num_images, splits = _class_folders(folder)
     if len(classes) != dataset.num_classes:
@@ -160,7 +160,7 @@ class _ClassFolders(NamedTuple):
 
 def _class_folders(folder: Path) -> _ClassFolders:
     images = {parts: names for parts, names in scan(folder).images.items() if parts}
-    tops = {parts[0] for parts in images if parts[0].lower() in SPLIT_NAMES and len(parts) > 1}
+    tops = {parts[0] for parts in images if split_called(parts[0]) and len(parts) > 1}
     return _ClassFolders({parts[-1] for parts in images}, sum(map(len, images.values())), tops)
 
 

@@ -5,6 +5,7 @@ Shapes: N samples, K classes.
 
 from __future__ import annotations
 
+import io
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldmark.core.errors import DataError, DataWarning
+from fieldmark.core.reading import read_regular
 from fieldmark.core.storage import read_json
 from fieldmark.core.wording import first_few
 from fieldmark.data.catalog import Catalog
@@ -31,7 +33,7 @@ def mat_file(path: Path, *names: str) -> list[NDArray[Any]]:
     from scipy.io import loadmat
 
     try:
-        variables = loadmat(path, squeeze_me=True)
+        variables = loadmat(io.BytesIO(read_regular(path)), squeeze_me=True)
     # damage shows as OSError, ValueError, TypeError, zlib.error, struct.error and more
     except Exception as error:
         raise DataError(f"{path} cannot be read as a MATLAB file: {_reason(error)}", _AGAIN) from error
@@ -51,8 +53,8 @@ def json_file(path: Path) -> Any:
 def lines(path: Path, num_fields: int) -> Iterator[list[str]]:
     """The fields of each line that is neither blank nor a comment; the last of them may hold spaces."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_regular(path).decode("utf-8-sig")
+    except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read: {_reason(error)}", _AGAIN) from error
     for number, line in enumerate(text.splitlines(), start=1):
         fields = line.strip().split(maxsplit=num_fields - 1)

@@ -12,7 +12,7 @@ from typing import Any
 
 from fieldmark.core.errors import DataError
 from fieldmark.data.catalog import Catalog
-from fieldmark.data.readers.folder import scan
+from fieldmark.data.scan import scan
 from fieldmark.data.sets.dataset import Dataset, Layout
 from fieldmark.data.sets.files import assemble, json_file, whole
 

@@ -18,7 +18,9 @@ from fieldmark.data.catalog import SPLITS, Catalog, data_read
 from fieldmark.data.duplicates import clusters
 from fieldmark.data.sets import read
 from fieldmark.data.splits import VALIDATION_SHARE, cut_validation, duplicate_conflicts, split, units
+from fieldmark.learning.fitting.greys import decide_grey_bits
 from fieldmark.learning.fitting.task import check_labels
+from fieldmark.runs.run import Run
 
 __all__ = ["Prepared", "prepare"]
 
@@ -45,8 +47,8 @@ class Prepared:
         return np.flatnonzero(np.isin(self.catalog.splits, splits))
 
 
-def prepare(data: Path | str | Catalog, recipe: Recipe, listener: Listener) -> Prepared:
-    """Read `data`, decode it once and split it as the recipe's protocol asks.
+def prepare(data: Path | str | Catalog, recipe: Recipe, listener: Listener, run: Run | None = None) -> Prepared:
+    """Read `data`, decode it once and split it as the recipe's protocol asks. `run` keeps what is decided on the way.
 
     Test images are fingerprinted, so that the same photograph in two splits is noticed; their pixels are not kept.
     Raises DataError if there is nothing to learn from.
@@ -55,10 +57,12 @@ def prepare(data: Path | str | Catalog, recipe: Recipe, listener: Listener) -> P
         catalog = data if isinstance(data, Catalog) else read(data, tell=listener.note)
         listener.hear(data_read(catalog))
         check_labels(catalog, recipe)
+        grey_bits = decide_grey_bits(run, recipe, catalog, listener)
         with listener.progress("Decoding images") as tick:
             pixels = build_store(
                 catalog,
                 side=short_side(recipe.images),
+                grey_bits=grey_bits,
                 keep=catalog.splits != "test",
                 limit_gb=recipe.images.cache_gb,
                 progress=tick,
