@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from fieldmark.core.errors import RunError
 from fieldmark.data.catalog import Catalog
+from fieldmark.pages import legible, shortened
 from fieldmark.reporting import Answer, Material
 from fieldmark.reporting.gathering import gathered
 
@@ -56,6 +57,7 @@ def show(
         axes.axis("off")
     for axes, answer in zip(grid.flat, answers, strict=False):
         _draw(axes, material, answer)
+    legible(figure)
     return figure
 
 
@@ -66,5 +68,5 @@ def _draw(axes: Axes, material: Material, answer: Answer) -> None:
     else:
         axes.imshow(pixels)
     mark = "✓" if answer.right else "✗"  # not by colour alone
-    title = f"{mark} predicted: {answer.predicted}\nactual: {answer.label}"
-    axes.set_title(title, fontsize=9, color=RIGHT if answer.right else WRONG, parse_math=False, wrap=True)
+    title = f"{mark} predicted: {shortened(answer.predicted, 20)}\nactual: {shortened(answer.label, 20)}"
+    axes.set_title(title, fontsize=9, color=RIGHT if answer.right else WRONG, parse_math=False)

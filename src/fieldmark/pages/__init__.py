@@ -4,7 +4,21 @@ A page is a template beside this file that extends `base.html`. `render` fills i
 plots into it. The names of classes and files are always text: the templates escape them.
 """
 
+from fieldmark.pages.lettering import legible, shortened, wrapped
 from fieldmark.pages.page import picture, render
 from fieldmark.pages.plots import ACCENT, FAINT, INK, RIGHT, WRONG, canvas, svg
 
-__all__ = ["ACCENT", "FAINT", "INK", "RIGHT", "WRONG", "canvas", "picture", "render", "svg"]
+__all__ = [
+    "ACCENT",
+    "FAINT",
+    "INK",
+    "RIGHT",
+    "WRONG",
+    "canvas",
+    "legible",
+    "picture",
+    "render",
+    "shortened",
+    "svg",
+    "wrapped",
+]

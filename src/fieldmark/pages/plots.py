@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 import re
+import warnings
 from typing import Any, Final
 
 import matplotlib as mpl
@@ -64,7 +65,8 @@ def svg(figure: Figure, *, title: str) -> Markup:
     """The figure as an `<svg>` that fills the space it gets; a screen reader reads `title`."""
     data = io.StringIO()
     salt = hashlib.sha256(title.encode()).hexdigest()[:8]  # two plots on a page must not share identifiers
-    with mpl.rc_context({**_STYLE, "svg.hashsalt": salt}):
+    with mpl.rc_context({**_STYLE, "svg.hashsalt": salt}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph", UserWarning)  # the browser writes the text, with fonts of its own
         figure.savefig(data, format="svg", metadata={"Date": None})
     text = data.getvalue()
     text = text[text.index("<svg") :]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from textwrap import shorten
 
 import numpy as np
 from markupsafe import Markup
@@ -15,7 +14,7 @@ from fieldmark.core.errors import ImageError
 from fieldmark.data.auditing.findings import Audit, Case, Finding
 from fieldmark.data.catalog import SPLITS, Catalog
 from fieldmark.data.decode import decode
-from fieldmark.pages import ACCENT, canvas, picture, render, svg
+from fieldmark.pages import ACCENT, canvas, picture, render, shortened, svg
 
 __all__ = ["compose_audit"]
 
@@ -114,7 +113,7 @@ def _balance(classes: Sequence[str], counts: NDArray[np.int64]) -> Markup:
         figure, axes = canvas(6.0, 0.6 + 0.26 * len(classes))
         order = np.argsort(-counts, kind="stable")
         axes.barh(np.arange(len(order)), counts[order], height=0.7, color=ACCENT)
-        names = [shorten(classes[k], 32, placeholder=" …") for k in order]
+        names = [shortened(classes[k], 32) for k in order]
         axes.set_yticks(np.arange(len(order)), names, parse_math=False)
         axes.invert_yaxis()
         axes.grid(visible=False, axis="y")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from textwrap import fill
 from typing import Any, Final
 
 import matplotlib as mpl
@@ -17,6 +16,7 @@ from PIL import Image
 from scipy import ndimage
 
 from fieldmark.answering.explaining.explanation import Example, Explanation, RegionFound, odds
+from fieldmark.pages import legible, shortened, wrapped
 
 __all__ = ["AGAINST", "FOR", "close_up", "draw", "outlined", "overlaid"]
 
@@ -43,6 +43,7 @@ def draw(explanation: Explanation) -> Figure:
         _above(figure, grid[0].subgridspec(1, 3, width_ratios=[1, 1, 1.05], wspace=0.07), explanation)
         if first and rows == 2:
             _below(figure, grid[1].subgridspec(1, 7, wspace=0.12), explanation, first)
+        legible(figure)
         return figure
 
 
@@ -50,17 +51,17 @@ def _title(figure: Figure, explanation: Explanation) -> None:
     verdict, (p, q) = explanation.verdict, explanation.probabilities
     given = ""
     if verdict.name != verdict.label:
-        given = f"verdict: {verdict.said}" + (f" ({verdict.reason})" if verdict.reason else "")
+        given = shortened(f"verdict: {verdict.said}" + (f" ({verdict.reason})" if verdict.reason else ""), 60)
     top = 1 - 0.24 / figure.get_figheight()
     strange = verdict.familiar is False  # then the probabilities of classes say nothing
-    sure = explanation.first if strange else f"{explanation.first}  {min(100 * p, 99.9):.1f} %"  # never certain
+    first, second = shortened(explanation.first, 40), shortened(explanation.second, 40)
+    sure = first if strange else f"{first}  {min(100 * p, 99.9):.1f} %"  # never certain
     figure.text(0.035, top, sure, size=17, weight="bold", color=FOR, va="top", parse_math=False)
     below = top - 0.37 / figure.get_figheight()
-    text = f"why not {explanation.second}" + ("" if strange else f"  {100 * q:.1f} %")
+    text = f"why not {second}" + ("" if strange else f"  {100 * q:.1f} %")
     figure.text(0.035, below, text, size=12.5, color=AGAINST, va="top", parse_math=False)
     figure.text(0.965, top, given, size=10, color=SOFT, va="top", ha="right", parse_math=False)
-    name = explanation.verdict.path
-    shown = name if len(name) < 70 else "…" + name[-69:]
+    shown = shortened(explanation.verdict.path, 60)
     figure.text(0.965, below, shown, size=8.5, color=SOFT, va="top", ha="right", parse_math=False)
 
 
@@ -69,16 +70,16 @@ def _above(figure: Figure, grid: Any, explanation: Explanation) -> None:
     decided = explanation.cells if explanation.decided is None else explanation.decided
     left.imshow(overlaid(explanation.pixels, decided), extent=(0, 1, 1, 0))
     _caption(left, "What decided")
-    _below_it(left, f"for {_short(explanation.first)}", FOR)
+    _below_it(left, f"for {shortened(explanation.first)}", FOR)
     _below_it(left, "against it", AGAINST, at=1.0)
     middle.imshow(_enlarged(explanation.pixels), extent=(0, 1, 1, 0))
-    _caption(middle, f"Why not {_short(explanation.second, 30)}")
+    _caption(middle, f"Why not {shortened(explanation.second, 24)}")
     for number, found in enumerate(explanation.regions[:_SMALL]):
         _outline(middle, found.region.cells, FOR if number == 0 else INK, 2.6 if number == 0 else 1.2)
         _numbered(middle, found.region.cells, number + 1, number == 0)
     if explanation.whole and explanation.whole.cells.any():
         _outline(middle, explanation.whole.cells, AGAINST, 1.6)
-        _below_it(middle, f"where {_short(explanation.second, 24)} would differ", AGAINST)
+        _below_it(middle, f"where {shortened(explanation.second, 24)} would differ", AGAINST)
     _words(figure.add_subplot(grid[2]), explanation)
 
 
@@ -96,9 +97,9 @@ def _words(axes: Axes, explanation: Explanation) -> None:
     axes.text(1, 1.04, "logarithmic bars", size=8.5, color=SOFT, ha="right", va="bottom", transform=axes.transAxes)
     first = explanation.regions[0] if explanation.regions else None
     bars = [("this picture", explanation.margin, FOR)]
-    a, b = _short(explanation.first, 20), _short(explanation.second, 22)
+    a, b = shortened(explanation.first, 20), shortened(explanation.second, 22)
     if first and first.as_second:
-        what = _short(first.title, 22)
+        what = shortened(first.title, 22)
         if first.as_first:
             bars.append((f"{what} from other {a}", first.as_first.margin, FOR))
         bars.append((f"{what} from {b}", first.as_second.margin, AGAINST))
@@ -115,7 +116,7 @@ def _words(axes: Axes, explanation: Explanation) -> None:
         axes.text(left, y - 0.12, name, size=9.5, va="center", parse_math=False)
         axes.text(max(margin / reach, 0) + 0.03, y + 0.28, odds(margin), size=10.5, weight="bold", va="center")
     said = [_meaning(explanation), *([f"{explanation.doubt}."] if explanation.doubt else []), *explanation.notes]
-    text = "\n\n".join(fill(one, 50) for one in said)
+    text = "\n\n".join(wrapped(one, 46) for one in said)
     axes.text(left, 1.15 * len(bars) + 0.1, text, size=9.5, color=SOFT, va="top", linespacing=1.4, parse_math=False)
 
 
@@ -142,7 +143,7 @@ def _below(figure: Figure, grid: Any, explanation: Explanation, found: RegionFou
     """The region, and its counterparts in known images of A and of B."""
     own = _picture_axes(figure, grid[0])
     _close(own, explanation.pixels, found.region.cells, FOR)
-    _caption(own, _short(found.title.capitalize(), 15), "in this picture")
+    _caption(own, shortened(found.title.capitalize(), 15), "in this picture")
     for at, examples, colour in ((1, found.first, FOR), (4, found.second, AGAINST)):
         for i in range(3):
             axes = _picture_axes(figure, grid[at + i])
@@ -151,7 +152,7 @@ def _below(figure: Figure, grid: Any, explanation: Explanation, found: RegionFou
                 continue
             _example(axes, examples[i], colour)
             if i == 0:
-                name = _short(examples[0].label, 34)
+                name = shortened(examples[0].label, 34)
                 _caption(axes, name, "most similar known images", colour)
 
 
@@ -161,8 +162,7 @@ def _example(axes: Axes, example: Example, colour: str) -> None:
     else:
         _close(axes, example.pixels, example.cells, colour)
     name = example.path.rsplit("/", 1)[-1]
-    name = name if len(name) < 24 else "…" + name[-22:]
-    axes.text(0, -0.05, name, size=7, color=SOFT, transform=axes.transAxes, va="top", parse_math=False)
+    axes.text(0, -0.05, shortened(name, 22), size=7, color=SOFT, transform=axes.transAxes, va="top", parse_math=False)
 
 
 def _picture_axes(figure: Figure, place: Any) -> Axes:
@@ -180,10 +180,6 @@ def _caption(axes: Axes, text: str, below: str = "", colour: str = INK) -> None:
     )
     if below:
         axes.text(0, 1.04, below, size=9, color=SOFT, transform=axes.transAxes, va="bottom")
-
-
-def _short(name: str, most: int = 26) -> str:
-    return name if len(name) <= most else name[: most - 1] + "…"
 
 
 def _enlarged(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
