@@ -198,9 +198,14 @@ class JpegHeader(NamedTuple):
     """Where its first scan starts."""
     width: int
     height: int
-    components: int
+    sampling: tuple[tuple[int, int], ...]
+    """How many blocks across and down each component has in a unit of coded data."""
     several_scans: bool
     """Whether the decoder must keep all coefficients until it has read the last scan."""
+
+    @property
+    def components(self) -> int:
+        return len(self.sampling)
 
     def end(self, data: bytes) -> int:
         """Behind its end marker, which cannot stand in coded data; the end of the data where there is none."""
@@ -233,11 +238,14 @@ def jpeg_header(data: bytes, start: int = 0) -> JpegHeader | None:
             return None
         if marker[1] in (0xC0, 0xC1, 0xC2) and data[at + 4 : at + 5] == b"\x08":  # sequential or progressive, 8 bits
             height, width = (int.from_bytes(data[at + i : at + i + 2]) for i in (5, 7))
-            shape = (width, height, int.from_bytes(data[at + 9 : at + 10]), marker[1] == 0xC2)
+            factors = data[at + 11 : at + 2 + length : 3]
+            shape = (width, height, tuple((one >> 4, one & 15) for one in factors), marker[1] == 0xC2)
         if marker[1] == 0xDA:
-            if shape is None or min(shape[:3]) < 1:
+            if shape is None or not (shape[0] and shape[1] and shape[2] and all(h and v for h, v in shape[2])):
                 return None
-            width, height, components, progressive = shape
-            return JpegHeader(start, at, width, height, components, progressive or data[at + 4] < components)
+            width, height, sampling, progressive = shape
+            return JpegHeader(
+                start, at, width, height, sampling, progressive or data[at + 4 : at + 5] < bytes([len(sampling)])
+            )
         at += 2 + length
     return None

@@ -7,7 +7,7 @@
 | truncated, unreadable | if one is in validation or test: a score would cover fewer images |
 | not-in-train | always: such a class cannot be predicted |
 | annotations-unturned | always: boxes or key points are not where the picture shows the thing |
-| copies, turned-copies, exif-orientation, annotations-outside, tiny, one-colour | never |
+| copies, cut-short, turned-copies, exif-orientation, annotations-outside, tiny, one-colour | never |
 | few-to-learn, few-to-test, few-to-promise, unbalanced, not-measured, names-alike, reading | never |
 
 Shapes: N rows of the catalogue, K classes.
@@ -24,6 +24,7 @@ from fieldmark.core.wording import counted
 from fieldmark.data.auditing.alike_names import name_findings
 from fieldmark.data.auditing.class_counts import class_findings
 from fieldmark.data.auditing.copies import Copy, copies, joined
+from fieldmark.data.auditing.cut_short import cut_short
 from fieldmark.data.auditing.findings import Audit, Case, Finding
 from fieldmark.data.cache import PixelStore
 from fieldmark.data.catalog import SPLITS, Catalog
@@ -67,6 +68,7 @@ def examine(
     turned = np.ones(len(catalog), np.int64) if orientations is None else orientations
     found = [
         *_unreadable(catalog, store),
+        *cut_short(store),
         *_copies(catalog, clusters, links),
         *_split_groups(catalog),
         *_annotations(catalog, store, turned),
