@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,6 +17,7 @@ import pytest
 import fieldmark
 from fieldmark.commands.evaluate import evaluate
 from fieldmark.core.errors import DataError, DataWarning
+from fieldmark.core.storage import read_json, read_rows
 from fieldmark.runs.run import Run
 
 Cli = Callable[..., Any]
@@ -48,8 +50,16 @@ def test_scores_and_predictions_are_written(trained: Run) -> None:
         assert scores[name] == result.scores[name].as_dict()
     rows = _predictions(trained, "test")
     assert list(rows[0]) == [
-        "path", "label", "predicted", "probability", "correct", "label_probability", "name", "level", "possible"
+        "path", "label", "predicted", "probability", "correct", "label_probability",
+        "name", "level", "promised", "familiar", "possible",
     ]  # fmt: skip
+    assert all((row["name"] == "") == (row["promised"] == "") for row in rows)
+    table = read_rows(trained.evaluation("test") / "classes.csv")
+    assert [row["class"] for row in table] == [one.name for one in result.classes]
+    for row in table:
+        own = [one for one in rows if one["label"] == row["class"]]
+        assert int(row["images"]) == len(own)
+        assert float(row["recall"]) == pytest.approx(np.mean([int(one["correct"]) for one in own]), abs=1e-4)
     parts = trained.splits()
     assert sorted(row["path"] for row in rows) == sorted(path for path, part in parts.items() if part == "test")
     assert all(row["label"] == Path(row["path"]).parent.name for row in rows)
@@ -215,7 +225,9 @@ def test_what_is_printed_fits_the_terminal(trained: Run, own_cache: Path, cli: C
     assert max(map(len, lines)) <= columns
     scores = _scores(trained, "test")
     top1 = "{value:.1f} %".format(value=100 * scores["top1"]["value"])
-    assert f"│ top-1                          │ {top1:<7} │" in out
+    assert re.search(rf"│ top-1 +│ {re.escape(top1)} +│", out)
+    assert re.search(r"│ always the most frequent\s", out)
+    assert "Classes, worst first" in out
     assert "This test split has now been scored once on this machine." in out
     assert "Verdicts on 6 images, calibrated on 6 validation images" in out
     assert "maximum softmax" in " ".join(out.split())
@@ -226,6 +238,25 @@ def test_what_is_printed_fits_the_terminal(trained: Run, own_cache: Path, cli: C
         assert f"│ {pair['first']} ↔ {pair['second']} │ {mistakes} of {images} │" in words
     again = cli("evaluate", trained.folder, columns=columns).out
     assert "This test split has now been scored 2 times on this machine." in again
+
+
+def test_a_class_that_must_not_be_missed(
+    parted: Path, tmp_path: Path, cli: Cli, tiny: Callable[..., list[str]]
+) -> None:
+    run = tmp_path / "run"
+    cli("train", parted, *tiny(protocol="crossfit", folds="2", train__epochs="1"), "--out", run)
+    answer = cli("evaluate", run, "--of-interest", "plum", "--sensitivity", 0.8)
+    assert "class of interest" in answer.out
+    (found,) = read_json(run / "evaluation/test/scores.json")["of_interest"]
+    assert (found["name"], found["asked"], found["num_images"]) == ("plum", 0.8, 4)
+    assert 0 <= found["specificity"]["low"] <= found["specificity"]["value"] <= found["specificity"]["high"] <= 1
+    assert "class of interest" in Path(fieldmark.report(run, out=tmp_path / "page.html")).read_text()
+    for options, problem in (
+        (("plums",), "1 of 1 names are not classes of this model, such as 'plums'. Did you mean 'plum'?"),
+        (("plum", "--sensitivity", 0.99), "A sensitivity of 99 % for 'plum' takes 99 held-out images of it"),
+        (("plum", "--sensitivity", 2), "The sensitivity cannot be 2"),
+    ):
+        assert cli("evaluate", run, "--of-interest", *options).complaint.startswith(problem)
 
 
 def test_a_burst_is_one_witness(trained: Run, own_cache: Path) -> None:

@@ -104,13 +104,15 @@ def _classes_table(classes: Sequence[ClassScore]) -> Table:
         f"The {_NUM_WORST} worst of {len(classes):,} classes" if len(classes) > _NUM_WORST else "Classes, worst first"
     )
     sets = any(one.covered for one in listed)
-    table = Table("class", "images", "recall", "precision", "AUROC", *(["set coverage"] if sets else []), title=title)
+    table = Table(title=title)
+    for name in ("class", "images", "recall", "precision", "AUROC", *(["set coverage"] if sets else [])):
+        table.add_column(name, overflow="fold")
     for one in listed:
         covered = "" if one.covered is None else percent(one.covered.value) + (" too low" if one.outside else "")
         table.add_row(
             escape(one.name),
             f"{one.num_images:,}",
-            str(one.recall),
+            f"{percent(one.recall.value)}\n{100 * one.recall.low:.0f}–{100 * one.recall.high:.0f}",
             "–" if one.precision is None else percent(one.precision.value),
             "–" if one.auroc is None else f"{one.auroc:.3f}",
             *([covered] if sets else []),
@@ -118,16 +120,17 @@ def _classes_table(classes: Sequence[ClassScore]) -> Table:
     return table
 
 
-def _interest_table(found: Sequence[Detection]) -> Table:
+def _interest_table(found: Detection) -> Table:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table("class of interest", "found if at least", "sensitivity", "specificity", "AUROC")
-    for one in found:
-        table.add_row(
-            escape(one.name), percent(one.threshold), str(one.sensitivity), str(one.specificity), str(one.auroc)
-        )
-    table.caption = f"Operating point: {100 * found[0].asked:g} % of the held-out images of the class"
+    asked = f"found from {percent(found.threshold)} on, for a sensitivity of {100 * found.asked:g} %"
+    table = Table("class of interest", "value", "95 % interval", title=f"{escape(found.name)}: {asked}")
+    for name in ("sensitivity", "specificity"):
+        value, _, interval = str(getattr(found, name)).partition(" (")
+        table.add_row(name, value, interval.removesuffix(")"))
+    area = found.auroc
+    table.add_row("area under ROC", f"{area.value:.3f}", f"{area.low:.3f}–{area.high:.3f}")
     return table
 
 
@@ -165,8 +168,8 @@ def print_evaluation(result: Evaluation) -> None:
         console.print(attributes)
     if len(result.classes) > 1:
         console.print(_classes_table(result.classes))
-    if result.of_interest:
-        console.print(_interest_table(result.of_interest))
+    for one in result.of_interest:
+        console.print(_interest_table(one))
     if result.verdicts:
         console.print(_verdicts_table(result.verdicts, result.num_images))
     if result.reliance:

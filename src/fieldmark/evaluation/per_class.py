@@ -168,7 +168,7 @@ def detection(
         int(positive.sum()),
         sensitivity=share(flagged[positive], units[positive]),
         specificity=share(~flagged[~positive], units[~positive]),
-        auroc=bootstrapped(lambda times: _area(probabilities, positive, times), units, percent=True),
+        auroc=bootstrapped(lambda times: _area(probabilities, positive, times), units),
     )
 
 
