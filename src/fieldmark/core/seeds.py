@@ -37,7 +37,7 @@ class Stream(IntEnum):
     MEMBER = 9
     """The seed of a further member of a soup: seed, number."""
     FLIP = 10
-    """The images that flips are tried on: seed."""
+    """The images that flips are tried on, and what chance would show there: seed."""
     PREVIEW = 11
     """The images of a preview: seed."""
     RELIANCE = 12

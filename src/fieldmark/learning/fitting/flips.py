@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fieldmark.answering.stream import Shown, batches
 from fieldmark.augment.image import evaluation_view, flip_keeps_meaning
@@ -13,14 +14,14 @@ from fieldmark.core.recipe import Recipe
 from fieldmark.core.seeds import Stream, generator
 from fieldmark.data.attributes import attribute_values
 from fieldmark.learning.fitting.prepare import Prepared
-from fieldmark.learning.training.mirror import SIZE, find_mirror_pair, mirror_features
+from fieldmark.learning.training.mirror import SIZE, judge_mirroring, mirror_features
 from fieldmark.runs.run import Run
 
 __all__ = ["decide_flip"]
 
 _BATCH = 64
 _MOST_IMAGES = 1000
-"""The largest number of images that is measured: enough for a pair among few classes, within seconds."""
+"""The largest number of images that is measured, within seconds."""
 
 
 def decide_flip(run: Run | None, recipe: Recipe, data: Prepared, listener: Listener) -> bool:
@@ -46,36 +47,69 @@ def decide_flip(run: Run | None, recipe: Recipe, data: Prepared, listener: Liste
         found = _measured(recipe, data)
         if run:
             run.decide("flip", found)
-    if found["keeps_meaning"]:
-        return True
-    first, second = found["pair"]
-    listener.note(
-        f"Training images are not mirrored: {100 * found['exchanged']:.0f} % of the mirror images of {first!r} and "
-        f"{second!r} look like the other class (set augment.flip=true to mirror them anyway)"
-    )
-    return False
+    if note := _said(found):
+        listener.note(note)
+    return bool(found["keeps_meaning"])
+
+
+def _said(found: dict[str, Any]) -> str | None:
+    """What the user is told of this; None where there is nothing to tell."""
+    if not found["keeps_meaning"]:
+        first, second = found["pair"]
+        return (
+            f"Training images are not mirrored: {100 * found['exchanged']:.0f} % of the mirror images of {first!r} and "
+            f"{second!r} look like the other class (set augment.flip=true to mirror them anyway)"
+        )
+    if "pair" in found and not found["enough"]:
+        first, second = found["pair"]
+        return (
+            f"Training images are mirrored, but they are too few to tell whether a mirror exchanges {first!r} and "
+            f"{second!r}: in {100 * found['probability']:.0f} % of such data two classes look so by chance "
+            "(set augment.flip=false if left and right matter)"
+        )
+    return None
 
 
 def _measured(recipe: Recipe, data: Prepared) -> dict[str, Any]:
-    """What a probe says of training images and their mirror images."""
-    rows = data.catalog.rows("train")
+    """What training images and their mirror images say."""
     rng = generator(Stream.FLIP, recipe.seed)
-    rows = np.sort(rng.permutation(rows)[:_MOST_IMAGES])
+    rows = data.catalog.rows("train")
+    rows = rows[_chosen(data.catalog.labels[rows], data.units[rows], _MOST_IMAGES, rng)]
     images = recipe.images
 
     def see(row: int) -> Shown:
         pixels = data.pixels[row].pixels
         return Shown(evaluation_view(pixels, size=SIZE, crop=images.crop, whole=images.whole))
 
-    views = batches(rows.tolist(), see, batch_size=_BATCH)
-    pair = find_mirror_pair(*mirror_features(views), data.catalog.labels[rows], data.units[rows], seed=recipe.seed)
-    found: dict[str, Any] = {"keeps_meaning": pair is None, "images": len(rows)}
-    if pair is not None:
+    features = mirror_features(batches(rows.tolist(), see, batch_size=_BATCH))
+    judged = judge_mirroring(*features, data.catalog.labels[rows], data.units[rows], rng)
+    found: dict[str, Any] = {"keeps_meaning": judged.keeps_meaning, "enough": judged.enough, "images": len(rows)}
+    if judged.pair is not None:
         names = data.catalog.classes
         found |= {
-            "pair": [names[pair.first], names[pair.second]],
-            "right": round(pair.right, 4),
-            "exchanged": round(pair.exchanged, 4),
-            "probability": pair.probability,
+            "pair": [names[judged.pair.first], names[judged.pair.second]],
+            "right": round(judged.pair.right, 4),
+            "exchanged": round(judged.pair.exchanged, 4),
+            "probability": judged.probability,
         }
     return found
+
+
+def _chosen(
+    labels: NDArray[np.int64], units: NDArray[np.int64], most: int, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Which images are measured, `most` of (N,): one of each unit before a second one, as many of each class."""
+    order = rng.permutation(len(labels))
+    again = _occurrence(units[order])
+    order = order[np.argsort(again, kind="stable")]
+    turn = np.lexsort([_occurrence(labels[order]), np.sort(again)])
+    return np.sort(order[turn][:most])
+
+
+def _occurrence(values: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How many equal values stand before each (N,)."""
+    order = np.argsort(values, kind="stable")
+    ordered = values[order]
+    places = np.empty_like(order)
+    places[order] = np.arange(len(values)) - np.searchsorted(ordered, ordered)
+    return places
