@@ -97,6 +97,36 @@ def test_ordinary_pictures_are_mirrored(pictures: Path, tmp_path: Path) -> None:
     assert not note_of(listener)
 
 
+@pytest.mark.parametrize(("each", "named"), [(4, False), (12, True)])
+def test_few_images_are_said_to_be_too_few(arrows: Path, tmp_path: Path, each: int, named: bool) -> None:
+    """Who trains hears that it cannot be told, not that a mirror keeps the meaning."""
+    for name in ("east", "round"):
+        (tmp_path / "few" / name).mkdir(parents=True)
+        for i in range(each):
+            (tmp_path / "few" / name / f"{i:02}.png").symlink_to(arrows / name / f"{i:02}.png")
+    listener = Heard()
+    run = train(tmp_path / "few", recipe(), out=tmp_path / "run", listener=listener)
+    (note,) = note_of(listener)
+    assert note.startswith("Training images are mirrored, but they are too few to tell")
+    assert ("'east' and 'round'" in note) is named
+    found = run.decided("flip")
+    assert found["keeps_meaning"] is True
+    assert found["enough"] is False
+    assert ("pair" in found) is named
+
+
+def test_every_unit_and_class_is_measured_before_any_twice() -> None:
+    labels = np.repeat([0, 1, 2], [60, 30, 3])
+    units = np.arange(93) // 3  # 20, 10 and 1
+    rng = np.random.default_rng(0)
+    few = flips._chosen(labels, units, 9, rng)
+    assert np.bincount(labels[few]).tolist() == [4, 4, 1]
+    assert len(np.unique(units[few])) == 9
+    more = flips._chosen(labels, units, 40, rng)
+    assert len(np.unique(units[more])) == 31
+    assert flips._chosen(labels, units, 1000, rng).tolist() == list(range(93))
+
+
 def test_nothing_is_measured_where_nothing_is_mirrored(pictures: Path, tmp_path: Path) -> None:
     assert train(pictures, recipe(crop=False), out=tmp_path / "run").decided("flip") is None
 

@@ -60,14 +60,13 @@ def _said(found: dict[str, Any]) -> str | None:
             f"Training images are not mirrored: {100 * found['exchanged']:.0f} % of the mirror images of {first!r} and "
             f"{second!r} look like the other class (set augment.flip=true to mirror them anyway)"
         )
-    if "pair" in found and not found["enough"]:
-        first, second = found["pair"]
-        return (
-            f"Training images are mirrored, but they are too few to tell whether a mirror exchanges {first!r} and "
-            f"{second!r}: in {100 * found['probability']:.0f} % of such data two classes look so by chance "
-            "(set augment.flip=false if left and right matter)"
-        )
-    return None
+    if found.get("enough", True):  # a run of before does not say
+        return None
+    likeliest = "; {!r} and {!r} look most like it".format(*found["pair"]) if "pair" in found else ""
+    return (
+        f"Training images are mirrored, but they are too few to tell whether a mirror exchanges two classes{likeliest} "
+        "(set augment.flip=false if left and right matter)"
+    )
 
 
 def _measured(recipe: Recipe, data: Prepared) -> dict[str, Any]:
