@@ -75,7 +75,7 @@ def made_up(folder: Path, classes: list[str], *, each: int = 3, side: int = 40) 
     rows = catalog.rows("test")
     logits = np.random.default_rng(1).normal(size=(len(rows), len(classes))).astype(np.float32)
     answers = Answers(catalog, rows, logits)
-    write_evaluation(run, score_answers("test", answers), answers)
+    write_evaluation(run.evaluation("test"), score_answers("test", answers), answers)
     return run
 
 

@@ -163,11 +163,9 @@ def _learn(run: Run, data: Path | str | Catalog, root: Path | str | None, listen
             held = held or hold_out(fit, model, means, validation, learnt_from=rows)
             calibration, logits = fit_calibration(fit, held, means)
             answered = rows if split == "crossfit" else validation
-            answers, task = (
-                Answers(prepared.catalog, answered, logits, held.attributes, learnt=held.learnt),
-                fit.task(rows),
-            )
-            write_evaluation(run, score_answers(split, answers, task), answers, task)
+            answers = Answers(prepared.catalog, answered, logits, held.attributes, learnt=held.learnt)
+            task = fit.task(rows)
+            write_evaluation(run.evaluation(split), score_answers(split, answers, task), answers, task)
     else:
         listener.note("Not calibrated: no images were held out, so probabilities are plain softmax outputs")
     run.keep_memory()
