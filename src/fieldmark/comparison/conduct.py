@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias, final
@@ -245,7 +245,7 @@ def split_of(split: Literal["val", "test"], recipe: Recipe) -> str:
 def alone(folder: Path) -> Iterator[None]:
     """Hold the comparison's folder for as long as this lasts. A training holds its own run, so one that outlives the
     command that started it is still noticed. Raises StorageError for a folder that is neither empty nor ours."""
-    with claimed(folder, "a comparison", busy=_taken(folder)):
+    with claimed(folder, "a comparison", busy=_taken(folder), known=lambda: _is_known(folder)):
         for run in sorted((folder / "runs").glob("*/.lock")):
             with explained(folder), lock(run, wait=False) as free:
                 if not free:
@@ -253,6 +253,15 @@ def alone(folder: Path) -> Iterator[None]:
         for place in (folder, folder / "data", folder / "results"):
             sweep(place)
         yield
+
+
+def _is_known(folder: Path) -> bool:
+    """Whether a comparison is here, as its files say: its results may have been copied without the mark."""
+    for file in (folder / "results").glob("*.json"):
+        with suppress(RunError):
+            Result.load(file)
+            return True
+    return any(Run(place).is_known for place in (folder / "runs").glob("*"))
 
 
 def _taken(folder: Path) -> RunError:

@@ -97,14 +97,14 @@ class Run:
         busy = RunError(
             f"Another training is running in {self.folder}", "Wait until it has finished, or choose another --out."
         )
-        with claimed(self.folder, "a run", busy=busy, known=lambda: self._is_known):
+        with claimed(self.folder, "a run", busy=busy, known=lambda: self.is_known):
             # where a training writes and, until there is a bundle, nobody else
             for place in (self.folder, self.bundle, self.folder / "checkpoints", *self.evaluation("").glob("*")):
                 sweep(place)
             yield
 
     @property
-    def _is_known(self) -> bool:
+    def is_known(self) -> bool:
         """Whether a run is here, as its files say: it may have been copied without its mark."""
         try:
             return Run.open(self.folder).exists
@@ -148,11 +148,11 @@ class Run:
 
     def discard(self) -> None:
         """Remove a run that has not come further than its beginning; one that has is left as it is."""
-        inside = contents(self.folder)
-        if {path.name for path in inside} <= _BEGINNING:
+        inside = [path for top in contents(self.folder) for path in (top, *top.rglob("*"))]
+        if {path.relative_to(self.folder).as_posix() for path in inside if not path.is_dir()} <= _BEGINNING:
             with contextlib.suppress(OSError):  # whatever is in the way, the user hears of the first problem
-                for path in inside:
-                    path.unlink()
+                for path in sorted(inside, reverse=True):
+                    path.rmdir() if path.is_dir() else path.unlink()
 
     @classmethod
     def open(cls, folder: Path | str) -> Run:
