@@ -246,7 +246,9 @@ def test_scores_in_a_folder_of_their_own(trained: Run, parted: Path, tmp_path: P
         answer = cli("evaluate", trained.folder, parted, "--out", out)
         assert answer.status == 0, answer.err
         assert answer.out.splitlines()[-1] == f"Written to {out}"
-    assert {path.name for path in out.iterdir()} == {".fieldmark", "scores.json", "predictions.csv"}
+    assert {path.name for path in out.iterdir()} == {
+        ".fieldmark", "scores.json", "predictions.csv", "classes.csv"
+    }  # fmt: skip
     assert all(path.read_bytes() == data for path, data in before.items())
     assert not trained.evaluation("test").exists()
     (tmp_path / "mine").mkdir()

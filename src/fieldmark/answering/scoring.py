@@ -52,8 +52,8 @@ def score_split(
 ) -> Evaluation:
     """Score one split of a catalogue and write the scores into the run, or into `out`; see `fieldmark.evaluate`.
 
-    `own`: whether these are the data that the run was trained on. Raises DataError and RunError, and StorageError before
-    any work if nothing can be written.
+    `own`: whether these are the data that the run was trained on. Raises DataError and RunError, and StorageError
+    before any work if nothing can be written.
     """
     interesting = _interesting(predictor, of_interest, sensitivity)
     rows = rows_of(catalog, split)
