@@ -19,7 +19,7 @@ from fieldmark.cli import main
 from fieldmark.commands.compare import compare
 from fieldmark.comparison import Result, conduct
 from fieldmark.comparison.child import run_child, why_it_ended
-from fieldmark.core.errors import DataError, FieldmarkError, RecipeError, RunError
+from fieldmark.core.errors import DataError, FieldmarkError, RecipeError, RunError, StorageError
 from fieldmark.core.listener import Event, Listener, Note, StepTaken, Warned
 from fieldmark.core.storage import read_json
 from fieldmark.runs.run import Run
@@ -250,6 +250,32 @@ def test_what_is_kept_of_something_else_is_refused(
     with pytest.raises(RunError, match="it was started with other images"):
         compare(tmp_path / "pictures", recipes[1:], out=out, seeds=1, **TINY)
     assert trained_here == ["linear-0"]
+
+
+def test_results_of_other_pictures_are_refused(
+    pictures: Path, recipes: list[str], trained_here: list[str], tmp_path: Path
+) -> None:
+    shutil.copytree(pictures, tmp_path / "pictures")
+    compare(tmp_path / "pictures", recipes[1:], out=tmp_path / "out", seeds=1, **TINY)
+    one, other, aside = tmp_path / "pictures/jade/00.png", tmp_path / "pictures/plum/00.png", tmp_path / "aside"
+    one.rename(aside), other.rename(one), aside.rename(other)
+    with pytest.raises(RunError, match="it was trained or scored on other images"):
+        compare(tmp_path / "pictures", recipes[1:], out=tmp_path / "out", seeds=1, **TINY)
+    assert trained_here == ["linear-0"]
+
+
+def test_a_page_of_ones_own_is_not_replaced(pictures: Path, recipes: list[str], tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "index.html").write_text("mine")
+    for act in (
+        lambda out: compare(pictures, recipes, out=out, **TINY),
+        lambda out: fieldmark.audit(pictures, out=out),
+    ):
+        with pytest.raises(
+            StorageError, match=r"is not empty, and Fieldmark did not make it for an? \w+: it holds index"
+        ):
+            act(tmp_path / "mine")
+    assert [path.read_text() for path in (tmp_path / "mine").iterdir()] == ["mine"]
 
 
 def test_a_result_from_before_an_option_was_there_has_its_default(

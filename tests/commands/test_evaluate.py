@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -265,3 +267,54 @@ def test_a_burst_is_one_witness(trained: Run, own_cache: Path) -> None:
     alone, together = (evaluate(trained.folder, one, split="all").scores["top1"] for one in (catalog, bursts))
     assert alone.value == together.value
     assert together.high - together.low > alone.high - alone.low + 0.05
+
+
+def test_scores_in_a_folder_of_their_own(trained: Run, parted: Path, tmp_path: Path, cli: Cli) -> None:
+    before = {path: path.read_bytes() for path in trained.folder.rglob("*") if path.is_file()}
+    before.pop(trained.folder / "times.json")
+    out = tmp_path / "scores"
+    for _ in range(2):
+        answer = cli("evaluate", trained.folder, parted, "--out", out)
+        assert answer.status == 0, answer.err
+        assert answer.out.splitlines()[-1] == f"Written to {out}"
+    assert {path.name for path in out.iterdir()} == {
+        ".fieldmark", "scores.json", "predictions.csv", "classes.csv"
+    }  # fmt: skip
+    assert all(path.read_bytes() == data for path, data in before.items())
+    assert not trained.evaluation("test").exists()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "predictions.csv").write_text("mine")
+    complaint = cli("evaluate", trained.folder, parted, "--out", tmp_path / "mine").complaint
+    assert "is not empty, and Fieldmark did not make it for scores: it holds predictions.csv" in complaint
+    assert (tmp_path / "mine" / "predictions.csv").read_text() == "mine"
+
+
+def test_a_run_that_may_only_be_read(
+    trained: Run, parted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Cli
+) -> None:
+    make_file, make_dir = os.open, os.mkdir
+
+    def refuse(path: Any, *args: Any, **options: Any) -> None:  # the tests may run as root, whom chmod does not stop
+        if isinstance(path, str | Path) and Path(path).is_relative_to(trained.folder):
+            raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(os, "mkdir", lambda path, *args, **options: refuse(path) or make_dir(path, *args, **options))
+    monkeypatch.setattr(
+        os,
+        "open",
+        lambda path, flags, *args, **options: (
+            (refuse(path) if flags & (os.O_CREAT | os.O_RDWR | os.O_WRONLY) else None)
+            or make_file(path, flags, *args, **options)
+        ),
+    )
+    picture = sorted((parted / "test").rglob("*.png"))[0]
+    for command, place in (("evaluate", trained.evaluation("test")), ("report", trained.folder / "report")):
+        assert cli(command, trained.folder).complaint == (
+            f"Cannot write {place}: the file system is read-only. Name another place with --out."
+        )
+    assert cli("evaluate", trained.folder, "--out", tmp_path / "scores").status == 0
+    assert cli("report", trained.folder, "--out", tmp_path / "report.html").status == 0
+    assert cli("predict", trained.folder, picture).status == 0
+    complaint = cli("explain", trained.folder, picture).complaint
+    assert complaint.endswith("explanations: the file system is read-only. Name another place with --out.")
+    assert cli("explain", trained.folder, picture, "--out", tmp_path / "why").status == 0

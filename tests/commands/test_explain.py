@@ -53,6 +53,16 @@ def test_a_picture_and_its_figures(cli: Cli, trained: Run, photograph: Path, tmp
         assert region["as_second"]["change"] == pytest.approx(
             region["as_second"]["margin"] - values["margin"], abs=1e-3
         )
+    again = ("explain", trained.folder, photograph, "--versus", rival, "--out", tmp_path)
+    assert cli(*again).status == 0  # it replaces what it wrote, and nothing else
+    shutil.copy(photograph, tmp_path / f"{stem}.png")
+    answer = cli(*again)
+    assert (answer.status, answer.err.splitlines()[-1]) == (
+        2,
+        f"fieldmark: {tmp_path / stem}.png is in the way: Fieldmark did not write it, and does not replace it. "
+        "Move it, or choose another --out.",
+    )
+    assert (tmp_path / f"{stem}.png").read_bytes() == photograph.read_bytes()
 
 
 def test_known_images_are_looked_at_once(trained: Run, photograph: Path, monkeypatch: pytest.MonkeyPatch) -> None:

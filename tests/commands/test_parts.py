@@ -76,6 +76,9 @@ def test_the_page_shows_every_part(supervised: Path, cli: Cli, tmp_path: Path) -
         assert name in answer.out
     assert "Mean distance" in answer.out
     assert "http" not in page.replace("http://www.w3.org", "")
+    (tmp_path / "p.html").write_text("mine")
+    assert "p.html is in the way" in cli("parts", supervised, "--out", tmp_path / "p.csv").complaint
+    assert (tmp_path / "p.html").read_text() == "mine"
 
 
 def test_without_key_points_parts_have_numbers_and_are_learnt_on(

@@ -71,11 +71,11 @@ def made_up(folder: Path, classes: list[str], *, each: int = 3, side: int = 40) 
     splits = np.tile(["train", *["test"] * (each - 1)], len(classes))
     catalog = Catalog("made up", root, tuple(paths), labels, tuple(classes), splits, np.full(len(paths), ""))
     run = Run.create(folder / "run", Recipe(), MACHINE)
-    run.write_data(root, catalog)
+    run.write_data(root, catalog, np.zeros(len(catalog), np.uint64))
     rows = catalog.rows("test")
     logits = np.random.default_rng(1).normal(size=(len(rows), len(classes))).astype(np.float32)
     answers = Answers(catalog, rows, logits)
-    write_evaluation(run, score_answers("test", answers), answers)
+    write_evaluation(run.evaluation("test"), score_answers("test", answers), answers)
     return run
 
 

@@ -261,6 +261,34 @@ def test_resume_on_other_data(parted: Path, trained: Run, cli: Cli) -> None:
     assert (trained.folder / "recipe.toml").is_file()
 
 
+def test_resume_with_exchanged_pictures(parted: Path, tmp_path: Path, cli: Cli, tiny: Tiny) -> None:
+    run = train(
+        parted, "walkthrough", out=tmp_path / "run", overrides=[one.removeprefix("--set=") for one in tiny()[2:]]
+    )
+    shutil.rmtree(run.bundle)
+    one, other, aside = parted / "train/jade/00.png", parted / "train/plum/00.png", tmp_path / "aside"
+    one.rename(aside), other.rename(one), aside.rename(other)
+    complaint = cli("train", parted, "--out", run.folder, "--resume").complaint
+    assert "other pictures have the names of those in train" in complaint
+    one.rename(aside), other.rename(one), aside.rename(other)
+    assert cli("train", parted, "--out", run.folder, "--resume").status == 0
+
+
+def test_resume_with_exchanged_weights(pictures: Path, tmp_path: Path, cli: Cli) -> None:
+    file, out = tmp_path / "w.safetensors", tmp_path / "run"
+    state = timm.create_model("test_resnet").state_dict()
+    save_file(state, file)
+    recipe = ("--recipe", "probe", "--set=backbone.name=test_resnet", "--set=images.size=32", "--weights", file)
+    assert cli("train", pictures, *recipe, "--out", out).status == 0
+    before = file.read_bytes()
+    save_file({key: value + 1 for key, value in state.items()}, file)
+    complaint = cli("train", pictures, "--out", out, "--resume").complaint
+    assert complaint.startswith(f"The weights in {file} are not those that {out} began with: w.safetensors (sha256 ")
+    assert complaint.endswith("Put the file back as it was, or start a new run with another --out.")
+    file.write_bytes(before)
+    assert cli("train", pictures, "--out", out, "--resume").status == 0
+
+
 def test_resume_needs_no_download(pictures: Path, trained: Run, monkeypatch: pytest.MonkeyPatch, cli: Cli) -> None:
     shutil.rmtree(trained.bundle)
     recipe = trained.folder / "recipe.toml"
@@ -305,16 +333,52 @@ def test_an_interrupt_before_anything_is_learnt_leaves_nothing(
 
 def test_a_folder_of_ones_own_is_not_removed(pictures: Path, tmp_path: Path) -> None:
     run = Run.create(tmp_path / "run", Recipe(), Machine("cpu", 1, 0, "fp32"))
-    (run.folder / "notes.txt").write_text("mine")
+    for name in ("notes.txt", ".hidden"):
+        (run.folder / name).write_text("mine")
+        run.discard()
+        assert (run.folder / "recipe.toml").is_file()
+        (run.folder / name).unlink()
     run.discard()
-    assert (run.folder / "recipe.toml").is_file()
-    (run.folder / "notes.txt").unlink()
-    (run.folder / ".hidden").write_text("mine")
-    run.discard()
-    assert [path.name for path in run.folder.iterdir()] == [".hidden"]
+    assert list(run.folder.iterdir()) == []
 
 
-def test_ctrl_c(pictures: Path, tmp_path: Path, cli: Cli, tiny: Tiny) -> None:
+@pytest.mark.parametrize("options", [(), ("--resume",), ("--recipe", "no such recipe"), ("--set=train.epochs=-1",)])
+@pytest.mark.parametrize("name", ["recipe.toml", "data.json"])
+def test_a_file_of_ones_own_is_left_alone(
+    name: str, options: tuple[str, ...], pictures: Path, tmp_path: Path, cli: Cli
+) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / name).write_text('base = "probe"\n')
+    complaint = cli("train", pictures, "--out", tmp_path / "mine", *options).complaint
+    assert complaint == (
+        f"{tmp_path / 'mine'} is not empty, and Fieldmark did not make it for a run: it holds {name}. "
+        "Choose a new folder, or an empty one, with --out."
+    )
+    assert {path.name: path.read_text() for path in (tmp_path / "mine").iterdir()} == {name: 'base = "probe"\n'}
+
+
+def test_an_empty_folder_stays_when_a_start_fails(pictures: Path, tmp_path: Path, cli: Cli) -> None:
+    (tmp_path / "empty").mkdir()
+    for out in (tmp_path / "empty", tmp_path / "new"):
+        assert "no such recipe" in cli("train", pictures, "--recipe", "no such recipe", "--out", out).complaint
+    assert list(tmp_path.iterdir()) == [tmp_path / "empty"]
+    assert list((tmp_path / "empty").iterdir()) == []
+
+
+def test_of_two_trainings_that_start_at_once_one_is_told(pictures: Path, tmp_path: Path, tiny: Tiny) -> None:
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "fieldmark", "train", str(pictures), *tiny(train__epochs="20"), "--out", str(out)]
+    started = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    ended = [(process.communicate(timeout=120)[1].splitlines()[-1], process.returncode) for process in started]
+    assert sorted(status for _, status in ended) == [0, 2]
+    assert min(ended, key=lambda one: one[1])[0] == f"Next: fieldmark evaluate {out}"
+    told = max(ended, key=lambda one: one[1])[0]
+    assert told.startswith((f"fieldmark: Another training is running in {out}", f"fieldmark: {out} is not empty. Add"))
+    assert Run(out).is_finished
+
+
+@pytest.mark.parametrize("ended_by", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c(ended_by: signal.Signals, pictures: Path, tmp_path: Path, cli: Cli, tiny: Tiny) -> None:
     recipe = tiny(train__epochs="20", train__batch_size="8")
     out = tmp_path / "a run"
     command = [sys.executable, "-m", "fieldmark", "train", str(pictures), *recipe, "--out", str(out)]
@@ -322,7 +386,7 @@ def test_ctrl_c(pictures: Path, tmp_path: Path, cli: Cli, tiny: Tiny) -> None:
     deadline = time.monotonic() + 120
     while not (out / "log.jsonl").is_file() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the whole group
+    os.killpg(process.pid, ended_by)  # as a terminal and a service manager do: the whole group
     _, err = process.communicate(timeout=120)
     assert process.returncode == 130, err
     assert "Traceback" not in err

@@ -13,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fieldmark.comparison import Result
-from fieldmark.comparison.result import answered_rows, data_digest, weights_name
+from fieldmark.comparison.result import answered_rows, data_digest
 from fieldmark.core.errors import RunError
 from fieldmark.core.recipe import Recipe
 from fieldmark.data.catalog import Catalog
+from fieldmark.model.backbone import weights_name
 
 MadeUp = Callable[..., Result]
 
@@ -92,8 +93,8 @@ def test_weights_are_known_by_what_is_in_them(tmp_path: Path) -> None:
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "net.safetensors").write_bytes(b"abc")
     names = [
-        weights_name(Recipe().with_overrides([f"backbone.weights={tmp_path / folder / 'net.safetensors'}"]))
+        weights_name(Recipe().backbone.model_copy(update={"weights": str(tmp_path / folder / "net.safetensors")}))
         for folder in ("a", "b")
     ]
     assert names == ["net.safetensors (sha256 ba7816bf8f01cfea)"] * 2  # of "abc", as in the standard
-    assert weights_name(Recipe()) == "hub"
+    assert weights_name(Recipe().backbone) == "hub"

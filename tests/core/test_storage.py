@@ -13,14 +13,20 @@ from typing import Any
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import save_file
 
 from fieldmark.core.errors import StorageError
 from fieldmark.core.storage import (
     append_line,
     cache_folder,
+    check_writable,
     make_folder,
+    new_folder,
     read_json,
     read_rows,
+    read_tensors,
+    sha256_of,
+    sweep,
     write_bytes,
     write_json,
     write_rows,
@@ -137,12 +143,93 @@ def test_tensors(tmp_path: Path) -> None:
     }
     write_tensors(tmp_path / "a.safetensors", tensors, {"format": "1"})
     with safe_open(tmp_path / "a.safetensors", framework="pt") as file:
-        assert file.metadata() == {"format": "1"}
+        assert {key: value for key, value in file.metadata().items() if key != "sha256"} == {"format": "1"}
         assert set(file.keys()) == set(tensors)
         for name, tensor in tensors.items():
             read = file.get_tensor(name)
             assert torch.equal(read, tensor)
             assert read.dtype == tensor.dtype
+    read, about = read_tensors(tmp_path / "a.safetensors")
+    assert about == {"format": "1"}
+    assert read.keys() == tensors.keys()
+    assert all(torch.equal(read[name], tensor) for name, tensor in tensors.items())
+
+
+def flipped(data: bytes, bit: int) -> bytes:
+    return data[: bit // 8] + bytes([data[bit // 8] ^ 1 << bit % 8]) + data[bit // 8 + 1 :]
+
+
+def test_every_flipped_bit_of_tensors_is_noticed_or_changes_nothing(tmp_path: Path) -> None:
+    tensors = {"whole": torch.arange(4), "real": torch.randn(3), "truth": torch.tensor([True, False])}
+    write_tensors(tmp_path / "a", tensors, {"state": '{"step": 3}'})
+    data, noticed = (tmp_path / "a").read_bytes(), 0
+    for bit in range(0, 8 * len(data), 3):
+        (tmp_path / "b").write_bytes(flipped(data, bit))
+        try:
+            read, about = read_tensors(tmp_path / "b")
+        except ValueError:
+            noticed += 1
+        else:
+            assert about == {"state": '{"step": 3}'}
+            assert read.keys() == tensors.keys()
+            assert all(torch.equal(read[name], tensor) for name, tensor in tensors.items())
+    assert noticed > 0.95 * 8 * len(data) / 3
+
+
+def test_tensors_without_a_checksum(tmp_path: Path) -> None:
+    save_file({"a": torch.ones(1)}, tmp_path / "a")
+    with pytest.raises(ValueError, match="it has no checksum"):
+        read_tensors(tmp_path / "a")
+
+
+def test_the_checksum_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"abc")
+    assert sha256_of(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2
+
+
+def test_sweeping_takes_only_what_was_left_unfinished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:  # a process that is killed clears nothing away
+        patch.setattr(os, "fsync", fails(errno.EIO))
+        patch.setattr(os, "unlink", lambda path: None)
+        with pytest.raises(StorageError):
+            write_bytes(tmp_path / "model.json", b"half")
+    (left,) = tmp_path.iterdir()
+    (tmp_path / "below").mkdir()
+    mine = ["model.json", "thesis.part", ".model.json.part", ".hidden", "below/.a.abcdefgh.part"]
+    for name in mine:
+        (tmp_path / name).touch()
+    sweep(tmp_path)
+    assert not left.exists()
+    assert all((tmp_path / name).exists() for name in mine)
+    sweep(tmp_path / "absent")
+
+
+def test_a_folder_takes_its_place_whole_and_clears_away_what_dead_ones_left(tmp_path: Path) -> None:
+    dead, mine = tmp_path / ".birds.abcdefgh.part", tmp_path / ".birds.mine.part"
+    for folder in (dead, mine):
+        folder.mkdir()
+        (folder / "a.png").touch()
+        folder.with_suffix(".lock").touch()
+    with new_folder(tmp_path / "birds") as other:  # of a process that lives
+        with new_folder(tmp_path / "birds") as scratch:
+            (scratch / "b.png").touch()
+            assert not (tmp_path / "birds").exists()
+        assert other.is_dir()
+    assert [path.name for path in (tmp_path / "birds").iterdir()] == ["b.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".birds.mine.lock", ".birds.mine.part", "birds"]
+
+
+def test_whether_a_folder_may_be_written_is_asked_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check_writable(tmp_path / "new")
+    assert list((tmp_path / "new").iterdir()) == []
+    monkeypatch.setattr("tempfile._get_candidate_names", fails(errno.EROFS))  # what root may do is not asked
+    with pytest.raises(StorageError) as caught:
+        check_writable(tmp_path)
+    assert str(caught.value) == (
+        f"Cannot write {tmp_path}: the file system is read-only. Name another place with --out."
+    )
 
 
 def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -317,6 +317,63 @@ def test_a_damaged_store_is_rebuilt(damage: str, catalog: Catalog, folder: Path)
     assert_right(rebuilt)
 
 
+def test_flipped_bits_are_noticed_image_by_image(catalog: Catalog, folder: Path) -> None:
+    assert_flips_change_nothing(catalog, folder, flips=16)
+
+
+@pytest.mark.slow
+def test_two_hundred_flipped_bits(catalog: Catalog, folder: Path) -> None:
+    assert_flips_change_nothing(catalog, folder, flips=200)
+
+
+def assert_flips_change_nothing(catalog: Catalog, folder: Path, *, flips: int) -> None:
+    """In pixels and index alike, for a store that is open and for one that is opened again."""
+    store, random = build_store(catalog, side=SIDE, folder=folder), np.random.default_rng(0)
+    assert store.file is not None
+    for number in range(flips):
+        file = store.file if number % 2 else store.file.with_name("index.npz")
+        data = bytearray(file.read_bytes())
+        data[random.integers(len(data))] ^= 1 << int(random.integers(8))
+        file.write_bytes(data)
+        assert_right(store)
+        assert_right(build_store(catalog, side=SIDE, folder=folder))
+        assert_right(store)  # built again in the same place, where the index was damaged
+
+
+def test_a_picture_of_the_same_size_and_time_is_another_one(catalog: Catalog, folder: Path, tmp_path: Path) -> None:
+    for one, other in ((0, 2), (1, 3)):
+        a, b = catalog.file(one), catalog.file(other)
+        size = max(a.stat().st_size, b.stat().st_size)
+        for file in (a, b):
+            file.write_bytes(file.read_bytes().ljust(size, b"\0"))
+            os.utime(file, (1e9, 1e9))
+    before = build_store(catalog, side=SIDE, folder=folder)
+    assert_right(before)
+    for one, other in ((0, 2), (1, 3)):  # the first two by name, the others by content
+        a, b, aside = catalog.file(one), catalog.file(other), tmp_path / "aside"
+        if one == 0:
+            a.rename(aside), b.rename(a), aside.rename(b)
+        else:
+            aside.write_bytes(a.read_bytes()), a.write_bytes(b.read_bytes()), b.write_bytes(aside.read_bytes())
+        os.utime(a, (1e9, 1e9)), os.utime(b, (1e9, 1e9))
+    assert_right(build_store(catalog, side=SIDE, folder=folder))
+
+
+def test_what_is_not_a_store_is_never_removed(catalog: Catalog, folder: Path) -> None:
+    own = folder / "mine"
+    own.mkdir(parents=True)
+    (folder / "mine.part").mkdir()
+    (own / "index.npz").write_text("my own")
+    store = build_store(catalog, side=SIDE, folder=folder)
+    assert store.file is not None
+    (store.file.parent / "notes.txt").write_text("my own")
+    store.file.with_name("index.npz").unlink()
+    build_store(catalog, side=SIDE, folder=folder)
+    build_store(catalog, side=SIDE + 1, folder=folder, limit_gb=4e-5)
+    assert (own / "index.npz").read_text() == (store.file.parent / "notes.txt").read_text() == "my own"
+    assert (folder / "mine.part").is_dir()
+
+
 def test_a_store_that_is_evicted_while_open(catalog: Catalog, folder: Path) -> None:
     store = build_store(catalog, side=SIDE, folder=folder)
     shutil.rmtree(folder)

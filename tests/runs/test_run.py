@@ -19,6 +19,7 @@ from fieldmark.data.taxonomy import Taxonomy
 from fieldmark.runs.run import Run
 
 MACHINE = Machine("cpu", 2, 0, "fp32")
+PICTURES = np.array([7, 8, 2**63], np.uint64)
 
 
 @pytest.fixture
@@ -89,14 +90,45 @@ def test_a_folder_that_is_not_empty(tmp_path: Path, run: Run) -> None:
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.docx"]
 
 
-def test_a_beginning_that_was_killed_may_be_begun_again(tmp_path: Path) -> None:
-    folder = tmp_path / "run"
-    folder.mkdir()
-    (folder / "recipe.toml").write_text("seed = 1\n")
-    (folder / ".recipe.toml.x.part").touch()
-    (folder / ".DS_Store").touch()
-    assert not Run(folder).exists
-    assert Run.create(folder, Recipe(seed=2), MACHINE).recipe().seed == 2
+def test_what_is_no_runs_is_never_taken_for_one(tmp_path: Path) -> None:
+    for name, text in (("recipe.toml", "seed = 1\n"), ("environment.json", '{"name": "staging"}'), (".hidden", "")):
+        folder = tmp_path / name.strip(".")
+        folder.mkdir()
+        (folder / name).write_text(text)
+        with pytest.raises(RunError) as caught:
+            Run.create(folder, Recipe(), MACHINE)
+        assert one_line(caught) == (
+            f"{folder} is not empty, and holds no run: it holds {name}. "
+            "Choose a new folder, or an empty one, with --out."
+        )
+        with pytest.raises(StorageError, match=f"it holds {name}"), Run(folder).held():
+            pass
+        assert {path.name: path.read_text() for path in folder.iterdir()} == {name: text}
+
+
+def test_a_beginning_that_was_killed_may_be_begun_again(run: Run) -> None:
+    (run.folder / "recipe.toml").unlink()  # the second file that is written
+    (run.folder / ".recipe.toml.abcdefgh.part").touch()
+    (run.folder / ".DS_Store").touch()
+    (run.folder / ".fieldmark").write_text("Fieldmark made this folder for a run, and replaces its own files in it.\n")
+    assert not run.exists
+    with run.held():
+        assert Run.create(run.folder, Recipe(seed=2), MACHINE).recipe().seed == 2
+    assert {path.name for path in run.folder.iterdir()} == {
+        ".DS_Store", ".fieldmark", ".lock", "environment.json", "recipe.toml"
+    }  # fmt: skip
+
+
+def test_what_killed_trainings_left_is_swept(run: Run) -> None:
+    places = [run.folder, run.bundle, run.folder / "checkpoints", run.evaluation("val")]
+    for place in places:
+        place.mkdir(parents=True, exist_ok=True)
+        (place / ".model.json.a_3bcdef.part").touch()
+    (run.folder / "report").mkdir()
+    (run.folder / "report" / ".index.html.abcdefgh.part").touch()  # of another command, which may be at work
+    with run.held():  # a run without a mark is known by what its files say
+        assert [path for path in run.folder.rglob("*.part") if path.parent.name != "report"] == []
+    assert len(list(run.folder.rglob("*.part"))) == 1
 
 
 def test_a_file_stands_in_the_way(tmp_path: Path) -> None:
@@ -136,14 +168,14 @@ def test_a_damaged_recipe(run: Run) -> None:
 
 def test_the_data_is_remembered(tmp_path: Path, run: Run, catalog: Catalog) -> None:
     assert run.data() == {}
-    run.write_data(tmp_path / "data", catalog)
+    run.write_data(tmp_path / "data", catalog, PICTURES)
     data = run.data()
     assert (data["name"], data["classes"], data["num_images"]) == ("birds", ["finch", "gull"], 3)
     assert data["counts"] == {"train": 1, "val": 1, "test": 1}
     assert data["taxonomy"] == {"genus": ["x", "y"]}
     assert data["source"] == str((tmp_path / "data").resolve())
     assert run.splits() == {"a.jpg": "train", "b, c.jpg": "val", "ü.jpg": "test"}
-    run.write_data(tmp_path / "data", catalog)  # the same again
+    run.write_data(tmp_path / "data", catalog, PICTURES)  # the same again
 
 
 @pytest.mark.parametrize(
@@ -157,11 +189,21 @@ def test_the_data_is_remembered(tmp_path: Path, run: Run, catalog: Catalog) -> N
     ],
 )
 def test_data_that_has_changed(tmp_path: Path, run: Run, catalog: Catalog, change: dict[str, Any], what: str) -> None:
-    run.write_data(tmp_path / "data", catalog)
+    run.write_data(tmp_path / "data", catalog, PICTURES)
     with pytest.raises(RunError) as caught:
-        run.write_data(tmp_path / "data", replace(catalog, **change))
+        run.write_data(tmp_path / "data", replace(catalog, **change), PICTURES)
     assert one_line(caught) == (
         f"The data is not what this run began with: {what}. "
+        f"Put {tmp_path / 'data'} back as it was, or start a new run with another --out."
+    )
+
+
+def test_pictures_that_were_exchanged(tmp_path: Path, run: Run, catalog: Catalog) -> None:
+    run.write_data(tmp_path / "data", catalog, PICTURES)
+    with pytest.raises(RunError) as caught:
+        run.write_data(tmp_path / "data", catalog, PICTURES[[1, 0, 2]])
+    assert one_line(caught) == (
+        "The data is not what this run began with: other pictures have the names of those in train, val. "
         f"Put {tmp_path / 'data'} back as it was, or start a new run with another --out."
     )
 

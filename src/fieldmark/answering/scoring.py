@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +13,10 @@ from fieldmark.answering.predictor import Predictor
 from fieldmark.answering.reliance import check_reliance, measure_reliance
 from fieldmark.answering.rows import answer_rows
 from fieldmark.answering.verdicts import Speaker
+from fieldmark.core.claims import claim
 from fieldmark.core.errors import RunError
 from fieldmark.core.listener import Listener
+from fieldmark.core.storage import check_writable
 from fieldmark.data.attributes import unscored
 from fieldmark.data.catalog import Catalog
 from fieldmark.data.splits import units
@@ -41,20 +44,25 @@ def score_split(
     *,
     speaker: Speaker,
     own: bool,
+    out: Path | None = None,
     background: bool = False,
     of_interest: Sequence[str] = (),
     sensitivity: float = SENSITIVITY,
     listener: Listener,
 ) -> Evaluation:
-    """Score one split of a catalogue and write the scores into the run; see `fieldmark.evaluate`.
+    """Score one split of a catalogue and write the scores into the run, or into `out`; see `fieldmark.evaluate`.
 
-    `own`: whether these are the data that the run was trained on. Raises DataError and RunError.
+    `own`: whether these are the data that the run was trained on. Raises DataError and RunError, and StorageError
+    before any work if nothing can be written.
     """
     interesting = _interesting(predictor, of_interest, sensitivity)
     rows = rows_of(catalog, split)
     catalog = with_classes_of(predictor.bundle, catalog, rows)
     if background:
         check_reliance(predictor, catalog, rows)  # before the test split is looked at
+    if out is not None:
+        claim(out, "scores")
+    check_writable(folder := out or run.evaluation(split))
     with run.timed("evaluating"):
         found = answer_rows(predictor, catalog, rows, predictor.engine, listener, stage="Answering")
     for problem in unscored(catalog, predictor.bundle.attributes, found.rows):
@@ -79,10 +87,10 @@ def score_split(
         classes=_by_class(answers, judged),
         of_interest=[_detected(predictor, answers, label, sensitivity) for label in interesting],
     )
-    result = write_evaluation(run, result, answers, task)
+    result = write_evaluation(folder, result, answers, task)
     if background:
         with run.timed("exchanging backgrounds"):
-            gap = measure_reliance(predictor, catalog, found.rows, run.evaluation(split), listener)
+            gap = measure_reliance(predictor, catalog, found.rows, folder, listener)
         result = replace(result, reliance=gap)
     return result
 

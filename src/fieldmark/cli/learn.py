@@ -142,6 +142,9 @@ def evaluate(
     run: Annotated[Path, typer.Argument(help="A run or a bundle.")],
     data: Annotated[Path | None, typer.Argument(help="Other data; that of the run if not given.")] = None,
     root: Root = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the scores; RUN/evaluation/<split> if not given.")
+    ] = None,
     split: Annotated[str | None, typer.Option(help="train, val, test or all; test if not given.")] = None,
     accuracy: Annotated[float | None, typer.Option(help=_ACCURACY)] = None,
     coverage: Annotated[float | None, typer.Option(help=_COVERAGE)] = None,
@@ -167,6 +170,7 @@ def evaluate(
         run,
         data,
         root=root,
+        out=out,
         split=split,
         accuracy=accuracy,
         coverage=coverage,
@@ -246,10 +250,13 @@ def explain(
     """Show why the answer is A and not B: the region that decides, examples, and the effect of replacing it."""
     from fieldmark.answering.explaining.explainer import default_folder, write_explanation
     from fieldmark.commands.explain import explain as explain_image
+    from fieldmark.core.storage import check_writable
 
+    folder = out or default_folder(run)
+    check_writable(folder)
     found = explain_image(run, image, versus, root=root, device=device)
     print_explanation(found)
-    typer.echo(f"Wrote {write_explanation(found, out or default_folder(run))}, with its figures as JSON beside it")
+    typer.echo(f"Wrote {write_explanation(found, folder)}, with its figures as JSON beside it")
 
 
 def _asked_for(paths: list[str]) -> list[str]:

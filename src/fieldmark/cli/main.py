@@ -15,6 +15,7 @@ from fieldmark.cli import learn, look
 from fieldmark.cli.app import app
 from fieldmark.cli.terminal import INTERRUPTED
 from fieldmark.core.errors import FieldmarkError, FieldmarkWarning
+from fieldmark.core.interrupts import termination_interrupts
 
 __all__ = ["main"]
 
@@ -31,7 +32,8 @@ def main() -> None:
     atexit.register(gc.freeze)  # memory goes with the process; a last search for garbage takes up to a second
     warnings.showwarning = _showwarning
     try:
-        status = app(prog_name="fieldmark", standalone_mode=False)
+        with termination_interrupts():
+            status = app(prog_name="fieldmark", standalone_mode=False)
     except FieldmarkError as error:
         raise SystemExit(_complain(str(error))) from None
     except _MISUSE as error:

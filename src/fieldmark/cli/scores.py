@@ -168,8 +168,8 @@ def print_evaluation(result: Evaluation) -> None:
         console.print(attributes)
     if len(result.classes) > 1:
         console.print(_classes_table(result.classes))
-    for one in result.of_interest:
-        console.print(_interest_table(one))
+    for found in result.of_interest:
+        console.print(_interest_table(found))
     if result.verdicts:
         console.print(_verdicts_table(result.verdicts, result.num_images))
     if result.reliance:

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from fieldmark.core.claims import claim
 from fieldmark.core.listener import Done, Listener, Tick, kept_warnings
-from fieldmark.core.storage import make_folder, write_bytes, write_json
+from fieldmark.core.storage import write_bytes, write_json
 from fieldmark.data.auditing.examine import SIDE, examine
 from fieldmark.data.auditing.findings import Audit
 from fieldmark.data.cache import build_store
@@ -37,7 +38,7 @@ def audit(
     """
     listener = listener or Listener()
     if out is not None:
-        make_folder(Path(out))  # before the work, not after it
+        claim(Path(out), "an audit")  # before the work, not after it
     with kept_warnings() as warnings:
         catalog = data if isinstance(data, Catalog) else read(data, root=root)
     listener.hear(data_read(catalog))

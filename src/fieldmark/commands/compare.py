@@ -21,7 +21,6 @@ from fieldmark.comparison.contestants import choose_baseline, contestants
 from fieldmark.core.errors import RecipeError
 from fieldmark.core.listener import Done, Listener, relayed_warnings
 from fieldmark.core.machine import AUTO, choose_device
-from fieldmark.core.storage import make_folder
 from fieldmark.data.catalog import Catalog
 from fieldmark.data.sets import find
 from fieldmark.learning.fitting.license import tell_license
@@ -68,7 +67,7 @@ def compare(
     if not isinstance(data, Catalog):
         with relayed_warnings(listener):
             data = find(data, root, tell=listener.note)
-    folder = make_folder(Path(out))
+    folder = Path(out)
     with alone(folder):
         found = find_data(data, field, part, folder, listener)
         board = Comparison(folder, field, range(seeds), chosen, part, options, listener, device, found).carry_out()

@@ -22,6 +22,7 @@ def evaluate(
     data: Path | str | Catalog | None = None,
     *,
     root: Path | str | None = None,
+    out: Path | str | None = None,
     split: str | None = None,
     accuracy: float | None = None,
     coverage: float | None = None,
@@ -38,8 +39,9 @@ def evaluate(
     0.7 that can be promised) and a `coverage` of the sets of possible classes (0.9). The run's own validation images
     are calibrated without their own labels, as in training. `background` also measures how much the answers rely on the
     background, which needs data with boxes or masks. For each class `of_interest`, sensitivity and specificity are
-    measured at the operating point that finds a share of `sensitivity` of its held-out images. Raises RunError and
-    DataError.
+    measured at the operating point that finds a share of `sensitivity` of its held-out images. The scores are written
+    to `out`, a folder of their own; by default to RUN/evaluation/<split>, where `report` looks. Raises RunError,
+    DataError, and StorageError if the scores cannot be written.
     """
     listener = listener or Listener()
     opened, predictor = opened_run(Path(run)), Predictor.load(run, device=device)
@@ -53,6 +55,7 @@ def evaluate(
         split or default_split(catalog),
         speaker=speaker,
         own=data is None,
+        out=None if out is None else Path(out),
         background=background,
         of_interest=of_interest,
         sensitivity=sensitivity,

@@ -9,9 +9,10 @@ import numpy as np
 
 from fieldmark.answering.parts.finding import Parts, find_parts, sights
 from fieldmark.answering.predictor import Predictor
+from fieldmark.core.claims import check_replaceable
 from fieldmark.core.listener import Done, Listener, relayed_warnings
 from fieldmark.core.machine import AUTO
-from fieldmark.core.storage import write_bytes
+from fieldmark.core.storage import check_writable, write_bytes
 from fieldmark.data.catalog import Catalog
 from fieldmark.data.write import write_catalog
 from fieldmark.evaluation.part_names import numbered
@@ -39,16 +40,18 @@ def parts(
     `data` is what `fieldmark.train` takes, by default the data of the run; its classes may differ from those of the
     run. All images are used unless `split` names a split. `out` is the table, by default RUN/parts/<split>.csv; the
     page has the same name with .html. If the data has key points, the distance of the parts from them is measured on
-    images that were not used in training. Raises RunError if the method of the run has no part maps, and DataError if
-    there is no image.
+    images that were not used in training. Raises RunError if the method of the run has no part maps, DataError if
+    there is no image, and StorageError if nothing can be written or the page would replace a file of the user's.
     """
     listener = listener or Listener()
     opened, predictor = opened_run(Path(run)), Predictor.load(run, device=device)
     with relayed_warnings(listener):
         catalog = catalog_of(opened, data, root, listener)
     chosen = split or EVERYTHING
-    found = find_parts(predictor, catalog, rows_of(catalog, chosen), listener)
     table = Path(out) if out is not None else opened.folder / "parts" / f"{chosen}.csv"
+    check_replaceable(table.with_suffix(".html"))  # before the work
+    check_writable(table.parent)
+    found = find_parts(predictor, catalog, rows_of(catalog, chosen), listener)
     found = replace(found, table=table, page=table.with_suffix(".html"))
     write_catalog(table, found.catalog)
     write_bytes(table.with_suffix(".html"), _page(found, predictor).encode())

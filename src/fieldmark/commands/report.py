@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fieldmark.core.listener import Done, Listener
 from fieldmark.core.machine import AUTO
-from fieldmark.core.storage import write_bytes
+from fieldmark.core.storage import check_writable, write_bytes
 from fieldmark.core.wording import counted
 from fieldmark.data.catalog import Catalog
 from fieldmark.reporting import compose
@@ -36,6 +36,8 @@ def report(
     """
     listener = listener or Listener()
     material = gathered(Path(run), data, root=root, split=split)
+    path = Path(out) if out is not None else material.run.folder / "report" / "index.html"
+    check_writable(path.parent)  # before the work
     if not material.run.is_finished:
         listener.warn(f"{run} is not finished. To continue: fieldmark train … --out {run} --resume")
     elif material.shown is None:
@@ -45,7 +47,6 @@ def report(
         count = f"{len(missing):,} of {counted(material.pictures.count, 'picture')}"
         hint = f". If the data was moved: fieldmark report {run} DATA" if data is None else ""
         listener.warn(f"{count} cannot be read, such as {missing[0]}{hint}")
-    path = Path(out) if out is not None else material.run.folder / "report" / "index.html"
     write_bytes(path, page.encode())
     listener.hear(Done("report", path.parent))
     return path

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,8 @@ from numpy.typing import NDArray
 from fieldmark.answering.predictor import Predictor
 from fieldmark.core.errors import RunError
 from fieldmark.core.listener import Done, Listener, Listeners, relayed_warnings
-from fieldmark.core.locks import lock
 from fieldmark.core.machine import AUTO, Machine
 from fieldmark.core.recipe import Recipe
-from fieldmark.core.storage import make_folder
 from fieldmark.core.version import version
 from fieldmark.core.wording import first_few
 from fieldmark.data.catalog import Catalog
@@ -31,6 +30,7 @@ from fieldmark.learning.fitting.license import tell_license
 from fieldmark.learning.fitting.part_names import name_parts
 from fieldmark.learning.fitting.prepare import prepare
 from fieldmark.learning.fitting.resolve import check_data, plugins_of, resolve_recipe
+from fieldmark.model.backbone import weights_name
 from fieldmark.model.license import weights_license
 from fieldmark.model.model import Model
 from fieldmark.runs.bundle import Bundle
@@ -62,50 +62,32 @@ def train(
     CUDA GPU or else the processor. Raises FieldmarkError, and `Stopped` if the listener asks to stop.
     """
     listener = listener or Listener()
-    with _alone(make_folder(Path(out))), _emptied_on_failure(Run(out)):
-        takes_up = resume and Run(out).exists
-        run = Run.open(out) if takes_up else Run(out)
-        if resume and not takes_up:
-            named = recipe if isinstance(recipe, str) else "given" if recipe else "finetune"
-            listener.note(f"There is no run in {out} to resume, so a new one starts (recipe: {named})")
-        if not takes_up or recipe or backbone or weights or overrides:
-            asked = resolve_recipe(recipe or "finetune", backbone=backbone, weights=weights, overrides=overrides)
-            if takes_up:
-                _check_same(run.recipe(), asked, run, overrides)
-            else:
-                rehearse(asked)
-                Run.create(run.folder, asked, Machine.decide(asked, device))
-        if run.is_finished:
-            listener.note(f"{run.folder} is already finished")
-            return run
-        if takes_up:
+    run, heard = Run(out), Listeners(RunLog(Run(out)), listener)
+    with run.held():
+        resolved = partial(
+            resolve_recipe, recipe or "finetune", backbone=backbone, weights=weights, overrides=overrides
+        )
+        if resume and run.exists:
+            if recipe or backbone or weights or overrides:
+                _check_same(run, resolved(), overrides)
+            _check_weights(Run.open(out))
+            if run.is_finished:
+                listener.note(f"{run.folder} is already finished")
+                return run
             _move(run, device, listener)
-        with contextlib.nullcontext() if takes_up else _discarded_on_failure(run):
-            _learn(run, data, root, Listeners(RunLog(run), listener))
+            _learn(run, data, root, heard)
+        else:
+            run.check_free()
+            if resume:
+                named = recipe if isinstance(recipe, str) else "given" if recipe else "finetune"
+                listener.note(f"There is no run in {out} to resume, so a new one starts (recipe: {named})")
+            rehearse(asked := resolved())
+            with _discarded_on_failure(run):
+                Run.create(run.folder, asked, Machine.decide(asked, device))
+                run.decide("weights", weights_name(asked.backbone))
+                _learn(run, data, root, heard)
     listener.hear(Done("train", run.folder))
     return run
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold the run while it is trained, so that another command or a comparison finds it in use."""
-    with lock(folder / ".lock", wait=False) as held:
-        if not held:
-            raise RunError(
-                f"Another training is running in {folder}", "Wait until it has finished, or choose another --out."
-            )
-        yield
-
-
-@contextlib.contextmanager
-def _emptied_on_failure(run: Run) -> Iterator[None]:
-    """Remove a folder that was made for a run that never started."""
-    try:
-        yield
-    except BaseException:  # Ctrl-C, too
-        if not run.exists:
-            run.discard()
-        raise
 
 
 @contextlib.contextmanager
@@ -139,7 +121,8 @@ def _learn(run: Run, data: Path | str | Catalog, root: Path | str | None, listen
             with relayed_warnings(listener):
                 data = find(data, root, tell=listener.note)
         prepared = prepare(data, recipe, listener, run)
-    run.write_data(data.root if isinstance(data, Catalog) else data, prepared.catalog)
+    source = data.root if isinstance(data, Catalog) else data
+    run.write_data(source, prepared.catalog, prepared.pixels.fingerprints.digests)
     check_data(recipe, prepared, listener)
     flip = decide_flip(run, recipe, prepared, listener)
     seen = {
@@ -163,11 +146,9 @@ def _learn(run: Run, data: Path | str | Catalog, root: Path | str | None, listen
             held = held or hold_out(fit, model, means, validation, learnt_from=rows)
             calibration, logits = fit_calibration(fit, held, means)
             answered = rows if split == "crossfit" else validation
-            answers, task = (
-                Answers(prepared.catalog, answered, logits, held.attributes, learnt=held.learnt),
-                fit.task(rows),
-            )
-            write_evaluation(run, score_answers(split, answers, task), answers, task)
+            answers = Answers(prepared.catalog, answered, logits, held.attributes, learnt=held.learnt)
+            task = fit.task(rows)
+            write_evaluation(run.evaluation(split), score_answers(split, answers, task), answers, task)
     else:
         listener.note("Not calibrated: no images were held out, so probabilities are plain softmax outputs")
     run.keep_memory()
@@ -177,8 +158,9 @@ def _learn(run: Run, data: Path | str | Catalog, root: Path | str | None, listen
     listener.note(f"Saved {run.bundle}")
 
 
-def _check_same(begun: Recipe, asked: Recipe, run: Run, overrides: Sequence[str]) -> None:
+def _check_same(run: Run, asked: Recipe, overrides: Sequence[str]) -> None:
     """Raise RunError if a resumed run started with another recipe; keys that were set by name are listed first."""
+    begun = Run.open(run.folder).recipe()
     if begun != asked:
         named = {text.partition("=")[0].strip() for text in overrides}
         changed = dict(sorted(begun.changes(asked).items(), key=lambda change: change[0] not in named))
@@ -186,6 +168,17 @@ def _check_same(begun: Recipe, asked: Recipe, run: Run, overrides: Sequence[str]
             f"{run.folder} started with another recipe: "
             + first_few(f"{key} was {before!r}, not {now!r}" for key, (before, now) in changed.items()),
             "To continue it, give no options or the same options as before; or start a new run with another --out.",
+        )
+
+
+def _check_weights(run: Run) -> None:
+    """Raise RunError if the file of weights that a run began with has other contents now; it may be gone."""
+    weights = run.recipe().backbone.weights
+    began, now = run.decided("weights"), weights_name(run.recipe().backbone)
+    if began and began != now != weights:
+        raise RunError(
+            f"The weights in {weights} are not those that {run.folder} began with: {began}, not {now}",
+            "Put the file back as it was, or start a new run with another --out.",
         )
 
 

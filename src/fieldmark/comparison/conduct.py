@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias, final
@@ -19,11 +19,12 @@ from fieldmark.comparison.composition import compose
 from fieldmark.comparison.contestants import Contestant, differences
 from fieldmark.comparison.leaderboard import Leaderboard, rank
 from fieldmark.comparison.result import Result, answered_rows, data_digest
-from fieldmark.core.errors import DataError, FieldmarkError, RecipeError, RunError, StorageError, TrainingError
+from fieldmark.core.claims import claimed
+from fieldmark.core.errors import DataError, FieldmarkError, RecipeError, RunError, TrainingError
 from fieldmark.core.listener import Event, Listener, Tick, Warned, relayed_warnings
 from fieldmark.core.locks import lock
 from fieldmark.core.recipe import Recipe
-from fieldmark.core.storage import make_folder, write_bytes, write_json, write_rows
+from fieldmark.core.storage import explained, make_folder, sweep, write_bytes, write_json, write_rows
 from fieldmark.core.wording import counted, first_few
 from fieldmark.data.catalog import SPLITS, Catalog
 from fieldmark.data.readers.table import read_table
@@ -64,6 +65,8 @@ class Found(NamedTuple):
     units: NDArray[np.int64]
     """(N,) a number for each image; images that must stay together share one."""
     name: str
+    pictures: NDArray[np.uint64]
+    """(N,) the digest of each picture's file."""
 
 
 @final
@@ -85,7 +88,7 @@ class Comparison:
     def carry_out(self) -> Leaderboard:
         """Do the runs that are not finished: one seed of every recipe, then the next seed."""
         entries = [Entry(one, seed) for seed in self.seeds for one in self.field]
-        digest = data_digest(self.found.catalog)
+        digest = data_digest(self.found.catalog, self.found.pictures)
         results = self._kept(entries, digest)
         todo = [entry for entry in entries if entry.key not in results]
         self._check(todo)
@@ -240,19 +243,25 @@ def split_of(split: Literal["val", "test"], recipe: Recipe) -> str:
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Hold the comparison for as long as this lasts. A training holds the lock of its own run, so one that outlives the
-    command that started it is still noticed."""
-    try:
-        with lock(folder / ".lock", wait=False) as held:
-            if not held:
-                raise _taken(folder)
-            for run in sorted((folder / "runs").glob("*/.lock")):
-                with lock(run, wait=False) as free:
-                    if not free:
-                        raise _taken(folder)
-            yield
-    except OSError as error:
-        raise StorageError(f"Cannot write {folder}: {error.strerror}", "Choose another --out.") from None
+    """Hold the comparison's folder for as long as this lasts. A training holds its own run, so one that outlives the
+    command that started it is still noticed. Raises StorageError for a folder that is neither empty nor ours."""
+    with claimed(folder, "a comparison", busy=_taken(folder), known=lambda: _is_known(folder)):
+        for run in sorted((folder / "runs").glob("*/.lock")):
+            with explained(folder), lock(run, wait=False) as free:
+                if not free:
+                    raise _taken(folder)
+        for place in (folder, folder / "data", folder / "results"):
+            sweep(place)
+        yield
+
+
+def _is_known(folder: Path) -> bool:
+    """Whether a comparison is here, as its files say: its results may have been copied without the mark."""
+    for file in (folder / "results").glob("*.json"):
+        with suppress(RunError):
+            Result.load(file)
+            return True
+    return any(Run(place).is_known for place in (folder / "runs").glob("*"))
 
 
 def _taken(folder: Path) -> RunError:
@@ -275,9 +284,10 @@ def find_data(data: Path | Catalog, field: Sequence[Contestant], part: str, fold
         )
     for one in field:
         one.check_data(prepared, listener)
+    pictures = prepared.pixels.fingerprints.digests
     catalog, said = prepared.catalog, dict(zip(read_as.paths, read_as.splits.tolist(), strict=True))
     if not isinstance(data, Catalog) and [said[path] for path in catalog.paths] == catalog.splits.tolist():
-        return Found(data, catalog, prepared.units, read_as.name)
+        return Found(data, catalog, prepared.units, read_as.name, pictures)
     kept = sorted((folder / "data").glob("*.csv"))  # it may have been written under another name
     file = kept[0] if kept else folder / "data" / f"{read_as.name.replace('/', ' ')}.csv"
     if not kept:
@@ -288,7 +298,7 @@ def find_data(data: Path | Catalog, field: Sequence[Contestant], part: str, fold
             f"{folder} is a comparison on other data: images, labels or splits differ from {file}",
             "Restore the data, or choose another --out.",
         )
-    return Found(file, written, prepared.units, read_as.name)
+    return Found(file, written, prepared.units, read_as.name, pictures)
 
 
 def _no_better_than_guessing(board: Leaderboard, catalog: Catalog) -> str:

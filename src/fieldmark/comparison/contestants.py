@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, final
 
-from fieldmark.comparison.result import Result, weights_name
+from fieldmark.comparison.result import Result
 from fieldmark.core.errors import FieldmarkError, RecipeError, RunError, nearest
 from fieldmark.core.listener import Event, Listener, Warned
 from fieldmark.core.recipe import Recipe
@@ -18,6 +18,7 @@ from fieldmark.learning.fitting.fit import linear_head
 from fieldmark.learning.fitting.prepare import Prepared
 from fieldmark.learning.fitting.resolve import check_data, resolve_recipe
 from fieldmark.learning.fitting.task import task_of
+from fieldmark.model.backbone import weights_name
 from fieldmark.model.build import build_model
 
 __all__ = ["Contestant", "choose_baseline", "contestants", "differences"]
@@ -82,7 +83,7 @@ class Contestant:
             ("recipe", result.recipe, self.name),
             ("seed", result.seed, seed),
             ("split", result.part, part),
-            ("weights", result.weights, weights_name(self.recipe)),
+            ("weights", result.weights, weights_name(self.recipe.backbone)),
         ):
             wrong += [f"{what} was {before!r}, not {now!r}"] if before != now else []
         if result.data != digest:
@@ -162,7 +163,7 @@ def _value(recipe: Recipe, key: str) -> Any:
     if key == "backbone":
         return recipe.backbone.name
     if key == "weights":
-        return weights_name(recipe)
+        return weights_name(recipe.backbone)
     section, _, name = key.partition(".")
     return getattr(getattr(recipe, section), name)
 

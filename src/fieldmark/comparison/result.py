@@ -21,11 +21,12 @@ from fieldmark.core.errors import RunError
 from fieldmark.core.recipe import Recipe
 from fieldmark.core.storage import read_json, read_rows, write_json
 from fieldmark.data.catalog import Catalog
+from fieldmark.model.backbone import weights_name
 from fieldmark.model.build import build_model
 from fieldmark.runs.bundle import Bundle
 from fieldmark.runs.run import Run
 
-__all__ = ["Result", "answered_rows", "data_digest", "weights_name"]
+__all__ = ["Result", "answered_rows", "data_digest"]
 
 _FORMAT: Final = 1
 _LEAST: Final = 1e-30
@@ -45,7 +46,7 @@ class Result:
     data: str
     """A hash of the images that were used; see `data_digest`."""
     weights: str
-    """The initial weights of the backbone; see `weights_name`."""
+    """The initial weights of the backbone; see `fieldmark.model.backbone`."""
     settings: Mapping[str, Any]
     """The recipe with every default written out, but without seed and weights."""
     correct: NDArray[np.bool_]
@@ -87,7 +88,7 @@ class Result:
             seed=settings.seed,
             part=part,
             data=digest,
-            weights=weights_name(settings),
+            weights=weights_name(settings.backbone),
             settings=portable(settings),
             correct=np.array([row["correct"] == "1" for row in answers]),
             nll=_rounded(-np.log(np.maximum(likelihood, _LEAST))),
@@ -154,23 +155,16 @@ def portable(recipe: Recipe) -> dict[str, Any]:
     return recipe.model_dump(mode="json", exclude={"seed": True, "backbone": {"weights"}}, exclude_none=True)
 
 
-def weights_name(recipe: Recipe) -> str:
-    """The name of the initial weights: "hub", "none" or "fieldguide"; for a file, its name and a hash."""
-    file = Path(recipe.backbone.weights)
-    if not file.is_file():
-        return recipe.backbone.weights
-    with file.open("rb") as stream:
-        return f"{file.name} (sha256 {hashlib.file_digest(stream, 'sha256').hexdigest()[:16]})"
-
-
-def data_digest(catalog: Catalog) -> str:
-    """A hash of the split, label and path of every image, independent of where their common folder is."""
+def data_digest(catalog: Catalog, pictures: NDArray[np.uint64] | None = None) -> str:
+    """A hash of the split, label and path of every image, independent of where their common folder is; and of their
+    contents, where the digest (N,) of each one's file is given."""
     files = [os.path.abspath(catalog.file(row)) for row in range(len(catalog))]
     above = os.path.commonpath([os.path.dirname(file) for file in files])
     labels = (catalog.classes[label] for label in catalog.labels)
+    contents = [""] * len(files) if pictures is None else [f"\t{digest:016x}" for digest in pictures]
     lines = sorted(
-        "\t".join((part, label, os.path.relpath(file, above)))
-        for part, label, file in zip(catalog.splits.tolist(), labels, files, strict=True)
+        "\t".join((part, label, os.path.relpath(file, above))) + content
+        for part, label, file, content in zip(catalog.splits.tolist(), labels, files, contents, strict=True)
     )
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 

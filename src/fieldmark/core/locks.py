@@ -20,6 +20,9 @@ def lock(path: Path, *, wait: bool = True) -> Iterator[bool]:
     held = FileLock(path)
     try:
         held.acquire(timeout=-1 if wait else 0)
+        while not path.exists():  # its holder has just removed it, so another process may hold a new one of that name
+            held.release()
+            held.acquire(timeout=-1 if wait else 0)
     except Timeout:
         yield False
         return

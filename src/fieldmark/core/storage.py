@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import csv
 import errno
+import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,6 +19,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from fieldmark.core.errors import StorageError
+from fieldmark.core.locks import lock
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,10 +28,15 @@ if TYPE_CHECKING:
 __all__ = [
     "append_line",
     "cache_folder",
+    "check_writable",
+    "explained",
     "make_folder",
     "new_folder",
     "read_json",
     "read_rows",
+    "read_tensors",
+    "sha256_of",
+    "sweep",
     "write_arrays",
     "write_bytes",
     "write_json",
@@ -46,9 +54,14 @@ _REASONS = {
     errno.EEXIST: ("there is a file where a folder is needed", "Choose another folder."),
 }
 
+_SCRATCH = re.compile(r"\..+\.[a-z0-9_]{8}\.part")
+"""The names that `tempfile` makes below: of a file that is being written, beside its place."""
+_DIGEST = "sha256"
+
 
 @contextlib.contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def explained(path: Path) -> Iterator[None]:
+    """Raise StorageError, which says why `path` cannot be written, for an OSError."""
     try:
         yield
     except OSError as error:
@@ -65,17 +78,37 @@ def cache_folder() -> Path:
 
 def make_folder(path: Path) -> Path:
     """Create `path` and its parents; raise StorageError if that is not possible."""
-    with _explained(path):
+    with explained(path):
         path.mkdir(parents=True, exist_ok=True)
     return path
 
 
+def check_writable(folder: Path) -> None:
+    """Make the folder and try to write there, before the work rather than after it; StorageError if that fails."""
+    try:
+        make_folder(folder)
+        with explained(folder), tempfile.NamedTemporaryFile(dir=folder, prefix=".try.", suffix=".part"):
+            pass
+    except StorageError as error:
+        raise StorageError(error.problem, "Name another place with --out.") from None
+
+
 @contextlib.contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """A folder to fill, which becomes `path` in one step at the end. If something fails, nothing is left of it."""
+    """A folder to fill, which becomes `path` in one step at the end. If something fails, nothing is left of it.
+
+    What killed processes left of the same folder is removed; the lock on each shows whether its process lives.
+    """
     make_folder(path.parent)
-    with _explained(path):
+    with explained(path):
         scratch = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part"))
+    with explained(path), lock(scratch.with_suffix(".lock")):
+        for other in path.parent.glob(f".{path.name}.*.part"):
+            if other != scratch and _SCRATCH.fullmatch(other.name) and (live := other.with_suffix(".lock")).exists():
+                with lock(live, wait=False) as dead:
+                    if dead:
+                        shutil.rmtree(other, ignore_errors=True)
+                        live.unlink(missing_ok=True)
         try:
             yield scratch
             os.chmod(scratch, 0o755)
@@ -86,12 +119,30 @@ def new_folder(path: Path) -> Iterator[Path]:
                     scratch.rename(path)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
+            scratch.with_suffix(".lock").unlink(missing_ok=True)
+
+
+def sweep(folder: Path) -> None:
+    """Remove the temporary files that killed processes left in this folder; whatever cannot be removed stays.
+
+    Only for whoever alone writes there: of a live process, it would take what is being written.
+    """
+    with contextlib.suppress(OSError):
+        for path in folder.iterdir():
+            if _SCRATCH.fullmatch(path.name) and path.is_file() and not path.is_symlink():
+                path.unlink()
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write `data` to `path` in one step: a reader sees the old file or the new one, never half of it."""
     make_folder(path.parent)
-    with _explained(path):
+    with explained(path):
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
         try:
             with os.fdopen(handle, "wb") as file:
@@ -118,7 +169,7 @@ def read_json(path: Path) -> Any:
 
 def append_line(path: Path, value: Mapping[str, Any]) -> None:
     """Append `value` as one JSON line and sync it. An incomplete line before it stays on its own line."""
-    with _explained(path), path.open("a+b") as file:
+    with explained(path), path.open("a+b") as file:
         torn = b"\n" if _is_torn(file) else b""
         file.write(torn + json.dumps(value, ensure_ascii=False).encode() + b"\n")
         file.flush()
@@ -147,11 +198,43 @@ def write_rows(path: Path, header: list[str], rows: Iterable[Sequence[Any]]) -> 
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
-    """Write tensors as safetensors, in one step. Memory layout is not kept: tensors come back contiguous."""
+    """Write tensors as safetensors, in one step, with a digest by which `read_tensors` notices damage.
+
+    Memory layout is not kept: tensors come back contiguous.
+    """
     from safetensors.torch import save
 
     flat = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_bytes(path, save(flat, metadata=dict(metadata or {})))
+    about = dict(metadata or {})
+    write_bytes(path, save(flat, metadata=about | {_DIGEST: _digest(flat, about)}))
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors and the metadata that `write_tensors` wrote. Raises ValueError if a single bit has changed since."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = dict(file.metadata() or {})
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except SafetensorError as error:
+        raise ValueError(str(error)) from None
+    if (digest := about.pop(_DIGEST, None)) is None:
+        raise ValueError("it has no checksum: it is damaged, or another version wrote it")
+    if digest != _digest(tensors, about):
+        raise ValueError("its contents do not match their checksum")
+    return tensors, about
+
+
+def _digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    """The SHA-256 of contiguous tensors, their names, types and shapes, and the metadata."""
+    import torch
+
+    digest = hashlib.sha256(json.dumps(sorted(metadata.items())).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:

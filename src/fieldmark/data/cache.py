@@ -1,11 +1,12 @@
 """`build_store`: one pass over a catalogue that decodes every image, fingerprints it and keeps the pixels for training.
 
 A store on disk is a folder named by its key, a hash of all that decides the pixels: the side, the depth of greyscale,
-the versions of the decoder and its libraries, every file's path, size and time of change, and which rows are kept.
+the versions of the decoder and its libraries, every file's path, size, times and number, and which rows are kept.
 
     <cache>/pixels/
       <key>/pixels.bin    the kept images' bytes, one after the other
-      <key>/index.npz     where each lies, sizes, fingerprints, what could not be read; its time is that of the last use
+      <key>/index.npz     where each lies, sizes, checksums, fingerprints, what could not be read; its time is that of
+                          the last use
       <key>.part/         a store being built, renamed when it is complete
       <key>.lock          locked by the process that builds it, so a `.part` whose lock is free was left by a dead one
 
@@ -18,7 +19,9 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -49,6 +52,8 @@ _ASK_EVERY = 2**26
 """Bytes written between two looks at the disk."""
 _BLOCK = 256
 """Images decoded ahead of the one being written: what bounds memory."""
+_KEY = re.compile("[0-9a-f]{32}")
+"""The name of a store."""
 _NOTHING = -1
 """Offset of an image whose pixels are not stored."""
 
@@ -76,6 +81,8 @@ class PixelStore:
     """(N,) where each image starts in `file`, −1 where it is not there."""
     shapes: NDArray[np.int32] = field(default_factory=lambda: np.empty((0, 4), np.int32))
     """(N, 4) height and width of the pixels, width and height of the upright original; zeros where unreadable."""
+    checksums: NDArray[np.uint32] = field(default_factory=lambda: np.empty(0, np.uint32))
+    """(N,) the CRC-32 of each image's bytes in `file`, 0 where it is not there."""
 
     def __len__(self) -> int:
         return len(self.catalog)
@@ -84,11 +91,11 @@ class PixelStore:
         """The pixels of a row (h, w, 3) and the original's size; ImageError where it cannot be read."""
         if self.file is not None and self.offsets[row] != _NOTHING:
             height, width, *size = (int(n) for n in self.shapes[row])
-            # Opened for each image: nothing to share between processes, and a store that was evicted meanwhile (or a
-            # file cut short) is noticed here, where a memory map would end the process.
+            # Opened for each image: nothing to share between processes, and a store that was evicted or damaged
+            # meanwhile is noticed here, where a memory map would end the process.
             with contextlib.suppress(OSError):
                 flat = np.fromfile(self.file, np.uint8, height * width * 3, offset=int(self.offsets[row]))
-                if flat.size == height * width * 3:
+                if flat.size == height * width * 3 and zlib.crc32(flat.data) == self.checksums[row]:
                     return Decoded(flat.reshape(height, width, 3), (size[0], size[1]))
         return decode(self.catalog.file(row), short_side=self.side, grey_bits=self.grey_bits)
 
@@ -115,6 +122,7 @@ class PixelStore:
             unreadable={new: self.unreadable[row] for new, row in enumerate(rows) if row in self.unreadable},
             offsets=self.offsets[rows],
             shapes=self.shapes[rows],
+            checksums=self.checksums[rows],
         )
 
 
@@ -177,11 +185,13 @@ def _key(job: _Job) -> str:
     head = [job.side, job.grey_bits, decoding.VERSION, duplicates.VERSION, *libraries, str(job.catalog.root)]
     digest = hashlib.sha256(json.dumps(head).encode())
     for row, path in enumerate(job.catalog.paths):
-        size, changed = 0, 0
+        known: tuple[int, ...] = ()
         with contextlib.suppress(OSError, ValueError):  # a missing file is found unreadable later
             status = job.catalog.file(row).stat()
-            size, changed = status.st_size, status.st_mtime_ns
-        digest.update(f"{path}\0{size}\0{changed}\0{job.keep[row]:d}\n".encode(errors="surrogateescape"))
+            # A file of the same size may be given the old time, but not the old time of change, nor the number of
+            # another. (Windows has a time of creation in its place, which with the number says almost as much.)
+            known = status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+        digest.update(f"{path}\0{known}\0{job.keep[row]:d}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()[:32]
 
 
@@ -210,6 +220,7 @@ def _scan(job: _Job, put: Callable[[NDArray[np.uint8]], int]) -> PixelStore:
     """The pass: `put` stores the pixels of a kept image and returns where, or −1."""
     offsets = np.full(len(job.catalog), _NOTHING, np.int64)
     shapes = np.zeros((len(job.catalog), 4), np.int32)
+    checksums = np.zeros(len(job.catalog), np.uint32)
     seen_digests: list[np.uint64] = []
     thumbnails: list[NDArray[np.uint8]] = []
     unreadable: dict[int, str] = {}
@@ -222,18 +233,28 @@ def _scan(job: _Job, put: Callable[[NDArray[np.uint8]], int]) -> PixelStore:
         thumbnails.append(seen.thumbnail)
         if job.keep[row]:
             offsets[row] = put(seen.decoded.pixels)
+            checksums[row] = zlib.crc32(np.ascontiguousarray(seen.decoded.pixels).data)
     stacked = np.array(thumbnails, np.uint8).reshape(-1, duplicates.SIDE, duplicates.SIDE, 3)
     prints = Fingerprints(np.array(seen_digests, np.uint64), stacked)
-    return PixelStore(job.catalog, job.side, job.grey_bits, prints, unreadable, offsets=offsets, shapes=shapes)
+    return PixelStore(
+        job.catalog,
+        job.side,
+        job.grey_bits,
+        prints,
+        unreadable,
+        offsets=offsets,
+        shapes=shapes,
+        checksums=checksums,
+    )
 
 
 def _built(home: Path, job: _Job) -> PixelStore:
     """Build the store beside its place and move it there. The caller holds its lock."""
     _sweep(home.parent)
     part = home.with_suffix(".part")
-    shutil.rmtree(part, ignore_errors=True)  # of a build that died
+    _remove(part)  # of a build that died
     part.mkdir()
-    shutil.rmtree(home, ignore_errors=True)  # damaged, or of another limit
+    _remove(home)  # damaged, or of another limit
     try:
         with (part / "pixels.bin").open("wb", buffering=0) as file:
             store = _scan(job, _Writer(home.parent, file, job.limit - _INDEX_BYTES * len(job.catalog)).put)
@@ -241,7 +262,7 @@ def _built(home: Path, job: _Job) -> PixelStore:
         _write_index(part / "index.npz", store, job)
         part.rename(home)
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        _remove(part)
     return replace(store, file=home / "pixels.bin", notes=_notes(store, job))
 
 
@@ -261,6 +282,7 @@ def _write_index(path: Path, store: PixelStore, job: _Job) -> None:
             file,
             offsets=store.offsets,
             shapes=store.shapes,
+            checksums=store.checksums,
             digests=store.fingerprints.digests,
             thumbnails=store.fingerprints.thumbnails,
             unreadable=np.array(json.dumps(list(store.unreadable.items()))),
@@ -285,6 +307,7 @@ def _opened(home: Path, job: _Job) -> PixelStore | None:
                 file=file,
                 offsets=saved["offsets"],
                 shapes=saved["shapes"],
+                checksums=saved["checksums"],
             )
             limit = int(saved["limit"])
         size = 3 * int(np.prod(store.shapes[store.cached, :2], axis=1, dtype=np.int64).sum())
@@ -306,7 +329,8 @@ class _Writer:
 
     def __init__(self, folder: Path, file: IO[bytes], limit: int) -> None:
         self._folder, self._file, self._limit = folder, file, limit
-        stores = [index.parent for index in sorted(folder.glob("*/index.npz"), key=lambda path: path.stat().st_mtime)]
+        found = [index for index in folder.glob("*/index.npz") if _KEY.fullmatch(index.parent.name)]
+        stores = [index.parent for index in sorted(found, key=lambda path: path.stat().st_mtime)]
         self._others = [(store, sum(file.stat().st_size for file in store.iterdir())) for store in stores]
         self._written = self._asked = 0
         self._full = False
@@ -328,7 +352,7 @@ class _Writer:
             self._full = not self._others or self._written + count > self._limit
             if self._full:
                 return False
-            shutil.rmtree(self._others.pop(0)[0], ignore_errors=True)
+            _remove(self._others.pop(0)[0])
         return True
 
     def _too_much(self, count: int) -> bool:
@@ -345,6 +369,15 @@ class _Writer:
 def _sweep(folder: Path) -> None:
     """Remove what dead builds left."""
     for part in folder.glob("*.part"):
-        with contextlib.suppress(OSError), lock(part.with_suffix(".lock"), wait=False) as held:
-            if held:
-                shutil.rmtree(part, ignore_errors=True)
+        if _KEY.fullmatch(part.stem):
+            with contextlib.suppress(OSError), lock(part.with_suffix(".lock"), wait=False) as held:
+                if held:
+                    _remove(part)
+
+
+def _remove(store: Path) -> None:
+    """Remove a store, whole or half built. Whatever else lies in the folder is not ours, and stays."""
+    with contextlib.suppress(OSError):
+        for name in ("index.npz", "pixels.bin"):
+            (store / name).unlink(missing_ok=True)
+        store.rmdir()

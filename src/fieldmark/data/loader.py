@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from fieldmark.core.interrupts import deaf_to_termination
 from fieldmark.core.seeds import Stream, derive_seed
 from fieldmark.data.catalog import Catalog
 from fieldmark.data.decode import Decoded
@@ -205,9 +206,10 @@ def _batches(samples: Samples, steps: Iterable[list[tuple[int, int]]], workers: 
         num_workers=workers,
         collate_fn=_collate,
         generator=torch.Generator().manual_seed(0),
-        worker_init_fn=_one_thread,
+        worker_init_fn=_begin_worker,
     )
 
 
-def _one_thread(worker: int) -> None:
+def _begin_worker(worker: int) -> None:
     torch.set_num_threads(1)
+    deaf_to_termination()

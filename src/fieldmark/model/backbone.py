@@ -22,6 +22,7 @@ from fieldmark.core.errors import RecipeError, WeightsError, nearest
 from fieldmark.core.imports import compiler_on_demand
 from fieldmark.core.recipe import NONE, Choice
 from fieldmark.core.recipe import Backbone as BackboneChoice
+from fieldmark.core.storage import sha256_of
 from fieldmark.core.wording import counted
 from fieldmark.model.necks.neck import NECKS, Neck
 
@@ -29,7 +30,16 @@ with compiler_on_demand():
     import timm
     from timm.data.config import resolve_model_data_config
 
-__all__ = ["Backbone", "Features", "Level", "Normalization", "build_backbone", "check_backbone", "not_numbers"]
+__all__ = [
+    "Backbone",
+    "Features",
+    "Level",
+    "Normalization",
+    "build_backbone",
+    "check_backbone",
+    "not_numbers",
+    "weights_name",
+]
 
 
 _OTHER_BACKBONE = "Choose another backbone, such as vit_small_patch14_dinov2 or resnet50."
@@ -262,6 +272,12 @@ def _fixed_size(model: nn.Module) -> int | None:
     if patches is None or getattr(model, "dynamic_img_size", False) or not getattr(patches, "strict_img_size", False):
         return None
     return int(patches.img_size[0])
+
+
+def weights_name(choice: BackboneChoice) -> str:
+    """The name of the initial weights: "hub", "none" or "fieldguide"; for a file, its name and a hash."""
+    file = Path(choice.weights)
+    return f"{file.name} (sha256 {sha256_of(file)[:16]})" if file.is_file() else choice.weights
 
 
 def _weights_file(weights: str) -> Path:

@@ -30,7 +30,6 @@ from fieldmark.evaluation.per_class import ClassScore, Detection
 from fieldmark.evaluation.severity import severity
 from fieldmark.evaluation.verdict import Verdict
 from fieldmark.evaluation.verdict_scores import VerdictScores
-from fieldmark.runs.run import Run
 
 __all__ = ["CLASS_COLUMNS", "Answers", "Evaluation", "count_look", "score_answers", "write_evaluation"]
 
@@ -130,9 +129,8 @@ def score_answers(split: str, answers: Answers, task: Task | None = None) -> Eva
     )
 
 
-def write_evaluation(run: Run, evaluation: Evaluation, answers: Answers, task: Task | None = None) -> Evaluation:
+def write_evaluation(folder: Path, evaluation: Evaluation, answers: Answers, task: Task | None = None) -> Evaluation:
     """Write scores.json and predictions.csv, and say where: the evaluation with its folder."""
-    folder = run.evaluation(evaluation.split)
     write_json(folder / "scores.json", evaluation.as_dict())
     told = _told(answers, task) if task else {}
     spoken = ("name", "level", "promised", "familiar", "possible") if answers.verdicts else ()

@@ -1,9 +1,10 @@
 """A run on disk.
 
 runs/birds/
-  recipe.toml        every default written out: running it again repeats the run
+  .fieldmark .lock   that the folder is Fieldmark's own, and whether it is in use; see `fieldmark.core.claims`
   environment.json   versions, device, threads, workers, precision, command line; what a resume must not change
-  data.json          where the data is, class order, counts and a hash of each split
+  recipe.toml        every default written out: running it again repeats the run; with it a run exists
+  data.json          where the data is, class order, counts, a hash of each split and one of its pictures
   splits.csv         path, split, label
   log.jsonl          one line per epoch, append-only; of an epoch that was done twice the last line counts
   times.json         seconds spent on reading, training and evaluating, over all sittings
@@ -16,6 +17,7 @@ runs/birds/
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import platform
 import sys
@@ -27,12 +29,26 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Final, final
 
+import numpy as np
+from numpy.typing import NDArray
+
+from fieldmark.core.claims import claimed, contents
 from fieldmark.core.errors import RunError, StorageError
 from fieldmark.core.listener import EpochEnded, Event, Listener
 from fieldmark.core.machine import Machine, peak_memory
 from fieldmark.core.recipe import Recipe
-from fieldmark.core.storage import append_line, make_folder, read_json, read_rows, write_bytes, write_json, write_rows
+from fieldmark.core.storage import (
+    append_line,
+    make_folder,
+    read_json,
+    read_rows,
+    sweep,
+    write_bytes,
+    write_json,
+    write_rows,
+)
 from fieldmark.core.version import version
+from fieldmark.core.wording import first_few
 from fieldmark.data.catalog import SPLITS, Catalog
 
 __all__ = ["Run", "RunLog"]
@@ -58,7 +74,7 @@ class Run:
 
     @property
     def exists(self) -> bool:
-        return (self.folder / "environment.json").is_file()
+        return all((self.folder / name).is_file() for name in ("environment.json", "recipe.toml"))
 
     @property
     def is_finished(self) -> bool:
@@ -72,14 +88,48 @@ class Run:
         """Where the scores of a split are."""
         return self.folder / "evaluation" / split
 
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the folder while a run is trained in it: it is absent, empty or ours, and no other process writes there.
+
+        Raises StorageError for any other folder, which is left as it is, and RunError if a training is running in it.
+        """
+        busy = RunError(
+            f"Another training is running in {self.folder}", "Wait until it has finished, or choose another --out."
+        )
+        with claimed(self.folder, "a run", busy=busy, known=lambda: self.is_known):
+            # where a training writes and, until there is a bundle, nobody else
+            for place in (self.folder, self.bundle, self.folder / "checkpoints", *self.evaluation("").glob("*")):
+                sweep(place)
+            yield
+
+    @property
+    def is_known(self) -> bool:
+        """Whether a run is here, as its files say: it may have been copied without its mark."""
+        try:
+            return Run.open(self.folder).exists
+        except RunError:
+            return False
+
+    def check_free(self) -> None:
+        """Raise RunError if there is anything in the folder."""
+        if self.exists:
+            raise RunError(
+                f"{self.folder} is not empty", "Add --resume to continue the run in it, or choose another --out."
+            )
+        # a start that was killed may have left the first of its two files; nothing of another name or content is ours
+        left = {"environment.json"} if _environment(self.folder) else set()
+        if others := [path.name for path in contents(self.folder) if path.name not in left]:
+            raise RunError(
+                f"{self.folder} is not empty, and holds no run: it holds {first_few(others)}",
+                "Choose a new folder, or an empty one, with --out.",
+            )
+
     @classmethod
     def create(cls, folder: Path, recipe: Recipe, machine: Machine) -> Run:
-        """Begin a run in an empty or absent folder."""
-        # a run exists once its environment.json does; what an earlier beginning left may be overwritten
-        if folder.is_dir() and {p.name for p in folder.iterdir() if not p.name.startswith(".")} - {"recipe.toml"}:
-            raise RunError(f"{folder} is not empty", "Add --resume to continue the run in it, or choose another --out.")
+        """Begin a run in an empty or absent folder. Raises RunError if there is anything else in it."""
         run = cls(make_folder(folder))
-        write_bytes(folder / "recipe.toml", recipe.to_toml().encode())
+        run.check_free()
         write_json(
             folder / "environment.json",
             {
@@ -93,32 +143,30 @@ class Run:
                 "started": datetime.now(UTC).isoformat(timespec="seconds"),
             },
         )
+        write_bytes(folder / "recipe.toml", recipe.to_toml().encode())
         return run
 
     def discard(self) -> None:
         """Remove a run that has not come further than its beginning; one that has is left as it is."""
-        inside = [path for path in self.folder.rglob("*") if not path.name.startswith(".")]
-        if {path.relative_to(self.folder).as_posix() for path in inside if path.is_file()} <= _BEGINNING:
+        inside = [path for top in contents(self.folder) for path in (top, *top.rglob("*"))]
+        if {path.relative_to(self.folder).as_posix() for path in inside if not path.is_dir()} <= _BEGINNING:
             with contextlib.suppress(OSError):  # whatever is in the way, the user hears of the first problem
                 for path in sorted(inside, reverse=True):
                     path.rmdir() if path.is_dir() else path.unlink()
-                (self.folder / ".lock").unlink(missing_ok=True)
-                self.folder.rmdir()
 
     @classmethod
     def open(cls, folder: Path | str) -> Run:
         """Open an existing run. Raises RunError if there is none, or if it is of another version."""
         run = cls(folder)
-        try:
-            version = read_json(run.folder / "environment.json").get("format")
-        except (OSError, ValueError, AttributeError):
+        environment = _environment(run.folder)
+        if environment is None:
             raise RunError(
                 f"{folder} is not a run folder: it has no readable environment.json",
                 "Give the folder that was named with `fieldmark train … --out`.",
-            ) from None
-        if version != _FORMAT:
+            )
+        if (found := environment.get("format")) != _FORMAT:
             raise RunError(
-                f"{folder} is a run of format {version!r}, but this version of Fieldmark reads {_FORMAT}",
+                f"{folder} is a run of format {found!r}, but this version of Fieldmark reads {_FORMAT}",
                 "Use the version that wrote it, or train again.",
             )
         return run
@@ -156,8 +204,11 @@ class Run:
         path = self.folder / "data.json"
         return read_json(path) if path.is_file() else {}
 
-    def write_data(self, source: Path | str, catalog: Catalog) -> None:
-        """Remember the data and how it was split. Raises RunError if it is not what the run began with."""
+    def write_data(self, source: Path | str, catalog: Catalog, pictures: NDArray[np.uint64]) -> None:
+        """Remember the data, how it was split, and the digest (N,) of each picture's file.
+
+        Raises RunError if it is not what the run began with.
+        """
         found: dict[str, Any] = {
             "source": str(Path(source).resolve()),
             "root": str(catalog.root),
@@ -167,12 +218,11 @@ class Run:
             "taxonomy": catalog.taxonomy.as_dict(),
             "counts": {split: len(catalog.rows(split)) for split in SPLITS},
             "digests": {split: catalog.digest(split) for split in SPLITS},
+            "pictures": {split: _digest(catalog, split, pictures) for split in SPLITS},
         }
-        known = self.data()
-        if known and (known["digests"], known["classes"]) != (found["digests"], found["classes"]):
-            changed = [split for split in SPLITS if known["digests"][split] != found["digests"][split]]
+        if (known := self.data()) and (changes := _changes(known, found)):
             raise RunError(
-                f"The data is not what this run began with: {', '.join(changed) or 'the class names'} changed",
+                f"The data is not what this run began with: {changes}",
                 f"Put {known['source']} back as it was, or start a new run with another --out.",
             )
         write_json(self.folder / "data.json", found)
@@ -240,6 +290,30 @@ class Run:
                 times[stage] = round(times.get(stage, 0.0) + time.monotonic() - start, 2)
                 with contextlib.suppress(StorageError):  # a time that is not kept is no reason to lose the run
                     write_json(self.folder / "times.json", times)
+
+
+def _environment(folder: Path) -> dict[str, Any] | None:
+    """What environment.json says; None where there is none that a run wrote."""
+    try:
+        found = read_json(folder / "environment.json")
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) and "format" in found else None
+
+
+def _digest(catalog: Catalog, split: str, pictures: NDArray[np.uint64]) -> str:
+    """A hash of the contents of a split's pictures, each with its path."""
+    lines = sorted(f"{catalog.paths[row]}\t{pictures[row]:016x}" for row in catalog.rows(split))
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+def _changes(known: dict[str, Any], found: dict[str, Any]) -> str:
+    """Which data is not what it was, in words; "" if all is."""
+    changed = [split for split in SPLITS if known["digests"][split] != found["digests"][split]]
+    if changed or known["classes"] != found["classes"]:
+        return f"{', '.join(changed) or 'the class names'} changed"
+    exchanged = [split for split in SPLITS if known["pictures"][split] != found["pictures"][split]]
+    return f"other pictures have the names of those in {', '.join(exchanged)}" if exchanged else ""
 
 
 @final

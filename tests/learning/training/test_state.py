@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from fieldmark.core.errors import RunError
 from fieldmark.core.recipe import Train
+from fieldmark.core.storage import write_tensors
 from fieldmark.learning.training.optimizer import build_optimizer, set_rates
 from fieldmark.learning.training.state import TrainingState, ema_decay
 from fieldmark.model.model import Model
@@ -202,8 +204,10 @@ def test_the_checkpoint_of_another_model(make: Make, tmp_path: Path) -> None:
 def test_a_checkpoint_of_another_format(make: Make, tmp_path: Path) -> None:
     path = tmp_path / "last.safetensors"
     save_file({"a": torch.ones(1)}, path)
+    assert "it has no checksum: it is damaged, or another version wrote it" in one_line(begin(make()), path)
+    write_tensors(path, {"a": torch.ones(1)})
     assert "was written by another version of Fieldmark" in one_line(begin(make()), path)
-    save_file({"a": torch.ones(1)}, path, {"state": '{"format": "1"}'})
+    write_tensors(path, {"a": torch.ones(1)}, {"state": '{"format": "1"}'})
     assert "was written by another version of Fieldmark" in one_line(begin(make()), path)
 
 
@@ -216,3 +220,32 @@ def test_a_checkpoint_that_cannot_be_read(make: Make, tmp_path: Path) -> None:
     weights = copy.deepcopy(state.model.state_dict())
     assert f"The checkpoint {path} cannot be read" in one_line(state, path)
     assert all(torch.equal(value, weights[key]) for key, value in state.model.state_dict().items())
+
+
+def test_a_checkpoint_that_is_damaged(make: Make, tmp_path: Path) -> None:
+    assert_flips_are_noticed(begin(make()), tmp_path / "last.safetensors", flips=10)
+
+
+@pytest.mark.slow
+def test_a_checkpoint_that_is_damaged_in_a_hundred_places(make: Make, tmp_path: Path) -> None:
+    assert_flips_are_noticed(begin(make()), tmp_path / "last.safetensors", flips=100)
+
+
+def assert_flips_are_noticed(state: TrainingState, path: Path, *, flips: int) -> None:
+    """Each is refused before anything is restored; those in the head, where names and places are, among them."""
+    state.save(path)
+    data, random = bytearray(path.read_bytes()), np.random.default_rng(0)
+    head = 8 + int.from_bytes(data[:8], "little")
+    weights = copy.deepcopy(state.model.state_dict())
+    for place in [*random.integers(0, head, flips // 2), *random.integers(head, len(data), flips - flips // 2)]:
+        bit = 1 << int(random.integers(8))
+        data[place] ^= bit
+        path.write_bytes(data)
+        data[place] ^= bit
+        text = one_line(state, path)
+        assert text.startswith(f"The checkpoint {path} cannot be read (")
+        assert text.endswith(
+            "Delete it, and --resume trains what it holds from the start and keeps the rest; or start a new run with "
+            "--out."
+        )
+        assert all(torch.equal(value, weights[key]) for key, value in state.model.state_dict().items())

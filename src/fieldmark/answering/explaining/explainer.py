@@ -24,6 +24,7 @@ from fieldmark.answering.predictor import Predictor
 from fieldmark.answering.stream import Shown, stream
 from fieldmark.answering.things import Thing, Things, named
 from fieldmark.answering.verdicts import Speaker
+from fieldmark.core.claims import check_replaceable
 from fieldmark.core.errors import DataError, DataWarning, ImageError, RunError, StorageError, nearest
 from fieldmark.core.machine import AUTO
 from fieldmark.core.recipe import Images
@@ -256,9 +257,13 @@ def _in_view(points: NDArray[np.floating], size: tuple[int, int], images: Images
 
 
 def write_explanation(explanation: Explanation, folder: Path | str) -> Path:
-    """Write <image> not <B>.png and .json to `folder`, and return the path of the picture."""
+    """Write <image> not <B>.png and .json to `folder`, and return the path of the picture.
+
+    Raises StorageError if other files have these names.
+    """
     name = f"{Path(explanation.verdict.path).stem} not {explanation.second}".replace("/", "-")
     picture = Path(folder) / f"{name}.png"
+    check_replaceable(picture, picture.with_suffix(".json"))
     write_bytes(picture, explanation.png())
     write_json(picture.with_suffix(".json"), explanation.as_dict())
     return picture

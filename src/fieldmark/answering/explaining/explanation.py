@@ -200,7 +200,7 @@ class Explanation:
     def png(self) -> bytes:
         """Return the picture as a PNG."""
         data = io.BytesIO()
-        self.figure().savefig(data, format="png", dpi=110)
+        self.figure().savefig(data, format="png", dpi=110, metadata={"Software": "Fieldmark"})
         return data.getvalue()
 
     def _repr_png_(self) -> bytes:

@@ -9,19 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from fieldmark.core.errors import RunError
-from fieldmark.core.storage import write_tensors
+from fieldmark.core.storage import read_tensors, write_tensors
 from fieldmark.learning.training.soup import move_towards
 from fieldmark.model.model import Model
 
 __all__ = ["TrainingState", "ema_decay"]
 
-_FORMAT = "2"
+_FORMAT = "3"
 
 
 def ema_decay(num_steps: int) -> float:
@@ -114,11 +113,14 @@ class TrainingState:
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
-        with safe_open(path, framework="pt") as file:
-            meta = json.loads((file.metadata() or {}).get("state", "{}"))
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
-    except (SafetensorError, OSError) as error:
-        raise RunError(f"The checkpoint {path} cannot be read ({error})", "Start a new run with --out.") from None
+        tensors, about = read_tensors(path)
+        meta = json.loads(about.get("state", "{}"))
+    except (ValueError, OSError) as error:
+        raise RunError(
+            f"The checkpoint {path} cannot be read ({error})",
+            "Delete it, and --resume trains what it holds from the start and keeps the rest; or start a new run with "
+            "--out.",
+        ) from None
     if meta.get("format") != _FORMAT:
         raise RunError(
             f"The checkpoint {path} was written by another version of Fieldmark",
