@@ -18,6 +18,7 @@ import fieldmark
 from fieldmark.data.auditing.class_counts import class_findings
 from fieldmark.data.auditing.findings import Audit, Finding
 from fieldmark.data.catalog import Catalog
+from fieldmark.evaluation.backoff import ACCURACIES, images_for
 from fieldmark.fieldguide import draw
 
 Cli = Callable[..., Any]
@@ -273,5 +274,10 @@ def test_too_few_to_promise(parts: dict[str, int], title: str) -> None:
     )
     found = [f for f in class_findings(catalog, np.arange(len(splits))) if f.kind == "few-to-promise"]
     assert [finding.title for finding in found] == ([title] if title else [])
+    if found:  # the numbers that `train` and `evaluate` go by
+        needed = {accuracy: images_for(accuracy) for accuracy in ACCURACIES}
+        assert needed[0.95] == 59
+        for accuracy, number in needed.items():
+            assert re.search(rf"{100 * accuracy:g} % (of the given answers are right )?needs {number}\b", found[0].text)
     one_image = class_findings(catalog, np.zeros(len(splits), np.int64))  # copies of one picture in each class
     assert "few-to-promise" in {finding.kind for finding in one_image}
