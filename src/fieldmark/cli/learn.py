@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import typer
 
 from fieldmark.cli.answers import Format, print_explanation, printed
-from fieldmark.cli.app import DATA, Device, Root, app
+from fieldmark.cli.app import DATA, Columns, Device, Root, app, columns_of
 from fieldmark.cli.scores import print_evaluation, print_leaderboard, print_validation
 from fieldmark.cli.terminal import INTERRUPTED, terminal
 from fieldmark.core.errors import FieldmarkError
@@ -38,6 +38,7 @@ def train(
         str | None, typer.Option(help="hub (download), none (start from scratch) or a .safetensors file.")
     ] = None,
     root: Root = None,
+    columns: Columns = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run; runs/<name of the data> if not given.")] = None,
     overrides: Annotated[
         list[str] | None,
@@ -64,6 +65,7 @@ def train(
             recipe,
             out=out,
             root=root,
+            columns=columns_of(columns),
             backbone=backbone,
             weights=weights,
             overrides=overrides or [],
@@ -73,7 +75,8 @@ def train(
         )
     except Stopped as stopped:
         place = [] if root is None else ["--root", str(root)]
-        command = shlex.join(["fieldmark", "train", str(data), *place, "--out", str(out), "--resume"])
+        said = [] if columns is None else ["--columns", columns]
+        command = shlex.join(["fieldmark", "train", str(data), *place, *said, "--out", str(out), "--resume"])
         typer.echo(f"fieldmark: {stopped}. To continue: {command}", err=True)
         raise SystemExit(INTERRUPTED) from None
     print_validation(run.folder, listener)
@@ -94,6 +97,7 @@ def compare(
     backbone: Annotated[str | None, typer.Option(help="Any timm model, for all recipes.")] = None,
     weights: Annotated[str | None, typer.Option(help="hub, none or a .safetensors file, for all recipes.")] = None,
     root: Root = None,
+    columns: Columns = None,
     out: Annotated[
         Path | None, typer.Option(help="Output folder; comparisons/<name of the data> if not given.")
     ] = None,
@@ -119,6 +123,7 @@ def compare(
         seeds=seeds,
         baseline=baseline,
         root=root,
+        columns=columns_of(columns),
         backbone=backbone,
         weights=weights,
         overrides=overrides or [],
@@ -142,6 +147,7 @@ def evaluate(
     run: Annotated[Path, typer.Argument(help="A run or a bundle.")],
     data: Annotated[Path | None, typer.Argument(help="Other data; that of the run if not given.")] = None,
     root: Root = None,
+    columns: Columns = None,
     split: Annotated[str | None, typer.Option(help="train, val, test or all; test if not given.")] = None,
     accuracy: Annotated[float | None, typer.Option(help=_ACCURACY)] = None,
     coverage: Annotated[float | None, typer.Option(help=_COVERAGE)] = None,
@@ -167,6 +173,7 @@ def evaluate(
         run,
         data,
         root=root,
+        columns=columns_of(columns),
         split=split,
         accuracy=accuracy,
         coverage=coverage,
@@ -185,6 +192,7 @@ def predict(
     paths: Annotated[
         list[str] | None, typer.Argument(help="Files, folders or globs; - reads a list from standard input.")
     ] = None,
+    columns: Columns = None,
     format: Annotated[Format, typer.Option(help="Output format; json prints one object per line.")] = "table",
     among: Annotated[Path | None, typer.Option(help="Checklist: a file of possible class names, one per line.")] = None,
     candidates: Annotated[int, typer.Option(min=1, help="Number of classes to list for each image.")] = 5,
@@ -218,7 +226,7 @@ def predict(
 
     results = predict_paths(
         predictor,
-        named(files, skip),
+        named(files, skip, columns_of(columns)),
         among=names,
         candidates=candidates,
         accuracy=accuracy,
@@ -255,7 +263,16 @@ def explain(
 def _asked_for(paths: list[str]) -> list[str]:
     """The arguments, or the lines of standard input if there are none."""
     if paths == ["-"] or (not paths and not sys.stdin.isatty()):
-        paths = [line.strip() for line in sys.stdin if line.strip()]
+        from fieldmark.data.readers.sheet import text_of
+
+        text = text_of(sys.stdin.buffer.read(), errors="surrogateescape")  # file names need not be UTF-8
+        paths = [_unquoted(line.strip()) for line in text.split("\n") if line.strip()]
     if not paths:
         raise FieldmarkError("No images were given", "Name files, folders or globs, or pass a list on standard input.")
     return paths
+
+
+def _unquoted(line: str) -> str:
+    """A path without the quotes that shells and file managers put around it."""
+    quoted = len(line) > 2 and line[0] == line[-1] and line[0] in "\"'"
+    return line[1:-1] if quoted and not Path(line).exists() else line

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from fieldmark.cli.app import DATA, Device, Root, app
+from fieldmark.cli.app import DATA, Columns, Device, Root, app, columns_of
 from fieldmark.cli.lists import print_audit, print_datasets, print_parts, print_recipes
 from fieldmark.cli.terminal import terminal
 
@@ -20,6 +20,7 @@ _SPOILT = 1
 def audit(
     data: Annotated[Path, typer.Argument(help=DATA)],
     root: Root = None,
+    columns: Columns = None,
     out: Annotated[
         Path | None,
         typer.Option(help="Folder for the page and audit.json; audits/<name of the data> if not given."),
@@ -30,7 +31,7 @@ def audit(
 
     place = data.resolve()
     out = out or Path("audits") / (place.name if place.is_dir() else place.stem)
-    found = audit_data(data, root=root, out=out, listener=terminal())
+    found = audit_data(data, root=root, columns=columns_of(columns), out=out, listener=terminal())
     print_audit(found, out)
     if found.spoils:
         raise SystemExit(_SPOILT)
@@ -86,6 +87,7 @@ def preview(
     data: Annotated[Path, typer.Argument(help=DATA)],
     recipe: Annotated[str, typer.Option(help="Name of a recipe or a TOML file.")] = "finetune",
     root: Root = None,
+    columns: Columns = None,
     out: Annotated[Path | None, typer.Option(help="Page; previews/<name of the data>.html if not given.")] = None,
     overrides: Annotated[
         list[str] | None,
@@ -99,7 +101,16 @@ def preview(
     place = data.resolve()
     out = out or Path("previews") / f"{place.name if place.is_dir() else place.stem}.html"
     listener = terminal()
-    path = write_preview(data, recipe, out=out, root=root, overrides=overrides or [], count=images, listener=listener)
+    path = write_preview(
+        data,
+        recipe,
+        out=out,
+        root=root,
+        columns=columns_of(columns),
+        overrides=overrides or [],
+        count=images,
+        listener=listener,
+    )
     listener.note(f"Wrote {path}")
 
 
@@ -126,6 +137,7 @@ def parts(
     run: Annotated[Path, typer.Argument(help="A run or a bundle whose method has parts, such as part_discovery.")],
     data: Annotated[Path | None, typer.Argument(help="Other data; that of the run if not given.")] = None,
     root: Root = None,
+    columns: Columns = None,
     out: Annotated[
         Path | None,
         typer.Option(help="Table (CSV), with a page beside it; RUN/parts/<split>.csv if not given."),
@@ -136,7 +148,11 @@ def parts(
     """Write discovered parts as key points: a table that `train` can read, and a page that shows them."""
     from fieldmark.commands.parts import parts as find_parts
 
-    print_parts(find_parts(run, data, root=root, out=out, split=split, device=device, listener=terminal()))
+    print_parts(
+        find_parts(
+            run, data, root=root, columns=columns_of(columns), out=out, split=split, device=device, listener=terminal()
+        )
+    )
 
 
 @app.command()

@@ -23,7 +23,8 @@ from fieldmark.core.listener import Done, Listener, relayed_warnings
 from fieldmark.core.machine import AUTO, choose_device
 from fieldmark.core.storage import make_folder
 from fieldmark.data.catalog import Catalog
-from fieldmark.data.sets import find
+from fieldmark.data.readers.columns import Columns
+from fieldmark.data.sets import find, read
 from fieldmark.learning.fitting.license import tell_license
 
 __all__ = ["compare"]
@@ -37,6 +38,7 @@ def compare(
     seeds: int = 3,
     baseline: str | None = None,
     root: Path | str | None = None,
+    columns: Columns | None = None,
     backbone: str | None = None,
     weights: str | None = None,
     overrides: Sequence[str] = (),
@@ -68,6 +70,8 @@ def compare(
     if not isinstance(data, Catalog):
         with relayed_warnings(listener):
             data = find(data, root, tell=listener.note)
+            if columns:  # the trainings read a table of the comparison's own
+                data = read(data, columns=columns, tell=listener.note)
     folder = make_folder(Path(out))
     with alone(folder):
         found = find_data(data, field, part, folder, listener)
