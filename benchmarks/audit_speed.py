@@ -73,14 +73,10 @@ def draw(folder, number):
 def run(tree, data, cache, profile=False):
     environment = os.environ | {"PYTHONPATH": str(tree / "src"), "FIELDMARK_CACHE": str(cache)}
     how = ["-m", "cProfile", "-s", "tottime"] if profile else []
-    code = tree / "benchmarks" / ".audit_child.py"
+    code = data.parent / "child.py"
     code.write_text(CHILD)
-    try:
-        done = subprocess.run(
-            [sys.executable, *how, str(code), str(data)], env=environment, check=True, capture_output=True, text=True
-        )
-    finally:
-        code.unlink()
+    command = [sys.executable, *how, str(code), str(data)]
+    done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
     if profile:
         print("\n".join(done.stdout.splitlines()[:45]))
         return None

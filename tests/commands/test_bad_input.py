@@ -131,7 +131,7 @@ def test_two_labels_alone_do_not_flatter_the_scores(parted: Path, tmp_path: Path
     shutil.copy(parted / "train" / "jade" / "02.png", parted / "train" / "plum" / "902.png")
     err = cli("train", parted, *tiny(), "--out", tmp_path / "run").err
     assert "1 photograph under two labels" in err
-    assert "One label of each pair must be wrong." in err
+    assert "The labels differ: look at both pictures. Only whole pictures were compared; `fieldmark audit`" in err
 
 
 @pytest.mark.parametrize(

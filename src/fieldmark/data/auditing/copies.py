@@ -18,18 +18,20 @@ Shapes: N images, M pairs, n pairs at once, S the side of the pictures compared.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from scipy.cluster.hierarchy import DisjointSet
 from scipy.ndimage import gaussian_filter1d
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from fieldmark.data.auditing.candidates import VIEWS, Candidates, candidates
-from fieldmark.data.duplicates import NOISE, Fingerprints, near_duplicates
+from fieldmark.data.duplicates import NOISE, Fingerprints, are_flat, near_duplicates
 
 __all__ = ["Copy", "copies", "joined"]
 
@@ -49,9 +51,10 @@ _FARTHEST = 0.13
 _STEPS = ((1.5, 3), (0.7, 3), (0.0, 3))
 """Blur and number of Gauss-Newton steps."""
 _CROPPED = 0.02
-_AT_ONCE = 64
+_AT_ONCE, _THREADS = 64, 2
+"""Pairs that are fitted together, and how often at the same time."""
 _REMEMBERED = 4096
-"""Pictures that are kept for the next pair, which take 50 kB each."""
+"""Pictures that are kept for the next pair, which take 12 kB each."""
 
 
 @dataclass(frozen=True)
@@ -79,10 +82,11 @@ def copies(
     ]
     numbers = _components(plain, len(fingerprints))
     _, one_of_each = np.unique(numbers, return_index=True)
+    one_of_each = one_of_each[~are_flat(fingerprints.thumbnails[one_of_each])]
     proposed = candidates(fingerprints.thumbnails[one_of_each])
     first, second = one_of_each[proposed.first], one_of_each[proposed.second]
     proposed = Candidates(first, second, proposed.view, proposed.edges)
-    found += _confirmed(proposed, pixels, len(fingerprints), progress or (lambda done, total: None))
+    found += _confirmed(proposed, pixels, progress or (lambda done, total: None))
     return sorted(found, key=lambda copy: (copy.first, copy.second))
 
 
@@ -97,37 +101,39 @@ def _components(pairs: NDArray[np.int64], number: int) -> NDArray[np.int64]:
     return connected_components(graph, directed=False)[1].astype(np.int64)
 
 
-def _confirmed(
-    proposed: Candidates, pixels: Pixels, number: int, progress: Callable[[int, int], None]
-) -> Iterator[Copy]:
-    """The pairs whose pixels agree, except those that others join already; `number` images in all."""
+def _confirmed(proposed: Candidates, pixels: Pixels, progress: Callable[[int, int], None]) -> Iterator[Copy]:
+    """The pairs whose pixels agree, except those that others join already."""
     views, total = list(VIEWS), len(proposed.first)
     look = lru_cache(_REMEMBERED)(lambda row: _reduced(pixels(row)))
-    found = np.empty((0, 2), np.int64)
-    for start in range(0, total, _AT_ONCE):
-        joined = _components(found, number)
-        some = proposed.select(slice(start, start + _AT_ONCE))
-        some = some.select(np.flatnonzero(joined[some.first] != joined[some.second]))
-        if len(some.first):
-            seen = [VIEWS[views[view]](look(row)) for row, view in zip(some.first.tolist(), some.view, strict=True)]
-            other = [look(row) for row in some.second.tolist()]
-            edges, difference = _aligned(_planes(seen), _planes(other), some.edges)
-            agree = np.flatnonzero(difference <= _ALLOWED)
-            for at in agree:
-                cropped = "cropped" if np.abs(edges[at]).max() > _CROPPED else "same picture"
-                first, second = sorted((int(some.first[at]), int(some.second[at])))
-                yield Copy(first, second, views[some.view[at]] or cropped)
-            found = np.concatenate([found, np.stack([some.first[agree], some.second[agree]], axis=1)])
-        progress(min(start + _AT_ONCE, total), total)
+    same = DisjointSet(np.unique([proposed.first, proposed.second]).tolist())
+
+    def fitted(some: Candidates) -> tuple[Candidates, Floats, Floats]:
+        seen = [VIEWS[views[view]](look(row)) for row, view in zip(some.first.tolist(), some.view, strict=True)]
+        other = [look(row) for row in some.second.tolist()]
+        return some, *_aligned(_planes(seen), _planes(other), some.edges)
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for start in range(0, total, _THREADS * _AT_ONCE):
+            stop = min(start + _THREADS * _AT_ONCE, total)
+            ends = zip(proposed.first[start:stop].tolist(), proposed.second[start:stop].tolist(), strict=True)
+            rows = np.array([at for at, pair in enumerate(ends, start) if not same.connected(*pair)], np.int64)
+            shares = [proposed.select(share) for share in np.array_split(rows, _THREADS) if len(share)]
+            for some, edges, difference in pool.map(fitted, shares):
+                for at in np.flatnonzero(difference <= _ALLOWED):
+                    cropped = "cropped" if np.abs(edges[at]).max() > _CROPPED else "same picture"
+                    first, second = sorted((int(some.first[at]), int(some.second[at])))
+                    same.merge(first, second)
+                    yield Copy(first, second, views[some.view[at]] or cropped)
+            progress(stop, total)
 
 
-def _reduced(pixels: NDArray[np.uint8]) -> Floats:
-    return np.asarray(Image.fromarray(pixels).resize((_SIDE, _SIDE), Image.Resampling.BOX), np.float32)
+def _reduced(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.asarray(Image.fromarray(pixels).resize((_SIDE, _SIDE), Image.Resampling.BOX))
 
 
-def _planes(pictures: Sequence[Floats]) -> Floats:
+def _planes(pictures: Sequence[NDArray[np.uint8]]) -> Floats:
     """n pictures (S, S, 3) → (n, 3, S, S)."""
-    return np.ascontiguousarray(np.stack(pictures).transpose(0, 3, 1, 2))
+    return np.ascontiguousarray(np.stack(pictures).transpose(0, 3, 1, 2), np.float32)
 
 
 def _aligned(inner: Floats, outer: Floats, edges: Floats) -> tuple[Floats, Floats]:

@@ -85,8 +85,11 @@ def prepare(
             listener.note(f"Split the images: {sizes}")
     _check(catalog, listener)
     if conflicts := duplicate_conflicts(catalog, near):
-        follows = "Scores will be too good" if conflicts.across_splits else "One label of each pair must be wrong"
-        listener.warn(f"Near-duplicates: {conflicts.describe(catalog)}. {follows}")
+        follows = "Scores will be too good" if conflicts.across_splits else "The labels differ: look at both pictures"
+        listener.warn(
+            f"Near-duplicates: {conflicts.describe(catalog)}. {follows}. Only whole pictures were compared; "
+            "`fieldmark audit` finds cropped, mirrored and turned copies too"
+        )
     return Prepared(catalog, pixels, near)
 
 
