@@ -11,6 +11,7 @@ import typer
 
 from fieldmark.cli.answers import Format, print_explanation, printed
 from fieldmark.cli.app import DATA, Columns, Device, Root, app, columns_of
+from fieldmark.cli.early import check_data, check_recipes, check_run
 from fieldmark.cli.scores import print_evaluation, print_leaderboard, print_validation
 from fieldmark.cli.terminal import INTERRUPTED, terminal
 from fieldmark.core.errors import FieldmarkError
@@ -51,6 +52,9 @@ def train(
     ] = None,
 ) -> None:
     """Train a classifier. The test split is not used."""
+    check_recipes([recipe or "finetune"], backbone=backbone, weights=weights, overrides=overrides or [])
+    if not resume:  # a finished run does not need its data
+        check_data(data, root)
     from fieldmark.commands.train import train as train_run
     from fieldmark.core.listener import Listeners
     from fieldmark.core.trackers import tracker
@@ -112,13 +116,16 @@ def compare(
     device: Device = "auto",
 ) -> None:
     """Compare recipes on your data. If it is stopped, the same command continues."""
+    names = [name for name in (given.strip() for given in recipes.split(",")) if name]
+    check_recipes(names, backbone=backbone, weights=weights, overrides=overrides or [], named=True)
+    check_data(data, root)
     from fieldmark.commands.compare import compare as compare_recipes
     from fieldmark.core.wording import counted
 
     place = data.resolve()
     board = compare_recipes(
         data,
-        [name for name in (given.strip() for given in recipes.split(",")) if name],
+        names,
         out=out or Path("comparisons") / (place.name if place.is_dir() else place.stem),
         seeds=seeds,
         baseline=baseline,
@@ -167,6 +174,8 @@ def evaluate(
     device: Device = "auto",
 ) -> None:
     """Score a classifier with 95 % intervals, and check that its verdicts keep their promises."""
+    check_run(run)
+    check_data(data, root)
     from fieldmark.commands.evaluate import evaluate as evaluate_run
 
     result = evaluate_run(
@@ -204,6 +213,8 @@ def predict(
     device: Device = "auto",
 ) -> None:
     """Classify photographs. Exit status 1 means that some files were skipped."""
+    check_run(run)
+    files = _asked_for(paths or [])
     from fieldmark.core.imports import uncollected
 
     with uncollected():
@@ -212,7 +223,7 @@ def predict(
         from fieldmark.commands.predict import Skipped, read_checklist
         from fieldmark.commands.predict import predict as predict_paths
 
-    files, predictor = _asked_for(paths or []), Predictor.load(run, device=device)
+    predictor = Predictor.load(run, device=device)
     names = read_checklist(among, predictor.classes) if among else None
     thresholds = predictor.bundle.thresholds(accuracy, coverage)
     for line in thresholds.notes if thresholds else ("Not calibrated: these are plain softmax probabilities",):
@@ -252,6 +263,7 @@ def explain(
     device: Device = "auto",
 ) -> None:
     """Show why the answer is A and not B: the region that decides, examples, and the effect of replacing it."""
+    check_run(run)
     from fieldmark.answering.explaining.explainer import default_folder, write_explanation
     from fieldmark.commands.explain import explain as explain_image
 

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from fieldmark.cli.app import DATA, Columns, Device, Root, app, columns_of
+from fieldmark.cli.early import check_data, check_recipes, check_run
 from fieldmark.cli.lists import print_audit, print_datasets, print_parts, print_recipes
 from fieldmark.cli.terminal import terminal
 
@@ -27,6 +28,7 @@ def audit(
     ] = None,
 ) -> None:
     """Look for problems in data. Exit status 1 means that scores measured on it would be wrong."""
+    check_data(data, root)
     from fieldmark.commands.audit import audit as audit_data
 
     place = data.resolve()
@@ -96,6 +98,8 @@ def preview(
     images: Annotated[int, typer.Option(min=1, help="Number of training images.")] = 8,
 ) -> None:
     """Show training images as a recipe augments them, with their boxes and key points."""
+    check_recipes([recipe], overrides=overrides or [])
+    check_data(data, root)
     from fieldmark.commands.preview import preview as write_preview
 
     place = data.resolve()
@@ -146,6 +150,8 @@ def parts(
     device: Device = "auto",
 ) -> None:
     """Write discovered parts as key points: a table that `train` can read, and a page that shows them."""
+    check_run(run)
+    check_data(data, root)
     from fieldmark.commands.parts import parts as find_parts
 
     print_parts(
