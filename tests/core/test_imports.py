@@ -65,6 +65,7 @@ for command in (
     "compare nowhere --recipes finetune,probe", f"compare {pictures} --recipes finetune,prob", f"evaluate {pictures}",
     f"evaluate {run} nowhere", f"predict {pictures} a.jpg", f"predict {run}", f"explain {pictures} a.jpg",
     "audit nowhere", "preview nowhere", f"preview {pictures} --recipe finetun", f"parts {pictures}",
+    f"report {pictures}",
 ):
     sys.argv = ["fieldmark", *command.split()]
     try:
@@ -84,7 +85,7 @@ def test_common_mistakes_are_answered_before_torch_is_imported(trained: Run, pic
         stdin=subprocess.DEVNULL,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("fieldmark: ") == len(done.stderr.splitlines()) == 17
+    assert done.stderr.count("fieldmark: ") == len(done.stderr.splitlines()) == 18
 
 
 def test_timms_models_are_read_from_its_source() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fieldmark.core.errors import FieldmarkError
 
-__all__ = ["check_data", "check_recipes", "check_run"]
+__all__ = ["check_begun_run", "check_data", "check_recipes", "check_run"]
 
 
 def check_recipes(
@@ -42,6 +42,14 @@ def check_data(data: Path | None, root: Path | None) -> None:
 
     if named(data) is None:
         find(data, root)
+
+
+def check_begun_run(run: Path) -> None:
+    """Raise RunError if there is no run, finished or not, at a path or around a bundle."""
+    from fieldmark.runs.opening import opened_run
+    from fieldmark.runs.run import Run
+
+    Run.open(opened_run(run).folder)
 
 
 def check_run(run: Path) -> None:

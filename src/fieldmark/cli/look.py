@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from fieldmark.cli.app import DATA, Columns, Device, Root, app, columns_of
-from fieldmark.cli.early import check_data, check_recipes, check_run
+from fieldmark.cli.early import check_begun_run, check_data, check_recipes, check_run
 from fieldmark.cli.lists import print_audit, print_datasets, print_parts, print_recipes
 from fieldmark.cli.terminal import terminal
 
@@ -130,6 +130,8 @@ def report(
     device: Device = "auto",
 ) -> None:
     """Write a page about a run: scores, predictions, look-alikes, mistakes, slices, data and time."""
+    check_begun_run(run)
+    check_data(data, root)
     from fieldmark.commands.report import report as write_report
 
     listener = terminal()
