@@ -123,7 +123,7 @@ def test_the_same_photograph_in_two_parts_and_under_two_labels(
     (warning,) = (line for line in answer.err.splitlines() if "Near-duplicates" in line)
     assert warning.startswith("warning: Near-duplicates: 2 photographs in two splits, such as test/jade/")
     assert "; 1 photograph under two labels, such as train/" in warning
-    assert warning.endswith("Scores will be too good.")
+    assert ". Scores will be too good. Only whole pictures were compared" in warning
     assert Run(tmp_path / "run").is_finished
 
 
@@ -131,7 +131,7 @@ def test_two_labels_alone_do_not_flatter_the_scores(parted: Path, tmp_path: Path
     shutil.copy(parted / "train" / "jade" / "02.png", parted / "train" / "plum" / "902.png")
     err = cli("train", parted, *tiny(), "--out", tmp_path / "run").err
     assert "1 photograph under two labels" in err
-    assert "One label of each pair must be wrong." in err
+    assert "The labels differ: look at both pictures. Only whole pictures were compared; `fieldmark audit`" in err
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,8 @@ def test_a_misspelt_recipe_is_refused_before_data_is_read(
     tmp_path: Path, cli: Cli, tiny: Tiny, setting: str, complaint: str
 ) -> None:
     settings = [word for one in setting.split() for word in ("--set", one)]
-    answer = cli("train", tmp_path / "absent", *tiny(), *settings, "--out", tmp_path / "run")
+    (tmp_path / "empty").mkdir()
+    answer = cli("train", tmp_path / "empty", *tiny(), *settings, "--out", tmp_path / "run")
     assert complaint in answer.complaint
     assert not (tmp_path / "run").exists()
 
@@ -223,9 +224,8 @@ def test_weights_that_cannot_be_had(
         return ("train", pictures, *tiny(backbone__weights=str(weights)), "--out", tmp_path / "run")
 
     answer = cli(*command("hub"))
-    assert answer.complaint == (
-        "The weights of 'test_resnet' could not be downloaded (ConnectionError). Check your network connection, "
-        "give a file with --weights FILE.safetensors, or use --weights none."
+    assert answer.complaint.startswith(
+        "The weights of 'test_resnet' could not be downloaded (ConnectionError). Check the"
     )
     assert "Loading the weights of test_resnet" in answer.err
     absent = tmp_path / "absent.safetensors"

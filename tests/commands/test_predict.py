@@ -71,12 +71,21 @@ def test_a_list_on_standard_input(photographs: Path, trained: Run, monkeypatch: 
     nothing = "No images were given. Name files, folders or globs, or pass a list on standard input."
     assert cli("predict", trained.folder).complaint == nothing
 
-    class Keyboard(io.StringIO):
+    class Keyboard(io.TextIOWrapper):
         def isatty(self) -> bool:
             return True
 
-    monkeypatch.setattr(io, "StringIO", Keyboard)  # at a terminal: complain rather than wait
+    monkeypatch.setattr(io, "TextIOWrapper", Keyboard)  # at a terminal: complain rather than wait
     assert cli("predict", trained.folder, typed=listed).complaint == nothing
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_list_as_other_programs_write_it(photographs: Path, trained: Run, cli: Cli, encoding: str) -> None:
+    """With a byte order mark, Windows' line ends, and quotes around paths."""
+    shutil.copy(photographs / "1.png", photographs / "'4.png'")
+    listed = "\"new/2.png\"\r\n'new/1.png'\r\nnew/'4.png'\r\n".encode(encoding)
+    answer = cli("predict", trained.folder, "-", "--format", "json", typed=listed)
+    assert [json.loads(line)["path"] for line in answer.out.splitlines()] == ["new/2.png", "new/1.png", "new/'4.png'"]
 
 
 # Answers --------------------------------------------------------------------------------------------------------------
@@ -237,6 +246,12 @@ def test_csv(photographs: Path, trained: Run, cli: Cli) -> None:
     first, *others = rows[0]["candidates"].split("; ")
     assert first == f"{rows[0]['label']} {float(rows[0]['probability']):.4f}"
     assert len(others) == 2
+
+
+def test_csv_runs_nothing_in_a_spreadsheet(photographs: Path, trained: Run, cli: Cli) -> None:
+    shutil.copy(photographs / "1.png", "=1+1.png")
+    rows = list(csv.DictReader(io.StringIO(cli("predict", trained.folder, "=1+1.png", "--format", "csv").out)))
+    assert rows[0]["path"] == "'=1+1.png"
 
 
 @pytest.mark.parametrize("columns", [60, 80])

@@ -17,7 +17,7 @@ from fieldmark.comparison.result import answered_rows, data_digest
 from fieldmark.core.errors import RunError
 from fieldmark.core.recipe import Recipe
 from fieldmark.data.catalog import Catalog
-from fieldmark.model.backbone import weights_name
+from fieldmark.model.choosing import weights_name
 
 MadeUp = Callable[..., Result]
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from fieldmark.core.imports import compiler_on_demand, uncollected
+from fieldmark.model.choosing import listed_backbones
 from fieldmark.runs.run import Run
 
 SLOW = (
@@ -50,6 +51,47 @@ def test_an_answer_needs_neither_statistics_nor_plots_nor_a_compiler(trained: Ru
     printed = python(PREDICT, "predict", trained.folder, next(pictures.rglob("*.png"))).splitlines()
     assert len(printed) == 2
     assert printed[1] == "slow:"
+
+
+MISTAKES = """
+import sys
+from pathlib import Path
+from fieldmark.cli import main
+
+pictures, run = sys.argv[1:]
+for command in (
+    "train nowhere", f"train {pictures} --recipe finetun", f"train {pictures} --recipe nowhere.toml",
+    f"train {pictures} --set train.epoch=3", f"train {pictures} --backbone resnet5", f"train {pictures} --weights w.pt",
+    "compare nowhere --recipes finetune,probe", f"compare {pictures} --recipes finetune,prob", f"evaluate {pictures}",
+    f"evaluate {run} nowhere", f"predict {pictures} a.jpg", f"predict {run}", f"explain {pictures} a.jpg",
+    "audit nowhere", "preview nowhere", f"preview {pictures} --recipe finetun", f"parts {pictures}",
+    f"report {pictures}",
+):
+    sys.argv = ["fieldmark", *command.split()]
+    try:
+        main()
+    except SystemExit as stopped:
+        assert stopped.code == 2, (command, stopped.code)
+    heavy = {"torch", "torchvision", "timm", "matplotlib", "sklearn"} & set(sys.modules)
+    assert not heavy, (command, heavy)
+"""
+
+
+def test_common_mistakes_are_answered_before_torch_is_imported(trained: Run, pictures: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", MISTAKES, str(pictures), str(trained.folder)],
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("fieldmark: ") == len(done.stderr.splitlines()) == 18
+
+
+def test_timms_models_are_read_from_its_source() -> None:
+    import timm
+
+    assert listed_backbones() == set(timm.list_models())
 
 
 def test_the_compiler_is_there_for_whoever_asks() -> None:

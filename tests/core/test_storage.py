@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import save_file
 
@@ -20,6 +22,7 @@ from fieldmark.core.storage import (
     append_line,
     cache_folder,
     check_writable,
+    from_cell,
     make_folder,
     new_folder,
     read_json,
@@ -27,6 +30,7 @@ from fieldmark.core.storage import (
     read_tensors,
     sha256_of,
     sweep,
+    to_cell,
     write_bytes,
     write_json,
     write_rows,
@@ -248,3 +252,22 @@ def test_rows_come_back_as_they_were(tmp_path: Path) -> None:
     text = 'path,n\n"b, c.jpg",1\n"""ü"".jpg",2\n"two\nlines.jpg",3\n'
     assert (tmp_path / "a.csv").read_bytes().decode() == text
     assert read_rows(tmp_path / "a.csv") == [{"path": path, "n": str(n)} for path, n in rows]
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "-", "'=x", "''-3"])
+def test_cells_that_a_spreadsheet_would_run_are_made_safe(tmp_path: Path, text: str) -> None:
+    assert to_cell(text) == f"'{text}"
+    write_rows(tmp_path / "a.csv", ["name", text], [[text, 1]])
+    assert read_rows(tmp_path / "a.csv") == [{"name": text, text: "1"}]
+
+
+@pytest.mark.parametrize("value", ["-3.2", "+5", "-1e-05", "-.5", -3.2, 7, None, "", "'t Veld", "a=b", "robin"])
+def test_numbers_and_other_cells_stay(value: Any) -> None:
+    assert to_cell(value) == value
+
+
+@given(st.text("'=+-@\t\r1.e a"))
+def test_any_cell_reads_back(text: str) -> None:
+    written = to_cell(text)
+    assert from_cell(written) == text
+    assert not written.startswith(("=", "@", "\t", "\r")), "and no formula is left"

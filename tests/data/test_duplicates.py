@@ -16,7 +16,7 @@ from scipy.ndimage import gaussian_filter
 
 from fieldmark.data import duplicates
 from fieldmark.data.decode import decode
-from fieldmark.data.duplicates import SIDE, Fingerprints, clusters, fingerprint, near_duplicates
+from fieldmark.data.duplicates import SIDE, Fingerprints, are_flat, clusters, fingerprint, near_duplicates
 
 Pixels = NDArray[np.uint8]
 
@@ -90,6 +90,24 @@ def test_skies_do_not_collapse() -> None:
     assert len(set(clusters(prints(skies)))) >= 99
     found = clusters(prints(skies + [jpeg(pixels) for pixels in skies]))
     assert np.mean(found[:100] == found[100:]) >= 0.99
+
+
+def night(seed: int) -> Pixels:
+    """Almost black: the noise of the sensor, and the faint light in the middle that all pictures of a camera have."""
+    generator = np.random.default_rng(seed)
+    y, x = np.mgrid[-1:1:150j, -1:1:200j]
+    light = 6 * np.exp(-(x**2) - y**2)[..., None]
+    return (light + generator.normal(2, 3, (150, 200, 3))).clip(0, 255).astype(np.uint8)
+
+
+def test_pictures_without_structure_are_copies_only_if_their_files_are_equal() -> None:
+    grey = [np.full((150, 200, 3), level, np.uint8) for level in (0, 0, 1, 255)]
+    nights = [night(seed) for seed in range(30)]
+    assert are_flat(prints([*grey, *nights]).thumbnails).all()
+    assert not are_flat(prints([*SCENES, *map(sky, range(100))]).thumbnails).any()
+    found = near_duplicates(prints([*SCENES[:40], *nights, *map(jpeg, nights[:5]), nights[7], *grey]))
+    np.testing.assert_array_equal(found, [[47, 75], [76, 77]])
+    np.testing.assert_array_equal(near_duplicates(prints([*nights, nights[3]]), mirrored=True), [[3, 30]])
 
 
 def test_a_bird_in_the_sky_makes_the_difference() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,9 @@ from fieldmark.core.recipe import Backbone as Choice
 from fieldmark.core.recipe import Images, Recipe
 from fieldmark.data.task import Task
 from fieldmark.learning.training.optimizer import early_stages, set_learning
-from fieldmark.model.backbone import Backbone, Normalization, build_backbone, check_backbone
+from fieldmark.model.backbone import Backbone, Normalization, build_backbone
 from fieldmark.model.build import build_model
+from fieldmark.model.choosing import check_backbone
 from fieldmark.model.feature_map import FeatureMap
 from support.models import predictor_of
 
@@ -274,10 +276,29 @@ def test_a_download_that_fails(monkeypatch: pytest.MonkeyPatch, name: str, error
         raise error
 
     monkeypatch.setattr(timm, "create_model", offline)
-    assert message(WeightsError, lambda: build(name, 64, "hub")) == (
-        f"The weights of {name!r} could not be downloaded ({type(error).__name__}). Check your "
-        "network connection, give a file with --weights FILE.safetensors, or use --weights none."
+    text = message(WeightsError, lambda: build(name, 64, "hub"))
+    assert text.startswith(
+        f"The weights of {name!r} could not be downloaded ({type(error).__name__}). Check the network"
     )
+    repository = timm.get_pretrained_cfg(name).hf_hub_id
+    assert f"get https://huggingface.co/{repository}/resolve/main/model.safetensors elsewhere" in text
+    assert f"the folder models--{repository.replace('/', '--')} from another machine's cache into " in text
+
+
+def test_attempts_that_fail_are_not_reported_one_by_one(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """By the hub's client, which tries again and again."""
+    logger, level = logging.getLogger("huggingface_hub.utils._http"), logging.getLogger("huggingface_hub").level
+
+    def offline(*arguments: object, **options: object) -> None:
+        logger.warning("Retrying in 8s [Retry 4/5].")
+        raise ConnectionError
+
+    monkeypatch.setattr(timm, "create_model", offline)
+    message(WeightsError, lambda: build("test_resnet", 64, "hub"))
+    assert capfd.readouterr().err == ""
+    assert logging.getLogger("huggingface_hub").level == level
 
 
 def test_the_hub_is_asked_for_the_named_model(monkeypatch: pytest.MonkeyPatch) -> None:

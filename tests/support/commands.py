@@ -55,9 +55,11 @@ Cli = Callable[..., Answer]
 def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
     """`cli("train", data, …)`: the command with these arguments and, with `typed`, this standard input."""
 
-    def run(*arguments: object, typed: str = "", columns: int = 80) -> Answer:
+    def run(*arguments: object, typed: str | bytes = "", columns: int = 80) -> Answer:
         monkeypatch.setattr(sys, "argv", ["fieldmark", *map(str, arguments)])
-        monkeypatch.setattr(sys, "stdin", io.StringIO(typed))
+        monkeypatch.setattr(
+            sys, "stdin", io.TextIOWrapper(io.BytesIO(typed if isinstance(typed, bytes) else typed.encode()))
+        )
         monkeypatch.setenv("COLUMNS", str(columns))
         capsys.readouterr()
         with pytest.raises(SystemExit) as ended:

@@ -20,8 +20,10 @@ from PIL import Image
 
 from fieldmark.core.errors import DataError, DataWarning
 from fieldmark.data.decode import Decoded, decode, decode_image, reduced
+from fieldmark.data.readers.columns import Columns
 from fieldmark.data.readers.read import catalog_table
-from fieldmark.data.readers.table import TABLE_SUFFIXES, listed_paths
+from fieldmark.data.readers.sheet import TABLE_SUFFIXES
+from fieldmark.data.readers.table import listed_paths
 from fieldmark.data.scan import matching, scan
 
 if TYPE_CHECKING:
@@ -61,32 +63,34 @@ def _warn_of_left_out(text: str) -> None:
     warnings.warn(f"Left out: {text}", DataWarning, stacklevel=2)
 
 
-def named(things: Things, tell: Tell = _warn_of_left_out) -> Iterator[Thing]:
+def named(things: Things, tell: Tell = _warn_of_left_out, columns: Columns | None = None) -> Iterator[Thing]:
     """The pictures in whatever a user has. Each iterable is read once, and only as far as needed.
+
+    `columns` says which column of a table or data frame holds the paths, if it is not "path".
 
     A path to a missing file is passed on: it becomes an ImageError when it is decoded. What `scan` leaves out of a
     folder is told, by a DataWarning if nothing else is given. Raises DataError for anything that is not a picture, for
     an array of another shape or type, for a folder, glob or table without images, and if there is nothing at all.
     """
-    found = _named(things, tell)
+    found = _named(things, tell, columns or {})
     first = next(found, None)
     if first is None:
         raise DataError("No images were given", _ACCEPTED)
     return itertools.chain([first], found)
 
 
-def _named(things: Things, tell: Tell) -> Iterator[Thing]:
+def _named(things: Things, tell: Tell, columns: Columns) -> Iterator[Thing]:
     counter = itertools.count(1)
-    for one in _several(things):
+    for one in _several(things, columns.get("path", "path")):
         if isinstance(one, Thing):
             yield one
         elif isinstance(one, (str, Path)):
-            yield from (Thing(path, Path(path)) for path in _paths(str(one), tell))
+            yield from (Thing(path, Path(path)) for path in _paths(str(one), tell, columns))
         else:
             yield _thing(one, f"image {next(counter)}")
 
 
-def _several(things: Things) -> Iterable[Any]:
+def _several(things: Things, path: str) -> Iterable[Any]:
     """One thing is an iterable of one; a string would be one of letters, and an image one of rows."""
     if isinstance(things, (Thing, str, Path, bytes, bytearray, memoryview, Image.Image)) or hasattr(things, "read"):
         return [things]
@@ -94,13 +98,13 @@ def _several(things: Things) -> Iterable[Any]:
         pictures = things.dtype.kind not in "OUS"
         return [things] if pictures and things.ndim != 4 else things
     if (columns := getattr(things, "columns", None)) is not None:  # of pandas, or a library with the same interface
-        if "path" not in columns:
+        if path not in columns:
             found = ", ".join(str(name) for name in columns) or "none"
             raise DataError(
-                f"The data frame has no column 'path'; its columns are: {found}",
+                f"The data frame has no column {path!r}; its columns are: {found}",
                 "Rename the column that holds the paths.",
             )
-        return [str(path) for path in things["path"]]  # type: ignore[index, call-overload]  # whatever has the manners of a data frame
+        return [str(one) for one in things[path]]  # type: ignore[index, call-overload]  # whatever has the manners of a data frame
     if isinstance(things, dict) or not isinstance(things, Iterable):
         raise DataError(f"Expected images but got {_kind(things)}", _ACCEPTED)
     return things
@@ -136,24 +140,24 @@ def _pixels(array: NDArray[Any], name: str) -> Pixels:
     return np.ascontiguousarray(np.repeat(array[:, :, None], 3, axis=2) if grey else array)
 
 
-def _paths(pattern: str, tell: Tell) -> Iterator[str]:
+def _paths(pattern: str, tell: Tell, columns: Columns) -> Iterator[str]:
     """Files, folders (their images, nested too), globs and tables → files. Names of absent files are passed on."""
     path = Path(pattern)
     if os.path.isdir(path):
-        yield from _in_folder(path, tell)
+        yield from _in_folder(path, tell, columns)
     elif path.suffix.lower() in TABLE_SUFFIXES and os.path.isfile(path):
-        yield from _some(listed_paths(path), f"The table {pattern} lists no images")
+        yield from _some(listed_paths(path, columns), f"The table {pattern} lists no images")
     elif not os.path.lexists(path) and glob.has_magic(pattern):
         for match in _some(matching(pattern), f"No file matches {pattern!r}"):
-            yield from _in_folder(Path(match), tell) if os.path.isdir(match) else [match]
+            yield from _in_folder(Path(match), tell, columns) if os.path.isdir(match) else [match]
     else:
         yield pattern
 
 
-def _in_folder(folder: Path, tell: Tell) -> Iterator[str]:
+def _in_folder(folder: Path, tell: Tell, columns: Columns) -> Iterator[str]:
     """The images of a folder: those that its catalog.csv lists, as for training, or all that lie there."""
     if (table := catalog_table(folder)) is not None:
-        yield from _some(listed_paths(table), f"The table {table} lists no images")
+        yield from _some(listed_paths(table, columns), f"The table {table} lists no images")
         return
     found = scan(folder)
     reasons = found.reasons(str(folder))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import sys
@@ -38,7 +37,8 @@ def _json_printer() -> Callable[[Verdict], None]:
 
 
 def _csv_printer() -> Callable[[Verdict], None]:
-    writer = csv.writer(sys.stdout, lineterminator="\n")
+    from fieldmark.core.storage import csv_line
+
     header: list[str] = []
 
     def show(verdict: Verdict) -> None:
@@ -50,8 +50,8 @@ def _csv_printer() -> Callable[[Verdict], None]:
             values |= {f"attribute.{name}": one["value"], f"attribute.{name}.probability": one["probability"]}
         if not header:
             header.extend(values)
-            writer.writerow(header)
-        writer.writerow(values.values())
+            sys.stdout.write(csv_line(header))
+        sys.stdout.write(csv_line(values.values()))
 
     return show
 

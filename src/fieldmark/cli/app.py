@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["DATA", "Device", "Root", "app"]
+__all__ = ["DATA", "Columns", "Device", "Root", "app", "columns_of"]
 
 app = typer.Typer(
     name="fieldmark",
@@ -24,8 +24,26 @@ Root = Annotated[
 ]
 """An option of every command that takes data."""
 
+Columns = Annotated[
+    str | None,
+    typer.Option(
+        help="What a table's columns are called, such as path=filename,label=species; positions if it has no header.",
+        metavar="NAME=COLUMN",
+    ),
+]
+"""An option of every command that may read a table."""
+
 Device = Annotated[str, typer.Option(help="Where to compute: auto, cpu, cuda, cuda:N or mps.", metavar="DEVICE")]
 """An option of every command that computes."""
 
-DATA = "Class folders, a table (CSV, TSV, Parquet), or the folder or name of a data set."
+DATA = "Class folders, a table (CSV, TSV, Excel, Parquet), or the folder or name of a data set."
 """What the argument `data` accepts."""
+
+
+def columns_of(text: str | None) -> dict[str, str] | None:
+    """The option `--columns` as a mapping. Raises DataError."""
+    if text is None:
+        return None
+    from fieldmark.data.readers.columns import parse_columns
+
+    return parse_columns(text)

@@ -10,7 +10,8 @@ from typing import Annotated, Literal
 import typer
 
 from fieldmark.cli.answers import Format, print_explanation, printed
-from fieldmark.cli.app import DATA, Device, Root, app
+from fieldmark.cli.app import DATA, Columns, Device, Root, app, columns_of
+from fieldmark.cli.early import check_data, check_recipes, check_run
 from fieldmark.cli.scores import print_evaluation, print_leaderboard, print_validation
 from fieldmark.cli.terminal import INTERRUPTED, terminal
 from fieldmark.core.errors import FieldmarkError
@@ -38,6 +39,7 @@ def train(
         str | None, typer.Option(help="hub (download), none (start from scratch) or a .safetensors file.")
     ] = None,
     root: Root = None,
+    columns: Columns = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run; runs/<name of the data> if not given.")] = None,
     overrides: Annotated[
         list[str] | None,
@@ -50,6 +52,9 @@ def train(
     ] = None,
 ) -> None:
     """Train a classifier. The test split is not used."""
+    check_recipes([recipe or "finetune"], backbone=backbone, weights=weights, overrides=overrides or [])
+    if not resume:  # a finished run does not need its data
+        check_data(data, root)
     from fieldmark.commands.train import train as train_run
     from fieldmark.core.listener import Listeners
     from fieldmark.core.trackers import tracker
@@ -64,6 +69,7 @@ def train(
             recipe,
             out=out,
             root=root,
+            columns=columns_of(columns),
             backbone=backbone,
             weights=weights,
             overrides=overrides or [],
@@ -73,7 +79,8 @@ def train(
         )
     except Stopped as stopped:
         place = [] if root is None else ["--root", str(root)]
-        command = shlex.join(["fieldmark", "train", str(data), *place, "--out", str(out), "--resume"])
+        said = [] if columns is None else ["--columns", columns]
+        command = shlex.join(["fieldmark", "train", str(data), *place, *said, "--out", str(out), "--resume"])
         typer.echo(f"fieldmark: {stopped}. To continue: {command}", err=True)
         raise SystemExit(INTERRUPTED) from None
     print_validation(run.folder, listener)
@@ -94,6 +101,7 @@ def compare(
     backbone: Annotated[str | None, typer.Option(help="Any timm model, for all recipes.")] = None,
     weights: Annotated[str | None, typer.Option(help="hub, none or a .safetensors file, for all recipes.")] = None,
     root: Root = None,
+    columns: Columns = None,
     out: Annotated[
         Path | None, typer.Option(help="Output folder; comparisons/<name of the data> if not given.")
     ] = None,
@@ -108,17 +116,21 @@ def compare(
     device: Device = "auto",
 ) -> None:
     """Compare recipes on your data. If it is stopped, the same command continues."""
+    names = [name for name in (given.strip() for given in recipes.split(",")) if name]
+    check_recipes(names, backbone=backbone, weights=weights, overrides=overrides or [], named=True)
+    check_data(data, root)
     from fieldmark.commands.compare import compare as compare_recipes
     from fieldmark.core.wording import counted
 
     place = data.resolve()
     board = compare_recipes(
         data,
-        [name for name in (given.strip() for given in recipes.split(",")) if name],
+        names,
         out=out or Path("comparisons") / (place.name if place.is_dir() else place.stem),
         seeds=seeds,
         baseline=baseline,
         root=root,
+        columns=columns_of(columns),
         backbone=backbone,
         weights=weights,
         overrides=overrides or [],
@@ -145,6 +157,7 @@ def evaluate(
     out: Annotated[
         Path | None, typer.Option(help="Folder for the scores; RUN/evaluation/<split> if not given.")
     ] = None,
+    columns: Columns = None,
     split: Annotated[str | None, typer.Option(help="train, val, test or all; test if not given.")] = None,
     accuracy: Annotated[float | None, typer.Option(help=_ACCURACY)] = None,
     coverage: Annotated[float | None, typer.Option(help=_COVERAGE)] = None,
@@ -164,6 +177,8 @@ def evaluate(
     device: Device = "auto",
 ) -> None:
     """Score a classifier with 95 % intervals, and check that its verdicts keep their promises."""
+    check_run(run)
+    check_data(data, root)
     from fieldmark.commands.evaluate import evaluate as evaluate_run
 
     result = evaluate_run(
@@ -171,6 +186,7 @@ def evaluate(
         data,
         root=root,
         out=out,
+        columns=columns_of(columns),
         split=split,
         accuracy=accuracy,
         coverage=coverage,
@@ -189,6 +205,7 @@ def predict(
     paths: Annotated[
         list[str] | None, typer.Argument(help="Files, folders or globs; - reads a list from standard input.")
     ] = None,
+    columns: Columns = None,
     format: Annotated[Format, typer.Option(help="Output format; json prints one object per line.")] = "table",
     among: Annotated[Path | None, typer.Option(help="Checklist: a file of possible class names, one per line.")] = None,
     candidates: Annotated[int, typer.Option(min=1, help="Number of classes to list for each image.")] = 5,
@@ -200,6 +217,8 @@ def predict(
     device: Device = "auto",
 ) -> None:
     """Classify photographs. Exit status 1 means that some files were skipped."""
+    check_run(run)
+    files = _asked_for(paths or [])
     from fieldmark.core.imports import uncollected
 
     with uncollected():
@@ -208,7 +227,7 @@ def predict(
         from fieldmark.commands.predict import Skipped, read_checklist
         from fieldmark.commands.predict import predict as predict_paths
 
-    files, predictor = _asked_for(paths or []), Predictor.load(run, device=device)
+    predictor = Predictor.load(run, device=device)
     names = read_checklist(among, predictor.classes) if among else None
     thresholds = predictor.bundle.thresholds(accuracy, coverage)
     for line in thresholds.notes if thresholds else ("Not calibrated: these are plain softmax probabilities",):
@@ -222,7 +241,7 @@ def predict(
 
     results = predict_paths(
         predictor,
-        named(files, skip),
+        named(files, skip, columns_of(columns)),
         among=names,
         candidates=candidates,
         accuracy=accuracy,
@@ -248,6 +267,7 @@ def explain(
     device: Device = "auto",
 ) -> None:
     """Show why the answer is A and not B: the region that decides, examples, and the effect of replacing it."""
+    check_run(run)
     from fieldmark.answering.explaining.explainer import default_folder, write_explanation
     from fieldmark.commands.explain import explain as explain_image
     from fieldmark.core.storage import check_writable
@@ -262,7 +282,16 @@ def explain(
 def _asked_for(paths: list[str]) -> list[str]:
     """The arguments, or the lines of standard input if there are none."""
     if paths == ["-"] or (not paths and not sys.stdin.isatty()):
-        paths = [line.strip() for line in sys.stdin if line.strip()]
+        from fieldmark.data.readers.sheet import text_of
+
+        text = text_of(sys.stdin.buffer.read(), errors="surrogateescape")  # file names need not be UTF-8
+        paths = [_unquoted(line.strip()) for line in text.split("\n") if line.strip()]
     if not paths:
         raise FieldmarkError("No images were given", "Name files, folders or globs, or pass a list on standard input.")
     return paths
+
+
+def _unquoted(line: str) -> str:
+    """A path without the quotes that shells and file managers put around it."""
+    quoted = len(line) > 2 and line[0] == line[-1] and line[0] in "\"'"
+    return line[1:-1] if quoted and not Path(line).exists() else line

@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from fieldmark.cli.app import DATA, Device, Root, app
+from fieldmark.cli.app import DATA, Columns, Device, Root, app, columns_of
+from fieldmark.cli.early import check_begun_run, check_data, check_recipes, check_run
 from fieldmark.cli.lists import print_audit, print_datasets, print_parts, print_recipes
 from fieldmark.cli.terminal import terminal
 
@@ -20,17 +21,19 @@ _SPOILT = 1
 def audit(
     data: Annotated[Path, typer.Argument(help=DATA)],
     root: Root = None,
+    columns: Columns = None,
     out: Annotated[
         Path | None,
         typer.Option(help="Folder for the page and audit.json; audits/<name of the data> if not given."),
     ] = None,
 ) -> None:
     """Look for problems in data. Exit status 1 means that scores measured on it would be wrong."""
+    check_data(data, root)
     from fieldmark.commands.audit import audit as audit_data
 
     place = data.resolve()
     out = out or Path("audits") / (place.name if place.is_dir() else place.stem)
-    found = audit_data(data, root=root, out=out, listener=terminal())
+    found = audit_data(data, root=root, columns=columns_of(columns), out=out, listener=terminal())
     print_audit(found, out)
     if found.spoils:
         raise SystemExit(_SPOILT)
@@ -86,6 +89,7 @@ def preview(
     data: Annotated[Path, typer.Argument(help=DATA)],
     recipe: Annotated[str, typer.Option(help="Name of a recipe or a TOML file.")] = "finetune",
     root: Root = None,
+    columns: Columns = None,
     out: Annotated[Path | None, typer.Option(help="Page; previews/<name of the data>.html if not given.")] = None,
     overrides: Annotated[
         list[str] | None,
@@ -94,12 +98,23 @@ def preview(
     images: Annotated[int, typer.Option(min=1, help="Number of training images.")] = 8,
 ) -> None:
     """Show training images as a recipe augments them, with their boxes and key points."""
+    check_recipes([recipe], overrides=overrides or [])
+    check_data(data, root)
     from fieldmark.commands.preview import preview as write_preview
 
     place = data.resolve()
     out = out or Path("previews") / f"{place.name if place.is_dir() else place.stem}.html"
     listener = terminal()
-    path = write_preview(data, recipe, out=out, root=root, overrides=overrides or [], count=images, listener=listener)
+    path = write_preview(
+        data,
+        recipe,
+        out=out,
+        root=root,
+        columns=columns_of(columns),
+        overrides=overrides or [],
+        count=images,
+        listener=listener,
+    )
     listener.note(f"Wrote {path}")
 
 
@@ -115,6 +130,8 @@ def report(
     device: Device = "auto",
 ) -> None:
     """Write a page about a run: scores, predictions, look-alikes, mistakes, slices, data and time."""
+    check_begun_run(run)
+    check_data(data, root)
     from fieldmark.commands.report import report as write_report
 
     listener = terminal()
@@ -126,6 +143,7 @@ def parts(
     run: Annotated[Path, typer.Argument(help="A run or a bundle whose method has parts, such as part_discovery.")],
     data: Annotated[Path | None, typer.Argument(help="Other data; that of the run if not given.")] = None,
     root: Root = None,
+    columns: Columns = None,
     out: Annotated[
         Path | None,
         typer.Option(help="Table (CSV), with a page beside it; RUN/parts/<split>.csv if not given."),
@@ -134,9 +152,15 @@ def parts(
     device: Device = "auto",
 ) -> None:
     """Write discovered parts as key points: a table that `train` can read, and a page that shows them."""
+    check_run(run)
+    check_data(data, root)
     from fieldmark.commands.parts import parts as find_parts
 
-    print_parts(find_parts(run, data, root=root, out=out, split=split, device=device, listener=terminal()))
+    print_parts(
+        find_parts(
+            run, data, root=root, columns=columns_of(columns), out=out, split=split, device=device, listener=terminal()
+        )
+    )
 
 
 @app.command()

@@ -16,6 +16,7 @@ from fieldmark.data.auditing.findings import Audit
 from fieldmark.data.cache import build_store
 from fieldmark.data.catalog import Catalog, data_read
 from fieldmark.data.decode import orientation
+from fieldmark.data.readers.columns import Columns
 from fieldmark.data.sets import read
 from fieldmark.reporting.audit_page import compose_audit
 
@@ -28,6 +29,7 @@ def audit(
     data: Path | str | Catalog,
     *,
     root: Path | str | None = None,
+    columns: Columns | None = None,
     out: Path | str | None = None,
     listener: Listener | None = None,
 ) -> Audit:
@@ -40,7 +42,7 @@ def audit(
     if out is not None:
         claim(Path(out), "an audit")  # before the work, not after it
     with kept_warnings() as warnings:
-        catalog = data if isinstance(data, Catalog) else read(data, root=root)
+        catalog = data if isinstance(data, Catalog) else read(data, root=root, columns=columns)
     listener.hear(data_read(catalog))
     with listener.progress("Looking at images") as tick:
         store = build_store(catalog, side=SIDE, keep=np.zeros(len(catalog), bool), progress=tick)

@@ -22,7 +22,8 @@ from fieldmark.core.errors import RecipeError
 from fieldmark.core.listener import Done, Listener, relayed_warnings
 from fieldmark.core.machine import AUTO, choose_device
 from fieldmark.data.catalog import Catalog
-from fieldmark.data.sets import find
+from fieldmark.data.readers.columns import Columns
+from fieldmark.data.sets import find, read
 from fieldmark.learning.fitting.license import tell_license
 
 __all__ = ["compare"]
@@ -36,6 +37,7 @@ def compare(
     seeds: int = 3,
     baseline: str | None = None,
     root: Path | str | None = None,
+    columns: Columns | None = None,
     backbone: str | None = None,
     weights: str | None = None,
     overrides: Sequence[str] = (),
@@ -67,6 +69,8 @@ def compare(
     if not isinstance(data, Catalog):
         with relayed_warnings(listener):
             data = find(data, root, tell=listener.note)
+            if columns:  # the trainings read a table of the comparison's own
+                data = read(data, columns=columns, tell=listener.note)
     folder = Path(out)
     with alone(folder):
         found = find_data(data, field, part, folder, listener)

@@ -11,6 +11,7 @@ from fieldmark.answering.verdicts import Speaker
 from fieldmark.core.listener import Done, Listener, relayed_warnings
 from fieldmark.core.machine import AUTO
 from fieldmark.data.catalog import Catalog
+from fieldmark.data.readers.columns import Columns
 from fieldmark.runs.opening import catalog_of, default_split, opened_run
 from fieldmark.runs.record import Evaluation
 
@@ -23,6 +24,7 @@ def evaluate(
     *,
     root: Path | str | None = None,
     out: Path | str | None = None,
+    columns: Columns | None = None,
     split: str | None = None,
     accuracy: float | None = None,
     coverage: float | None = None,
@@ -34,20 +36,20 @@ def evaluate(
 ) -> Evaluation:
     """Score a run on its own data or on other data, on the test split unless `split` says otherwise.
 
-    `data` is what `fieldmark.train` takes. Other data without splits is scored as a whole, as "all". The verdicts of a
-    calibrated run are checked against an `accuracy` of the names given (by default the highest of 0.95, 0.9, 0.8 and
-    0.7 that can be promised) and a `coverage` of the sets of possible classes (0.9). The run's own validation images
-    are calibrated without their own labels, as in training. `background` also measures how much the answers rely on the
-    background, which needs data with boxes or masks. For each class `of_interest`, sensitivity and specificity are
-    measured at the operating point that finds a share of `sensitivity` of its held-out images. The scores are written
-    to `out`, a folder of their own; by default to RUN/evaluation/<split>, where `report` looks. Raises RunError,
-    DataError, and StorageError if the scores cannot be written.
+    `data` and `columns` are what `fieldmark.train` takes. Other data without splits is scored as a whole, as "all". The
+    verdicts of a calibrated run are checked against an `accuracy` of the names given (by default the highest of 0.95,
+    0.9, 0.8 and 0.7 that can be promised) and a `coverage` of the sets of possible classes (0.9). The run's own
+    validation images are calibrated without their own labels, as in training. `background` also measures how much the
+    answers rely on the background, which needs data with boxes or masks. For each class `of_interest`, sensitivity and
+    specificity are measured at the operating point that finds a share of `sensitivity` of its held-out images. The
+    scores are written to `out`, a folder of their own; by default to RUN/evaluation/<split>, where `report` looks.
+    Raises RunError, DataError, and StorageError if the scores cannot be written.
     """
     listener = listener or Listener()
     opened, predictor = opened_run(Path(run)), Predictor.load(run, device=device)
     speaker = Speaker.of(predictor.bundle, accuracy=accuracy, coverage=coverage)
     with relayed_warnings(listener):
-        catalog = catalog_of(opened, data, root, listener)
+        catalog = catalog_of(opened, data, root, listener, columns)
     result = score_split(
         opened,
         predictor,

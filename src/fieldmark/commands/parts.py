@@ -14,6 +14,7 @@ from fieldmark.core.listener import Done, Listener, relayed_warnings
 from fieldmark.core.machine import AUTO
 from fieldmark.core.storage import check_writable, write_bytes
 from fieldmark.data.catalog import Catalog
+from fieldmark.data.readers.columns import Columns
 from fieldmark.data.write import write_catalog
 from fieldmark.evaluation.part_names import numbered
 from fieldmark.reporting import Example, compose_parts
@@ -30,6 +31,7 @@ def parts(
     data: Path | str | Catalog | None = None,
     *,
     root: Path | str | None = None,
+    columns: Columns | None = None,
     out: Path | str | None = None,
     split: str | None = None,
     device: str = AUTO,
@@ -46,7 +48,7 @@ def parts(
     listener = listener or Listener()
     opened, predictor = opened_run(Path(run)), Predictor.load(run, device=device)
     with relayed_warnings(listener):
-        catalog = catalog_of(opened, data, root, listener)
+        catalog = catalog_of(opened, data, root, listener, columns)
     chosen = split or EVERYTHING
     table = Path(out) if out is not None else opened.folder / "parts" / f"{chosen}.csv"
     check_replaceable(table.with_suffix(".html"))  # before the work

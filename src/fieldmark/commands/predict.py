@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fieldmark.answering.predictor import Predictor
-from fieldmark.answering.things import Things
+from fieldmark.answering.things import Things, named
 from fieldmark.answering.verdicts import Speaker
 from fieldmark.core.errors import DataError
 from fieldmark.core.machine import AUTO
 from fieldmark.core.reading import read_regular
 from fieldmark.data.names import lookup, normal
+from fieldmark.data.readers.columns import Columns
 from fieldmark.evaluation.outputs import Outputs, joined
 from fieldmark.evaluation.verdict import Verdict
 
@@ -44,6 +45,7 @@ def predict(
     run: Path | str | Predictor,
     things: Things,
     *,
+    columns: Columns | None = None,
     among: Sequence[str] | None = None,
     candidates: int = 5,
     accuracy: float | None = None,
@@ -53,14 +55,15 @@ def predict(
 ) -> Iterator[Verdict | Skipped]:
     """One verdict for each image, in order and as soon as its batch is answered; unreadable images give `Skipped`.
 
-    `things` and the options are those of `Predictor.predict`. With `bursts`, a further verdict for each folder follows
+    `things` and the options are those of `Predictor.predict`; `columns` says which column of a table holds the paths,
+    such as {"path": "filename"}. With `bursts`, a further verdict for each folder follows
     at the end.
     """
     predictor = run if isinstance(run, Predictor) else Predictor.load(run, device=device)
     speaker = Speaker.of(predictor.bundle, among=among, candidates=candidates, accuracy=accuracy, coverage=coverage)
     names: list[str] = []
     kept: list[Outputs] = []
-    for answered in predictor.stream(things):
+    for answered in predictor.stream(named(things, columns=columns)):
         readable = [thing.name for thing in answered.readable]
         verdicts = iter(speaker.verdicts(readable, answered.output) if answered.output else ())
         for thing, error in zip(answered.things, answered.errors, strict=True):

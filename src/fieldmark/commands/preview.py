@@ -11,6 +11,7 @@ from fieldmark.core.listener import Done, Listener, relayed_warnings
 from fieldmark.core.recipe import Recipe
 from fieldmark.core.storage import write_bytes
 from fieldmark.data.catalog import Catalog
+from fieldmark.data.readers.columns import Columns
 from fieldmark.data.sets import find
 from fieldmark.learning.fitting.fit import training_samples
 from fieldmark.learning.fitting.flips import decide_flip
@@ -28,6 +29,7 @@ def preview(
     *,
     out: Path | str,
     root: Path | str | None = None,
+    columns: Columns | None = None,
     overrides: Sequence[str] = (),
     count: int = 8,
     listener: Listener | None = None,
@@ -42,7 +44,7 @@ def preview(
     if not isinstance(data, Catalog):
         with relayed_warnings(listener):
             data = find(data, root, tell=listener.note)
-    prepared = prepare(data, resolved, listener)
+    prepared = prepare(data, resolved, listener, columns=columns)
     check_poses(resolved, prepared, listener)
     flip = decide_flip(None, resolved, prepared, listener)
     rows = prepared.catalog.rows("train")

@@ -20,6 +20,7 @@ from fieldmark.core.version import version
 from fieldmark.core.wording import first_few
 from fieldmark.data.catalog import Catalog
 from fieldmark.data.grades import in_order
+from fieldmark.data.readers.columns import Columns
 from fieldmark.data.sets import find
 from fieldmark.evaluation.calibration import Calibration
 from fieldmark.learning.fitting.combinations import rehearse
@@ -30,7 +31,7 @@ from fieldmark.learning.fitting.license import tell_license
 from fieldmark.learning.fitting.part_names import name_parts
 from fieldmark.learning.fitting.prepare import prepare
 from fieldmark.learning.fitting.resolve import check_data, plugins_of, resolve_recipe
-from fieldmark.model.backbone import weights_name
+from fieldmark.model.choosing import weights_name
 from fieldmark.model.license import weights_license
 from fieldmark.model.model import Model
 from fieldmark.runs.bundle import Bundle
@@ -46,6 +47,7 @@ def train(
     *,
     out: Path | str,
     root: Path | str | None = None,
+    columns: Columns | None = None,
     backbone: str | None = None,
     weights: str | None = None,
     overrides: Sequence[str] = (),
@@ -55,7 +57,8 @@ def train(
 ) -> Run:
     """Train a classifier on `data` and write it to `out`. The test split is not used in any way.
 
-    `data` is a path, the name of a data set (whose copy lies in `root`; see `fieldmark.read`) or a catalogue.
+    `data` is a path, the name of a data set (whose copy lies in `root`; see `fieldmark.read`) or a catalogue;
+    `columns` says which columns of a table hold what, such as {"path": "filename", "label": "species"}.
     The recipe is "finetune" by default. With `resume`, a run that was stopped continues where it was, with its own
     recipe; if there is none yet, a new one starts, so that one command can be repeated until it is done. For a run
     that is resumed, `device` "auto" is the device that it started on, if that is available; for a new run, it is a
@@ -75,7 +78,7 @@ def train(
                 listener.note(f"{run.folder} is already finished")
                 return run
             _move(run, device, listener)
-            _learn(run, data, root, heard)
+            _learn(run, data, root, columns, heard)
         else:
             run.check_free()
             if resume:
@@ -85,7 +88,7 @@ def train(
             with _discarded_on_failure(run):
                 Run.create(run.folder, asked, Machine.decide(asked, device))
                 run.decide("weights", weights_name(asked.backbone))
-                _learn(run, data, root, heard)
+                _learn(run, data, root, columns, heard)
     listener.hear(Done("train", run.folder))
     return run
 
@@ -112,7 +115,13 @@ def _move(run: Run, device: str, listener: Listener) -> None:
         run.move(machine)
 
 
-def _learn(run: Run, data: Path | str | Catalog, root: Path | str | None, listener: Listener) -> None:
+def _learn(
+    run: Run,
+    data: Path | str | Catalog,
+    root: Path | str | None,
+    columns: Columns | None,
+    listener: Listener,
+) -> None:
     """Take a run from its start to its end."""
     recipe = run.recipe()
     tell_license(recipe, listener)
@@ -120,9 +129,9 @@ def _learn(run: Run, data: Path | str | Catalog, root: Path | str | None, listen
         if not isinstance(data, Catalog):
             with relayed_warnings(listener):
                 data = find(data, root, tell=listener.note)
-        prepared = prepare(data, recipe, listener, run)
+        prepared = prepare(data, recipe, listener, run, columns)
     source = data.root if isinstance(data, Catalog) else data
-    run.write_data(source, prepared.catalog, prepared.pixels.fingerprints.digests)
+    run.write_data(source, prepared.catalog, prepared.pixels.fingerprints.digests, columns)
     check_data(recipe, prepared, listener)
     flip = decide_flip(run, recipe, prepared, listener)
     seen = {

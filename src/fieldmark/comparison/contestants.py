@@ -18,8 +18,8 @@ from fieldmark.learning.fitting.fit import linear_head
 from fieldmark.learning.fitting.prepare import Prepared
 from fieldmark.learning.fitting.resolve import check_data, resolve_recipe
 from fieldmark.learning.fitting.task import task_of
-from fieldmark.model.backbone import weights_name
 from fieldmark.model.build import build_model
+from fieldmark.model.choosing import weights_name
 
 __all__ = ["Contestant", "choose_baseline", "contestants", "differences"]
 

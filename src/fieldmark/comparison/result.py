@@ -21,8 +21,8 @@ from fieldmark.core.errors import RunError
 from fieldmark.core.recipe import Recipe
 from fieldmark.core.storage import read_json, read_rows, write_json
 from fieldmark.data.catalog import Catalog
-from fieldmark.model.backbone import weights_name
 from fieldmark.model.build import build_model
+from fieldmark.model.choosing import weights_name
 from fieldmark.runs.bundle import Bundle
 from fieldmark.runs.run import Run
 

@@ -252,6 +252,12 @@ class Recipe(_Section):
             values = _merged(values, change)
         return type(self).parse(values, source=source)
 
+    def changed(self, backbone: str | None, weights: str | None, overrides: Iterable[str]) -> Self:
+        """The recipe with another backbone or other weights, and then with overrides; None leaves what there is."""
+        named = {key: value for key, value in (("name", backbone), ("weights", weights)) if value is not None}
+        recipe = self.model_copy(update={"backbone": self.backbone.model_copy(update=named)}) if named else self
+        return recipe.with_overrides(overrides)
+
     def changes(self, other: Self) -> dict[str, tuple[Any, Any]]:
         """What is different in another recipe: {"train.epochs": (20, 3)}."""
         own, its = _flat(self.model_dump()), _flat(other.model_dump())

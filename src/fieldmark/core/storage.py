@@ -29,7 +29,9 @@ __all__ = [
     "append_line",
     "cache_folder",
     "check_writable",
+    "csv_line",
     "explained",
+    "from_cell",
     "make_folder",
     "new_folder",
     "read_json",
@@ -37,6 +39,7 @@ __all__ = [
     "read_tensors",
     "sha256_of",
     "sweep",
+    "to_cell",
     "write_arrays",
     "write_bytes",
     "write_json",
@@ -184,17 +187,42 @@ def _is_torn(file: IO[bytes]) -> bool:
     return file.read(1) != b"\n"
 
 
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
+_ESCAPED = re.compile(r"'+[=+\-@\t\r]")
+
+
+def to_cell(value: Any) -> Any:
+    """A value as it is written into a CSV file: text that a spreadsheet would run as a formula gets an apostrophe.
+
+    Numbers such as -3.2 stay as they are. `from_cell` undoes it, whatever the text was.
+    """
+    risky = isinstance(value, str) and _FORMULA.match(value) and not _NUMBER.fullmatch(value)
+    return f"'{value}" if risky else value
+
+
+def from_cell(text: str) -> str:
+    """The text of a CSV cell without the apostrophe of `to_cell`."""
+    return text[1:] if _ESCAPED.match(text) else text
+
+
+def csv_line(cells: Iterable[Any]) -> str:
+    """A line of CSV whose cells no spreadsheet runs."""
+    line = io.StringIO(newline="")
+    csv.writer(line, lineterminator="\r\n").writerow(map(to_cell, cells))  # with "\n" alone, "\r" would not be quoted
+    return line.getvalue().removesuffix("\r\n") + "\n"
+
+
 def read_rows(path: Path) -> list[dict[str, str]]:
     """The rows of a CSV file that `write_rows` wrote, by column."""
     with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+        header, *rows = [[from_cell(cell) for cell in row] for row in csv.reader(file) if row] or [[]]
+    return [dict(zip(header, row, strict=False)) for row in rows]
 
 
-def write_rows(path: Path, header: list[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Write a CSV file in one step."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([header, *rows])
-    write_bytes(path, text.getvalue().encode())
+def write_rows(path: Path, header: Iterable[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write a CSV file in one step. No spreadsheet will run what its cells hold."""
+    write_bytes(path, "".join(map(csv_line, [header, *rows])).encode())
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:

@@ -8,6 +8,8 @@ their hashes agree or their thumbnails nearly do. A thumbnail t is compared as t
 where m is its mean colour, c the collection's mean thumbnail and σ the contrast that is left. So
 
 - faint pictures (sky, snow) are compared by what little there is in them, down to the 4 grey levels of noise;
+- pictures without any structure (a night, a covered lens), whose contrast is below that noise, are not compared: such
+  pictures are copies only if their files are equal;
 - in collections with one composition (specimens on a tray, fundus photographs) what all of them share does not make
   them alike.
 
@@ -36,7 +38,18 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
-__all__ = ["COLOUR", "NOISE", "PRIOR", "SIDE", "VERSION", "Fingerprints", "clusters", "fingerprint", "near_duplicates"]
+__all__ = [
+    "COLOUR",
+    "NOISE",
+    "PRIOR",
+    "SIDE",
+    "VERSION",
+    "Fingerprints",
+    "are_flat",
+    "clusters",
+    "fingerprint",
+    "near_duplicates",
+]
 
 VERSION: Final = 1
 """Raised whenever the same picture would get another fingerprint."""
@@ -85,6 +98,12 @@ def fingerprint(data: bytes, pixels: NDArray[np.uint8]) -> tuple[np.uint64, NDAr
     return digest, np.asarray(Image.fromarray(pixels).resize((SIDE, SIDE), Image.Resampling.BOX))
 
 
+def are_flat(thumbnails: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """(N,) whether there is so little structure in a thumbnail (N, SIDE, SIDE, 3) that any other might be its copy."""
+    parts = [part.reshape(len(part), -1, 3).std(1).max(1) for part in _chunks(thumbnails)]
+    return np.concatenate([np.empty(0), *parts]) < NOISE
+
+
 def near_duplicates(fingerprints: Fingerprints, *, mirrored: bool = False) -> NDArray[np.int64]:
     """Pairs (M, 2) of rows that show the same picture: re-encoded, resized or, where asked, `mirrored` as well.
 
@@ -95,10 +114,13 @@ def near_duplicates(fingerprints: Fingerprints, *, mirrored: bool = False) -> ND
         return np.empty((0, 2), np.int64)
     thumbnails = fingerprints.thumbnails
     whole = np.ascontiguousarray(thumbnails.reshape(len(thumbnails), -1)).view(f"V{thumbnails[0].nbytes}")[:, 0]
-    _, distinct = np.unique(whole, return_index=True)  # a tree of equal points would be searched one by one
+    shaped = np.flatnonzero(~are_flat(thumbnails))
+    _, distinct = np.unique(whole[shaped], return_index=True)  # a tree of equal points would be searched one by one
+    distinct = shaped[distinct]
     template = thumbnails.sum(0, dtype=np.float64) / (len(thumbnails) + PRIOR)
-    found = [_equal(fingerprints.digests), _equal(whole)]
-    found += [distinct[pairs] for pairs in _alike(thumbnails[distinct], template, mirrored)]
+    found = [_equal(fingerprints.digests), shaped[_equal(whole[shaped])]]
+    if len(distinct):
+        found += [distinct[pairs] for pairs in _alike(thumbnails[distinct], template, mirrored)]
     pairs = np.sort(np.concatenate(found), axis=1)
     return np.unique(pairs[pairs[:, 0] < pairs[:, 1]], axis=0)
 

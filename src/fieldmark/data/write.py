@@ -5,15 +5,13 @@ Shapes: N samples, P key points.
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from fieldmark.core.storage import write_bytes
+from fieldmark.core.storage import write_rows
 from fieldmark.data.catalog import Catalog
 
 __all__ = ["write_catalog"]
@@ -42,9 +40,7 @@ def write_catalog(file: Path, catalog: Catalog) -> None:
     for level, names in catalog.taxonomy.items():
         columns[f"level.{level}"] = [names[label] for label in catalog.labels]
     columns |= {f"attribute.{name}": values.tolist() for name, values in catalog.attributes.items()}
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([columns, *zip(*columns.values(), strict=True)])
-    write_bytes(file, text.getvalue().encode())
+    write_rows(file, columns, zip(*columns.values(), strict=True))
 
 
 def _placed(folder: Path, catalog: Catalog, paths: Sequence[str]) -> list[str]:

@@ -14,7 +14,6 @@ its table, and so none of what is in `unknown`, which is data of its own.
 
 from __future__ import annotations
 
-import csv
 import io
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -26,7 +25,7 @@ from typing import Any
 from PIL import Image
 
 from fieldmark.core.errors import DataError
-from fieldmark.core.storage import make_folder, read_json, write_bytes, write_json
+from fieldmark.core.storage import make_folder, read_json, read_rows, write_bytes, write_json, write_rows
 from fieldmark.fieldguide.copies import changed, copy_of
 from fieldmark.fieldguide.guide import Guide, HabitatRule, Kind, Options, make_guide
 from fieldmark.fieldguide.render import Drawing, render
@@ -98,7 +97,7 @@ def draw(
             if progress is not None:
                 progress(done, total)
         if rows:
-            _write_table(folder / "catalog.csv", rows)
+            write_rows(folder / "catalog.csv", rows[0], [list(row.values()) for row in rows])
     return dest
 
 
@@ -141,10 +140,8 @@ def _claim(dest: Path, options: Options) -> None:
 
 
 def _is_complete(dest: Path) -> bool:
-    if not (dest / "catalog.csv").is_file():
-        return False
-    with (dest / "catalog.csv").open(encoding="utf-8", newline="") as file:
-        return all((dest / row["path"]).is_file() for row in csv.DictReader(file))
+    table = dest / "catalog.csv"
+    return table.is_file() and all((dest / row["path"]).is_file() for row in read_rows(table))
 
 
 def _drawn(folder: Path, guide: Guide, pictures: list[Sighting], workers: int) -> Iterator[list[dict[str, Any]]]:
@@ -188,11 +185,3 @@ def _encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()
-
-
-def _write_table(path: Path, rows: list[dict[str, Any]]) -> None:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_bytes(path, text.getvalue().encode())

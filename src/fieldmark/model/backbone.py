@@ -5,11 +5,12 @@ Shapes: B images of S × S pixels, C channels of the last feature map (h × w), 
 
 from __future__ import annotations
 
+import logging
 import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -18,28 +19,19 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from fieldmark.core.errors import RecipeError, WeightsError, nearest
+from fieldmark.core.errors import RecipeError, WeightsError
 from fieldmark.core.imports import compiler_on_demand
 from fieldmark.core.recipe import NONE, Choice
 from fieldmark.core.recipe import Backbone as BackboneChoice
-from fieldmark.core.storage import sha256_of
 from fieldmark.core.wording import counted
+from fieldmark.model.choosing import check_backbone, weights_file
 from fieldmark.model.necks.neck import NECKS, Neck
 
 with compiler_on_demand():
     import timm
     from timm.data.config import resolve_model_data_config
 
-__all__ = [
-    "Backbone",
-    "Features",
-    "Level",
-    "Normalization",
-    "build_backbone",
-    "check_backbone",
-    "not_numbers",
-    "weights_name",
-]
+__all__ = ["Backbone", "Features", "Level", "Normalization", "build_backbone", "not_numbers"]
 
 
 _OTHER_BACKBONE = "Choose another backbone, such as vit_small_patch14_dinov2 or resnet50."
@@ -201,18 +193,6 @@ class Backbone(nn.Module):
         return f"{self.name}, width={self.width}"
 
 
-def check_backbone(choice: BackboneChoice) -> None:
-    """Raise RecipeError for a model that timm does not have, and WeightsError for a missing weights file."""
-    known = timm.list_models()
-    if choice.name.split(".")[0] not in known:
-        raise RecipeError(f"There is no backbone {choice.name!r} in timm", nearest(choice.name, known))
-    if choice.weights not in ("hub", "none") and not _weights_file(choice.weights).is_file():
-        raise WeightsError(
-            f"The weights file {choice.weights} does not exist",
-            "Give a .safetensors file, 'hub' to download weights, or 'none' to start from random ones.",
-        )
-
-
 def build_backbone(
     choice: BackboneChoice, *, size: int, neck: Choice | None = None, load_weights: bool = True
 ) -> Backbone:
@@ -224,7 +204,7 @@ def build_backbone(
     check_backbone(choice)
     model = _create(choice, size, pretrained=load_weights and choice.weights == "hub")
     if load_weights and choice.weights not in ("hub", "none"):
-        _load_local(model, _weights_file(choice.weights), choice.name)
+        _load_local(model, weights_file(choice.weights), choice.name)
     config = resolve_model_data_config(model)
     normalization = Normalization(
         mean=choice.mean or tuple(config["mean"]),
@@ -246,7 +226,8 @@ def _create(choice: BackboneChoice, size: int, *, pretrained: bool) -> nn.Module
         variants = [{"dynamic_img_size": True, "dynamic_img_pad": True, "img_size": size}, {"img_size": size}, {}]
     for extra in variants:
         try:
-            return timm.create_model(choice.name, pretrained=pretrained, num_classes=0, **(extra | choice.options))
+            with _quiet_hub():
+                return timm.create_model(choice.name, pretrained=pretrained, num_classes=0, **(extra | choice.options))
         except (TypeError, AssertionError, ValueError) as error:
             if extra and any(key in str(error) for key in extra):
                 continue
@@ -259,11 +240,40 @@ def _create(choice: BackboneChoice, size: int, *, pretrained: bool) -> nn.Module
         except Exception as error:  # the hub's client raises its own kinds, those of the network and of the file
             if not pretrained:
                 raise
-            raise WeightsError(
-                f"The weights of {choice.name!r} could not be downloaded ({type(error).__name__})",
-                "Check your network connection, give a file with --weights FILE.safetensors, or use --weights none.",
-            ) from error
+            raise _not_downloaded(choice.name, error) from error
     raise AssertionError("the last variant either returns or raises")
+
+
+@contextmanager
+def _quiet_hub() -> Iterator[None]:
+    """While this lasts, the hub's clients report no attempts that fail: the last one is an error."""
+    loggers = [logging.getLogger(name) for name in ("huggingface_hub", "timm", "httpx", "urllib3")]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
+
+
+def _not_downloaded(name: str, error: Exception) -> WeightsError:
+    """The error that says which file is missing, where it is, and where to put it."""
+    from huggingface_hub import constants
+
+    config: Any = timm.get_pretrained_cfg(name)
+    repository = getattr(config, "hf_hub_id", None)
+    problem = f"The weights of {name!r} could not be downloaded ({type(error).__name__})"
+    if not repository:
+        return WeightsError(problem, "Give a file with --weights FILE.safetensors, or use --weights none.")
+    file = f"{constants.ENDPOINT}/{repository}/resolve/main/{config.hf_hub_filename or 'model.safetensors'}"
+    folder = f"models--{repository.replace('/', '--')}"
+    return WeightsError(
+        problem,
+        f"Check the network connection. Without one, get {file} elsewhere and give it with --weights FILE, or copy the "
+        f"folder {folder} from another machine's cache into {constants.HF_HUB_CACHE}. --weights none needs no file.",
+    )
 
 
 def _fixed_size(model: nn.Module) -> int | None:
@@ -272,19 +282,6 @@ def _fixed_size(model: nn.Module) -> int | None:
     if patches is None or getattr(model, "dynamic_img_size", False) or not getattr(patches, "strict_img_size", False):
         return None
     return int(patches.img_size[0])
-
-
-def weights_name(choice: BackboneChoice) -> str:
-    """The name of the initial weights: "hub", "none" or "fieldguide"; for a file, its name and a hash."""
-    file = Path(choice.weights)
-    return f"{file.name} (sha256 {sha256_of(file)[:16]})" if file.is_file() else choice.weights
-
-
-def _weights_file(weights: str) -> Path:
-    """The file of a recipe's `weights`; small ones, trained on drawings of other species, come with Fieldmark."""
-    if weights == "fieldguide":
-        return Path(str(resources.files("fieldmark") / "fieldguide" / "weights.safetensors"))
-    return Path(weights)
 
 
 def _load_local(model: nn.Module, path: Path, name: str) -> None:

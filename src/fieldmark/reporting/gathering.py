@@ -27,7 +27,7 @@ def gathered(
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", DataWarning)  # training has already said it
-                catalog = read(source, root)
+                catalog = read(source, root, columns=opened.data().get("columns"))
         except DataError as error:
             if data is not None:
                 raise

@@ -12,6 +12,7 @@ from fieldmark.core.errors import DataError, RunError, nearest
 from fieldmark.core.listener import Listener
 from fieldmark.core.wording import counted, first_few
 from fieldmark.data.catalog import SPLITS, Catalog
+from fieldmark.data.readers.columns import Columns
 from fieldmark.data.sets import find, read
 from fieldmark.runs.bundle import Bundle
 from fieldmark.runs.run import Run
@@ -27,9 +28,15 @@ def opened_run(path: Path) -> Run:
     return Run(path.parent) if parent.exists and path.resolve() == parent.bundle else Run(path)
 
 
-def catalog_of(run: Run, data: Path | str | Catalog | None, root: Path | str | None, listener: Listener) -> Catalog:
+def catalog_of(
+    run: Run,
+    data: Path | str | Catalog | None,
+    root: Path | str | None,
+    listener: Listener,
+    columns: Columns | None = None,
+) -> Catalog:
     """The data to look at: by default the run's own, split as in training. Images that were added later belong to no
-    split."""
+    split. A table is read by `columns`, or as in training if it is the same."""
     known = run.data()
     if data is None:
         if not known:
@@ -39,11 +46,12 @@ def catalog_of(run: Run, data: Path | str | Catalog | None, root: Path | str | N
         data = known["source"]
     if not isinstance(data, Catalog):
         data = find(data, root, tell=listener.note)
-    catalog = data if isinstance(data, Catalog) else read(data, tell=listener.note)
+    own = not isinstance(data, Catalog) and str(Path(data).resolve()) == known.get("source")
+    columns = columns or (known.get("columns") if own else None)
+    catalog = data if isinstance(data, Catalog) else read(data, columns=columns, tell=listener.note)
     if not known or str(catalog.root) != known["root"]:
         return catalog
     known_splits = run.splits()
-    own = not isinstance(data, Catalog) and str(Path(data).resolve()) == known["source"]
     if not own and not all(path in known_splits for path in catalog.paths):
         return catalog
     splits = [known_splits.get(path, said) for path, said in zip(catalog.paths, catalog.splits, strict=True)]

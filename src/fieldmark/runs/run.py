@@ -23,7 +23,7 @@ import platform
 import sys
 import time
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -204,13 +204,21 @@ class Run:
         path = self.folder / "data.json"
         return read_json(path) if path.is_file() else {}
 
-    def write_data(self, source: Path | str, catalog: Catalog, pictures: NDArray[np.uint64]) -> None:
-        """Remember the data, how it was split, and the digest (N,) of each picture's file.
+    def write_data(
+        self,
+        source: Path | str,
+        catalog: Catalog,
+        pictures: NDArray[np.uint64],
+        columns: Mapping[str, str] | None = None,
+    ) -> None:
+        """Remember the data, by which `columns` it was read, how it was split, and the digest (N,) of each picture's
+        file.
 
         Raises RunError if it is not what the run began with.
         """
         found: dict[str, Any] = {
             "source": str(Path(source).resolve()),
+            "columns": dict(columns or {}),
             "root": str(catalog.root),
             "num_images": len(catalog),
             "name": catalog.name,

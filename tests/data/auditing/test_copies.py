@@ -119,6 +119,22 @@ def test_a_crowd_is_represented_by_one() -> None:
     assert len(looked_at) < 60
 
 
+def test_pairs_that_others_join_are_not_looked_at() -> None:
+    """Frames that come nearer: each shows what the one before shows, so that a few pairs join them all."""
+    frames = [np.asarray(Image.fromarray(SCENES[0][k : 96 - k, k : 128 - k]).resize((100, 80))) for k in range(9)]
+    pairs = found([*frames, *SCENES[1:30]])
+    assert len(set(joined(pairs, 38))) == 30
+    prints = np.array([fingerprint(b"", pixels)[1] for pixels in frames])
+    between = [pair for pair in pairs if pair.how == "cropped"]
+    assert len(between) <= len(set(clusters(Fingerprints(np.arange(9, dtype=np.uint64), prints)))) - 1
+
+
+def test_pictures_without_structure_are_no_copies() -> None:
+    generator = np.random.default_rng(0)
+    nights = [generator.normal(3, 2, (96, 128, 3)).clip(0, 255).astype(np.uint8) for _ in range(20)]
+    assert found([*nights, *SCENES[:5], nights[4]]) == [Copy(4, 25, "identical")]
+
+
 @pytest.mark.parametrize("number", [0, 1, 2, 5])
 def test_few_pictures(number: int) -> None:
     assert found(SCENES[:number]) == []

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from fieldmark.core.errors import DataError, DataWarning
 from fieldmark.data.catalog import SPLITS, Catalog
 from fieldmark.data.readers.folder import natural_key
-from fieldmark.data.readers.table import column_names, read_table
+from fieldmark.data.readers.sheet import header_of
+from fieldmark.data.readers.table import listed_paths, read_table
 from fieldmark.data.taxonomy import Taxonomy
 from fieldmark.data.write import write_catalog
 
@@ -39,7 +40,7 @@ def test_text_tables(tmp_path: Path, encoding: str, delimiter: str, name: str) -
     assert [catalog.classes[label] for label in catalog.labels] == ["01", "1", "10"]
     assert catalog.splits.tolist() == ["train", "test", "val"]
     assert catalog.groups.tolist() == ["g1", "", "g1"]
-    assert column_names(file) == ["path", "label", "split", "group"]
+    assert header_of(file) == ["path", "label", "split", "group"]
 
 
 def test_quoted_fields_and_line_numbers(tmp_path: Path) -> None:
@@ -156,16 +157,17 @@ def test_unknown_columns_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", r"birds.csv has no column 'path'; its columns are: none. Rename the column that holds it to 'path'."),
+        ("", r"birds.csv has no columns 'path' and 'label'; its columns are: none"),
         (
             "path,label,keypoint.tail.x,keypoint.tail.y\na.jpg,x,3,\n",
             r"birds.csv, line 2: the key point 'tail' has only one of x and y. Give both, or neither if the point is "
             r"not visible.",
         ),
-        ("path,Labels\n", r"has no column 'label'; its columns are: path, Labels. Rename 'Labels' to 'label'."),
+        ("path,Labels\n", r"has no column 'label'; its columns are: path, Labels. .* --columns label=Labels."),
         (
             "file,label\na.jpg,x\n",
-            r"no column 'path'; its columns are: file, label. Rename the column that holds it to 'path'",
+            r"no column 'path'; its columns are: file, label. Rename the column that holds it, or say what it is "
+            r"called: --columns path=file.",
         ),
         ("path,label,label\n", r"has more than one column 'label'"),
         ("path,label\n", r"birds.csv has no rows. Expected one row per image."),
@@ -204,7 +206,9 @@ def test_unknown_columns_are_named(tmp_path: Path) -> None:
         ),
         (
             "path,label,level.genus,level.family\na.jpg,x,G,F1\nb.jpg,y,G,F2\nc.jpg,z,H,F1\n",
-            r"genus 'G' belongs to both family 'F1' and 'F2'. Correct one of the rows",
+            r"1 of 2 names of level.genus lie under more than one name of level.family, such as 'G' under 'F1' and "
+            r"'F2'. If this is a mistake, correct the rows. If genus and family are independent, .* make one an "
+            r"attribute \(attribute.family in place of level.family\), or join both in one level \('G F1'\).",
         ),
     ],
 )
@@ -213,11 +217,32 @@ def test_errors_say_where(tmp_path: Path, text: str, message: str) -> None:
         read_table(write(tmp_path, text))
 
 
-def test_other_encodings_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"birds.csv is not UTF-8 text. Save it as CSV in UTF-8, or as Parquet."):
-        read_table(write(tmp_path, "path,label\na.jpg,Möwe\n", encoding="latin-1"))
-    with pytest.raises(DataError, match=r"is not UTF-8 text"):
-        read_table(write(tmp_path, "path,label\na.jpg,x\n", encoding="utf-16"))
+def test_columns_of_other_names(tmp_path: Path) -> None:
+    file = write(tmp_path, "filename;label;species;sex\na.jpg;1;gull;f\nb.jpg;2;crow;m\n")
+    columns = {"path": "filename", "label": "species", "attribute.sex": "sex"}
+    with pytest.warns(DataWarning, match="Unknown columns in .* are left out: 'label'$"):
+        catalog = read_table(file, columns)
+    assert catalog.classes == ("crow", "gull")
+    assert catalog.attributes["sex"].tolist() == ["f", "m"]
+    assert listed_paths(file, {"path": "filename"}) == [str(tmp_path / "a.jpg"), str(tmp_path / "b.jpg")]
+
+
+def test_positions_in_a_table_without_a_header(tmp_path: Path) -> None:
+    file = write(tmp_path, "gull,a.jpg\ncrow,b.jpg\n")
+    with pytest.raises(DataError, match=r"the first line looks like data \(gull, a.jpg\).* --columns path=2,label=1\."):
+        read_table(file)
+    catalog = read_table(file, {"path": "2", "label": "1"})
+    assert (catalog.paths, catalog.classes) == (("a.jpg", "b.jpg"), ("crow", "gull"))
+
+
+def test_independent_levels_can_be_attributes(tmp_path: Path) -> None:
+    """As the message about them says."""
+    text = "path,label,level.make,level.body\na.jpg,x,Audi,Coupe\nb.jpg,y,Audi,Sedan\nc.jpg,z,BMW,Coupe\n"
+    with pytest.raises(DataError, match=r"1 of 2 names of level.make lie under .* 'Audi' under 'Coupe' and 'Sedan'"):
+        read_table(write(tmp_path, text))
+    catalog = read_table(write(tmp_path, text.replace("level.body", "attribute.body")))
+    assert list(catalog.taxonomy) == ["make"]
+    assert catalog.attributes["body"].tolist() == ["Coupe", "Sedan", "Coupe"]
 
 
 @settings(max_examples=25, deadline=None)
@@ -225,7 +250,7 @@ def test_other_encodings_are_refused(tmp_path: Path) -> None:
 def test_a_written_catalogue_reads_back(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     folder = tmp_path_factory.mktemp("written")
     num = data.draw(st.integers(1, 4))
-    word = st.text('aé,;"\n1_ .', min_size=1).map(str.strip).filter(bool)
+    word = st.text("aé,;\"'=-@\n1_ .", min_size=1).map(str.strip).filter(bool)
     classes = tuple(sorted(data.draw(st.lists(word, min_size=num, max_size=num, unique=True)), key=natural_key))
     number = st.none() | st.floats(-1e5, 1e5, width=32)
     # one class for each sample, and each class once: a table knows no class without an image

@@ -214,7 +214,7 @@ class Explainer:
             return None
         with warnings.catch_warnings(), contextlib.suppress(DataError):
             warnings.simplefilter("ignore", DataWarning)  # training has said it
-            return read(data["source"])
+            return read(data["source"], columns=data.get("columns"))
         return None
 
 

@@ -72,7 +72,7 @@ class Candidates(NamedTuple):
     edges: Floats
     """(M, 4) what `first` lacks of `second` at the left, right, top and bottom, in shares of its sides."""
 
-    def select(self, rows: slice) -> Candidates:
+    def select(self, rows: slice | NDArray[np.int64]) -> Candidates:
         """Some of the pairs."""
         return Candidates(self.first[rows], self.second[rows], self.view[rows], self.edges[rows])
 

@@ -3,7 +3,7 @@
 | kind | spoils a measurement |
 |---|---|
 | copies-across-splits, groups-across-splits | always: what was memorised counts as skill |
-| copies-under-two-labels | unless all are in train: one label is wrong |
+| copies-under-two-labels | unless all are in train: a right answer may count as a mistake |
 | truncated, unreadable | if one is in validation or test: a score would cover fewer images |
 | not-in-train | always: such a class cannot be predicted |
 | annotations-unturned | always: boxes or key points are not where the picture shows the thing |
@@ -127,8 +127,8 @@ def _copies(catalog: Catalog, clusters: NDArray[np.int64], links: list[Copy]) ->
             "copies-under-two-labels",
             "notice" if learnt else "spoils",
             f"{counted(len(conflicts.across_labels), 'picture')} under two labels",
-            "One of the labels is wrong, so a right answer may count as a mistake. Look at each picture and correct "
-            "its label.",
+            "The labels differ, so a right answer may count as a mistake. Look at both pictures, and correct a "
+            "label that is wrong.",
             cases(conflicts.across_labels),
         )
     told = {int(clusters[rows[0]]) for rows in (*conflicts.across_splits, *conflicts.across_labels)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,9 +14,11 @@ import numpy as np
 from fieldmark.core.errors import DataError, DataWarning, nearest
 from fieldmark.core.wording import counted, first_few
 from fieldmark.data.catalog import SPLITS, Catalog
+from fieldmark.data.readers.columns import Columns
 from fieldmark.data.readers.cub import CUB_FILES, read_cub
 from fieldmark.data.readers.folder import read_folder
-from fieldmark.data.readers.table import TABLE_SUFFIXES, column_names, read_table
+from fieldmark.data.readers.sheet import TABLE_SUFFIXES, header_of
+from fieldmark.data.readers.table import read_table
 from fieldmark.data.scan import is_ignored, is_image_name, scan
 from fieldmark.data.splits import split_called
 
@@ -57,13 +59,7 @@ def catalog_table(path: Path) -> Path | None:
 
 def _lone_table(path: Path) -> Path | None:
     """The one table that has the columns path and label; an error where there is a second, or class folders too."""
-    tables = [file for file in _tables(path) if _names_images(file)]
-    if len(tables) > 1:
-        names = first_few(file.name for file in tables)
-        raise DataError(
-            f"{path} holds {len(tables)} tables with the columns path and label: {names}",
-            "Give the path of one of them, or join them into catalog.csv with a column 'split'.",
-        )
+    tables = _tables_with(path, ("path", "label"))
     if tables and len(folders := _image_folders(path)) > 1:
         raise DataError(
             f"{path} can be read in two ways: from the table {tables[0].name} or from the folders {first_few(folders)}",
@@ -72,22 +68,34 @@ def _lone_table(path: Path) -> Path | None:
     return tables[0] if tables else None
 
 
+def _tables_with(folder: Path, columns: Collection[str]) -> list[Path]:
+    """The table in a folder that has these columns, or none. Raises DataError where there is a second."""
+    tables = [file for file in _tables(folder) if set(columns) <= set(_names(file))]
+    if len(tables) > 1:
+        raise DataError(
+            f"{folder} holds {len(tables)} tables with the columns {' and '.join(columns)}: "
+            f"{first_few(file.name for file in tables)}",
+            "Give the path of one of them, or join them into catalog.csv with a column 'split'.",
+        )
+    return tables
+
+
 def _class_folders(path: Path) -> Path | None:
     return path if path.is_dir() and scan(path).images else None
 
 
 LAYOUTS = (
-    Layout("a table (.csv, .tsv, .parquet)", _table, read_table),
+    Layout("a table (.csv, .tsv, .xlsx, .parquet)", _table, read_table),
     Layout("CUB-200-2011 (images.txt, image_class_labels.txt, classes.txt)", _cub, read_cub),
-    Layout("catalog.csv, .tsv or .parquet", catalog_table, read_table),
+    Layout("catalog.csv, .tsv, .xlsx or .parquet", catalog_table, read_table),
     Layout("one table with the columns path and label", _lone_table, read_table),
     Layout("class folders, with or without train, val and test above them", _class_folders, read_folder),
 )
 """The layouts, in the order in which they are tried."""
 
 
-def read(path: Path | str) -> Catalog:
-    """Read the data at `path`, by the first of LAYOUTS that fits.
+def read(path: Path | str, columns: Columns | None = None) -> Catalog:
+    """Read the data at `path`, by the first of LAYOUTS that fits; if `columns` are given, it must be a table.
 
     If a folder holds nothing but one folder, that one is read, since archives often unpack that way. Raises DataError
     if nothing fits, or if there are fewer than two classes. Gives a DataWarning for what is left out, for classes that
@@ -98,11 +106,27 @@ def read(path: Path | str) -> Catalog:
     if not path.exists():
         raise no_such_path(path)
     path = innermost(path)
+    if columns:
+        return checked(read_table(_table_for(path, columns), columns))
     for layout in LAYOUTS:
         if (found := layout.find(path)) is not None:
             return checked(layout.read(found))
     looked_for = "; ".join(layout.description for layout in LAYOUTS)
     raise DataError(f"No data found at {path}, which {_contents(path)}", f"Looked for: {looked_for}.")
+
+
+def _table_for(path: Path, columns: Columns) -> Path:
+    """The table that `columns` are about."""
+    lone = _table(path) or catalog_table(path)
+    tables = [lone] if lone else _tables(path)
+    if len(tables) > 1:
+        tables = _tables_with(path, dict.fromkeys(columns.values()))
+    if not tables:
+        raise DataError(
+            f"--columns says how to read a table, but {path} {_contents(path)}",
+            f"Give the path of a table ({', '.join(TABLE_SUFFIXES)}), or leave --columns out.",
+        )
+    return tables[0]
 
 
 def innermost(path: Path) -> Path:
@@ -131,11 +155,11 @@ def _tables(folder: Path) -> list[Path]:
     return [path for path in visible(folder) if _table(path)] if folder.is_dir() else []
 
 
-def _names_images(file: Path) -> bool:
+def _names(file: Path) -> list[str]:
     try:
-        return {"path", "label"} <= set(column_names(file))
+        return header_of(file)
     except DataError:
-        return False  # some other file that happens to end in .csv is no concern of ours
+        return []  # some other file that happens to end in .csv is no concern of ours
 
 
 def _image_folders(path: Path) -> list[str]:
@@ -179,7 +203,8 @@ def checked(catalog: Catalog) -> Catalog:
     if len(catalog.classes) < 2:
         raise DataError(
             f"{catalog.root} holds only one class, {catalog.classes[0]!r}",
-            "At least two are needed: a folder for each class, or a table with the columns path and label.",
+            "At least two are needed: a folder for each class, or a table with the columns path and label, which "
+            "--columns can name.",
         )
     for path in catalog.paths:
         if not path.isascii() and any("\ud800" <= letter <= "\udfff" for letter in path):

@@ -1,23 +1,14 @@
-"""Tables: CSV, TSV or Parquet with one row per image.
-
-Columns: `path` and `label`; optionally `split`, `group`, the box `x, y, width, height`, the `mask` of the object (a
-picture of the same shape, above 0 where the object is), the key points
-`keypoint.<name>.x`, `.y` and `.visible`, the taxonomy `level.<name>` and the attributes `attribute.<name>`.
-Everything is read as text first, so that the label 01 stays 01.
+"""Tables: a sheet with one row per image → `Catalog`. Its columns are listed in `columns.py`.
 
 Shapes: N samples, P key points.
 """
 
 from __future__ import annotations
 
-import csv
-import difflib
 import itertools
 import math
 import os
-import re
 import warnings
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,22 +20,20 @@ from fieldmark.core.errors import DataError, DataWarning, nearest
 from fieldmark.core.wording import counted, first_few
 from fieldmark.data.catalog import Catalog
 from fieldmark.data.names import normal
+from fieldmark.data.readers.columns import KEYPOINT, Columns, chosen_sheet, warn_of_others
 from fieldmark.data.readers.folder import natural_key
 from fieldmark.data.splits import SPLIT_NAMES
 from fieldmark.data.taxonomy import Taxonomy
 
-__all__ = ["TABLE_SUFFIXES", "check_images", "column_names", "listed_paths", "read_table"]
+__all__ = ["check_images", "listed_paths", "read_table"]
 
-TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
 _BOX = ("x", "y", "width", "height")
-_KEYPOINT = re.compile(r"keypoint\.(.+)\.(x|y|visible)")
-_KNOWN = re.compile(r"path|label|split|group|mask|x|y|width|height|(level|attribute)\..+|" + _KEYPOINT.pattern)
 _VISIBLE = {"": math.nan, "1": 1.0, "1.0": 1.0, "true": 1.0, "0": 0.0, "0.0": 0.0, "false": 0.0}
 
 
 @dataclass(frozen=True)
-class _Sheet:
-    """A table as text: `columns[name][row]`; `lines[row]` says where the row stands in the file."""
+class _Fields:
+    """The known columns as text: `columns[name][row]`; `lines[row]` says where the row stands in the file."""
 
     file: Path
     unit: str
@@ -59,18 +48,22 @@ class _Sheet:
         return {name.removeprefix(prefix): values for name, values in self.columns.items() if name.startswith(prefix)}
 
 
-def read_table(file: Path) -> Catalog:
-    """Read a table. Paths are relative to its folder, or absolute.
+def read_table(file: Path, columns: Columns | None = None) -> Catalog:
+    """Read a table. Paths are relative to its folder, or absolute. `columns` says which of its columns holds what,
+    where they have other names.
 
-    CSV is UTF-8, with or without a byte order mark, separated by commas, semicolons or tabs. If `split` is filled
-    for only some rows, the others are train, with a DataWarning. A box with an empty field is no box. A key point
-    without `.visible` is visible if it has coordinates; at 0, 0 it is not, with a DataWarning. Columns with other names
-    are left out with a DataWarning. Levels are ordered by how finely they divide the classes.
+    If `split` is filled for only some rows, the others are train, with a DataWarning. A box with an empty field is no
+    box. A key point without `.visible` is visible if it has coordinates; at 0, 0 it is not, with a DataWarning. Columns
+    with other names are left out with a DataWarning. Levels are ordered by how finely they divide the classes.
 
     Raises DataError, with the line, for a missing column, file or label, an image listed twice, text in place of a
     number, half a key point, an unknown split, a box without area, and a level that contradicts itself.
     """
-    sheet = _read_parquet(file) if file.suffix.lower() == ".parquet" else _read_text(file)
+    source, places = chosen_sheet(file, columns or {}, ("path", "label"))
+    if not source.lines:
+        raise DataError(f"{file} has no rows", "Expected one row per image.")
+    warn_of_others(source, places)
+    sheet = _Fields(file, source.unit, {name: source.column(place) for name, place in places.items()}, source.lines)
     labels, classes = _labels(sheet)
     keypoint_names, keypoints = _keypoints(sheet)
     return Catalog(
@@ -93,32 +86,13 @@ def read_table(file: Path) -> Catalog:
     )
 
 
-def column_names(file: Path) -> list[str]:
-    """The names of a table's columns; raises DataError where it cannot be read."""
-    if file.suffix.lower() == ".parquet":
-        return _parquet_names(file)
-    rows, _ = _text_rows(file, limit=1)
-    return [name.strip() for name in rows[0]] if rows else []
-
-
-def listed_paths(file: Path) -> list[str]:
+def listed_paths(file: Path, columns: Columns | None = None) -> list[str]:
     """The images that a table lists in its column `path`, whatever else it holds; paths are relative to its folder.
 
     Raises DataError if it cannot be read or has no such column.
     """
-    names = column_names(file)
-    if "path" not in names:
-        raise DataError(
-            f"{file} has no column 'path'; its columns are: {', '.join(names) or 'none'}", _rename("path", names)
-        )
-    if file.suffix.lower() == ".parquet":
-        import pyarrow.parquet as pq
-
-        listed = [str(path) for path in pq.ParquetFile(file).read(columns=["path"]).column("path").to_pylist() if path]
-    else:
-        place = names.index("path")
-        listed = [row[place].strip() for row in _text_rows(file)[0][1:] if len(row) > place]
-    return [str(file.parent / _normal_path(path)) for path in listed if path]
+    sheet, places = chosen_sheet(file, columns or {}, ("path",))
+    return [str(file.parent / _normal_path(path)) for path in sheet.column(places["path"]) if path]
 
 
 def check_images(root: Path, paths: Sequence[str], source: Path, lines: Sequence[int], unit: str = "line") -> None:
@@ -132,111 +106,10 @@ def check_images(root: Path, paths: Sequence[str], source: Path, lines: Sequence
         )
 
 
-# ---- files → text
-
-
-def _text_rows(file: Path, limit: int | None = None) -> tuple[list[list[str]], list[int]]:
-    """The rows that are not blank, the first of which is the header, and the line that each ends on."""
-    rows: list[list[str]] = []
-    lines: list[int] = []
-    try:
-        with file.open(encoding="utf-8-sig", newline="") as text:
-            header = text.readline()
-            text.seek(0)
-            reader = csv.reader(text, delimiter=_delimiter(file, header), strict=True)
-            for row in reader:
-                if any(row):
-                    rows.append(row)
-                    lines.append(reader.line_num)
-                if len(rows) == limit:
-                    break
-    except UnicodeDecodeError as error:
-        raise DataError(f"{file} is not UTF-8 text", "Save it as CSV in UTF-8, or as Parquet.") from error
-    except csv.Error as error:
-        raise DataError(
-            f"{file}, line {reader.line_num}: {error}", "Quote fields that contain the separator."
-        ) from error
-    except OSError as error:
-        raise DataError(f"Cannot read {file}: {error.strerror}", "Check its permissions.") from error
-    return rows, lines
-
-
-def _delimiter(file: Path, header: str) -> str:
-    return "\t" if file.suffix.lower() == ".tsv" else max(",;\t", key=header.count)
-
-
-def _read_text(file: Path) -> _Sheet:
-    rows, lines = _text_rows(file)
-    header = [name.strip() for name in rows[0]] if rows else []
-    known = _check_header(file, header, num_rows=len(rows) - 1)
-    for row, line in zip(rows[1:], lines[1:], strict=True):
-        if len(row) != len(header):
-            raise DataError(
-                f"{file}, line {line}: {counted(len(row), 'field')}, but the header has {len(header)}",
-                "Quote fields that contain the separator.",
-            )
-    columns = {name: [row[index].strip() for row in rows[1:]] for index, name in enumerate(header) if name in known}
-    return _Sheet(file, "line", columns, lines[1:])
-
-
-def _parquet_names(file: Path) -> list[str]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        return list(pq.read_schema(file).names)
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(
-            f"{file} cannot be read as Parquet: {str(error).splitlines()[0]}", "Export it again."
-        ) from error
-
-
-def _read_parquet(file: Path) -> _Sheet:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    names = _parquet_names(file)
-    known = _check_header(file, names, num_rows=pq.read_metadata(file).num_rows)
-    table = pq.ParquetFile(file).read(columns=list(known))
-    columns = {}
-    for name in known:
-        try:
-            values = table.column(name).cast(pa.string()).to_pylist()
-        except pa.ArrowException as error:
-            kind = table.schema.field(name).type
-            raise DataError(f"{file}: column {name!r} holds {kind}", "Expected text, numbers or booleans.") from error
-        columns[name] = [(value or "").strip() for value in values]
-    return _Sheet(file, "row", columns, range(1, table.num_rows + 1))
-
-
-def _check_header(file: Path, names: Sequence[str], num_rows: int) -> list[str]:
-    """The known columns; raise where a required one is missing or one stands twice, warn of unknown ones."""
-    for required in ("path", "label"):
-        if required not in names:
-            found = ", ".join(names) or "none"
-            raise DataError(f"{file} has no column {required!r}; its columns are: {found}", _rename(required, names))
-    known = [name for name in names if _KNOWN.fullmatch(name)]
-    if twice := [name for name, number in Counter(known).items() if number > 1]:
-        raise DataError(f"{file} has more than one column {twice[0]!r}", "Give each column its own name.")
-    if unknown := [repr(name) for name in names if name not in known]:
-        warnings.warn(
-            f"Unknown columns in {file} are left out: {first_few(unknown, limit=10)}", DataWarning, stacklevel=5
-        )
-    if not num_rows:
-        raise DataError(f"{file} has no rows", "Expected one row per image.")
-    return known
-
-
-def _rename(required: str, names: Sequence[str]) -> str:
-    by_lower = {name.lower(): name for name in names}
-    close = difflib.get_close_matches(required, by_lower, n=1, cutoff=0.5)
-    return f"Rename {repr(by_lower[close[0]]) if close else 'the column that holds it'} to {required!r}."
-
-
 # ---- text → fields of the catalogue
 
 
-def _paths(sheet: _Sheet) -> tuple[str, ...]:
+def _paths(sheet: _Fields) -> tuple[str, ...]:
     root = sheet.file.parent
     above = root.as_posix().rstrip("/") + "/"
     paths = [_normal_path(path).removeprefix(above) for path in sheet.columns["path"]]
@@ -256,7 +129,7 @@ def _normal_path(path: str) -> str:
     return Path(path.replace("\\", "/")).as_posix()
 
 
-def _labels(sheet: _Sheet) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+def _labels(sheet: _Fields) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     names = [normal(name) for name in sheet.columns["label"]]
     if "" in names:
         raise sheet.error(names.index(""), "the label is empty", "Give each image a label, or leave its row out.")
@@ -265,7 +138,7 @@ def _labels(sheet: _Sheet) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     return np.array([index[name] for name in names], dtype=np.int64), tuple(classes)
 
 
-def _splits(sheet: _Sheet) -> NDArray[np.str_]:
+def _splits(sheet: _Fields) -> NDArray[np.str_]:
     """(N,) the splits; rows without one are train if other rows have one."""
     names = sheet.columns.get("split", [""] * len(sheet.lines))
     splits_by_name = {"": "", **SPLIT_NAMES}
@@ -284,7 +157,7 @@ def _splits(sheet: _Sheet) -> NDArray[np.str_]:
     return splits
 
 
-def _numbers(sheet: _Sheet, column: str) -> NDArray[np.float32]:
+def _numbers(sheet: _Fields, column: str) -> NDArray[np.float32]:
     """(N,) the numbers of a column, NaN where a field is empty."""
     numbers = []
     for row, text in enumerate(sheet.columns[column]):
@@ -299,7 +172,7 @@ def _numbers(sheet: _Sheet, column: str) -> NDArray[np.float32]:
     return np.array(numbers, dtype=np.float32)
 
 
-def _boxes(sheet: _Sheet) -> NDArray[np.float32] | None:
+def _boxes(sheet: _Fields) -> NDArray[np.float32] | None:
     """(N, 4) x, y, width, height."""
     given = [name for name in _BOX if name in sheet.columns]
     if not given:
@@ -320,7 +193,7 @@ def _boxes(sheet: _Sheet) -> NDArray[np.float32] | None:
     return boxes
 
 
-def _masks(sheet: _Sheet) -> tuple[str, ...]:
+def _masks(sheet: _Fields) -> tuple[str, ...]:
     """(N) the pictures of the objects, "" where a sample has none."""
     masks = [_normal_path(path) if path else "" for path in sheet.columns.get("mask", ())]
     lines = [line for mask, line in zip(masks, sheet.lines, strict=False) if mask]
@@ -328,14 +201,14 @@ def _masks(sheet: _Sheet) -> tuple[str, ...]:
     return tuple(masks) if any(masks) else ()
 
 
-def _keypoints(sheet: _Sheet) -> tuple[tuple[str, ...], NDArray[np.float32] | None]:
+def _keypoints(sheet: _Fields) -> tuple[tuple[str, ...], NDArray[np.float32] | None]:
     """The names (P) in the order of the columns, and (N, P, 3) x, y, visible."""
-    matches = [match for match in map(_KEYPOINT.fullmatch, sheet.columns) if match]
+    matches = [match for match in map(KEYPOINT.fullmatch, sheet.columns) if match]
     names = tuple(dict.fromkeys(match[1] for match in matches))
     return names, np.stack([_keypoint(sheet, name) for name in names], axis=1) if names else None
 
 
-def _keypoint(sheet: _Sheet, name: str) -> NDArray[np.float32]:
+def _keypoint(sheet: _Fields, name: str) -> NDArray[np.float32]:
     """(N, 3) x, y, visible."""
     for axis in "xy":
         if f"keypoint.{name}.{axis}" not in sheet.columns:
@@ -366,7 +239,7 @@ def _keypoint(sheet: _Sheet, name: str) -> NDArray[np.float32]:
     return np.column_stack([place, visible])
 
 
-def _visible(sheet: _Sheet, column: str) -> NDArray[np.float32]:
+def _visible(sheet: _Fields, column: str) -> NDArray[np.float32]:
     """(N,) 1, 0, or NaN where the field is empty."""
     words = [text.lower() for text in sheet.columns[column]]
     for row, word in enumerate(words):
@@ -375,22 +248,34 @@ def _visible(sheet: _Sheet, column: str) -> NDArray[np.float32]:
     return np.array([_VISIBLE[word] for word in words], dtype=np.float32)
 
 
-def _taxonomy(sheet: _Sheet, labels: NDArray[np.int64], classes: Sequence[str]) -> dict[str, tuple[str, ...]]:
+def _taxonomy(sheet: _Fields, labels: NDArray[np.int64], classes: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """Level → the name of each class there, the level with the most names first."""
     levels = {level: _level(sheet, level, labels, classes) for level in sheet.below("level.")}
     finest_first = sorted(levels, key=lambda level: -len(set(levels[level])))
     for finer, coarser in itertools.pairwise(finest_first):
-        above: dict[str, str] = {}
+        above: dict[str, set[str]] = {}
         for name, parent in zip(levels[finer], levels[coarser], strict=True):
-            if above.setdefault(name, parent) != parent:
-                raise DataError(
-                    f"{sheet.file}: {finer} {name!r} belongs to both {coarser} {above[name]!r} and {parent!r}",
-                    "Correct one of the rows, or use two different names.",
-                )
+            above.setdefault(name, set()).add(parent)
+        if several := [name for name, parents in above.items() if len(parents) > 1]:
+            raise _not_nested(sheet.file, finer, coarser, several, above)
     return {level: levels[level] for level in finest_first}
 
 
-def _level(sheet: _Sheet, level: str, labels: NDArray[np.int64], classes: Sequence[str]) -> tuple[str, ...]:
+def _not_nested(
+    file: Path, finer: str, coarser: str, several: Sequence[str], above: Mapping[str, set[str]]
+) -> DataError:
+    """A mistake in a row or two levels that have nothing to do with each other: only the user knows."""
+    first, second = sorted(above[several[0]])[:2]
+    return DataError(
+        f"{file}: {len(several)} of {counted(len(above), 'name')} of level.{finer} lie under more than one name of "
+        f"level.{coarser}, such as {several[0]!r} under {first!r} and {second!r}",
+        f"If this is a mistake, correct the rows. If {finer} and {coarser} are independent, they are no levels of one "
+        f"tree: make one an attribute (attribute.{coarser} in place of level.{coarser}), or join both in one level "
+        f"({several[0] + ' ' + first!r}).",
+    )
+
+
+def _level(sheet: _Fields, level: str, labels: NDArray[np.int64], classes: Sequence[str]) -> tuple[str, ...]:
     """The name of each class (K) at a level; a class needs it in one of its rows only."""
     first: dict[int, int] = {}
     values = [normal(value) for value in sheet.columns[f"level.{level}"]]
@@ -400,7 +285,7 @@ def _level(sheet: _Sheet, level: str, labels: NDArray[np.int64], classes: Sequen
             raise sheet.error(
                 row,
                 f"class {classes[label]!r} has {level} {value!r}, but {earlier}",
-                "A class has one name at each level.",
+                f"A class has one name at each level; what differs within a class is an attribute (attribute.{level}).",
             )
     for label, name in enumerate(classes):
         if label not in first:

@@ -16,6 +16,7 @@ from fieldmark.core.errors import DataError, DataWarning
 from fieldmark.core.storage import cache_folder, new_folder
 from fieldmark.core.wording import first_few
 from fieldmark.data.catalog import Catalog
+from fieldmark.data.readers.columns import Columns
 from fieldmark.data.readers.read import checked, innermost, no_such_path, visible
 from fieldmark.data.readers.read import read as read_path
 from fieldmark.data.scan import scan
@@ -33,14 +34,19 @@ def _nobody(text: str) -> None:
     pass
 
 
-def read(data: Path | str, root: Path | str | None = None, *, tell: Tell = _nobody) -> Catalog:
+def read(
+    data: Path | str, root: Path | str | None = None, *, columns: Columns | None = None, tell: Tell = _nobody
+) -> Catalog:
     """Read the data at a path, or the data set of that name; an existing path wins.
 
     A copy of a named data set is looked for in `root`, or in `data/` and in the user's cache folder; if there is none,
-    it is downloaded as `find` says. At a path, the layouts of the known data sets are recognised too. Raises DataError;
-    gives DataWarnings as `fieldmark.data.readers.read` does.
+    it is downloaded as `find` says. At a path, the layouts of the known data sets are recognised too. `columns` says
+    which columns of a table hold what, such as {"path": "filename", "label": "species"}. Raises DataError; gives
+    DataWarnings as `fieldmark.data.readers.read` does.
     """
     path = find(data, root, tell=tell)
+    if columns:
+        return read_path(path, columns)
     if (found := _recognised(path)) is not None:
         folder, layout = found
         return checked(layout.read(layout.unpack(folder, tell)))

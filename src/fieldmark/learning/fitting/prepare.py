@@ -16,6 +16,7 @@ from fieldmark.core.wording import counted, first_few
 from fieldmark.data.cache import PixelStore, build_store
 from fieldmark.data.catalog import SPLITS, Catalog, data_read
 from fieldmark.data.duplicates import clusters
+from fieldmark.data.readers.columns import Columns
 from fieldmark.data.sets import read
 from fieldmark.data.splits import VALIDATION_SHARE, cut_validation, duplicate_conflicts, split, units
 from fieldmark.learning.fitting.greys import decide_grey_bits
@@ -47,14 +48,21 @@ class Prepared:
         return np.flatnonzero(np.isin(self.catalog.splits, splits))
 
 
-def prepare(data: Path | str | Catalog, recipe: Recipe, listener: Listener, run: Run | None = None) -> Prepared:
-    """Read `data`, decode it once and split it as the recipe's protocol asks. `run` keeps what is decided on the way.
+def prepare(
+    data: Path | str | Catalog,
+    recipe: Recipe,
+    listener: Listener,
+    run: Run | None = None,
+    columns: Columns | None = None,
+) -> Prepared:
+    """Read `data` (a table by these `columns`), decode it once and split it as the recipe's protocol asks. `run` keeps
+    what is decided on the way.
 
     Test images are fingerprinted, so that the same photograph in two splits is noticed; their pixels are not kept.
     Raises DataError if there is nothing to learn from.
     """
     with relayed_warnings(listener):
-        catalog = data if isinstance(data, Catalog) else read(data, tell=listener.note)
+        catalog = data if isinstance(data, Catalog) else read(data, columns=columns, tell=listener.note)
         listener.hear(data_read(catalog))
         check_labels(catalog, recipe)
         grey_bits = decide_grey_bits(run, recipe, catalog, listener)
@@ -77,8 +85,11 @@ def prepare(data: Path | str | Catalog, recipe: Recipe, listener: Listener, run:
             listener.note(f"Split the images: {sizes}")
     _check(catalog, listener)
     if conflicts := duplicate_conflicts(catalog, near):
-        follows = "Scores will be too good" if conflicts.across_splits else "One label of each pair must be wrong"
-        listener.warn(f"Near-duplicates: {conflicts.describe(catalog)}. {follows}")
+        follows = "Scores will be too good" if conflicts.across_splits else "The labels differ: look at both pictures"
+        listener.warn(
+            f"Near-duplicates: {conflicts.describe(catalog)}. {follows}. Only whole pictures were compared; "
+            "`fieldmark audit` finds cropped, mirrored and turned copies too"
+        )
     return Prepared(catalog, pixels, near)
 
 

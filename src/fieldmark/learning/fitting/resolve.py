@@ -17,7 +17,7 @@ from fieldmark.learning.fitting.poses import check_pose_options, check_poses, ch
 from fieldmark.learning.fitting.prepare import Prepared
 from fieldmark.learning.training.optimizer import OPTIMIZERS
 from fieldmark.model.auxiliaries.auxiliary import AUXILIARIES
-from fieldmark.model.backbone import check_backbone
+from fieldmark.model.choosing import check_backbone
 from fieldmark.model.heads.classifier import CLASSIFIERS
 from fieldmark.model.losses.loss import LOSSES
 from fieldmark.model.method import METHODS
@@ -44,12 +44,8 @@ def resolve_recipe(
     overrides: Iterable[str] = (),
 ) -> Recipe:
     """Apply the user's changes to a recipe and check every name. Raises RecipeError before any data is read."""
-    resolved = load_recipe(recipe) if isinstance(recipe, str) else recipe
-    if backbone is not None or weights is not None:
-        changes = {"name": backbone, "weights": weights}
-        named = resolved.backbone.model_copy(update={k: v for k, v in changes.items() if v is not None})
-        resolved = resolved.model_copy(update={"backbone": named})
-    resolved = resolved.with_overrides(overrides)
+    given = load_recipe(recipe) if isinstance(recipe, str) else recipe
+    resolved = given.changed(backbone, weights, overrides)
     pieces = {
         section: Choice(name=choice.name, **registry.complete(*choice.pair))
         for section, registry in PIECES.items()

@@ -1,0 +1,60 @@
+"""Common mistakes are found before torch is imported, which takes seconds. Whatever passes is checked again in full."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from fieldmark.core.errors import FieldmarkError
+
+__all__ = ["check_begun_run", "check_data", "check_recipes", "check_run"]
+
+
+def check_recipes(
+    names: Sequence[str],
+    *,
+    backbone: str | None = None,
+    weights: str | None = None,
+    overrides: Sequence[str] = (),
+    named: bool = False,
+) -> None:
+    """Raise FieldmarkError for a recipe, a key, a backbone or a weights file that does not exist.
+
+    The error begins with the name of the recipe where several are `named`.
+    """
+    from fieldmark.core.recipe import load_recipe
+    from fieldmark.model.choosing import check_backbone
+
+    for name in names:
+        try:
+            check_backbone(load_recipe(name).changed(backbone, weights, overrides).backbone)
+        except FieldmarkError as error:
+            prefix = f"{Path(name).stem if name.endswith('.toml') else name}: " if named else ""
+            raise type(error)(f"{prefix}{error.problem}", error.hint) from None
+
+
+def check_data(data: Path | None, root: Path | None) -> None:
+    """Raise DataError if there is neither such a path nor a data set of that name."""
+    if data is None or data.expanduser().exists():
+        return
+    from fieldmark.data.sets import find
+    from fieldmark.data.sets.known import named
+
+    if named(data) is None:
+        find(data, root)
+
+
+def check_begun_run(run: Path) -> None:
+    """Raise RunError if there is no run, finished or not, at a path or around a bundle."""
+    from fieldmark.runs.opening import opened_run
+    from fieldmark.runs.run import Run
+
+    Run.open(opened_run(run).folder)
+
+
+def check_run(run: Path) -> None:
+    """Raise RunError if there is neither a bundle nor a run that has one."""
+    if not any((folder / "model.json").is_file() for folder in (run / "bundle", run)):
+        from fieldmark.runs.bundle import Bundle
+
+        Bundle.load(run)
