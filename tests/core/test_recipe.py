@@ -52,14 +52,24 @@ def test_the_named_recipes_are_there() -> None:
     st.integers(16, 2048),
     st.floats(0.21, 2.0),
     st.one_of(st.booleans(), st.just("auto")),
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "depth": st.integers(1, 64),
+            "depths": st.lists(st.integers(1, 64), max_size=4),
+            "drop_rate": st.floats(0, 0.9),
+            "class_token": st.booleans(),
+            "global_pool": st.sampled_from(["", "avg", "token"]),
+        },
+    ),
     st.dictionaries(
-        st.from_regex(r"[a-z_]{1,8}", fullmatch=True),
+        st.from_regex(r"[a-z_]{1,8}", fullmatch=True).filter(lambda key: key != "name"),
         st.one_of(st.integers(-(2**63), 2**63 - 1), st.floats(allow_nan=False, allow_infinity=False), st.text()),
     ),
     st.lists(st.floats(0, 1), min_size=3, max_size=3),
 )
 def test_what_is_written_out_repeats_itself(
-    size: int, scale: float, flip: bool | str, options: dict[str, Any], mean: list[float]
+    size: int, scale: float, flip: bool | str, options: dict[str, Any], further: dict[str, Any], mean: list[float]
 ) -> None:
     recipe = Recipe.parse(
         {
@@ -67,6 +77,7 @@ def test_what_is_written_out_repeats_itself(
             "augment": {"flip": flip},
             "backbone": {"options": options, "mean": mean},
             "loss": {"name": "cross_entropy", "label_smoothing": 0.1},
+            "method": {"name": "other", **further},
         },
         source="test",
     )
@@ -158,6 +169,21 @@ def test_the_last_override_counts() -> None:
             "labels.attributes=crown",
             "--set: labels.attributes = 'crown' is not allowed. Input should be a list in brackets.",
         ),
+        (
+            "backbone.name=hf-hub:timm/resnet18.a1_in1k",
+            "--set: backbone.name = 'hf-hub:timm/resnet18.a1_in1k' is not allowed. "
+            "Expected the plain name of a timm model, such as 'resnet50': no address and no path.",
+        ),
+        (
+            "backbone.options.drop_rate=2.0",
+            "--set: backbone.options.drop_rate = 2.0 is not allowed. Input should be less than 1.",
+        ),
+        (
+            "backbone.options.dept=3",
+            "--set: backbone.options.dept is not an option of backbones. Did you mean 'depth'? Other arguments of timm "
+            "are not passed on.",
+        ),
+        ("seed=4294967296", "--set: seed = 4294967296 is not allowed. Input should be less than 4294967296."),
         ("backbone.mean=[0.5, 0.5, 'x']", "--set: backbone.mean = 'x' is not allowed. Input should be a valid number."),
     ],
 )

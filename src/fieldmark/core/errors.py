@@ -93,11 +93,11 @@ class PluginWarning(FieldmarkWarning):
     """A plug-in cannot be used and is left out."""
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint for a misspelt name: the nearest known name, or a list of known names."""
+def nearest(name: str, known: Iterable[str], *, listed: int = _LISTED) -> str:
+    """A hint for a misspelt name: the nearest known name, or a list of known names, at most `listed` of them."""
     names = sorted(known)
     if not names:
         return "There are none to choose from."
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    rest = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    return f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(names[:_LISTED])}{rest}."
+    rest = f" and {len(names) - listed} more" if len(names) > listed else ""
+    return f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(names[:listed])}{rest}."

@@ -6,7 +6,6 @@ Whether the *names* in it exist (methods, optimizers, mixes) is checked against 
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
@@ -16,15 +15,22 @@ import pydantic
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, Strict
 
+from fieldmark.core.backbone_options import ALLOWED, BackboneName, BackboneOptions
 from fieldmark.core.errors import RecipeError, nearest
-from fieldmark.core.reading import read_regular
+from fieldmark.core.reading import parse_toml, read_regular, reason
+from fieldmark.core.wording import brief
 
 __all__ = ["NONE", "Choice", "Recipe", "about_recipe", "load_recipe", "recipe_names"]
 
+_MOST = 2**20  # bytes of a file with a recipe
 NONE = "none"
 """The name that a recipe gives to a piece that it leaves out."""
 
-_Triple = Annotated[tuple[float, float, float], Strict(False)]  # TOML and JSON know lists only
+_Channel = Annotated[float, Field(ge=-1e3, le=1e3)]
+_Spread = Annotated[float, Field(gt=0, le=1e3)]
+# TOML and JSON know lists only
+_Mean = Annotated[tuple[_Channel, _Channel, _Channel], Strict(False)]
+_Std = Annotated[tuple[_Spread, _Spread, _Spread], Strict(False)]
 
 
 class _Section(BaseModel):
@@ -49,7 +55,7 @@ class Images(_Section):
     grey_bits: Literal["auto"] | Annotated[int, Field(ge=8, le=16)] = "auto"
     """How many bits of 16-bit greyscale pictures the camera used: white is 4,095 with 12. "auto": measured on training
     images, so that all pictures are scaled alike; each picture's own if there are no such training images."""
-    cache_gb: float = Field(default=8.0, ge=0.0)
+    cache_gb: float = Field(default=8.0, ge=0.0, le=1e6)
     """The most space that decoded pixels may take in the user's cache folder."""
 
     @property
@@ -66,14 +72,14 @@ class Images(_Section):
 class Backbone(_Section):
     """A timm model and the source of its weights."""
 
-    name: str = "mobilenetv2_100"
+    name: BackboneName = "mobilenetv2_100"
     weights: str = "hub"
     """"hub" (timm's), "none" (random), "fieldguide" (small weights that come with Fieldmark, trained on drawn birds) or
     the path of a safetensors file."""
-    options: dict[str, Any] = {}
-    """Further arguments of timm.create_model."""
-    mean: _Triple | None = None
-    std: _Triple | None = None
+    options: BackboneOptions = {}
+    """Numbers and switches of the architecture; see `fieldmark.core.backbone_options`."""
+    mean: _Mean | None = None
+    std: _Std | None = None
     """The mean and standard deviation that the weights expect, for pixels in [0, 1]; timm's own by default."""
 
 
@@ -103,7 +109,7 @@ class Labels(_Section):
     attributes: Annotated[tuple[str, ...], Strict(False)] = ()
     """The attributes in the data that are learnt, each by its own head. None are learnt by default: a table may hold
     what a photograph does not show, or what gives the class away."""
-    attribute_weight: float = Field(default=1.0, gt=0.0)
+    attribute_weight: float = Field(default=1.0, gt=0.0, le=1e6)
     """The weight of their mean loss, which is added to the loss of the class."""
     attribute_balance: float = Field(default=1.0, ge=0.0, le=1.0)
     """1: predict as if all values of an attribute were equally common; 0: as common as they are in training."""
@@ -133,7 +139,7 @@ class Augment(_Section):
     """What to do if the data has no key points for `align`, `warp` and `swap`, or neither boxes nor masks for
     `background`: refuse, or go without and say so."""
     mix: str = "none"
-    mix_alpha: float = Field(default=1.0, gt=0.0)
+    mix_alpha: float = Field(default=1.0, gt=0.0, le=1e3)
     mix_probability: float = Field(default=1.0, ge=0.0, le=1.0)
 
 
@@ -142,25 +148,25 @@ class Train(_Section):
 
     solver: Literal["gradient", "logistic"] = "gradient"
     """"logistic": the backbone stays as it is and a logistic regression on its embedding is the head."""
-    epochs: int = Field(default=20, ge=1)
+    epochs: int = Field(default=20, ge=1, le=100_000)
     head_start: Literal["random", "logistic", "auto"] = "random"
     """How a linear head starts. "logistic": the head of a probe, so that the first steps do not spoil features
     that a random head would send into the wrong direction (Kumar et al., "Fine-tuning can distort pretrained features
     and underperform out-of-distribution", 2022). "auto": the same, if a linear head directly follows
     pretrained features and there are no more than 10,000 images: more images take long, and a random head then learns
     soon enough."""
-    head_epochs: int = Field(default=0, ge=0)
+    head_epochs: int = Field(default=0, ge=0, le=100_000)
     """The number of epochs that train only what is new, at most half of all epochs; none if "auto" has found a head to
     start from."""
-    freeze_stages: int = Field(default=0, ge=0)
+    freeze_stages: int = Field(default=0, ge=0, le=1_000)
     """The number of early stages of the backbone that stay as they are; see `early_stages` in
     `fieldmark.learning.training`."""
-    batch_size: int = Field(default=32, ge=2)
+    batch_size: int = Field(default=32, ge=2, le=65_536)
     sampling: Literal["shuffled", "balanced", "class_batches"] = "shuffled"
     """"shuffled": each image once an epoch. "balanced": each class equally often, the images of rare classes again and
     again, under other augmentation. "class_batches": likewise, and a batch has `images_per_class` images of each of its
     classes, for losses that compare images."""
-    images_per_class: int = Field(default=4, ge=2)
+    images_per_class: int = Field(default=4, ge=2, le=65_536)
     optimizer: str = "adamw"
     lr: float = Field(default=1e-3, gt=0)
     """The peak learning rate of the backbone's last layer."""
@@ -193,7 +199,7 @@ class Train(_Section):
     validate_epochs: bool = True
     """Score the validation split after each epoch. The score decides nothing and is computed at the end in any case. If
     the split is as large as the training split, scoring takes as long as learning."""
-    checkpoint_steps: int = Field(default=0, ge=0)
+    checkpoint_steps: int = Field(default=0, ge=0, lt=2**31)
     """Save after this number of steps; 0 = after each epoch."""
 
 
@@ -201,8 +207,8 @@ class Recipe(_Section):
     """All that decides a result."""
 
     protocol: Literal["holdout", "crossfit", "refit"] = "holdout"
-    folds: int = Field(default=5, ge=2)
-    seed: int = Field(default=0, ge=0)
+    folds: int = Field(default=5, ge=2, le=1_000)
+    seed: int = Field(default=0, ge=0, lt=2**32)
     images: Images = Images()
     backbone: Backbone = Backbone()
     neck: Choice = Choice(name=NONE)
@@ -297,23 +303,22 @@ def load_recipe(name_or_file: str) -> Recipe:
         text = _shipped(name_or_file)
     elif path.suffix == ".toml":
         try:
-            text = read_regular(path).decode("utf-8")
-        except OSError as error:
-            raise RecipeError(f"Cannot read the recipe {path}: {error.strerror}") from None
-        except ValueError as error:
-            raise RecipeError(f"Cannot read the recipe {path}: {error}") from None
+            text = read_regular(path, most=_MOST).decode()
+        except (OSError, ValueError) as error:
+            raise RecipeError(f"Cannot read the recipe {path}: {reason(error)}") from None
     else:
         hint = f"{nearest(name_or_file, recipe_names())} `fieldmark recipes` lists them."
         raise RecipeError(f"There is no recipe {name_or_file!r}", hint)
     try:
-        values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        values = parse_toml(text)
+    except ValueError as error:
         raise RecipeError(f"{name_or_file} is not valid TOML: {error}") from None
     base = values.pop("base", None)
     if base is None:
         return Recipe.parse(values, source=name_or_file)
     if base not in recipe_names():
-        raise RecipeError(f"{name_or_file}: base = {base!r} is not a shipped recipe", nearest(base, recipe_names()))
+        hint = nearest(str(base), recipe_names())
+        raise RecipeError(f"{name_or_file}: base = {brief(base)} is not a shipped recipe", hint)
     whole = load_recipe(base).model_dump(exclude_none=True)
     # options of a piece that has no other name are those of the base's
     values |= {key: {"name": whole[key]["name"], **values[key]} for key in _PIECES if isinstance(values.get(key), dict)}
@@ -346,8 +351,8 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _toml_value(text: str) -> Any:
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        return parse_toml(f"value = {text}")["value"]
+    except ValueError:
         return text
 
 
@@ -358,19 +363,22 @@ def _explained(error: pydantic.ValidationError, model: type[BaseModel], source: 
     section, key = _place(first["loc"], model)
     if first["type"] == "extra_forbidden":
         name = str(first["loc"][-1])
+        if first["loc"][:-1] == ("backbone", "options"):
+            hint = f"{nearest(name, ALLOWED, listed=len(ALLOWED))} Other arguments of timm are not passed on."
+            return RecipeError(f"{source}: {key} is not an option of backbones", hint)
         homes = [f"{home}.{name}" for home, info in model.model_fields.items() if name in _keys(info.annotation)]
         hint = f"Did you mean {homes[0]!r}?" if homes else nearest(name, section.model_fields)
         return RecipeError(f"{source}: there is no key {key!r}", hint)
     if first["type"] == "model_type":
         return RecipeError(
-            f"{source}: {key} = {first['input']!r} is a value", f"Expected a section with keys, [{key}]."
+            f"{source}: {key} = {brief(first['input'])} is a value", f"Expected a section with keys, [{key}]."
         )
     # one value has several problems where it may be of several types
     said = (problem["msg"] for problem in problems if _place(problem["loc"], model)[1] == key)
     reasons = dict.fromkeys(text.replace("valid tuple", "list in brackets").replace("tuple", "list") for text in said)
     first_reason, *others = reasons
     told = ", or ".join([first_reason, *(text.removeprefix("Input should be ") for text in others)])
-    return RecipeError(f"{source}: {key} = {first['input']!r} is not allowed", f"{told}.")
+    return RecipeError(f"{source}: {key} = {brief(first['input'])} is not allowed", f"{told}.")
 
 
 def _keys(annotation: Any) -> Iterable[str]:
@@ -383,6 +391,7 @@ def _place(loc: tuple[int | str, ...], model: type[BaseModel]) -> tuple[type[Bas
     for depth, part in enumerate(loc):
         annotation = model.model_fields[str(part)].annotation if part in model.model_fields else None
         if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
-            return model, ".".join(str(name) for name in loc[: depth + 1])
+            named = depth + 2 if part == "options" else depth + 1
+            return model, ".".join(str(name) for name in loc[:named])
         model = annotation
     return model, ".".join(str(name) for name in loc)

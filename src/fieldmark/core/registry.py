@@ -15,9 +15,11 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from fieldmark.core.errors import PluginWarning, RecipeError, nearest
+from fieldmark.core.wording import brief
 
 __all__ = ["Origin", "Registry"]
 
+_MOST = 2**31 - 1
 T = TypeVar("T", bound=Callable[..., Any])
 
 
@@ -91,13 +93,18 @@ class Registry(Generic[T]):
         known = self.options(name)
         for key, value in options.items():
             if key not in known:
-                raise RecipeError(f"The {self.noun} {name!r} has no option {key!r}", nearest(key, known))
+                raise RecipeError(f"The {self.noun} {name!r} has no option {brief(key)}", nearest(key, known))
             default = known[key]
             number = isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool)
             if default is not None and type(value) is not type(default) and not number:
                 raise RecipeError(
-                    f"The option {key!r} of the {self.noun} {name!r} cannot be {value!r}",
+                    f"The option {key!r} of the {self.noun} {name!r} cannot be {brief(value)}",
                     f"Expected a value of type {type(default).__name__}, such as {default!r}.",
+                )
+            if isinstance(value, int | float) and not abs(value) <= _MOST:  # not a number, too
+                raise RecipeError(
+                    f"The option {key!r} of the {self.noun} {name!r} cannot be {brief(value)}",
+                    f"Expected a number of at most {_MOST:,}.",
                 )
         return known | dict(options)
 

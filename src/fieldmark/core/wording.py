@@ -1,10 +1,29 @@
-"""Numbers, lists and times in words."""
+"""Numbers, lists, times and strange values in words."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
-__all__ = ["counted", "duration", "first_few"]
+__all__ = ["OBEYED", "brief", "counted", "duration", "first_few", "shown"]
+
+OBEYED = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029\\u202a-\\u202e\\u2066-\\u2069]")
+"""What a terminal does not show but obeys: control characters, line breaks, and marks that turn the direction round."""
+_BRIEF = 80
+
+
+def shown(text: str) -> str:
+    r"""Text as one line that is shown and not obeyed: an escape character in a name becomes the four letters \x1b."""
+    return OBEYED.sub(lambda found: repr(found[0])[1:-1], text)
+
+
+def brief(value: object) -> str:
+    """A value in a message, as Python writes it, but never longer than a line."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # a number of thousands of digits; lists in lists in lists
+        text = f"a value of type {type(value).__name__}"
+    return text if len(text) <= _BRIEF else f"{text[: _BRIEF - 1]}…"
 
 
 def first_few(names: Iterable[str], limit: int = 3) -> str:

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from fieldmark.core.errors import RecipeError
 from fieldmark.core.memory import keep_freed_memory
-from fieldmark.core.recipe import Labels, Recipe
+from fieldmark.core.reading import reason
+from fieldmark.core.recipe import NONE, Labels, Recipe
 from fieldmark.data.task import Task
 from fieldmark.model.attributes import AttributeHeads
+from fieldmark.model.auxiliaries.auxiliary import AUXILIARIES
 from fieldmark.model.backbone import Backbone, build_backbone
 from fieldmark.model.head import Heads
+from fieldmark.model.heads.classifier import CLASSIFIERS
 from fieldmark.model.method import METHODS, Method
 from fieldmark.model.model import Model
+from fieldmark.model.necks.neck import NECKS
 
-__all__ = ["build_model"]
+__all__ = ["build_model", "is_plain", "num_parameters"]
 
 
 def build_model(recipe: Recipe, task: Task, *, load_weights: bool = True) -> Model:
@@ -20,14 +30,48 @@ def build_model(recipe: Recipe, task: Task, *, load_weights: bool = True) -> Mod
     Raises RecipeError for pieces that do not fit together, and WeightsError for weights that are unavailable.
     """
     keep_freed_memory()  # whoever has a network runs it
-    return Model(
-        method := _method(
-            recipe,
-            build_backbone(recipe.backbone, size=recipe.images.size, neck=recipe.neck, load_weights=load_weights),
-            Heads(task, recipe.head, recipe.loss, recipe.auxiliary),
-        ),
-        _attribute_heads(task, recipe.labels, method.backbone.width),
-        mirrored=recipe.images.mirror,
+    with _explained(recipe):
+        return Model(
+            method := _method(
+                recipe,
+                build_backbone(recipe.backbone, size=recipe.images.size, neck=recipe.neck, load_weights=load_weights),
+                Heads(task, recipe.head, recipe.loss, recipe.auxiliary),
+            ),
+            _attribute_heads(task, recipe.labels, method.backbone.width),
+            mirrored=recipe.images.mirror,
+        )
+
+
+@contextmanager
+def _explained(recipe: Recipe) -> Iterator[None]:
+    """Turn what layers say about sizes that they cannot have into a RecipeError."""
+    try:
+        yield
+    except (ArithmeticError, AssertionError, IndexError, RuntimeError, TypeError, ValueError) as error:
+        if is_plain(recipe):
+            raise
+        raise RecipeError(
+            f"No network can be built with these options of the backbone and the pieces: {reason(error)}",
+            "Change or remove them.",
+        ) from error
+
+
+def num_parameters(recipe: Recipe, task: Task) -> int:
+    """The number of parameters of the network that a recipe names, without any memory for them."""
+    with torch.device("meta"):
+        return sum(one.numel() for one in build_model(recipe, task, load_weights=False).parameters())
+
+
+def is_plain(recipe: Recipe) -> bool:
+    """Whether the size of the network follows from names: no option is another than its default."""
+    pieces = (
+        (METHODS, recipe.method),
+        (NECKS, recipe.neck),
+        (CLASSIFIERS, recipe.head),
+        (AUXILIARIES, recipe.auxiliary),
+    )
+    return not recipe.backbone.options and all(
+        registry.options(one.name) == registry.complete(*one.pair) for registry, one in pieces if one.name != NONE
     )
 
 

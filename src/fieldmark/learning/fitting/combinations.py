@@ -12,10 +12,12 @@ from fieldmark.core.errors import RecipeError
 from fieldmark.core.recipe import NONE, Choice, Recipe
 from fieldmark.data.task import Task
 from fieldmark.learning.training.optimizer import early_stages
-from fieldmark.model.build import build_model
+from fieldmark.model.build import build_model, is_plain, num_parameters
 from fieldmark.model.method import METHODS, Method
 
 __all__ = ["check_combination", "no_linear_head", "rehearse"]
+
+MOST_PARAMETERS = 4_000_000_000
 
 
 def check_combination(recipe: Recipe) -> None:
@@ -32,6 +34,11 @@ def rehearse(recipe: Recipe) -> None:
     cannot process, a map of one cell where several are needed, or no class maps to weight labels by.
     """
     plain = recipe.model_copy(update={"loss": Choice(name="cross_entropy")})  # others need to know the data
+    if not is_plain(plain) and (number := num_parameters(plain, Task(2))) > MOST_PARAMETERS:
+        raise RecipeError(
+            f"The recipe names a network of {number:,} parameters, where {MOST_PARAMETERS:,} are the most",
+            "Lower the options of its backbone, its method or its neck.",
+        )
     model = build_model(plain, Task(2), load_weights=False).eval()
     if recipe.train.solver == "gradient":
         early_stages(model, recipe.train.freeze_stages)
