@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fieldmark.core.errors import RunError
 from fieldmark.evaluation.outputs import Outputs
 from fieldmark.model.model import Model
 from fieldmark.model.part_maps import part_centres
@@ -22,7 +23,10 @@ __all__ = ["PartEngine", "Sights", "TorchEngine"]
 
 @final
 class TorchEngine:
-    """Answers uint8 images (B, 3, S, S) on the device of its model, which it puts into evaluation mode."""
+    """Answers uint8 images (B, 3, S, S) on the device of its model, which it puts into evaluation mode.
+
+    Raises RunError for answers that are not numbers: damaged weights, or an overflow in a narrow precision.
+    """
 
     def __init__(self, model: Model, *, precision: str = "fp32") -> None:
         self.model = model.eval()
@@ -47,7 +51,10 @@ class Sights(NamedTuple):
 
 @final
 class PartEngine:
-    """Finds part maps and their centres for uint8 images (B, 3, S, S); gives None for a method without part maps."""
+    """Finds part maps and their centres for uint8 images (B, 3, S, S); gives None for a method without part maps.
+
+    Raises RunError for maps that are not numbers.
+    """
 
     def __init__(self, model: Model) -> None:
         self.method = model.eval().method
@@ -64,4 +71,10 @@ class PartEngine:
 
 def _array(values: Tensor) -> NDArray[np.float32]:
     found: NDArray[np.float32] = values.float().cpu().numpy()
+    if not np.isfinite(found).all():
+        raise RunError(
+            "The network answers with NaN or infinite values instead of numbers",
+            "Its weights may be damaged: copy the bundle again. If its training diverged, start a new run with a lower "
+            "train.lr.",
+        )
     return found

@@ -20,7 +20,7 @@ from fieldmark.answering.stream import Shown, batches, stream
 from fieldmark.answering.views import evaluation_square
 from fieldmark.augment.image import ImageAugment, mirror_permutation
 from fieldmark.augment.views import PlainViews, RandomViews
-from fieldmark.core.errors import TrainingError
+from fieldmark.core.errors import RunError, TrainingError
 from fieldmark.core.listener import EpochEnded, Listener, StepTaken
 from fieldmark.core.machine import Machine
 from fieldmark.core.recipe import Recipe
@@ -119,13 +119,13 @@ class Fit:
     ) -> Outputs:
         """Answer `rows` of the catalogue, in order. Raises TrainingError if the answers are not finite."""
         engine, found, done = TorchEngine(model, precision=precision), list[Outputs](), 0
-        with self.listener.progress(stage) as tick:
-            for answered in stream(rows.tolist(), self.see(model), engine, batch_size=_BATCH):
-                assert answered.output is not None, "what cannot be read is left out beforehand"
-                found.append(answered.output)
-                tick(done := done + len(answered.things), len(rows))
-        outputs = joined(found)
-        if not (np.isfinite(outputs.logits).all() and np.isfinite(outputs.embedding).all()):
+        try:
+            with self.listener.progress(stage) as tick:
+                for answered in stream(rows.tolist(), self.see(model), engine, batch_size=_BATCH):
+                    assert answered.output is not None, "what cannot be read is left out beforehand"
+                    found.append(answered.output)
+                    tick(done := done + len(answered.things), len(rows))
+        except RunError:
             trained = self.recipe.train.solver == "gradient"
             raise TrainingError(
                 "The model's outputs contain NaN or infinite values",
@@ -133,8 +133,8 @@ class Fit:
                 "train.clip_norm=1."
                 if trained
                 else "Its weights are damaged: choose others with --weights.",
-            )
-        return outputs
+            ) from None
+        return joined(found)
 
     def _fit_head(self, model: Model, rows: NDArray[np.int64]) -> float:
         """Give the model the head of a probe, a logistic regression on the features as they are; return its C."""
