@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fieldmark.core.storage import read_json, read_rows, write_json
+from fieldmark.core.reading import read_json
+from fieldmark.core.storage import read_rows, write_json
 from fieldmark.evaluation.metrics import paired
 
 REMEDY = ("--set", "augment.background=0.5")
@@ -32,7 +33,9 @@ def trained(work, guide, name, *options):
         fieldmark("evaluate", run, "--split", "val", "--background")
         fieldmark("evaluate", run)
     answers = read_rows(run / "evaluation" / "test" / "predictions.csv")
-    return {a["path"]: int(a["correct"]) for a in answers}, read_json(run / "evaluation" / "val" / "background.json")
+    return {a["path"]: int(a["correct"]) for a in answers}, read_json(
+        run / "evaluation" / "val" / "background.json", dict
+    )
 
 
 def main():

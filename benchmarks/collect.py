@@ -9,7 +9,8 @@ from pathlib import Path
 
 from fieldmark import Run
 from fieldmark.comparison.result import processor
-from fieldmark.core.storage import read_json, write_json
+from fieldmark.core.reading import read_json
+from fieldmark.core.storage import write_json
 
 RESULTS = Path(__file__).parent / "results"
 KEYS = ("top1", "top5", "mean_class_accuracy", "nll", "calibration_error", "num_images", "looks")
@@ -17,9 +18,11 @@ KEYS = ("top1", "top5", "mean_class_accuracy", "nll", "calibration_error", "num_
 
 def collected(run: Run) -> dict[str, object]:
     """What is worth keeping."""
-    environment, history = read_json(run.folder / "environment.json"), run.history()
+    environment, history = read_json(run.folder / "environment.json", dict), run.history()
     command = ["fieldmark", *(Path(word).name if "/" in word else word for word in environment["command"][1:])]
-    scores = {part.name: read_json(part / "scores.json") for part in sorted((run.folder / "evaluation").iterdir())}
+    scores = {
+        part.name: read_json(part / "scores.json", dict) for part in sorted((run.folder / "evaluation").iterdir())
+    }
     return {
         "command": " ".join(command),
         "data": {key: run.data()[key] for key in ("name", "counts", "digests")},

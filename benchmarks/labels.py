@@ -22,7 +22,8 @@ import fieldmark
 from fieldmark.answering.engine import TorchEngine
 from fieldmark.answering.stream import Shown, stream
 from fieldmark.answering.views import evaluation_square, short_side
-from fieldmark.core.storage import read_json, read_rows, write_json
+from fieldmark.core.reading import read_json
+from fieldmark.core.storage import read_rows, write_json
 from fieldmark.data.decode import decode
 from fieldmark.data.task import Task
 from fieldmark.evaluation.grading import quadratic_kappa
@@ -229,7 +230,9 @@ def main():
         folders = tuned(asked, case, catalog)
         found |= {"settings": [*COMMON, *case["settings"]]}
         if "attributes" in folders:
-            found["attributes"] = [read_json(folder / "scores.json")["attributes"] for folder in folders["attributes"]]
+            found["attributes"] = [
+                read_json(folder / "scores.json", dict)["attributes"] for folder in folders["attributes"]
+            ]
         runs = {loss: [answers(folder, catalog) for folder in of_loss] for loss, of_loss in folders.items()}
     for name, measure in MEASURES.get(asked.name, {}).items():
         found[name] = paired(catalog, measure, *runs.values())
@@ -247,7 +250,7 @@ def tuned(asked, case, catalog):
             further = asked.set if loss != "cross_entropy" else []
             folder = trained(asked.work, asked.name, catalog, asked.part, loss, seed, further)
             folders.setdefault(loss, []).append(folder)
-            scores = read_json(folder / "scores.json")
+            scores = read_json(folder / "scores.json", dict)
             figures = {k: round(v["value"], 4) for k, v in scores.items() if isinstance(v, dict) and "value" in v}
             print(loss, seed, figures, scores.get("attributes", ""), flush=True)
     return folders

@@ -20,7 +20,8 @@ import torch
 from collect import RESULTS, processor
 
 from fieldmark.core.errors import FieldmarkError
-from fieldmark.core.storage import read_json, write_json
+from fieldmark.core.reading import read_json
+from fieldmark.core.storage import write_json
 from fieldmark.data.task import Task
 from fieldmark.data.taxonomy import Taxonomy
 from fieldmark.learning.fitting.resolve import resolve_recipe
@@ -197,7 +198,7 @@ def main():
                 },
                 "packages": {name: metadata.version(name) for name in ("torch", "timm")},
             }
-            write_json(place, (read_json(place) if place.is_file() else {}) | {key: entry})
+            write_json(place, (read_json(place, dict) if place.is_file() else {}) | {key: entry})
 
 
 main()

@@ -26,7 +26,8 @@ from fieldmark import Bundle, Predictor, evaluate, read
 from fieldmark.answering.stream import Shown, stream
 from fieldmark.answering.views import short_side
 from fieldmark.comparison.result import processor
-from fieldmark.core.storage import read_json, write_json
+from fieldmark.core.reading import read_json
+from fieldmark.core.storage import write_json
 from fieldmark.data.decode import decode
 from fieldmark.evaluation.conformal import coverage_interval, score, set_limits, sets, standing
 from fieldmark.evaluation.outputs import joined
@@ -81,7 +82,7 @@ def pictures(bundle, place):
 def test_answers(run, predictor):
     """The test part, counted as a look, in the order of the catalogue."""
     looks = evaluate(run).looks
-    known = read_json(Path(run) / "data.json")
+    known = read_json(Path(run) / "data.json", dict)
     catalog = read(known["source"])
     rows = catalog.rows("test")
     index, side = {name: k for k, name in enumerate(predictor.classes)}, short_side(predictor.bundle.images)
@@ -148,7 +149,7 @@ def figures(run, file):
         "halvings": halvings(probabilities, labels, calibration.penalty),
         "softmax_share": softmax_share(before, labels),
         "unknown": unknowns(bundle, saved, probabilities, np.exp(before.max(axis=1))),
-        "machine": {**read_json(Path(run) / "environment.json")["machine"], "processor": processor()},
+        "machine": {**read_json(Path(run) / "environment.json", dict)["machine"], "processor": processor()},
     }
 
 
@@ -192,7 +193,7 @@ def leaves(told, path=()):
 
 def table(names):
     """One line for each figure that all runs have: each run's, and their mean."""
-    runs = [dict(leaves(read_json(RESULTS / f"{name}.json"))) for name in names]
+    runs = [dict(leaves(read_json(RESULTS / f"{name}.json", dict))) for name in names]
     for figure in runs[0]:
         values = [run[figure] for run in runs if figure in run]
         print(f"{figure:36}", *(f"{value:9.4f}" for value in values), f"  mean {np.mean(values):9.4f}")

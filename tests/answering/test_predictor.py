@@ -24,7 +24,7 @@ from fieldmark.data.taxonomy import Taxonomy
 from fieldmark.evaluation.calibration import Calibration, Held
 from fieldmark.evaluation.unknown import class_means
 from fieldmark.model.build import build_model
-from support.models import predictor_of
+from support.models import predictor_of, rewrite
 
 CLASSES = ("amber", "jade", "plum", "rose")
 TAXONOMY = {"warmth": ("warm", "cold", "cold", "warm")}
@@ -50,7 +50,7 @@ def files(pictures: Path) -> list[Path]:
 def test_saved_and_loaded(tmp_path: Path, files: list[Path]) -> None:
     predictor = fresh(Images(size=48, crop=0.9, whole=True), mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6))
     predictor.save(tmp_path / "bundle")
-    assert {path.name for path in (tmp_path / "bundle").iterdir()} == {"model.safetensors", "model.json"}
+    assert {path.name for path in (tmp_path / "bundle").iterdir()} == {"index.json", "model.json", "model.safetensors"}
     for path in (tmp_path, tmp_path / "bundle", str(tmp_path / "bundle")):  # a run, or the bundle itself
         loaded = Predictor.load(path)
         assert (loaded.classes, loaded.bundle.images, loaded.bundle.recipe.method) == (
@@ -112,9 +112,8 @@ def test_timms_normalization_is_written_out(tmp_path: Path) -> None:
     assert tuple(description["backbone"]["mean"]) == predictor.model.backbone.normalization.mean
     assert tuple(description["backbone"]["std"]) == predictor.model.backbone.normalization.std
     assert description["interpolation"] == predictor.model.backbone.normalization.interpolation
-    description["interpolation"] = "nearest"
-    (tmp_path / "model.json").write_text(json.dumps(description))
-    assert Predictor.load(tmp_path).model.backbone.normalization.interpolation == "nearest"
+    rewrite(tmp_path, interpolation="lanczos")
+    assert Predictor.load(tmp_path).model.backbone.normalization.interpolation == "lanczos"
 
 
 def test_answers_agree_with_each_other(files: list[Path]) -> None:
@@ -188,8 +187,9 @@ def test_a_calibration_travels_with_the_bundle(tmp_path: Path, files: list[Path]
         ]
     scaled = predictor.bundle.log_probabilities(predictor.outputs(files).logits)
     np.testing.assert_allclose(np.log(loaded.predict_proba(files)), scaled, atol=1e-4)
+    rewrite(tmp_path)
     (tmp_path / "calibration.safetensors").write_bytes(b"cut short")
-    with pytest.raises(RunError, match=r"The calibration in .* cannot be read .*\. Copy the bundle again\."):
+    with pytest.raises(RunError, match=r"The calibration in .* cannot be read: .*\. Copy the bundle again\."):
         Predictor.load(tmp_path)
     (tmp_path / "calibration.safetensors").unlink()
     with pytest.raises(RunError, match=r"The calibration in .* cannot be read"):
@@ -198,6 +198,7 @@ def test_a_calibration_travels_with_the_bundle(tmp_path: Path, files: list[Path]
 
 def test_without_a_calibration_nothing_is_promised(tmp_path: Path, files: list[Path]) -> None:
     fresh().save(tmp_path)
+    rewrite(tmp_path)
     description = json.loads((tmp_path / "model.json").read_text())
     del description["calibration"]  # as bundles were written before there were calibrations
     (tmp_path / "model.json").write_text(json.dumps(description))
@@ -260,7 +261,7 @@ def test_where_there_is_no_bundle(tmp_path: Path) -> None:
 
 def test_a_bundle_of_another_format(tmp_path: Path) -> None:
     fresh().save(tmp_path)
-    (tmp_path / "model.json").write_text('{"format": 99}')
+    rewrite(tmp_path, format=99)
     assert opened(tmp_path) == (
         f"{tmp_path} has the format 99, but this version of Fieldmark reads 2. "
         "Use the version that wrote it, or train again."
@@ -269,6 +270,8 @@ def test_a_bundle_of_another_format(tmp_path: Path) -> None:
 
 def test_a_description_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "model.json").write_text("[1, 2]")
+    assert opened(tmp_path).startswith(f"{tmp_path / 'model.json'} is damaged: its content is [1, 2], but ")
+    (tmp_path / "model.json").write_text("{}")
     assert opened(tmp_path).startswith(f"{tmp_path} has the format None, but this version of Fieldmark reads 2.")
 
 
@@ -276,26 +279,32 @@ def test_a_description_that_is_none(tmp_path: Path) -> None:
 def test_a_damaged_description(tmp_path: Path, text: str) -> None:
     fresh().save(tmp_path)
     (tmp_path / "model.json").write_text(text)
-    assert f"{tmp_path / 'model.json'} cannot be read" in opened(tmp_path)
+    assert opened(tmp_path) == (
+        f"{tmp_path / 'model.json'} is damaged: its SHA-256 is not the one in index.json. Copy the bundle again."
+    )
+    (tmp_path / "index.json").unlink()
+    assert opened(tmp_path).startswith(f"{tmp_path / 'model.json'} is damaged: it is not JSON")
 
 
 @pytest.mark.parametrize("change", [{"classes": None}, {"taxonomy": []}])
 def test_a_description_that_lacks_something(tmp_path: Path, change: dict[str, Any]) -> None:
     fresh().save(tmp_path)
-    description = json.loads((tmp_path / "model.json").read_text())
-    (tmp_path / "model.json").write_text(json.dumps(description | change))
-    assert opened(tmp_path) == f"{tmp_path / 'model.json'} is damaged. Copy the bundle again."
+    rewrite(tmp_path, **change)
+    key, value = next(iter(change.items()))
+    assert opened(tmp_path).startswith(f"{tmp_path / 'model.json'} is damaged: {key} is {value}, but it should be ")
     (tmp_path / "model.json").write_text('{"format": 2}')
-    assert opened(tmp_path) == f"{tmp_path / 'model.json'} is damaged. Copy the bundle again."
+    assert opened(tmp_path) == (
+        f"{tmp_path / 'model.json'} is damaged: there is no key 'classes'. Copy the bundle again."
+    )
 
 
 @pytest.mark.parametrize(
-    ("change", "names"), [({"backbone": {"name": 3}}, "backbone.name"), ({"images": {"sizes": 32}}, "images.sizes")]
+    ("change", "names"),
+    [({"backbone": {"name": "a", "side": 3}}, "backbone.side"), ({"images": {"sizes": 32}}, "images.sizes")],
 )
 def test_a_description_by_another_version(tmp_path: Path, change: dict[str, Any], names: str) -> None:
     fresh().save(tmp_path)
-    description = json.loads((tmp_path / "model.json").read_text())
-    (tmp_path / "model.json").write_text(json.dumps(description | change))
+    rewrite(tmp_path, **change)
     text = opened(tmp_path)
     assert text.startswith(f"This version of Fieldmark cannot use {tmp_path / 'model.json'}: ")
     assert names in text
@@ -308,6 +317,8 @@ def test_damaged_weights(tmp_path: Path) -> None:
     fresh().save(tmp_path)
     path = tmp_path / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-10])
+    assert opened(tmp_path).startswith(f"{path} is damaged: its SHA-256 is not the one in index.json.")
+    rewrite(tmp_path)
     assert opened(tmp_path).startswith(f"The weights in {tmp_path} cannot be read (")
     path.unlink()
     assert opened(tmp_path).startswith(f"The weights in {tmp_path} cannot be read (")
@@ -318,16 +329,19 @@ def test_weights_of_another_bundle(tmp_path: Path) -> None:
     weights = load_file(tmp_path / "model.safetensors")
     key = "head.classifier.linear.weight"
     save_file({key: weights[key]}, tmp_path / "model.safetensors")
+    rewrite(tmp_path)
     assert opened(tmp_path) == (f"The weights in {tmp_path} do not match its model.json. Copy the bundle again.")
 
 
 def test_an_interrupted_save_leaves_no_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The description comes last, so that a bundle with one is complete."""
 
-    def interrupted(path: Path, value: object) -> None:
-        raise KeyboardInterrupt
+    def interrupted(path: Path, data: bytes) -> None:
+        if path.name == "model.json":
+            raise KeyboardInterrupt
+        path.write_bytes(data)
 
-    monkeypatch.setattr("fieldmark.runs.bundle.write_json", interrupted)
+    monkeypatch.setattr("fieldmark.runs.bundle.write_bytes", interrupted)
     with pytest.raises(KeyboardInterrupt):
         fresh().save(tmp_path)
     assert "it has no model.json" in opened(tmp_path)

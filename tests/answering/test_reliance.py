@@ -16,7 +16,7 @@ from fieldmark.commands.evaluate import evaluate
 from fieldmark.commands.report import report
 from fieldmark.commands.train import train
 from fieldmark.core.errors import RecipeError
-from fieldmark.core.storage import read_json
+from fieldmark.core.reading import read_json
 from fieldmark.methods.part_discovery import PartDiscovery
 from fieldmark.model.method import Prediction
 from support.hearing import Heard
@@ -64,7 +64,7 @@ def test_a_model_that_leans_is_found_out(leaning: Path) -> None:
     assert found.gap.value == pytest.approx(found.accuracy["same"].value - found.accuracy["other"].value)
     assert found.is_bad
     assert "augment.background" in found.advice
-    written = read_json(leaning / "evaluation" / "val" / "background.json")
+    written = read_json(leaning / "evaluation" / "val" / "background.json", dict[str, Any])
     assert written["gap"] == found.gap.as_dict()
     files = [file for example in written["examples"] for file in example["files"].values()]
     assert files

@@ -18,8 +18,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from fieldmark.answering.predictor import Predictor
-from fieldmark.core.storage import read_json
+from fieldmark.core.reading import read_json
 from fieldmark.runs.run import Run
+from support.models import rewrite
 
 Cli = Callable[..., Any]
 Tiny = Callable[..., list[str]]
@@ -109,7 +110,7 @@ def test_a_class_without_a_training_image(parted: Path, tmp_path: Path, cli: Cli
     assert {c.label: c.probability for c in said.candidates}["plum"] == 0
     answer = cli("evaluate", tmp_path / "run")
     assert answer.status == 0
-    assert read_json(tmp_path / "run/evaluation/test/scores.json")["nll"]["value"] < 10
+    assert read_json(tmp_path / "run/evaluation/test/scores.json", dict[str, Any])["nll"]["value"] < 10
 
 
 def test_the_same_photograph_in_two_parts_and_under_two_labels(
@@ -260,6 +261,7 @@ def test_weights_that_are_not_numbers(
 def test_a_bundle_whose_weights_are_not_numbers(pictures: Path, trained: Run, cli: Cli) -> None:
     file = trained.bundle / "model.safetensors"
     save_file({key: value / 0 for key, value in load_file(file).items()}, file, {"format": "2"})
+    rewrite(trained.bundle)
     for command in (("predict", trained.folder, pictures), ("evaluate", trained.folder)):
         complaint = cli(*command).complaint
         assert re.search(rf"^The weights in {trained.bundle} are not numbers: \d+ of \d+ tensors hold NaN", complaint)
@@ -380,6 +382,7 @@ def test_a_run_of_another_version(pictures: Path, trained: Run, cli: Cli) -> Non
         (trained.bundle / "model.json", 2, ("predict", trained.folder, pictures)),
     ):
         file.write_text(json.dumps(json.loads(file.read_text()) | {"format": 99}))
+        (file.parent / "index.json").unlink(missing_ok=True)
         before = _files(trained.folder)
         complaint = cli(*command).complaint
         assert "is a run of format 99, but " in complaint or "has the format 99, but " in complaint

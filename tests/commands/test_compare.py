@@ -21,7 +21,7 @@ from fieldmark.comparison import Result, conduct
 from fieldmark.comparison.child import run_child, why_it_ended
 from fieldmark.core.errors import DataError, FieldmarkError, RecipeError, RunError, StorageError
 from fieldmark.core.listener import Event, Listener, Note, StepTaken, Warned
-from fieldmark.core.storage import read_json
+from fieldmark.core.reading import read_json
 from fieldmark.runs.run import Run
 
 Cli = Callable[..., Any]
@@ -71,13 +71,13 @@ def test_a_comparison_and_how_it_goes_on(
     assert board.baseline == "plain"  # there is no finetune
     assert (board.missing, board.failures, board.num_images) == ([], {}, 6)
     assert {path.name for path in (out / "results").iterdir()} == {f"{name}.json" for name in trained_here}
-    assert read_json(out / "leaderboard.json") == {**board.as_dict(), "notices": list(board.notices)}
+    assert read_json(out / "leaderboard.json", dict[str, Any]) == {**board.as_dict(), "notices": list(board.notices)}
     assert (out / "leaderboard.csv").read_text().count("\n") == 3
     # each is an ordinary run, and its figures are those of the run
     run = Run(out / "runs" / "linear-1")
     assert run.recipe().seed == 1
     assert not (run.folder / "evaluation" / "test").exists()
-    top1 = read_json(run.evaluation("val") / "scores.json")
+    top1 = read_json(run.evaluation("val") / "scores.json", dict[str, Any])
     kept = Result.load(out / "results" / "linear-1.json")
     assert kept.accuracy == pytest.approx(top1["top1"]["value"])
     assert kept.nll.mean() == pytest.approx(top1["nll"]["value"], abs=2e-3)
@@ -201,7 +201,7 @@ def test_a_request_to_stop_is_heard_between_runs(
 ) -> None:
     board = compare(pictures, recipes[1:], out=tmp_path / "out", seeds=3, listener=StopsAfter(1), **TINY)
     assert board.missing == ["linear-1", "linear-2"]
-    assert read_json(tmp_path / "out" / "leaderboard.json")["missing"] == board.missing
+    assert read_json(tmp_path / "out" / "leaderboard.json", dict[str, Any])["missing"] == board.missing
     board = compare(pictures, recipes[1:], out=tmp_path / "out", seeds=2, **TINY)
     assert board.missing == []
     assert trained_here == ["linear-0", "linear-1"]
@@ -224,7 +224,7 @@ def test_one_run_that_fails_does_not_end_the_others(
     answer = cli("compare", pictures, "--recipes", ",".join(recipes), *options, "--out", tmp_path / "out")
     assert answer.status == 1
     assert "plain-0 failed: The loss is not a number. Lower train.lr." in answer.err
-    board = read_json(tmp_path / "out" / "leaderboard.json")
+    board = read_json(tmp_path / "out" / "leaderboard.json", dict[str, Any])
     assert board["failures"] == {"plain-0": "The loss is not a number. Lower train.lr."}
     assert [one["recipe"] for one in board["standings"]] == ["linear", "plain"]
 

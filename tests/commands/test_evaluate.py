@@ -19,7 +19,8 @@ import pytest
 import fieldmark
 from fieldmark.commands.evaluate import evaluate
 from fieldmark.core.errors import DataError, DataWarning
-from fieldmark.core.storage import read_json, read_rows
+from fieldmark.core.reading import read_json
+from fieldmark.core.storage import read_rows
 from fieldmark.runs.run import Run
 
 Cli = Callable[..., Any]
@@ -249,7 +250,7 @@ def test_a_class_that_must_not_be_missed(
     cli("train", parted, *tiny(protocol="crossfit", folds="2", train__epochs="1"), "--out", run)
     answer = cli("evaluate", run, "--of-interest", "plum", "--sensitivity", 0.8)
     assert "class of interest" in answer.out
-    (found,) = read_json(run / "evaluation/test/scores.json")["of_interest"]
+    (found,) = read_json(run / "evaluation/test/scores.json", dict[str, Any])["of_interest"]
     assert (found["name"], found["asked"], found["num_images"]) == ("plum", 0.8, 4)
     assert 0 <= found["specificity"]["low"] <= found["specificity"]["value"] <= found["specificity"]["high"] <= 1
     assert "class of interest" in Path(fieldmark.report(run, out=tmp_path / "page.html")).read_text()

@@ -13,7 +13,7 @@ from PIL import Image
 
 import fieldmark
 from fieldmark.answering.explaining.explainer import Explainer
-from fieldmark.core.storage import read_json
+from fieldmark.core.reading import read_json
 from fieldmark.runs.run import Run
 
 Cli = Callable[..., Any]
@@ -36,7 +36,7 @@ def test_a_picture_and_its_figures(cli: Cli, trained: Run, photograph: Path, tmp
     stem = f"{photograph.stem} not {rival}"
     with Image.open(tmp_path / f"{stem}.png") as picture:
         assert picture.size > (1000, 500)
-    values = read_json(tmp_path / f"{stem}.json")
+    values = read_json(tmp_path / f"{stem}.json", dict[str, Any])
     assert (values["first"], values["second"]) == (label, rival)
     assert values["verdict"] == verdict.as_dict()
     log_odds = np.log(values["probabilities"][0] / values["probabilities"][1])
@@ -79,7 +79,7 @@ def test_known_images_are_looked_at_once(trained: Run, photograph: Path, monkeyp
 
 def test_training_images_that_are_gone_are_left_out(trained: Run, photograph: Path, tmp_path: Path) -> None:
     own = shutil.copy(photograph, tmp_path / "own.png")
-    data = read_json(trained.folder / "data.json")
+    data = read_json(trained.folder / "data.json", dict[str, Any])
     (trained.folder / "data.json").write_text(
         (trained.folder / "data.json").read_text().replace(data["root"], str(tmp_path / "nowhere"))
     )

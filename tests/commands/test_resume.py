@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ from safetensors.torch import load_file
 from fieldmark.commands.train import train
 from fieldmark.core.listener import Listener
 from fieldmark.core.machine import Machine
-from fieldmark.core.storage import read_json
+from fieldmark.core.reading import read_json
 from fieldmark.learning.fitting.fit import Stopped
 from fieldmark.runs.run import Run
 
@@ -127,8 +128,8 @@ def test_each_fold_of_a_cross_fit_is_a_soup(pictures: Path, tmp_path: Path) -> N
         train(pictures, out=tmp_path / "broken", overrides=settings, listener=StopsAfter(3))
     broken = train(pictures, out=tmp_path / "broken", resume=True)
     assert_identical(weights(whole), weights(broken))
-    assert read_json(whole.evaluation("crossfit") / "scores.json") == read_json(
-        broken.evaluation("crossfit") / "scores.json"
+    assert read_json(whole.evaluation("crossfit") / "scores.json", dict[str, Any]) == read_json(
+        broken.evaluation("crossfit") / "scores.json", dict[str, Any]
     )
 
 

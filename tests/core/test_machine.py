@@ -12,8 +12,9 @@ import fieldmark
 from fieldmark.core import machine
 from fieldmark.core.errors import DeviceError
 from fieldmark.core.machine import Machine, choose_device, devices, peak_memory
+from fieldmark.core.reading import read_json
 from fieldmark.core.recipe import Recipe
-from fieldmark.core.storage import read_json, write_json
+from fieldmark.core.storage import write_json
 from fieldmark.runs.run import Run
 
 
@@ -77,7 +78,7 @@ def test_a_run_from_a_gpu_is_finished_on_a_processor(pictures: Path, tmp_path: P
     assert started.status == 0
     run = Run(tmp_path / "run")
     (run.bundle / "model.json").unlink()  # as if it had been stopped before the end
-    environment = read_json(run.folder / "environment.json")
+    environment = read_json(run.folder / "environment.json", dict[str, Any])
     environment["machine"] |= {"device": "cuda:5"}
     write_json(run.folder / "environment.json", environment)
     answer = cli("train", pictures, "--out", run.folder, "--resume", columns=200)
@@ -85,7 +86,7 @@ def test_a_run_from_a_gpu_is_finished_on_a_processor(pictures: Path, tmp_path: P
     assert "started on cuda:5 and continues on cpu" in answer.err.replace("\n", " ")
     assert run.is_finished
     assert run.machine().device == "cpu"
-    assert read_json(run.folder / "environment.json")["moved"][0]["device"] == "cuda:5"
+    assert read_json(run.folder / "environment.json", dict[str, Any])["moved"][0]["device"] == "cuda:5"
 
 
 def test_memory_is_told() -> None:

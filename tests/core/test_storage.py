@@ -18,6 +18,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from fieldmark.core.errors import StorageError
+from fieldmark.core.reading import read_json
 from fieldmark.core.storage import (
     append_line,
     cache_folder,
@@ -25,7 +26,6 @@ from fieldmark.core.storage import (
     from_cell,
     make_folder,
     new_folder,
-    read_json,
     read_rows,
     read_tensors,
     sha256_of,
@@ -48,7 +48,7 @@ def fails(code: int) -> Callable[..., Any]:
 def test_writing_makes_the_folders_above(tmp_path: Path) -> None:
     path = tmp_path / "a" / "b" / "c.json"
     write_json(path, {"name": "Grünfink", "counts": [1, 2]})
-    assert read_json(path) == {"name": "Grünfink", "counts": [1, 2]}
+    assert read_json(path, dict[str, Any]) == {"name": "Grünfink", "counts": [1, 2]}
     assert path.read_text(encoding="utf-8").endswith("}\n")
     assert "Grünfink" in path.read_text(encoding="utf-8")
     assert os.listdir(path.parent) == ["c.json"]

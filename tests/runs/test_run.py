@@ -211,7 +211,7 @@ def test_pictures_that_were_exchanged(tmp_path: Path, run: Run, catalog: Catalog
 def test_the_log(run: Run) -> None:
     assert run.history() == []
     for fit, epoch, loss in (("model", 1, 0.9), ("model", 2, 0.5), ("fold 0", 1, 0.8), ("model", 2, 0.4)):
-        run.log({"fit": fit, "epoch": epoch, "loss": loss})
+        run.log({"fit": fit, "epoch": epoch, "step": 1, "seconds": 2.0, "loss": loss})
     assert [(line["fit"], line["epoch"], line["loss"]) for line in run.history()] == [
         ("fold 0", 1, 0.8),
         ("model", 1, 0.9),
@@ -221,11 +221,11 @@ def test_the_log(run: Run) -> None:
 
 @pytest.mark.parametrize("torn", [b'{"fit": "mod', b'{"fit": "f\xc3', b"\x00\x00\x00", b""])
 def test_a_log_whose_last_line_was_torn(run: Run, torn: bytes) -> None:
-    run.log({"fit": "model", "epoch": 1})
+    run.log({"fit": "model", "epoch": 1, "step": 1, "seconds": 2.0})
     with (run.folder / "log.jsonl").open("ab") as file:
         file.write(torn)
     assert [line["epoch"] for line in run.history()] == [1]
-    run.log({"fit": "model", "epoch": 2})
+    run.log({"fit": "model", "epoch": 2, "step": 2, "seconds": 4.0})
     assert [line["epoch"] for line in run.history()] == [1, 2]
 
 

@@ -25,9 +25,10 @@ from fieldmark.data.decode import Decoded
 from fieldmark.evaluation.outputs import Outputs, joined
 from fieldmark.evaluation.verdict import Verdict
 from fieldmark.model.backbone import Normalization
-from fieldmark.model.build import build_model
+from fieldmark.model.build import build_model, is_plain, num_parameters
 from fieldmark.model.model import Model
 from fieldmark.runs.bundle import Bundle
+from fieldmark.runs.description import AGAIN
 
 __all__ = ["Predictor"]
 
@@ -65,9 +66,7 @@ class Predictor:
         try:
             model.load_weights(bundle.weights())
         except RuntimeError as error:  # torch's own text runs over as many lines as there are layers
-            raise RunError(
-                f"The weights in {bundle.folder} do not match its model.json", "Copy the bundle again."
-            ) from error
+            raise RunError(f"The weights in {bundle.folder} do not match its model.json", AGAIN) from error
         model.to(torch.device(chosen), memory_format=torch.channels_last).eval()  # type: ignore[call-overload]  # torch's stub lacks it
         return cls(bundle, model)
 
@@ -150,9 +149,19 @@ class Predictor:
         return names, joined(outputs)
 
 
+def _check_size(bundle: Bundle) -> None:
+    """Raise RunError for a network that is larger than its weights, before it takes any memory."""
+    assert bundle.folder is not None
+    path = bundle.folder / "model.safetensors"
+    if path.is_file() and num_parameters(bundle.recipe, bundle.task) > path.stat().st_size:  # each has at least a byte
+        raise RunError(f"The weights in {bundle.folder} do not match its model.json", AGAIN)
+
+
 def _network(bundle: Bundle) -> Model:
     """The network that a bundle describes, without its weights."""
     try:
+        if not is_plain(bundle.recipe):
+            _check_size(bundle)
         model = build_model(bundle.recipe, bundle.task, load_weights=False)
     except RecipeError as error:
         for section, one in bundle.plugins.items():

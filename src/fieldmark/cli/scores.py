@@ -37,15 +37,15 @@ _TITLES = {
 
 
 def print_validation(folder: Path, listener: Listener) -> None:
-    from fieldmark.core.storage import read_json
+    from fieldmark.evaluation.metrics import Score
+    from fieldmark.runs.record import read_scores
 
     for split in ("val", "crossfit"):
-        path = folder / "evaluation" / split / "scores.json"
-        if path.is_file():
-            top1 = read_json(path)["top1"]
+        if (folder / "evaluation" / split / "scores.json").is_file():
+            top1 = Score.of(read_scores(folder / "evaluation" / split)["top1"])
             where = "Validation" if split == "val" else "Out-of-fold"
-            interval = f"{100 * top1['low']:.1f}–{100 * top1['high']:.1f}"
-            listener.note(f"{where} top-1: {percent(top1['value'])} (95 % interval {interval})")
+            interval = f"{100 * top1.low:.1f}–{100 * top1.high:.1f}"
+            listener.note(f"{where} top-1: {percent(top1.value)} (95 % interval {interval})")
 
 
 def _verdicts_table(verdict_scores: VerdictScores, num_images: int) -> Table:

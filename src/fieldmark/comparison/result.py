@@ -10,20 +10,25 @@ import hashlib
 import os
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Final, Self, final
+from typing import Annotated, Any, Final, Literal, Self, final
 
 import numpy as np
+from annotated_types import Interval
 from numpy.typing import NDArray
+from typing_extensions import TypedDict
 
 from fieldmark.core.errors import RunError
+from fieldmark.core.reading import parse_json, read_regular, reason
 from fieldmark.core.recipe import Recipe
-from fieldmark.core.storage import read_json, read_rows, write_json
+from fieldmark.core.storage import read_rows, write_json
 from fieldmark.data.catalog import Catalog
-from fieldmark.model.build import build_model
+from fieldmark.model.build import num_parameters
 from fieldmark.model.choosing import weights_name
 from fieldmark.runs.bundle import Bundle
+from fieldmark.runs.facts import Memory
+from fieldmark.runs.record import read_scores
 from fieldmark.runs.run import Run
 
 __all__ = ["Result", "answered_rows", "data_digest"]
@@ -32,6 +37,29 @@ _FORMAT: Final = 1
 _LEAST: Final = 1e-30
 """The lowest likelihood of a label, so that its logarithm is finite."""
 _PLAIN: Final = ("data", "weights", "settings", "curve", "seconds", "learning_speed", "answering_speed", "memory")
+
+
+class ResultValues(TypedDict):
+    """The file of a result. Arrays are in base64."""
+
+    format: Literal[1]
+    recipe: str
+    seed: Annotated[int, Interval(ge=0, lt=2**32)]
+    part: Literal["val", "crossfit", "test"]
+    data: str
+    weights: str
+    settings: dict[str, Any]
+    num_images: Annotated[int, Interval(ge=1, lt=2**40)]
+    correct: str
+    nll: str
+    curve: list[Annotated[float, Interval(ge=0, le=1)]]
+    seconds: Annotated[float, Interval(ge=0)]
+    learning_speed: float | None
+    answering_speed: float | None
+    memory: Memory
+    num_parameters: Annotated[int, Interval(ge=0, lt=2**53)]
+    machine: dict[str, Any]
+    looks: int | None
 
 
 @final
@@ -71,7 +99,7 @@ class Result:
     @classmethod
     def of(cls, run: Run, catalog: Catalog, part: str, *, recipe: str, digest: str) -> Self:
         """The result of a finished run on `catalog`. Raises RunError if predictions do not cover the split."""
-        settings, folder = run.recipe(), run.evaluation(part)
+        settings, folder, bundle = run.recipe(), run.evaluation(part), Bundle.load(run.folder)
         written = {row["path"]: row for row in read_rows(folder / "predictions.csv")}
         asked = [catalog.paths[row] for row in answered_rows(catalog, part)]
         if set(written) != set(asked):
@@ -99,9 +127,9 @@ class Result:
             else None,
             answering_speed=_speed(len(catalog.rows("val")), validated[len(validated) // 2]) if validated else None,
             memory=run.memory(),
-            num_parameters=_num_parameters(Bundle.load(run.folder)),
+            num_parameters=num_parameters(bundle.recipe, bundle.task),
             machine={**vars(run.machine()), "processor": processor()},
-            looks=read_json(folder / "scores.json")["looks"],
+            looks=read_scores(folder)["looks"],
         )
 
     @property
@@ -133,19 +161,16 @@ class Result:
     def load(cls, file: Path) -> Self:
         """Read what `save` wrote. Raises RunError if it cannot be read."""
         try:
-            values = read_json(file)
-            if (version := values.pop("format")) != _FORMAT:
-                raise ValueError(f"format {version!r}")
-            number = values.pop("num_images")
-            del values["top1"], values["mean_nll"]
-            values["correct"] = np.unpackbits(_bytes(values["correct"], np.dtype(np.uint8)), count=number).astype(bool)
-            values["nll"] = _bytes(values["nll"], np.dtype("<f2")).astype(np.float32)
-            if len(values["nll"]) != number:
-                raise ValueError(f"{len(values['nll'])} likelihoods of {number} images")
-            return cls(**{**values, "curve": tuple(values["curve"])})
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            values, number = (found := parse_json(read_regular(file), ResultValues)), found["num_images"]
+            correct, nll = _bytes(values["correct"], np.dtype(np.uint8)), _bytes(values["nll"], np.dtype("<f2"))
+            if (len(correct), len(nll)) != (-(-number // 8), number) or not np.isfinite(nll).all():
+                raise ValueError(f"it does not have {number:,} answers with a finite likelihood each")
+            kept = {one.name: values[one.name] for one in fields(cls)}  # type: ignore[literal-required]
+            kept["correct"] = np.unpackbits(correct, count=number).astype(bool)
+            return cls(**kept | {"nll": nll.astype(np.float32), "curve": tuple(values["curve"])})
+        except (OSError, ValueError) as error:
             raise RunError(
-                f"The result in {file} cannot be read ({type(error).__name__}: {error})",
+                f"The result in {file} cannot be read ({reason(error)})",
                 "Remove the file; the run is then read again, or trained again if it is gone.",
             ) from None
 
@@ -194,8 +219,3 @@ def _rounded(nll: NDArray[np.float64]) -> NDArray[np.float32]:
 
 def _bytes(text: str, dtype: np.dtype[Any]) -> NDArray[Any]:
     return np.frombuffer(base64.b64decode(text, validate=True), dtype)
-
-
-def _num_parameters(bundle: Bundle) -> int:
-    """The number of parameters of the network that answers."""
-    return sum(tensor.numel() for tensor in build_model(bundle.recipe, bundle.task, load_weights=False).parameters())

@@ -8,6 +8,7 @@ import errno
 import hashlib
 import io
 import json
+import math
 import os
 import re
 import shutil
@@ -20,6 +21,7 @@ import numpy as np
 
 from fieldmark.core.errors import StorageError
 from fieldmark.core.locks import lock
+from fieldmark.core.wording import OBEYED
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,20 +29,22 @@ if TYPE_CHECKING:
 
 __all__ = [
     "append_line",
+    "array_bytes",
+    "as_json",
     "cache_folder",
     "check_writable",
     "csv_line",
     "explained",
     "from_cell",
+    "json_bytes",
     "make_folder",
     "new_folder",
-    "read_json",
     "read_rows",
     "read_tensors",
     "sha256_of",
     "sweep",
+    "tensor_bytes",
     "to_cell",
-    "write_arrays",
     "write_bytes",
     "write_json",
     "write_rows",
@@ -160,21 +164,39 @@ def write_bytes(path: Path, data: bytes) -> None:
             raise
 
 
+def as_json(value: Any, *, indent: int | None = None) -> str:
+    """`value` as JSON, with null for numbers that are not finite, and escapes for characters that a terminal obeys."""
+    try:
+        text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        text = json.dumps(_finite(value), indent=indent, ensure_ascii=False, allow_nan=False)
+    return OBEYED.sub(lambda found: found[0] if found[0] == "\n" else f"\\u{ord(found[0]):04x}", text)
+
+
+def _finite(value: Any) -> Any:
+    """`value` with None for each number that is not finite."""
+    if isinstance(value, Mapping):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON, in one step."""
-    write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+    write_bytes(path, json_bytes(value))
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file."""
-    return json.loads(path.read_text(encoding="utf-8"))
+def json_bytes(value: Any) -> bytes:
+    """The contents of a file that `write_json` writes."""
+    return (as_json(value, indent=2) + "\n").encode()
 
 
 def append_line(path: Path, value: Mapping[str, Any]) -> None:
     """Append `value` as one JSON line and sync it. An incomplete line before it stays on its own line."""
     with explained(path), path.open("a+b") as file:
         torn = b"\n" if _is_torn(file) else b""
-        file.write(torn + json.dumps(value, ensure_ascii=False).encode() + b"\n")
+        file.write(torn + as_json(value).encode() + b"\n")
         file.flush()
         os.fsync(file.fileno())
 
@@ -226,15 +248,20 @@ def write_rows(path: Path, header: Iterable[str], rows: Iterable[Sequence[Any]])
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
-    """Write tensors as safetensors, in one step, with a digest by which `read_tensors` notices damage.
+    """Write tensors as safetensors, in one step, with a digest by which `read_tensors` notices damage."""
+    about = dict(metadata or {})
+    write_bytes(path, tensor_bytes(tensors, about | {_DIGEST: _digest(_flat(tensors), about)}))
 
-    Memory layout is not kept: tensors come back contiguous.
-    """
+
+def tensor_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:
+    """Tensors as safetensors. Memory layout is not kept: tensors come back contiguous."""
     from safetensors.torch import save
 
-    flat = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    about = dict(metadata or {})
-    write_bytes(path, save(flat, metadata=about | {_DIGEST: _digest(flat, about)}))
+    return save(_flat(tensors), metadata=dict(metadata or {}))
+
+
+def _flat(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -265,8 +292,8 @@ def _digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
     return digest.hexdigest()
 
 
-def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Write arrays as safetensors, in one step."""
+def array_bytes(arrays: Mapping[str, NDArray[Any]]) -> bytes:
+    """Arrays as safetensors."""
     from safetensors.numpy import save
 
-    write_bytes(path, save({name: np.ascontiguousarray(values) for name, values in arrays.items()}))
+    return save({name: np.ascontiguousarray(values) for name, values in arrays.items()})

@@ -11,11 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, NotRequired
 
 import numpy as np
+from annotated_types import Interval
 from numpy.typing import NDArray
+from typing_extensions import TypedDict
 
+from fieldmark.core.arrays import Array
 from fieldmark.data.taxonomy import Taxonomy
 from fieldmark.evaluation.backoff import ACCURACIES, promise
 from fieldmark.evaluation.bursts import fit_power, of_one_label, pool
@@ -24,7 +27,7 @@ from fieldmark.evaluation.order import Order, choose_order
 from fieldmark.evaluation.scaling import Calibrated, Scaling, calibrate
 from fieldmark.evaluation.unknown import Familiarity, fit_familiarity
 
-__all__ = ["COVERAGE", "Calibration", "Held", "Source"]
+__all__ = ["COVERAGE", "SHAPES", "Calibration", "Held", "Source", "Values"]
 
 Source = Literal["validation", "out-of-fold"]
 
@@ -36,6 +39,42 @@ COVERAGE = 0.9
 _FOR_TUNING = 0.2
 _ENOUGH_TO_TUNE = 500
 _PENALTIES = (Penalty(), *(Penalty(weight, free) for weight in (0.01, 0.05, 0.1, 0.2) for free in (1, 2, 3, 5)))
+
+_LEAST, _MOST = -1e-6, 1 + 1e-6  # of probabilities, up to rounding
+SHAPES: Mapping[str, Array] = {
+    "scale": Array("float", ("K",), least=1e-9, most=1e9),
+    "bias": Array("float", ("K",), least=-1e9, most=1e9),
+    "sharpened": Array("float", ("Q",), _LEAST, _MOST, ascending=True, optional=True),  # earlier bundles knew only one
+    "calibrated": Array("float", ("Q",), _LEAST, _MOST, optional=True),
+    "centre": Array("float", (2,), least=-1e9, most=1e9),
+    "spread": Array("float", (2,), least=1e-9, most=1e9),
+    "known": Array("float", ("T",), least=-1e12, most=1e12, ascending=True),
+    "means": Array("float", ("K", "D"), least=-1.001, most=1.001),
+    "labels": Array("int64", ("M",), least=0, most="K"),
+    "above": Array("float", ("M",), _LEAST, _MOST),
+    "rank": Array("int64", ("M",), least=0, most="K"),
+    "confidences": Array("float", ("N", "L"), least=-1, most=_MOST),
+    "right": Array("bool", ("N", "L")),
+}
+"""The arrays of `Calibration.arrays`: K classes, D embedding, L levels, Q quantiles, T, M and N images."""
+
+
+class PenaltyValues(TypedDict):
+    """The fields of `Penalty`."""
+
+    weight: Annotated[float, Interval(ge=0, le=1e9)]
+    free: Annotated[int, Interval(ge=0, lt=2**53)]
+
+
+class Values(TypedDict):
+    """The small values of a calibration, as model.json has them."""
+
+    source: Source
+    images: Annotated[int, Interval(ge=1, lt=2**53)]
+    scaling: Literal["temperature", "vector"]
+    sharpness: NotRequired[Annotated[float, Interval(gt=0, le=1e9)]]
+    penalty: PenaltyValues
+    power: Annotated[float, Interval(ge=0, le=1)]
 
 
 class Held(NamedTuple):
@@ -204,17 +243,17 @@ class Calibration:
         }
 
     @classmethod
-    def restored(cls, values: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Calibration:
-        """Rebuild a calibration from its `values` and `arrays`. Raises KeyError, TypeError or ValueError if damaged."""
+    def restored(cls, values: Values, arrays: Mapping[str, NDArray[Any]]) -> Calibration:
+        """Rebuild a calibration from its `values` and `arrays`, which are as `Values` and `SHAPES` say."""
         return cls(
             source=values["source"],
-            num_images=int(values["images"]),
+            num_images=values["images"],
             scaling=Scaling(values["scaling"], arrays["scale"], arrays["bias"]),
             order=Order(values["sharpness"], arrays["sharpened"], arrays["calibrated"])
             if "sharpness" in values
             else Order(),  # earlier bundles knew only one order
-            penalty=Penalty(**values["penalty"]),
-            power=float(values["power"]),
+            penalty=Penalty(values["penalty"]["weight"], values["penalty"]["free"]),
+            power=values["power"],
             familiarity=Familiarity(arrays["centre"], arrays["spread"], arrays["known"]),
             means=arrays["means"].astype(np.float64),
             **{name: arrays[name] for name in ("labels", "above", "rank", "confidences", "right")},

@@ -9,12 +9,14 @@ Shapes: N images, K classes, R replicates, U units.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import TypedDict
 
 from fieldmark.evaluation.paired import interval, resampled_means, resamples
 
@@ -22,6 +24,7 @@ __all__ = [
     "NUM_BINS",
     "ConfusedPair",
     "Score",
+    "ScoreValues",
     "Z",
     "bootstrapped",
     "confused_pairs",
@@ -49,6 +52,14 @@ Z = 1.959964
 """The normal quantile of a 95 % interval."""
 
 
+class ScoreValues(TypedDict):
+    """A figure and its interval in a file, which has null for what is not finite."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+
 @dataclass(frozen=True, repr=False)
 class Score:
     """A figure and its 95 % interval."""
@@ -70,6 +81,14 @@ class Score:
     def as_dict(self) -> dict[str, float]:
         """The values as scores.json has them."""
         return {"value": self.value, "low": self.low, "high": self.high}
+
+    @classmethod
+    def of(cls, written: ScoreValues, *, percent: bool = True) -> Score:
+        """The score that `as_dict` gave, read from a file."""
+        value, low, high = (
+            math.nan if number is None else number for number in (written["value"], written["low"], written["high"])
+        )
+        return cls(value, low, high, percent)
 
 
 def scores(

@@ -23,6 +23,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fieldmark.core.errors import RunError
+
 __all__ = ["ACCEPTED", "Familiarity", "class_means", "fit_familiarity", "nearness"]
 
 Floats = NDArray[np.float64]
@@ -43,7 +45,16 @@ def class_means(embedding: NDArray[np.floating], labels: Ints, num_classes: int)
 
 
 def nearness(embedding: NDArray[np.floating], means: Floats) -> Floats:
-    """(N,) cosine of each embedding (N, D) to the nearest of the class means (K, D)."""
+    """(N,) cosine of each embedding (N, D) to the nearest of the class means (K, D).
+
+    Raises RunError where the two are of different models.
+    """
+    if embedding.shape[1] != means.shape[1]:
+        raise RunError(
+            f"The calibration is for embeddings of {means.shape[1]:,} numbers, but the network gives "
+            f"{embedding.shape[1]:,}",
+            "They belong to different models: copy the bundle again.",
+        )
     cosines: Floats = _unit(embedding.astype(np.float64)) @ means.T
     return cosines.max(axis=1)
 

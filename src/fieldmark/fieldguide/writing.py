@@ -20,12 +20,14 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from PIL import Image
+from typing_extensions import TypedDict
 
-from fieldmark.core.errors import DataError
-from fieldmark.core.storage import make_folder, read_json, read_rows, write_bytes, write_json, write_rows
+from fieldmark.core.errors import DataError, RunError
+from fieldmark.core.reading import read_json
+from fieldmark.core.storage import make_folder, read_rows, write_bytes, write_json, write_rows
 from fieldmark.fieldguide.copies import changed, copy_of
 from fieldmark.fieldguide.guide import Guide, HabitatRule, Kind, Options, make_guide
 from fieldmark.fieldguide.render import Drawing, render
@@ -33,6 +35,30 @@ from fieldmark.fieldguide.sheet import contact_sheet
 from fieldmark.fieldguide.truth import Sighting, row_of, sightings, truth_of
 
 __all__ = ["draw", "read_guide"]
+
+
+class OptionValues(TypedDict, total=False):
+    """The fields of `Options`, which checks their range."""
+
+    species: int
+    images_per_species: int
+    size: int
+    seed: int
+    habitat: HabitatRule
+    kind: Kind
+    noise: float
+    duplicates: float
+    unknown: int
+    long_tail: float
+
+
+class Truth(TypedDict):
+    """What is read of guide.json."""
+
+    format: Literal["fieldmark field guide"]
+    version: Literal[1]
+    options: OptionValues
+
 
 _FORMAT, _VERSION = "fieldmark field guide", 1
 """The version changes whenever the same options give other pixels."""
@@ -112,13 +138,11 @@ def read_guide(folder: Path) -> Guide:
 def _options_in(folder: Path) -> dict[str, Any] | None:
     """The options of the guide in this folder, or None where there is no guide of this version."""
     try:
-        truth = read_json(folder / "guide.json")
-    except (OSError, ValueError):
+        truth = read_json(folder / "guide.json", Truth)
+    except (OSError, RunError):
         return None
-    if not isinstance(truth, dict) or truth.get("format") != _FORMAT or truth.get("version") != _VERSION:
-        return None
-    options: dict[str, Any] = truth["options"]
-    return options
+    options = truth["options"]
+    return None if options.keys() - OptionValues.__annotations__ else dict(options)  # a later version has more
 
 
 def _claim(dest: Path, options: Options) -> None:

@@ -6,15 +6,29 @@ import re
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
+from typing_extensions import TypedDict
 
+from fieldmark.core.errors import RunError
+from fieldmark.core.reading import read_json
 from fieldmark.core.recipe import Backbone
-from fieldmark.core.storage import read_json
 
 __all__ = ["UNKNOWN", "is_noncommercial", "weights_license"]
 
 UNKNOWN = "unknown"
 _RESEARCH_ONLY = {"apple-amlr", "seer-license"}
 """Licences that allow research only and do not say so in their name."""
+
+
+class Licensed(TypedDict):
+    """The provenance of a bundle, as far as it is asked for here."""
+
+    license: str
+
+
+class Bundled(TypedDict):
+    """The model.json of a bundle, as far as it is asked for here."""
+
+    provenance: Licensed
 
 
 def weights_license(choice: Backbone) -> str:
@@ -34,8 +48,8 @@ def weights_license(choice: Backbone) -> str:
             return getattr(timm.get_pretrained_cfg(choice.name), "license", None) or UNKNOWN
     path = Path(choice.weights)
     try:
-        return str(read_json(path.with_name("model.json"))["provenance"]["license"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return read_json(path.with_name("model.json"), Bundled)["provenance"]["license"]
+    except (OSError, RunError):
         pass  # no bundle
     try:
         with safe_open(path, framework="pt") as file:

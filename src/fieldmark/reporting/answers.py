@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from fieldmark.core.wording import counted, first_few
 from fieldmark.evaluation.metrics import ConfusedPair, Score, wilson
@@ -26,6 +25,7 @@ from fieldmark.reporting.material import Answer, Material, Split
 from fieldmark.reporting.pairs import panel
 from fieldmark.reporting.plots import reliability, risk_coverage
 from fieldmark.reporting.slices import LEAST, LEVEL, Slice, Slicing, accuracy_by_slice
+from fieldmark.runs.facts import DetectionValues, VerdictValues
 
 __all__ = ["NUM_PAIRS", "classes", "look_alikes", "mistakes", "predictions", "scores", "slices"]
 
@@ -87,19 +87,19 @@ def scores(material: Material) -> Section | None:
     return Section("scores", "Scores", tuple(blocks))
 
 
-def _promises(verdicts: Mapping[str, Any]) -> list[Block]:
+def _promises(verdicts: VerdictValues) -> list[Block]:
     """What is promised of the names given, what was measured, and how many images get one."""
     promised, right, shares = verdicts.get("promised"), verdicts.get("right"), verdicts["shares"]
     if not isinstance(promised, float):  # True or False where an earlier version evaluated
         text = "No accuracy can be promised from these held-out images, so no answer is vouched for."
         return [Text(text, "warn")] if promised is None else []
     named = sum(share for name, share in shares.items() if name not in ("unsure", "unknown"))
-    measured = Interval(Score(right["value"], right["low"], right["high"])) if right else "–"
+    measured = Interval(Score.of(right)) if right else "–"
     rows = [("promised accuracy of the names given", _percent(promised)), ("measured", measured)]
     rows.append(("images vouched for", _percent(named)))
     others = [
         f"{100 * float(accuracy):g} %: {_percent(share)}"
-        for accuracy, share in verdicts["promises"].items()
+        for accuracy, share in verdicts.get("promises", {}).items()
         if share is not None and float(accuracy) != promised
     ]
     if others:
@@ -107,14 +107,15 @@ def _promises(verdicts: Mapping[str, Any]) -> list[Block]:
     return [Table(("what verdicts promise", ""), tuple(rows))]
 
 
-def _interest(found: Sequence[Mapping[str, Any]]) -> list[Block]:
+def _interest(found: Sequence[DetectionValues]) -> list[Block]:
     """Sensitivity and specificity of the classes that must not be missed."""
-
-    def interval(one: Mapping[str, float]) -> Interval:
-        return Interval(Score(one["value"], one["low"], one["high"]))
-
     rows = tuple(
-        (one["name"], _percent(one["threshold"]), interval(one["sensitivity"]), interval(one["specificity"]))
+        (
+            one["name"],
+            _percent(one["threshold"]),
+            Interval(Score.of(one["sensitivity"])),
+            Interval(Score.of(one["specificity"])),
+        )
         for one in found
     )
     header = ("class of interest", "found if at least", "sensitivity", "specificity")

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from fieldmark.core.errors import ImageError
-from fieldmark.core.storage import read_json
+from fieldmark.core.reading import read_json
 from fieldmark.core.wording import counted
 from fieldmark.data.decode import decode
 from fieldmark.evaluation.background import VIEWS
@@ -15,6 +13,7 @@ from fieldmark.evaluation.metrics import Score
 from fieldmark.pages import picture
 from fieldmark.reporting.blocks import Block, Gallery, Interval, Picture, Section, Table, Text
 from fieldmark.reporting.material import Material
+from fieldmark.runs.facts import Background, View, ViewedImage
 
 __all__ = ["background"]
 
@@ -26,9 +25,10 @@ def background(material: Material) -> Section | None:
     folder = material.run.evaluation(material.shown.name)
     if not (folder / "background.json").is_file():
         return None
-    found = read_json(folder / "background.json")
+    found = read_json(folder / "background.json", Background)
     bad = "remedy" in found["advice"]
-    rows = tuple((title, Interval(Score(**found["accuracy"][name]))) for name, title in VIEWS.items())
+    measured = {str(name): Score.of(values) for name, values in found["accuracy"].items()}
+    rows = tuple((title, Interval(measured[name])) for name, title in VIEWS.items() if name in measured)
     blocks: list[Block] = [
         Text(f"{found['advice']}.", "warn" if bad else ""),
         Table(("object shown", "accuracy"), rows),
@@ -40,12 +40,12 @@ def background(material: Material) -> Section | None:
         ),
     ]
     for example in found["examples"]:
-        views = tuple(_view(folder, example, name) for name in example["files"])
+        views = tuple(_view(folder, example, name) for name in example["files"] if name in example["said"])
         blocks += [Text(f"True class: {example['label']}"), Gallery(views, small=True)]
     return Section("background", "Background", tuple(blocks))
 
 
-def _view(folder: Path, example: Mapping[str, Any], name: str) -> Picture:
+def _view(folder: Path, example: ViewedImage, name: View) -> Picture:
     right = example["said"][name] == example["label"]
     try:
         image = picture(decode(folder / example["files"][name]).pixels, side=160, quality=75)

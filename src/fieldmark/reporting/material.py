@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, final
+from typing import Any, cast, final
 
 import numpy as np
 from markupsafe import Markup
@@ -16,11 +16,14 @@ from numpy.typing import NDArray
 from fieldmark.answering.explaining.explanation import Explanation
 from fieldmark.core.errors import ImageError, RunError
 from fieldmark.core.recipe import Recipe
-from fieldmark.core.storage import read_json, read_rows
+from fieldmark.core.storage import read_rows
 from fieldmark.data.catalog import Catalog
 from fieldmark.data.decode import decode
-from fieldmark.evaluation.metrics import ConfusedPair, Score
+from fieldmark.evaluation.metrics import ConfusedPair, Score, ScoreValues
 from fieldmark.pages import picture
+from fieldmark.runs.bundle import Bundle
+from fieldmark.runs.facts import DetectionValues, Environment, Facts, VerdictValues
+from fieldmark.runs.record import read_scores
 from fieldmark.runs.run import Run
 
 __all__ = ["TITLES", "Answer", "Material", "Pictures", "Split", "gather"]
@@ -71,11 +74,11 @@ class Split:
     looks: int | None
     unreadable: Sequence[str]
     answers: Sequence[Answer]
-    verdicts: Mapping[str, Any] | None = None
+    verdicts: VerdictValues | None = None
     """What verdicts promise and what was measured (`evaluation.verdict_scores`); None if that was not measured."""
     of_classes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """The row of classes.csv of each class; {} where an earlier version evaluated."""
-    of_interest: Sequence[Mapping[str, Any]] = ()
+    of_interest: Sequence[DetectionValues] = ()
     """How well the classes of interest are found, as scores.json has it."""
     attributes: Mapping[str, tuple[Score, int]] = field(default_factory=dict)
     """The balanced accuracy of each attribute that was learnt, and the number of images whose value is known."""
@@ -146,9 +149,9 @@ class Material:
 
     run: Run
     recipe: Recipe
-    data: Mapping[str, Any]
+    data: Facts
     """The contents of data.json; {} if training stopped before the data was read."""
-    environment: Mapping[str, Any]
+    environment: Environment
     provenance: Mapping[str, Any]
     """The provenance of the bundle; {} if training is not finished."""
     splits: Sequence[Split]
@@ -197,7 +200,7 @@ def gather(
 
     Raises RunError if there is no run, or if `split` has not been evaluated.
     """
-    environment = read_json(Run.open(run.folder).folder / "environment.json")
+    environment = Run.open(run.folder).environment()
     data = run.data()
     splits = _splits(run)
     roots = [Path(data["root"])] if data else []
@@ -208,7 +211,7 @@ def gather(
         recipe=recipe,
         data=data,
         environment=environment,
-        provenance=read_json(run.bundle / "model.json")["provenance"] if run.is_finished else {},
+        provenance=Bundle.load(run.bundle).provenance if run.is_finished else {},
         splits=splits,
         shown=_shown(run, splits, split),
         catalog=catalog,
@@ -239,14 +242,11 @@ def _splits(run: Run) -> list[Split]:
 
 def _split(folder: Path) -> Split:
     try:
-        written = read_json(folder / "scores.json")
+        written = read_scores(folder)
+        figures = cast("Mapping[str, ScoreValues]", written)
         return Split(
             folder.name,
-            {
-                name: Score(found["value"], found["low"], found["high"], percent=name in SHARES)
-                for name in SCORES
-                if (found := written.get(name))
-            },
+            {name: Score.of(found, percent=name in SHARES) for name in SCORES if (found := figures.get(name))},
             [ConfusedPair(**pair) for pair in written["confused"]],
             written["looks"],
             written["unreadable"],
@@ -266,10 +266,7 @@ def _split(folder: Path) -> Split:
             written.get("verdicts"),
             {row["class"]: row for row in read_rows(table)} if (table := folder / "classes.csv").is_file() else {},
             written.get("of_interest", ()),
-            {
-                name: (Score(found["value"], found["low"], found["high"]), int(found["num_images"]))
-                for name, found in written.get("attributes", {}).items()
-            },
+            {name: (Score.of(found), found["num_images"]) for name, found in written.get("attributes", {}).items()},
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(

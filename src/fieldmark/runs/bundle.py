@@ -1,6 +1,7 @@
 """`Bundle`: a folder with all that a model needs to predict anywhere. It is only files; `Predictor` predicts.
 
-The files are `model.safetensors` and `model.json` and, if the model is calibrated, `calibration.safetensors`.
+The files are `model.safetensors`, `model.json`, `calibration.safetensors` if the model is calibrated, and `index.json`
+with the SHA-256 of the others: whoever reads one of them reads the bytes whose hash was compared.
 """
 
 from __future__ import annotations
@@ -12,26 +13,26 @@ from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load_file as load_arrays
 from scipy.special import log_softmax
 
+from fieldmark.core.arrays import parse_arrays
 from fieldmark.core.errors import RecipeError, RunError, nearest
+from fieldmark.core.reading import reason
 from fieldmark.core.recipe import Images, Recipe
-from fieldmark.core.storage import read_json, write_arrays, write_json, write_tensors
+from fieldmark.core.storage import array_bytes, json_bytes, tensor_bytes, write_bytes
 from fieldmark.data.grades import grades_of
 from fieldmark.data.names import lookup
 from fieldmark.data.task import Attribute, Task
 from fieldmark.data.taxonomy import Taxonomy
-from fieldmark.evaluation.calibration import Calibration
+from fieldmark.evaluation.calibration import SHAPES, Calibration, Values
 from fieldmark.evaluation.thresholds import Thresholds
+from fieldmark.runs.description import AGAIN, FORMAT, INDEX, describe, digests, index_of, known_bytes
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = ["Bundle"]
 
-_FORMAT = 2
 _PIECES = ("images", "neck", "method", "head", "labels")
 _LATER = ("labels",)  # older bundles have none
 _BEFORE = {"grey_bits": 16}  # what older bundles do, without saying so
@@ -63,6 +64,8 @@ class Bundle:
     """The name, package and version of each piece that does not come with Fieldmark, by section of the recipe."""
     folder: Path | None = None
     """The folder of the bundle; None before it is saved."""
+    index: Mapping[str, str] | None = None
+    """The SHA-256 of each file in the folder, by name; None if it is not known, as in bundles of before."""
 
     def __post_init__(self) -> None:
         if self.taxonomy is None:
@@ -89,13 +92,12 @@ class Bundle:
 
     def save(self, folder: Path, weights: Mapping[str, Tensor]) -> None:
         """Write the files. The description comes last, so that a bundle that has one is complete."""
-        write_tensors(folder / "model.safetensors", weights, {"format": str(_FORMAT)})
+        files = {"model.safetensors": tensor_bytes(weights, {"format": str(FORMAT)})}
         if self.calibration:
-            write_arrays(folder / "calibration.safetensors", self.calibration.arrays())
-        write_json(
-            folder / "model.json",
+            files["calibration.safetensors"] = array_bytes(self.calibration.arrays())
+        description = json_bytes(
             {
-                "format": _FORMAT,
+                "format": FORMAT,
                 "classes": self.classes,
                 "taxonomy": self.taxonomy.as_dict(),
                 "attributes": {name: list(values) for name, values in self.attributes.items()},
@@ -107,8 +109,11 @@ class Bundle:
                 "calibration": self.calibration.values() if self.calibration else None,
                 "parts": self.parts,
                 "provenance": self.provenance,
-            },
+            }
         )
+        files[INDEX] = json_bytes(index_of(files | {"model.json": description}))
+        for name, data in (files | {"model.json": description}).items():
+            write_bytes(folder / name, data)
 
     @classmethod
     def load(cls, path: Path | str) -> Bundle:
@@ -116,44 +121,47 @@ class Bundle:
         another version."""
         folder = Path(path)
         folder = folder / "bundle" if (folder / "bundle").is_dir() else folder
-        description = _description(folder)
+        index = digests(folder)
+        description = describe(folder, index)
         try:
             recipe = Recipe.parse(
-                {name: description[name] for name in _PIECES if name in description or name not in _LATER}
+                {name: description[name] for name in _PIECES if name in description or name not in _LATER}  # type: ignore[literal-required]
                 | {"images": {**_BEFORE, **description["images"]}}
                 | {"backbone": {**description["backbone"], "weights": "none"}},
                 source=str(folder / "model.json"),
-            )
-            taxonomy = Taxonomy.of(description["classes"], dict(description["taxonomy"].items()))
-            return cls(
-                taxonomy.classes,
-                recipe,
-                description["interpolation"],
-                taxonomy,
-                description["provenance"],
-                _calibration(folder, description.get("calibration")),
-                tuple(description.get("parts", ())),
-                {name: tuple(values) for name, values in description.get("attributes", {}).items()},
-                {section: dict(one) for section, one in description.get("plugins", {}).items()},
-                folder,
             )
         except RecipeError as error:
             raise RunError(
                 f"This version of Fieldmark cannot use {error.problem}",
                 "Use the version that wrote the bundle. If it is this one, the file is damaged: copy the bundle again.",
             ) from None
-        except (KeyError, TypeError, ValueError, AttributeError, AssertionError):
-            raise RunError(f"{folder / 'model.json'} is damaged", "Copy the bundle again.") from None
+        classes = tuple(description["classes"])
+        taxonomy = Taxonomy.of(classes, description["taxonomy"])
+        return cls(
+            classes,
+            recipe,
+            description["interpolation"],
+            taxonomy,
+            description["provenance"],
+            _calibration(folder, description.get("calibration"), taxonomy, index),
+            tuple(description.get("parts", ())),
+            {name: tuple(values) for name, values in description.get("attributes", {}).items()},
+            {section: dict(one) for section, one in description.get("plugins", {}).items()},  # type: ignore[arg-type]
+            folder,
+            index,
+        )
 
     def weights(self) -> dict[str, Tensor]:
-        """The tensors in `model.safetensors`. Raises RunError if they cannot be read or are not numbers."""
-        from safetensors.torch import load_file
+        """The tensors in `model.safetensors`. Raises RunError if they are missing, damaged or not numbers."""
+        from safetensors import SafetensorError
+        from safetensors.torch import load
 
         assert self.folder is not None, "a bundle that was not saved has no weights"
+        path = self.folder / "model.safetensors"
         try:
-            weights = load_file(self.folder / "model.safetensors")
-        except (OSError, SafetensorError) as error:
-            raise RunError(f"The weights in {self.folder} cannot be read ({error})", "Copy the bundle again.") from None
+            weights = load(known_bytes(path, self.index))
+        except (OSError, SafetensorError, KeyError) as error:  # the latter for types that torch lacks
+            raise RunError(f"The weights in {self.folder} cannot be read ({error})", AGAIN) from None
         wrong = [key for key, value in weights.items() if not value.isfinite().all()]
         if wrong:
             raise RunError(
@@ -198,30 +206,14 @@ class Bundle:
         return np.flatnonzero([name in set(wanted.values()) for name in self.classes])
 
 
-def _calibration(folder: Path, values: Mapping[str, Any] | None) -> Calibration | None:
+def _calibration(
+    folder: Path, values: Values | None, taxonomy: Taxonomy, index: Mapping[str, str] | None
+) -> Calibration | None:
     if values is None:
         return None
+    path = folder / "calibration.safetensors"
+    sizes = {"K": len(taxonomy.classes), "L": len(taxonomy.levels)}
     try:
-        return Calibration.restored(values, load_arrays(folder / "calibration.safetensors"))
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise RunError(f"The calibration in {folder} cannot be read ({error})", "Copy the bundle again.") from None
-
-
-def _description(folder: Path) -> dict[str, Any]:
-    path = folder / "model.json"
-    try:
-        description = read_json(path)
-    except FileNotFoundError:
-        raise RunError(
-            f"{folder} is neither a finished run nor a bundle: it has no {path.name}",
-            "Give the folder of a run that has finished (--resume finishes one that was stopped).",
-        ) from None
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path} cannot be read ({error})") from None
-    version = description.get("format") if isinstance(description, dict) else None
-    if version != _FORMAT:
-        raise RunError(
-            f"{folder} has the format {version!r}, but this version of Fieldmark reads {_FORMAT}",
-            "Use the version that wrote it, or train again.",
-        )
-    return dict(description)
+        return Calibration.restored(values, parse_arrays(known_bytes(path, index), SHAPES, sizes))
+    except (OSError, ValueError, KeyError) as error:
+        raise RunError(f"The calibration in {folder} cannot be read: {reason(error)}", AGAIN) from None

@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from fieldmark.core.errors import StorageError
+from fieldmark.core.errors import FieldmarkError, RunError
 from fieldmark.core.listener import Listener
 from fieldmark.core.locks import lock
-from fieldmark.core.storage import cache_folder, make_folder, read_json, write_json, write_rows
+from fieldmark.core.reading import read_json
+from fieldmark.core.storage import cache_folder, make_folder, write_json, write_rows
 from fieldmark.data.attributes import attribute_codes
 from fieldmark.data.catalog import Catalog
 from fieldmark.data.splits import units
@@ -30,8 +31,9 @@ from fieldmark.evaluation.per_class import ClassScore, Detection
 from fieldmark.evaluation.severity import severity
 from fieldmark.evaluation.verdict import Verdict
 from fieldmark.evaluation.verdict_scores import VerdictScores
+from fieldmark.runs.facts import Count, Scores
 
-__all__ = ["CLASS_COLUMNS", "Answers", "Evaluation", "count_look", "score_answers", "write_evaluation"]
+__all__ = ["CLASS_COLUMNS", "Answers", "Evaluation", "count_look", "read_scores", "score_answers", "write_evaluation"]
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.floating]
@@ -217,10 +219,19 @@ def count_look(digest: str, listener: Listener) -> int | None:
     try:
         make_folder(path.parent)
         with lock(path.with_suffix(".lock")):
-            counts = read_json(path) if path.is_file() else {}
-            counts[digest] = int(counts.get(digest, 0)) + 1
+            counts = read_json(path, dict[str, Count]) if path.is_file() else {}
+            counts[digest] = counts.get(digest, 0) + 1
             write_json(path, counts)
-    except (StorageError, OSError, ValueError) as error:  # no reason to withhold the scores
+    except (FieldmarkError, OSError) as error:  # no reason to withhold the scores
         listener.warn(f"This look at the test split cannot be counted in {path}: {error}")
         return None
-    return int(counts[digest])
+    return counts[digest]
+
+
+def read_scores(folder: Path) -> Scores:
+    """scores.json of a split, in the folder that `Run.evaluation` names. Raises RunError if it is absent or damaged."""
+    hint = f"Evaluate again: fieldmark evaluate {folder.parent.parent} --split {folder.name}"
+    try:
+        return read_json(folder / "scores.json", Scores, hint=hint)
+    except OSError:
+        raise RunError(f"There is no {folder / 'scores.json'}", hint) from None

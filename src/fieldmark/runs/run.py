@@ -10,7 +10,7 @@ runs/birds/
   times.json         seconds spent on reading, training and evaluating, over all sittings
   memory.json        the most bytes that training took: of the process, and of the GPU
   checkpoints/       what a resume needs
-  bundle/            model.safetensors + model.json: what one ships
+  bundle/            model.safetensors, model.json, index.json, calibration.safetensors: what one ships
   evaluation/<split>/ scores.json, predictions.csv
 """
 
@@ -18,16 +18,14 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import platform
 import sys
 import time
-import tomllib
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Final, final
+from typing import Any, Final, cast, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,20 +34,13 @@ from fieldmark.core.claims import claimed, contents
 from fieldmark.core.errors import RunError, StorageError
 from fieldmark.core.listener import EpochEnded, Event, Listener
 from fieldmark.core.machine import Machine, peak_memory
+from fieldmark.core.reading import parse_json, parse_toml, read_json, read_regular, reason
 from fieldmark.core.recipe import Recipe
-from fieldmark.core.storage import (
-    append_line,
-    make_folder,
-    read_json,
-    read_rows,
-    sweep,
-    write_bytes,
-    write_json,
-    write_rows,
-)
+from fieldmark.core.storage import append_line, make_folder, read_rows, sweep, write_bytes, write_json, write_rows
 from fieldmark.core.version import version
 from fieldmark.core.wording import first_few
 from fieldmark.data.catalog import SPLITS, Catalog
+from fieldmark.runs.facts import Environment, Facts, LogLine, Memory, Seconds
 
 __all__ = ["Run", "RunLog"]
 
@@ -175,34 +166,45 @@ class Run:
         """The recipe, every default written out."""
         path = self.folder / "recipe.toml"
         try:
-            return Recipe.parse(tomllib.loads(path.read_text(encoding="utf-8")), source=str(path))
-        except (OSError, tomllib.TOMLDecodeError) as error:
-            raise RunError(f"{path} cannot be read ({error})") from None
+            return Recipe.parse(parse_toml(read_regular(path)), source=str(path))
+        except (OSError, ValueError) as error:
+            raise RunError(f"{path} cannot be read: {reason(error)}") from None
+
+    def environment(self) -> Environment:
+        """Versions, the machine and what was decided. Raises RunError if environment.json is absent or damaged."""
+        path = self.folder / "environment.json"
+        try:
+            return read_json(path, Environment)
+        except OSError as error:
+            raise RunError(f"{path} cannot be read: {reason(error)}") from None
 
     def machine(self) -> Machine:
         """What was decided about the machine when the run began."""
-        return Machine(**read_json(self.folder / "environment.json")["machine"])
+        known = self.environment()["machine"]
+        return Machine(known["device"], known["threads"], known["workers"], known["precision"])
 
     def move(self, machine: Machine) -> None:
         """Go on with what another machine, or another device of it, decides."""
-        path = self.folder / "environment.json"
-        known = read_json(path)
-        write_json(path, known | {"machine": vars(machine), "moved": [*known.get("moved", []), known["machine"]]})
+        known = self.environment()
+        moved = {"machine": vars(machine), "moved": [*known.get("moved", []), known["machine"]]}
+        write_json(self.folder / "environment.json", {**known, **moved})
 
     def decided(self, name: str) -> Any:
         """What was measured of the data and decided when the run began; None where it was not."""
-        return read_json(self.folder / "environment.json").get("decided", {}).get(name)
+        return self.environment().get("decided", {}).get(name)
 
     def decide(self, name: str, found: Any) -> None:
         """Keep what was measured, so that a resume need not, and cannot, find otherwise."""
-        path = self.folder / "environment.json"
-        known = read_json(path)
-        write_json(path, known | {"decided": known.get("decided", {}) | {name: found}})
+        known = self.environment()
+        decided = {**known.get("decided", {}), name: found}
+        write_json(self.folder / "environment.json", {**known, "decided": decided})
 
-    def data(self) -> dict[str, Any]:
-        """What is known about the data; {} before it is read."""
-        path = self.folder / "data.json"
-        return read_json(path) if path.is_file() else {}
+    def data(self) -> Facts:
+        """What is known about the data; {} before it is read. Raises RunError if data.json is damaged."""
+        try:
+            return read_json(self.folder / "data.json", Facts)
+        except FileNotFoundError:
+            return cast(Facts, {})
 
     def write_data(
         self,
@@ -216,7 +218,7 @@ class Run:
 
         Raises RunError if it is not what the run began with.
         """
-        found: dict[str, Any] = {
+        found: Facts = {
             "source": str(Path(source).resolve()),
             "columns": dict(columns or {}),
             "root": str(catalog.root),
@@ -251,15 +253,18 @@ class Run:
         """Add a line to the log."""
         append_line(self.folder / "log.jsonl", line)
 
-    def history(self) -> list[dict[str, Any]]:
-        """The log: one line per fit and epoch."""
-        path = self.folder / "log.jsonl"
-        if not path.is_file():
+    def history(self) -> list[LogLine]:
+        """The log: one line per fit and epoch. Lines that are none are passed over."""
+        try:
+            texts = read_regular(self.folder / "log.jsonl").splitlines()
+        except FileNotFoundError:
             return []
-        lines: dict[tuple[str, int], dict[str, Any]] = {}
-        for text in path.read_bytes().splitlines():
+        except (OSError, ValueError) as error:
+            raise RunError(f"{self.folder / 'log.jsonl'} cannot be read: {reason(error)}") from None
+        lines: dict[tuple[str, int], LogLine] = {}
+        for text in texts:
             try:
-                line = json.loads(text)
+                line = parse_json(text, LogLine)
             except ValueError:  # a machine that died while writing leaves a torn last line
                 continue
             lines[line["fit"], line["epoch"]] = line
@@ -268,15 +273,15 @@ class Run:
     def times(self) -> dict[str, float]:
         """The seconds of each stage, over all sittings except those that were killed."""
         try:
-            return dict(read_json(self.folder / "times.json"))
-        except (OSError, ValueError):
+            return dict(read_json(self.folder / "times.json", Seconds))
+        except (OSError, RunError):
             return {}
 
     def memory(self) -> dict[str, int]:
         """The peak memory of training in bytes, of the "process" and, if there is one, the "gpu"."""
         try:
-            return dict(read_json(self.folder / "memory.json"))
-        except (OSError, ValueError):
+            return dict(read_json(self.folder / "memory.json", Memory))
+        except (OSError, RunError):
             return {}
 
     def keep_memory(self) -> None:
@@ -303,10 +308,10 @@ class Run:
 def _environment(folder: Path) -> dict[str, Any] | None:
     """What environment.json says; None where there is none that a run wrote."""
     try:
-        found = read_json(folder / "environment.json")
-    except (OSError, ValueError):
+        found = read_json(folder / "environment.json", dict[str, Any])
+    except (OSError, RunError):
         return None
-    return found if isinstance(found, dict) and "format" in found else None
+    return found if "format" in found else None
 
 
 def _digest(catalog: Catalog, split: str, pictures: NDArray[np.uint64]) -> str:
@@ -315,7 +320,7 @@ def _digest(catalog: Catalog, split: str, pictures: NDArray[np.uint64]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
-def _changes(known: dict[str, Any], found: dict[str, Any]) -> str:
+def _changes(known: Facts, found: Facts) -> str:
     """Which data is not what it was, in words; "" if all is."""
     changed = [split for split in SPLITS if known["digests"][split] != found["digests"][split]]
     if changed or known["classes"] != found["classes"]:

@@ -212,6 +212,7 @@ def test_bundles_of_before_are_read(trained: Run) -> None:
     assert description["format"] == 2
     del description["attributes"], description["labels"]
     path.write_text(json.dumps(description))
+    (trained.bundle / "index.json").unlink()
     bundle = Predictor.load(trained.folder).bundle
     assert not bundle.attributes
     assert bundle.recipe.labels.order == "auto"

@@ -27,6 +27,7 @@ from fieldmark.answering.verdicts import Speaker
 from fieldmark.core.claims import check_replaceable
 from fieldmark.core.errors import DataError, DataWarning, ImageError, RunError, StorageError, nearest
 from fieldmark.core.machine import AUTO
+from fieldmark.core.reading import parse_json
 from fieldmark.core.recipe import Images
 from fieldmark.core.storage import write_bytes, write_json, write_tensors
 from fieldmark.data.catalog import Catalog
@@ -54,7 +55,7 @@ class Explainer:
         place = self.bundle.folder if isinstance(run, Predictor) else Path(run)
         opened = opened_run(place) if place else None
         self._run = opened if opened and opened.exists else None
-        data = self._run.data() if self._run else {}
+        data = self._run.data() if self._run else None
         self._root = root or (Path(data["root"]) if data else None)
         self._known: dict[str, Known | None] = {}
         self._place = tap(self.method, self.bundle.images.size)
@@ -241,8 +242,8 @@ def _read_known(path: Path, label: str, stamp: str) -> Known | None:
             if (about.get("label"), about.get("model")) != (label, stamp):
                 return None
             points = file.get_tensor("points").numpy() if "points" in file.keys() else None  # noqa: SIM118  # no mapping
-            names = tuple(json.loads(about["point_names"]))
-            paths = tuple(json.loads(about["paths"]))
+            names = tuple(parse_json(about["point_names"], list[str]))
+            paths = tuple(parse_json(about["paths"], list[str]))
             return Known(label, paths, file.get_tensor("maps"), file.get_tensor("last"), names, points)
     except (OSError, SafetensorError, KeyError, ValueError):
         return None

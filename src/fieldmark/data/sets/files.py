@@ -11,21 +11,24 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fieldmark.core.errors import DataError, DataWarning
-from fieldmark.core.reading import read_regular
-from fieldmark.core.storage import read_json
+from fieldmark.core.reading import read_json, read_regular, reason
 from fieldmark.core.wording import first_few
 from fieldmark.data.catalog import Catalog
 from fieldmark.data.taxonomy import Taxonomy
 
 __all__ = ["assemble", "box", "json_file", "lines", "mat_file", "whole"]
 
+T = TypeVar("T")
+
 _AGAIN = "Download it or unpack its archive again."
+_MOST = 4 * 2**30
+"""The published files have less than a gigabyte."""
 
 
 def mat_file(path: Path, *names: str) -> list[NDArray[Any]]:
@@ -36,18 +39,18 @@ def mat_file(path: Path, *names: str) -> list[NDArray[Any]]:
         variables = loadmat(io.BytesIO(read_regular(path)), squeeze_me=True)
     # damage shows as OSError, ValueError, TypeError, zlib.error, struct.error and more
     except Exception as error:
-        raise DataError(f"{path} cannot be read as a MATLAB file: {_reason(error)}", _AGAIN) from error
+        raise DataError(f"{path} cannot be read as a MATLAB file: {reason(error)}", _AGAIN) from error
     if lacking := [name for name in names if name not in variables]:
         raise DataError(f"{path} has no variable {lacking[0]!r}", "Expected the official file. " + _AGAIN)
     return [np.atleast_1d(variables[name]) for name in names]
 
 
-def json_file(path: Path) -> Any:
-    """What a JSON file holds."""
+def json_file(path: Path, shape: type[T]) -> T:
+    """What a JSON file holds, which must be of this type."""
     try:
-        return read_json(path)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read as JSON: {_reason(error)}", _AGAIN) from error
+        return read_json(path, shape, error=DataError, hint=_AGAIN, most=_MOST)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {reason(error)}", _AGAIN) from error
 
 
 def lines(path: Path, num_fields: int) -> Iterator[list[str]]:
@@ -55,7 +58,7 @@ def lines(path: Path, num_fields: int) -> Iterator[list[str]]:
     try:
         text = read_regular(path).decode("utf-8-sig")
     except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read: {_reason(error)}", _AGAIN) from error
+        raise DataError(f"{path} cannot be read: {reason(error)}", _AGAIN) from error
     for number, line in enumerate(text.splitlines(), start=1):
         fields = line.strip().split(maxsplit=num_fields - 1)
         if not fields or fields[0].startswith("#"):
@@ -63,10 +66,6 @@ def lines(path: Path, num_fields: int) -> Iterator[list[str]]:
         if len(fields) < num_fields:
             raise DataError(f"{path}, line {number}: expected {num_fields} fields, got {line.strip()!r}", _AGAIN)
         yield fields
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
 
 
 def box(left: float, top: float, right: float, bottom: float) -> tuple[float, float, float, float]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fieldmark.core.errors import DataError
 from fieldmark.data.catalog import Catalog
 from fieldmark.data.sets.dataset import Dataset, Layout
 from fieldmark.data.sets.files import assemble, json_file
@@ -20,13 +19,7 @@ def _read(root: Path) -> Catalog:
 
     There is no validation split. "apple_pie" becomes "apple pie".
     """
-    listed = {split: json_file(root / "meta" / f"{split}.json") for split in ("train", "test")}
-    for split, names in listed.items():
-        if not isinstance(names, dict) or not all(isinstance(images, list) for images in names.values()):
-            raise DataError(
-                f"{root / 'meta' / split}.json holds no classes",
-                "Expected a list of images for each class. Unpack it again.",
-            )
+    listed = {split: json_file(root / "meta" / f"{split}.json", dict[str, list[str]]) for split in ("train", "test")}
     classes = sorted(set().union(*listed.values()))
     index = {name: label for label, name in enumerate(classes)}
     samples = sorted(

@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import cast
+
+from typing_extensions import TypedDict
 
 from fieldmark.core.errors import DataError
 from fieldmark.data.catalog import Catalog
@@ -26,6 +28,35 @@ _SPECIES = "[0-9][0-9][0-9][0-9][0-9]_*_*_*_*_*_*_*"
 
 
 _SHOWN_JSON = "train2019.json, val2019.json and the images (2018 and 2017 alike)"
+
+
+class Category(TypedDict):
+    """A species; the names of the levels above it stand beside these keys."""
+
+    id: int
+    name: str
+
+
+class Note(TypedDict):
+    """The species of an image."""
+
+    image_id: int
+    category_id: int
+
+
+class Image(TypedDict):
+    """An image."""
+
+    id: int
+    file_name: str
+
+
+class Listing(TypedDict):
+    """One of the two files: what a split consists of."""
+
+    categories: list[Category]
+    annotations: list[Note]
+    images: list[Image]
 
 
 def nested(levels: dict[str, list[str]]) -> dict[str, tuple[str, ...]]:
@@ -90,16 +121,18 @@ def _read_json(root: Path, year: int) -> Catalog:
 
     The official validation split is the test split here, as in 2021.
     """
-    listed = {split: json_file(root / f"{name}{year}.json") for name, split in (("train", "train"), ("val", "test"))}
+    names = (("train", "train"), ("val", "test"))
+    listed = {split: json_file(root / f"{name}{year}.json", Listing) for name, split in names}
     try:
         given = root / "categories.json"
-        categories = json_file(given) if given.is_file() else listed["train"]["categories"]
+        categories = json_file(given, list[Category]) if given.is_file() else listed["train"]["categories"]
         categories = sorted(categories, key=lambda category: category["id"])
         index = {category["id"]: label for label, category in enumerate(categories)}
         samples = [sample for split, found in listed.items() for sample in _samples(root, year, split, found, index)]
         known = [level for level in _LEVELS if all(category.get(level) for category in categories)]
         # a supercategory may be a class or a kingdom: it stands only above the species
-        levels = {level: [str(c[level]) for c in categories] for level in known or ("supercategory",)}
+        named = cast("list[Mapping[str, object]]", categories)
+        levels = {level: [str(one[level]) for one in named] for level in known or ("supercategory",)}
         taxonomy = nested({"species": [str(category["name"]) for category in categories], **levels})
     except (KeyError, TypeError) as error:
         problem = f"The JSON files of {year} in {root} are not the published ones: {error} is missing"
@@ -107,7 +140,7 @@ def _read_json(root: Path, year: int) -> Catalog:
     return assemble(root, f"train{year}.json", samples, taxonomy.pop("species"), taxonomy=taxonomy)
 
 
-def _samples(root: Path, year: int, split: str, found: Any, index: Mapping[int, int]) -> list[tuple[str, int, str]]:
+def _samples(root: Path, year: int, split: str, found: Listing, index: Mapping[int, int]) -> list[tuple[str, int, str]]:
     label_of = {note["image_id"]: index[note["category_id"]] for note in found["annotations"]}
     renamed = (root / str(year)).is_dir()  # torchvision calls train_val2019 by its year
     samples = []

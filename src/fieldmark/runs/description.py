@@ -1,0 +1,149 @@
+"""What the files of a bundle hold, as types: `Description` for model.json, and the index of SHA-256."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, NotRequired
+
+from annotated_types import Interval, Len
+from typing_extensions import TypedDict
+
+from fieldmark.core.errors import RunError
+from fieldmark.core.reading import MOST, parse_json, read_json, read_regular, reason
+from fieldmark.evaluation.calibration import Values
+
+__all__ = [
+    "AGAIN",
+    "FORMAT",
+    "INDEX",
+    "Description",
+    "Index",
+    "Provenance",
+    "describe",
+    "digests",
+    "index_of",
+    "known_bytes",
+]
+
+FORMAT = 2
+INDEX = "index.json"
+AGAIN = "Copy the bundle again."
+_MOST_WEIGHTS = 32 * 2**30
+
+
+class Piece(TypedDict):
+    """A section of the recipe; the recipe itself checks its keys."""
+
+    name: str
+
+
+class Provenance(TypedDict):
+    """Where a bundle comes from. There is more, for readers only."""
+
+    license: NotRequired[str]
+    calibrated: NotRequired[bool]
+    unlearnt: NotRequired[list[str]]
+    seed: NotRequired[Annotated[int, Interval(ge=0, lt=2**32)]]
+    finished: NotRequired[str]
+
+
+class Plugin(TypedDict):
+    """A piece that does not come with Fieldmark."""
+
+    name: str
+    package: str
+    version: str
+
+
+_Names = Annotated[list[str], Len(1, 1_000_000)]
+
+
+class Description(TypedDict):
+    """model.json."""
+
+    format: int
+    classes: _Names
+    taxonomy: dict[str, _Names]
+    attributes: NotRequired[dict[str, _Names]]
+    interpolation: Literal["bicubic", "bilinear", "lanczos"]
+    images: dict[str, Any]
+    backbone: Piece
+    neck: Piece
+    method: Piece
+    head: Piece
+    labels: NotRequired[dict[str, Any]]
+    plugins: NotRequired[dict[str, Plugin]]
+    calibration: NotRequired[Values | None]
+    parts: NotRequired[list[str]]
+    provenance: Provenance
+
+
+class Index(TypedDict):
+    """index.json."""
+
+    sha256: dict[str, Annotated[str, Len(64, 64)]]
+
+
+def index_of(files: Mapping[str, bytes]) -> Index:
+    """The contents of index.json for these files."""
+    return {"sha256": {name: hashlib.sha256(data).hexdigest() for name, data in sorted(files.items())}}
+
+
+def digests(folder: Path) -> Mapping[str, str] | None:
+    """The SHA-256 of each file of a bundle, by name; None for a bundle of before, which has no index."""
+    try:
+        return read_json(folder / INDEX, Index, hint=AGAIN)["sha256"]
+    except FileNotFoundError:
+        return None
+
+
+def known_bytes(path: Path, index: Mapping[str, str] | None) -> bytes:
+    """The contents of a file of a bundle, which are those that the index knows.
+
+    Raises FileNotFoundError if it is absent, and RunError if it cannot be read or has changed.
+    """
+    try:
+        data = read_regular(path, most=_MOST_WEIGHTS if path.name == "model.safetensors" else MOST)
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} cannot be read: {reason(error)}", AGAIN) from None
+    if index is not None and hashlib.sha256(data).hexdigest() != index.get(path.name):
+        raise RunError(f"{path} is damaged: its SHA-256 is not the one in {INDEX}", AGAIN)
+    return data
+
+
+def describe(folder: Path, index: Mapping[str, str] | None) -> Description:
+    """What model.json says. Raises RunError if there is none, or if it is damaged or of another format."""
+    path = folder / "model.json"
+    try:
+        data = known_bytes(path, index)
+    except FileNotFoundError:
+        raise RunError(
+            f"{folder} is neither a finished run nor a bundle: it has no {path.name}",
+            "Give the folder of a run that has finished (--resume finishes one that was stopped).",
+        ) from None
+    try:
+        version = parse_json(data, dict[str, Any]).get("format")
+        if version != FORMAT:
+            raise RunError(
+                f"{folder} has the format {version!r}, but this version of Fieldmark reads {FORMAT}",
+                "Use the version that wrote it, or train again.",
+            )
+        found = parse_json(data, Description)
+        _check_names(found)
+    except ValueError as error:
+        raise RunError(f"{path} is damaged: {error}", AGAIN) from None
+    return found
+
+
+def _check_names(found: Description) -> None:
+    """Raise ValueError for a name that stands for two things, and for a class without a name at some level."""
+    for place, names in {"classes": found["classes"], **found.get("attributes", {})}.items():
+        if len(set(names)) < len(names):
+            raise ValueError(f"{place} has a name twice")
+    for level, names in found["taxonomy"].items():
+        if len(names) != len(found["classes"]):
+            raise ValueError(f"taxonomy.{level} has {len(names):,} names for {len(found['classes']):,} classes")

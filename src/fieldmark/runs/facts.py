@@ -1,0 +1,185 @@
+"""What the JSON files of a run hold, as types. What is written later than today may have further keys."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal, NotRequired
+
+from annotated_types import Interval, Predicate
+from typing_extensions import TypedDict
+
+from fieldmark.evaluation.metrics import ScoreValues
+
+__all__ = [
+    "Background",
+    "Count",
+    "DetectionValues",
+    "Environment",
+    "Facts",
+    "LogLine",
+    "MachineValues",
+    "Memory",
+    "Scores",
+    "Seconds",
+    "VerdictValues",
+    "View",
+    "ViewedImage",
+]
+
+Split = Literal["train", "val", "test"]
+Count = Annotated[int, Interval(ge=0, lt=2**53)]
+View = Literal["whole", "alone", "scenery", "same", "other"]
+Number = float | None
+"""None stands for what is not finite."""
+Seconds = dict[str, Annotated[float, Interval(ge=0, le=1e12)]]
+"""times.json, by stage."""
+Memory = dict[str, Count]
+"""memory.json, in bytes."""
+
+
+class MachineValues(TypedDict):
+    """The fields of `Machine`."""
+
+    device: str
+    threads: Annotated[int, Interval(ge=1, lt=2**16)]
+    workers: Annotated[int, Interval(ge=0, lt=2**16)]
+    precision: Literal["fp32", "bf16"]
+
+
+class Flip(TypedDict):
+    """What was measured of mirror images."""
+
+    keeps_meaning: bool
+    pair: NotRequired[list[str]]
+    exchanged: NotRequired[float]
+
+
+class Decided(TypedDict):
+    """What was measured of the data and decided when the run began."""
+
+    flip: NotRequired[Flip]
+
+
+class Environment(TypedDict):
+    """environment.json."""
+
+    format: int
+    fieldmark: str
+    python: str
+    packages: dict[str, str]
+    platform: str
+    machine: MachineValues
+    moved: NotRequired[list[MachineValues]]
+    command: list[str]
+    started: str
+    decided: NotRequired[Decided]
+
+
+class Facts(TypedDict):
+    """data.json."""
+
+    source: str
+    columns: NotRequired[dict[str, str]]
+    root: str
+    num_images: Count
+    name: str
+    classes: list[str]
+    taxonomy: dict[str, list[str]]
+    counts: dict[str, Count]
+    digests: dict[str, str]
+    """Of the table of each split."""
+    pictures: dict[str, str]
+    """Of the contents of each split's pictures."""
+
+
+class LogLine(TypedDict):
+    """A line of log.jsonl."""
+
+    fit: str
+    epoch: Count
+    step: Count
+    seconds: Annotated[float, Interval(ge=0)]
+    loss: NotRequired[Number]
+    validation_seconds: NotRequired[Annotated[float, Interval(ge=0)]]
+    val_top1: NotRequired[float]
+    val_nll: NotRequired[Number]
+
+
+class AttributeValues(ScoreValues):
+    """The score of an attribute."""
+
+    num_images: Count
+
+
+class Confused(TypedDict):
+    """Two classes that are mistaken for each other."""
+
+    first: str
+    second: str
+    first_as_second: Count
+    second_as_first: Count
+    num_first: Count
+    num_second: Count
+
+
+class ViewedImage(TypedDict):
+    """An image of a report on background reliance, in its views."""
+
+    path: str
+    label: str
+    files: dict[View, Annotated[str, Predicate(re.compile(r"background/[\w-]+\.jpg").fullmatch)]]
+    said: dict[View, str]
+
+
+class Background(TypedDict):
+    """background.json."""
+
+    accuracy: dict[View, ScoreValues]
+    chance: float
+    num_images: Count
+    known_by: str
+    advice: str
+    examples: list[ViewedImage]
+
+
+class VerdictValues(TypedDict):
+    """What a report reads of the scores of verdicts."""
+
+    risk: list[float]
+    shares: dict[str, float]
+    promised: NotRequired[float | bool | None]
+    """True or False where an earlier version evaluated."""
+    promises: NotRequired[dict[str, float | None]]
+    right: NotRequired[ScoreValues | None]
+
+
+class DetectionValues(TypedDict):
+    """The scores of a class of interest."""
+
+    name: str
+    asked: float
+    threshold: float
+    sensitivity: ScoreValues
+    specificity: ScoreValues
+    auroc: ScoreValues
+
+
+class Scores(TypedDict):
+    """scores.json."""
+
+    top1: ScoreValues
+    top5: NotRequired[ScoreValues]
+    mean_class_accuracy: NotRequired[ScoreValues]
+    nll: NotRequired[ScoreValues]
+    calibration_error: NotRequired[ScoreValues]
+    quadratic_kappa: NotRequired[ScoreValues]
+    grade_error: NotRequired[ScoreValues]
+    tree_distance: NotRequired[ScoreValues]
+    mistake_severity: NotRequired[ScoreValues]
+    num_images: Count
+    looks: Count | None
+    unreadable: list[str]
+    confused: list[Confused]
+    verdicts: NotRequired[VerdictValues | None]
+    of_interest: NotRequired[list[DetectionValues]]
+    attributes: NotRequired[dict[str, AttributeValues]]
