@@ -106,6 +106,21 @@ def test_verdicts_need_no_torch() -> None:
         assert "from torch" not in text, path
 
 
+def test_files_are_read_and_written_in_one_place() -> None:
+    """What is read has a schema, what is written has no NaN, and nothing that can run code is opened."""
+
+    def users(word: str) -> set[str]:
+        return {str(path.relative_to(ROOT)) for path in MODULES if word in path.read_text(encoding="utf-8")}
+
+    assert users("json.loads(") == {"core/reading.py", "data/cache.py", "learning/training/state.py"}
+    assert users("tomllib.loads(") == {"core/reading.py", "core/version.py"}
+    inside = {"answering/explaining/explainer.py", "data/cache.py", "learning/training/state.py"}  # strings in arrays
+    assert users("json.dumps(") == {"core/storage.py"} | inside
+    assert users("pickle.load") == {"data/sets/cifar10.py"}  # a published file, by its hash
+    assert users("torch.load(") == set()
+    assert users("from rich.console import Console") == {"cli/terminal.py"}
+
+
 def test_files_are_one_idea() -> None:
     long = {str(path.relative_to(ROOT)): n for path in MODULES if (n := len(path.read_text().splitlines())) > 450}
     assert long == {}

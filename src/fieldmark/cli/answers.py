@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Literal
+
+from fieldmark.cli.terminal import console_of, literal
+from fieldmark.core.wording import shown
 
 if TYPE_CHECKING:
     from fieldmark.answering.explaining.explanation import Explanation
@@ -33,7 +35,9 @@ def printed(results: Iterator[Verdict | Skipped], format: Format) -> Iterator[Ve
 
 
 def _json_printer() -> Callable[[Verdict], None]:
-    return lambda verdict: print(json.dumps(verdict.as_dict(), ensure_ascii=False), flush=True)
+    from fieldmark.core.storage import as_json
+
+    return lambda verdict: print(as_json(verdict.as_dict()), flush=True)
 
 
 def _csv_printer() -> Callable[[Verdict], None]:
@@ -58,16 +62,15 @@ def _csv_printer() -> Callable[[Verdict], None]:
 
 def _table_printer() -> Callable[[Verdict], None]:
     """A line per verdict, with long file names cut at the left, since their ends differ. A file gets longer lines."""
-    from rich.console import Console
-    from rich.markup import escape
 
-    console = Console(highlight=False)
+    console = console_of()
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = _IN_A_FILE
     width = max(20, min(48, console.width // 3))
 
     def show(verdict: Verdict) -> None:
-        path = verdict.path if len(verdict.path) <= width else "…" + verdict.path[-width + 1 :]
+        path = shown(verdict.path)
+        path = path if len(path) <= width else "…" + path[-width + 1 :]
         line = f"{path:<{width}}  {_sure(verdict):>7}  {verdict.said}"
         outside = "" if verdict.outside is None else f"  [{percent(verdict.outside)} outside the checklist]"
         others, room = _others(verdict), console.width - len(line) - len(outside) - 4
@@ -76,10 +79,10 @@ def _table_printer() -> Callable[[Verdict], None]:
             if not others and verdict.level == "none" and room > 8:
                 others = [last[: room - 1] + "…"]
         rest = f"  ({', '.join(others)})" if others else ""
-        console.print(f"{escape(line)}[dim]{escape(rest)}{escape(outside)}[/dim]", soft_wrap=True)
+        console.print(f"{literal(line)}[dim]{literal(rest)}{literal(outside)}[/dim]", soft_wrap=True)
         if verdict.attributes:
             values = (f"{name} {one.value} {percent(one.probability)}" for name, one in verdict.attributes.items())
-            console.print(f"    [dim]{escape(', '.join(values))}[/dim]")
+            console.print(f"    [dim]{literal(', '.join(values))}[/dim]")
 
     return show
 
@@ -103,36 +106,36 @@ def _others(verdict: Verdict) -> list[str]:
 
 def print_explanation(found: Explanation) -> None:
     """Print the answer, its regions and the effect of replacing them."""
-    from rich.console import Console
     from rich.table import Table
 
     from fieldmark.answering.explaining.explanation import odds
 
-    console = Console(highlight=False)
+    console = console_of()
     (p, q), now = found.probabilities, odds(found.margin)
     if found.verdict.name != found.verdict.label:
         because = f" ({found.verdict.reason})" if found.verdict.reason else ""
-        console.print(f"Verdict: {_sure(found.verdict)}  {found.verdict.said}{because}", markup=False, soft_wrap=True)
+        console.print(literal(f"Verdict: {_sure(found.verdict)}  {found.verdict.said}{because}"), soft_wrap=True)
     if found.verdict.familiar is False:
         first = f"{found.first} rather than {found.second}: odds {now}"
     else:
         first = f"{found.first} {percent(p)}, not {found.second} {percent(q)}: odds {now}"
-    console.print(first, markup=False, soft_wrap=True)
-    table = Table("region", "share", f"odds with that of {found.second}", f"odds with that of other {found.first}")
+    console.print(literal(first), soft_wrap=True)
+    rivals = (f"odds with that of {found.second}", f"odds with that of other {found.first}")
+    table = Table("region", "share", *map(literal, rivals))
     for one in found.regions:
         after = ["–" if exchange is None else odds(exchange.margin) for exchange in (one.as_second, one.as_first)]
-        table.add_row(one.title, f"{100 * one.region.share:.0f} %", *after)
+        table.add_row(literal(one.title), f"{100 * one.region.share:.0f} %", *after)
     if found.regions:
         console.print(table)
         if found.whole:
             both = odds(found.whole.exchange.margin)
-            console.print(f"Odds with the first region replaced and {found.second}'s mark added: {both}", markup=False)
+            console.print(literal(f"Odds with the first region replaced and {found.second}'s mark added: {both}"))
         if found.doubt:
-            console.print(f"{found.doubt}.", markup=False, soft_wrap=True)
+            console.print(literal(f"{found.doubt}."), soft_wrap=True)
     else:
-        console.print(f"Nothing in the picture favours {found.first} over {found.second}.", markup=False)
+        console.print(literal(f"Nothing in the picture favours {found.first} over {found.second}."))
     for note in found.notes:
-        console.print(f"note: {note}", markup=False)
+        console.print(literal(f"note: {note}"))
 
 
 def percent(share: float) -> str:

@@ -13,8 +13,9 @@ from fieldmark.cli.answers import Format, print_explanation, printed
 from fieldmark.cli.app import DATA, Columns, Device, Root, app, columns_of
 from fieldmark.cli.early import check_data, check_recipes, check_run
 from fieldmark.cli.scores import print_evaluation, print_leaderboard, print_validation
-from fieldmark.cli.terminal import INTERRUPTED, terminal
+from fieldmark.cli.terminal import INTERRUPTED, say, terminal
 from fieldmark.core.errors import FieldmarkError
+from fieldmark.core.wording import counted, shown
 
 __all__ = ["compare", "evaluate", "explain", "predict", "train"]
 
@@ -81,7 +82,7 @@ def train(
         place = [] if root is None else ["--root", str(root)]
         said = [] if columns is None else ["--columns", columns]
         command = shlex.join(["fieldmark", "train", str(data), *place, *said, "--out", str(out), "--resume"])
-        typer.echo(f"fieldmark: {stopped}. To continue: {command}", err=True)
+        say(f"fieldmark: {stopped}. To continue: {command}")
         raise SystemExit(INTERRUPTED) from None
     print_validation(run.folder, listener)
     listener.note(f"Next: fieldmark evaluate {run.folder}")
@@ -120,7 +121,6 @@ def compare(
     check_recipes(names, backbone=backbone, weights=weights, overrides=overrides or [], named=True)
     check_data(data, root)
     from fieldmark.commands.compare import compare as compare_recipes
-    from fieldmark.core.wording import counted
 
     place = data.resolve()
     board = compare_recipes(
@@ -141,9 +141,7 @@ def compare(
     print_leaderboard(board)
     if board.missing:
         command = shlex.join(["fieldmark", *sys.argv[1:]])
-        typer.echo(
-            f"fieldmark: stopped with {counted(len(board.missing), 'run')} to go. To continue: {command}", err=True
-        )
+        say(f"fieldmark: stopped with {counted(len(board.missing), 'run')} to go. To continue: {command}")
         raise SystemExit(INTERRUPTED)
     if board.failures:
         raise SystemExit(_SOME_FAILED)
@@ -231,12 +229,12 @@ def predict(
     names = read_checklist(among, predictor.classes) if among else None
     thresholds = predictor.bundle.thresholds(accuracy, coverage)
     for line in thresholds.notes if thresholds else ("Not calibrated: these are plain softmax probabilities",):
-        typer.echo(f"note: {line}.", err=True)
+        say(f"note: {line}.")
     skipped = 0
 
     def skip(reason: str) -> None:
         nonlocal skipped
-        typer.echo(f"skipped: {reason}", err=True)
+        say(f"skipped: {reason}")
         skipped += 1
 
     results = predict_paths(
@@ -276,7 +274,7 @@ def explain(
     check_writable(folder)
     found = explain_image(run, image, versus, root=root, device=device)
     print_explanation(found)
-    typer.echo(f"Wrote {write_explanation(found, folder)}, with its figures as JSON beside it")
+    typer.echo(shown(f"Wrote {write_explanation(found, folder)}, with its figures as JSON beside it"))
 
 
 def _asked_for(paths: list[str]) -> list[str]:

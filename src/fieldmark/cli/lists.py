@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from fieldmark.cli.answers import percent
-from fieldmark.core.wording import counted
+from fieldmark.cli.terminal import console_of, literal
+from fieldmark.core.wording import counted, shown
 
 if TYPE_CHECKING:
     from fieldmark.answering.parts.finding import Parts
@@ -19,11 +19,9 @@ __all__ = ["print_audit", "print_datasets", "print_parts", "print_recipes"]
 
 
 def print_parts(found: Parts) -> None:
-    from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
 
-    console = Console(highlight=False)
+    console = console_of()
     points = found.catalog.keypoints
     assert points is not None
     match_of = {match.part: match for match in found.matches}
@@ -36,8 +34,8 @@ def print_parts(found: Parts) -> None:
     for m, (name, share) in enumerate(zip(found.names, points[..., 2].mean(axis=0).tolist(), strict=True)):
         cells: list[str] = []
         if match := match_of.get(m):
-            cells = [escape(match.keypoint), percent(match.distance), percent(match.constant)]
-        table.add_row(escape(name), percent(share), *cells)
+            cells = [literal(match.keypoint), percent(match.distance), percent(match.constant)]
+        table.add_row(literal(name), percent(share), *cells)
     console.print(table)
     if found.matches:
         mean = sum(match.distance for match in found.matches) / len(found.matches)
@@ -45,13 +43,11 @@ def print_parts(found: Parts) -> None:
             f"Mean distance: {percent(mean)} of the object's size, on {counted(found.num_measured, 'image')}.",
             soft_wrap=True,
         )
-    console.print(f"Written to {found.table} and {found.page}", markup=False, soft_wrap=True)
+    console.print(literal(f"Written to {found.table} and {found.page}"), soft_wrap=True)
 
 
 def print_recipes() -> None:
     from rich.box import SIMPLE
-    from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
 
     from fieldmark.core.recipe import about_recipe, recipe_names
@@ -59,15 +55,16 @@ def print_recipes() -> None:
     table = Table("recipe", "", box=SIMPLE, show_header=False)
     table.columns[0].no_wrap = True
     for name in recipe_names():
-        table.add_row(f"[bold]{name}[/bold]", escape(about_recipe(name)))
-    console = Console(highlight=False)
+        table.add_row(f"[bold]{literal(name)}[/bold]", literal(about_recipe(name)))
+    console = console_of()
     console.print(table)
     console.print("fieldmark recipes NAME prints one in full; train and preview take it as --recipe.")
-    console.print('Your own recipe is a TOML file: base = "finetune", followed by your changes.', markup=False)
+    console.print(literal('Your own recipe is a TOML file: base = "finetune", followed by your changes.'))
 
 
 def print_datasets(root: Path | None, format: Literal["table", "json"]) -> None:
     from fieldmark.core.errors import DataError
+    from fieldmark.core.storage import as_json
     from fieldmark.data.sets import DATASETS, copy_of
 
     listed: list[tuple[Dataset, Path | None, str]] = []
@@ -77,7 +74,7 @@ def print_datasets(root: Path | None, format: Literal["table", "json"]) -> None:
         except DataError as error:
             listed.append((dataset, None, str(error)))
     if format == "json":
-        print(json.dumps([d.as_dict() | {"copy": c and str(c), "problem": p} for d, c, p in listed], indent=2))
+        print(as_json([d.as_dict() | {"copy": c and str(c), "problem": p} for d, c, p in listed], indent=2))
     else:
         _print_table_of_datasets(listed)
 
@@ -85,8 +82,6 @@ def print_datasets(root: Path | None, format: Literal["table", "json"]) -> None:
 def _print_table_of_datasets(listed: list[tuple[Dataset, Path | None, str]]) -> None:
     """Print names in full, with the rest folded beside them."""
     from rich.box import SIMPLE
-    from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
 
     table = Table("data set", box=SIMPLE, padding=(0, 1, 1, 0))
@@ -97,7 +92,7 @@ def _print_table_of_datasets(listed: list[tuple[Dataset, Path | None, str]]) -> 
     for dataset, copy, problem in listed:
         along = f"\nwith {dataset.annotations}" if dataset.annotations else ""
         missing = "copy: incomplete" if problem else "copy: not found"
-        where = f"[green]copy: {escape(str(copy))}[/green]" if copy else missing
+        where = f"[green]copy: {literal(str(copy))}[/green]" if copy else missing
         table.add_row(
             f"[bold]{dataset.name}[/bold]",
             f"{dataset.num_images:,}",
@@ -105,43 +100,41 @@ def _print_table_of_datasets(listed: list[tuple[Dataset, Path | None, str]]) -> 
             f"{dataset.download_gb:g} GB" if dataset.torchvision else f"{dataset.download_gb:g} GB*",
             f"{dataset.title}{along}\nterms: {dataset.terms}\n{where}",
         )
-    console = Console(highlight=False)
+    console = console_of()
     console.print(table)
     console.print("* Fieldmark does not download this. fieldmark train NAME --root FOLDER uses the copy in FOLDER.")
     for problem in filter(None, (problem for _, _, problem in listed)):
-        console.print(escape(problem), soft_wrap=True)
+        console.print(literal(problem), soft_wrap=True)
 
 
 def print_audit(found: Audit, folder: Path) -> None:
-    from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
 
-    console = Console(highlight=False)
+    console = console_of()
     width = max(24, console.width // 2 - 8)
     if found.findings:
         table = Table("", "finding", "example")
         for finding in found:
             spoils = finding.severity == "spoils"
-            title = escape(finding.title)
+            title = literal(finding.title)
             mark, title = ("[red]✗[/red]", f"[bold]{title}[/bold]") if spoils else ("", title)
-            table.add_row(mark, title, escape(_example(found.catalog, finding, width)))
+            table.add_row(mark, title, _example(found.catalog, finding, width))
         console.print(table)
     if found.spoils:
         console.print("✗ Scores measured on this data would be wrong. The page says why and what to do.")
     else:
         few = ", but small splits give wide intervals" if found.is_small else ""
         console.print(f"Nothing here would distort scores{few}.")
-    console.print(f"Written to {folder / 'index.html'}", markup=False, soft_wrap=True)
+    console.print(literal(f"Written to {folder / 'index.html'}"), soft_wrap=True)
 
 
 def _example(catalog: Catalog, finding: Finding, width: int) -> str:
     """The first case: its first images, cut at the left, and its note."""
     case = finding.cases[0]
-    paths = [catalog.paths[row] for row in case.rows[:2]]
+    paths = [shown(catalog.paths[row]) for row in case.rows[:2]]
     lines = [path if len(path) <= width else "…" + path[-width + 1 :] for path in paths]
     if len(case.rows) > 2:
         lines[-1] += " …"
     if case.note and finding.kind != "reading" and not any(path in case.note for path in paths):
         lines.append(case.note)
-    return "\n".join(lines)
+    return "\n".join(map(literal, lines))

@@ -13,7 +13,7 @@ import typer
 
 from fieldmark.cli import learn, look
 from fieldmark.cli.app import app
-from fieldmark.cli.terminal import INTERRUPTED
+from fieldmark.cli.terminal import INTERRUPTED, say
 from fieldmark.core.errors import FieldmarkError, FieldmarkWarning
 from fieldmark.core.interrupts import termination_interrupts
 
@@ -55,7 +55,7 @@ def _showwarning(
 ) -> None:
     """Show Fieldmark's own warnings as a line, and others as Python does."""
     if issubclass(category, FieldmarkWarning):
-        typer.echo(f"warning: {str(message).rstrip('.')}.", err=True)
+        say(f"warning: {str(message).rstrip('.')}.")
     else:
         _python_showwarning(message, category, filename, lineno, file, line)
 
@@ -65,7 +65,7 @@ _python_showwarning = warnings.showwarning
 
 def _complain(text: str) -> int:
     if text:
-        typer.echo(f"fieldmark: {' '.join(line.strip() for line in text.splitlines())}", err=True)
+        say(f"fieldmark: {text}")
     return _BAD_INPUT
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fieldmark.cli.answers import percent
+from fieldmark.cli.terminal import console_of, literal
 from fieldmark.core.wording import counted
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def _verdicts_table(verdict_scores: VerdictScores, num_images: int) -> Table:
         table.add_row("images vouched for, if promised", "", others)
     titles = {"unsure": "not vouched for: too uncertain", "unknown": "no answer: unlike known classes"}
     for name, share in verdict_scores.shares.items():
-        table.add_row(titles.get(name, f"vouched for: the {name}"), percent(share), "")
+        table.add_row(literal(titles.get(name, f"vouched for: the {name}")), percent(share), "")
     own, softmax = verdict_scores.area
     table.add_row("area under risk–coverage", f"{own:.3f}", f"maximum softmax {softmax:.3f}")
     return table
@@ -94,7 +95,6 @@ def _vouched_for(verdict_scores: VerdictScores) -> str:
 
 def _classes_table(classes: Sequence[ClassScore]) -> Table:
     """The classes with the lowest recall."""
-    from rich.markup import escape
     from rich.table import Table
 
     from fieldmark.evaluation.per_class import worst
@@ -110,7 +110,7 @@ def _classes_table(classes: Sequence[ClassScore]) -> Table:
     for one in listed:
         covered = "" if one.covered is None else percent(one.covered.value) + (" too low" if one.outside else "")
         table.add_row(
-            escape(one.name),
+            literal(one.name),
             f"{one.num_images:,}",
             f"{percent(one.recall.value)}\n{100 * one.recall.low:.0f}–{100 * one.recall.high:.0f}",
             "–" if one.precision is None else percent(one.precision.value),
@@ -121,11 +121,10 @@ def _classes_table(classes: Sequence[ClassScore]) -> Table:
 
 
 def _interest_table(found: Detection) -> Table:
-    from rich.markup import escape
     from rich.table import Table
 
     asked = f"found from {percent(found.threshold)} on, for a sensitivity of {100 * found.asked:g} %"
-    table = Table("class of interest", "value", "95 % interval", title=f"{escape(found.name)}: {asked}")
+    table = Table("class of interest", "value", "95 % interval", title=literal(f"{found.name}: {asked}"))
     for name in ("sensitivity", "specificity"):
         value, _, interval = str(getattr(found, name)).partition(" (")
         table.add_row(name, value, interval.removesuffix(")"))
@@ -148,11 +147,9 @@ def _reliance_table(found: Reliance) -> Table:
 
 
 def print_evaluation(result: Evaluation) -> None:
-    from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
 
-    console = Console(highlight=False)
+    console = console_of()
     where = "All splits" if result.split == "all" else f"The {result.split} split"
     table = Table("score", "value", "95 % interval", title=f"{where}, {counted(result.num_images, 'image')}")
     for name, score in result.scores.items():
@@ -164,7 +161,7 @@ def print_evaluation(result: Evaluation) -> None:
         attributes = Table("attribute", "balanced accuracy", "95 % interval", "images")
         for name, one in result.attributes.items():
             value, _, interval = str(one.balanced_accuracy).partition(" (")
-            attributes.add_row(escape(name), value, interval.removesuffix(")"), f"{one.num_images:,}")
+            attributes.add_row(literal(name), value, interval.removesuffix(")"), f"{one.num_images:,}")
         console.print(attributes)
     if len(result.classes) > 1:
         console.print(_classes_table(result.classes))
@@ -174,48 +171,46 @@ def print_evaluation(result: Evaluation) -> None:
         console.print(_verdicts_table(result.verdicts, result.num_images))
     if result.reliance:
         console.print(_reliance_table(result.reliance))
-        console.print(f"{result.reliance.advice}.", markup=False)
+        console.print(literal(f"{result.reliance.advice}."))
     if result.confused:
         pairs = Table("most confused", "mistakes")
         for pair in result.confused[:5]:
-            names = f"{escape(pair.first)} ↔ {escape(pair.second)}"
+            names = f"{literal(pair.first)} ↔ {literal(pair.second)}"
             pairs.add_row(names, f"{pair.mistakes:,} of {pair.num_first + pair.num_second:,}")
         console.print(pairs)
     if result.looks is not None:
         times = "once" if result.looks == 1 else counted(result.looks, "time")
         console.print(f"This test split has now been scored {times} on this machine.")
-    console.print(f"Written to {result.folder}", soft_wrap=True)
+    console.print(literal(f"Written to {result.folder}"), soft_wrap=True)
 
 
 def print_leaderboard(board: Leaderboard) -> None:
-    from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
 
     from fieldmark.comparison.composition import chance_in_words, points
     from fieldmark.comparison.leaderboard import TITLES
     from fieldmark.core.wording import duration
 
-    console = Console(highlight=False)
+    console = console_of()
     where = TITLES[board.part]
     title = f"{where.capitalize()}, {counted(board.num_images, 'image')}, {counted(len(board.seeds), 'seed')}"
     table = Table(title=title)
     table.add_column("recipe", no_wrap=True)
     table.add_column("accuracy", justify="right", no_wrap=True)
-    table.add_column(f"difference from {board.baseline}", overflow="fold")
+    table.add_column(literal(f"difference from {board.baseline}"), overflow="fold")
     table.add_column("spread", justify="right")
     table.add_column("NLL", justify="right", no_wrap=True)
     table.add_column("time", justify="right", no_wrap=True)
     table.add_column("memory", justify="right")
     for one in board.standings:
         if one.accuracy is None or one.nll is None:
-            table.add_row(escape(one.recipe), "–")
+            table.add_row(literal(one.recipe), "–")
             continue
         seeds = f" ({len(one.seeds)} of {len(board.seeds)} seeds)" if len(one.seeds) < len(board.seeds) else ""
         table.add_row(
-            escape(one.recipe) + seeds,
+            literal(one.recipe) + seeds,
             percent(one.accuracy.value),
-            f"{points(one.gain)} {one.verdict}" if one.gain else "",
+            f"{points(one.gain)} {literal(one.verdict)}" if one.gain else "",
             "–" if one.spread is None else f"{100 * one.spread:.1f}",
             f"{one.nll.value:.3f}",
             duration(one.seconds or 0),
@@ -224,8 +219,8 @@ def print_leaderboard(board: Leaderboard) -> None:
     console.print(table)
     if board.compared:
         console.print("Differences are in percentage points, with 95 % intervals over images. Spread is over seeds.")
-        console.print(chance_in_words(board))
+        console.print(literal(chance_in_words(board)))
     for notice in board.notices:
-        console.print(escape(notice), soft_wrap=True)
+        console.print(literal(notice), soft_wrap=True)
     page = "index-test.html" if board.part == "test" else "index.html"
-    console.print(f"Written to {board.folder}. Open {board.folder and board.folder / page}", soft_wrap=True)
+    console.print(literal(f"Written to {board.folder}. Open {board.folder and board.folder / page}"), soft_wrap=True)

@@ -8,25 +8,45 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import typer
+
 from fieldmark.core.interrupts import interrupt_flag
 from fieldmark.core.listener import Advanced, DataRead, Event, Listener, Note, PlainLog, Warned
+from fieldmark.core.wording import shown
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
-__all__ = ["INTERRUPTED", "Bars", "terminal"]
+__all__ = ["INTERRUPTED", "Bars", "console_of", "literal", "say", "terminal"]
 
 INTERRUPTED = 130
 """The exit status of a command that was interrupted."""
 
 
-def terminal() -> Listener:
-    """A listener with lines and a progress bar on standard error, or plain lines if that is not a terminal."""
+def console_of(*, stderr: bool = False) -> Console:
+    """The console that commands print to. Nothing in a text is taken for an emoji or coloured by itself."""
     from rich.console import Console
 
+    return Console(stderr=stderr, highlight=False, emoji=False)
+
+
+def literal(text: object) -> str:
+    """Text for a console as one line that is shown as it is: neither its markup nor its control characters count."""
+    from rich.markup import escape
+
+    return escape(shown(str(text)))
+
+
+def say(text: str) -> None:
+    """Print a line to standard error."""
+    typer.echo(shown(text), err=True)
+
+
+def terminal() -> Listener:
+    """A listener with lines and a progress bar on standard error, or plain lines if that is not a terminal."""
     logging.getLogger("timm").setLevel(logging.ERROR)
-    console = Console(stderr=True, highlight=False)
+    console = console_of(stderr=True)
     return _Stoppable(_Terminal(console) if console.is_terminal else PlainLog(sys.stderr))
 
 
@@ -40,11 +60,11 @@ class _Terminal(Listener):
     def hear(self, event: Event) -> None:
         match event:
             case Note(text):
-                self.console.print(text, markup=False, soft_wrap=True)
+                self.console.print(literal(text), soft_wrap=True)
             case Warned(text):
-                self.console.print(f"[yellow]warning:[/yellow] {_escaped(text)}.", soft_wrap=True)
+                self.console.print(f"[yellow]warning:[/yellow] {literal(text.rstrip('.'))}.", soft_wrap=True)
             case DataRead():
-                self.console.print(f"Read {event.description}", markup=False, soft_wrap=True)
+                self.console.print(f"Read {literal(event.description)}", soft_wrap=True)
             case Advanced():
                 self._bars.show(event)
 
@@ -64,12 +84,6 @@ class _Stoppable(Listener):
             yield asked
 
 
-def _escaped(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text.rstrip("."))
-
-
 class Bars:
     """One bar at a time for the current stage, with the time left. It disappears when the stage is complete."""
 
@@ -83,7 +97,7 @@ class Bars:
         if self._shown is None:
             self._shown = event.stage, *self._opened(event.stage)
         _, progress, task = self._shown
-        progress.update(task, completed=event.done, total=event.total, note=event.note)
+        progress.update(task, completed=event.done, total=event.total, note=literal(event.note))
         if event.done >= event.total:
             self.close()
 
@@ -105,6 +119,6 @@ class Bars:
             TextColumn("left"),
         ]
         progress = Progress(*columns, console=self.console, transient=True)
-        task = progress.add_task(title, total=None, note="")
+        task = progress.add_task(literal(title), total=None, note="")
         progress.start()
         return progress, task

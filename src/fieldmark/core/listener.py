@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import TextIO, final
 
 from fieldmark.core.errors import DataWarning, FieldmarkWarning
+from fieldmark.core.wording import shown
 
 __all__ = [
     "Advanced",
@@ -148,7 +149,7 @@ class Listener:
     def hear(self, event: Event) -> None:
         """Hear an event. It is called from the working thread, so it should be quick."""
         if isinstance(event, Warned):
-            warnings.warn(event.text, DataWarning, stacklevel=4)
+            warnings.warn(shown(event.text), DataWarning, stacklevel=4)
 
     @contextmanager
     def stoppable(self) -> Iterator[Callable[[], bool]]:
@@ -219,7 +220,7 @@ class PlainLog(Listener):
             self._say(f"{event.stage}: {event.done:,} of {event.total:,}{rest}")
 
     def _say(self, text: str) -> None:
-        print(text, file=self.file, flush=True)
+        print(shown(text), file=self.file, flush=True)
         self._told = self.clock()
 
 
