@@ -114,11 +114,14 @@ def main():
                     result = run(tree, data, Path(folder) / f"cache {name} {turn}")
                     times[name].append((result["seconds"], result["cpu"]))
                     print(
-                        f"{name}: {result['seconds']:.1f} s, processor {result['cpu']:.1f} s {result['stages']} {result['kinds']}",
+                        f"{name}: {result['seconds']:.1f} s, processor {result['cpu']:.1f} s, "
+                        f"{result['stages']} {result['kinds']}",
                         flush=True,
                     )
             if asked.against:
-                for what, before, now in zip(("time", "processor"), *(np.median(times[name], 0) for name in trees)):
+                for what, before, now in zip(
+                    ("time", "processor"), *(np.median(times[name], 0) for name in trees), strict=True
+                ):
                     print(f"{what}: {before:.1f} s before, {now:.1f} s now: {before / now:.2f} times as fast")
         finally:
             if asked.against:
