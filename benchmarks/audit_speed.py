@@ -113,8 +113,11 @@ def main():
                 for name, tree in trees.items():
                     result = run(tree, data, Path(folder) / f"cache {name} {turn}")
                     times[name].append((result["seconds"], result["cpu"]))
-                    took = f"{result['seconds']:.1f} s, processor {result['cpu']:.1f} s"
-                    print(f"{name}: {took} {result['stages']} {result['kinds']}", flush=True)
+                    print(
+                        f"{name}: {result['seconds']:.1f} s, processor {result['cpu']:.1f} s, "
+                        f"{result['stages']} {result['kinds']}",
+                        flush=True,
+                    )
             if asked.against:
                 for what, before, now in zip(
                     ("time", "processor"), *(np.median(times[name], 0) for name in trees), strict=True

@@ -88,6 +88,10 @@ def test_common_mistakes_are_answered_before_torch_is_imported(trained: Run, pic
     assert done.stderr.count("fieldmark: ") == len(done.stderr.splitlines()) == 18
 
 
+def test_an_audit_needs_no_torch() -> None:
+    assert python("import sys, fieldmark.commands.audit; print('torch' in sys.modules)").strip() == "False"
+
+
 def test_timms_models_are_read_from_its_source() -> None:
     import timm
 

@@ -17,7 +17,7 @@ from fieldmark.data.catalog import Catalog
 from fieldmark.data.readers.columns import Columns
 from fieldmark.data.write import write_catalog
 from fieldmark.evaluation.part_names import numbered
-from fieldmark.reporting import Example, compose_parts
+from fieldmark.reporting.parts import Example, compose_parts
 from fieldmark.runs.opening import EVERYTHING, catalog_of, opened_run, rows_of
 
 __all__ = ["parts"]

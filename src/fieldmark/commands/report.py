@@ -10,7 +10,7 @@ from fieldmark.core.machine import AUTO
 from fieldmark.core.storage import check_writable, write_bytes
 from fieldmark.core.wording import counted
 from fieldmark.data.catalog import Catalog
-from fieldmark.reporting import compose
+from fieldmark.reporting.composition import compose
 from fieldmark.reporting.gathering import gathered
 from fieldmark.reporting.look_alikes import explained_pairs
 

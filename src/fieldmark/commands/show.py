@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from fieldmark.core.errors import RunError
 from fieldmark.data.catalog import Catalog
 from fieldmark.pages import legible, shortened
-from fieldmark.reporting import Answer, Material
 from fieldmark.reporting.gathering import gathered
+from fieldmark.reporting.material import Answer, Material
 
 __all__ = ["show"]
 

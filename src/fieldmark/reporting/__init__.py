@@ -5,12 +5,6 @@
 
 A section is a function from the material to blocks (`blocks`); `answers` and `training` hold them. Sections contain no
 HTML: `pages/report.html` says how each kind of block looks. `slices` computes the statistics, and `groupings` lists
-what to slice by. `parts`, `audit_page` and `preview_page` are pages of their own.
+what to slice by. `parts`, `audit_page` and `preview_page` are pages of their own. Nothing is imported here, since an
+audit needs no torch.
 """
-
-from fieldmark.reporting.answers import NUM_PAIRS
-from fieldmark.reporting.composition import SECTIONS, compose
-from fieldmark.reporting.material import Answer, Material, Split, gather
-from fieldmark.reporting.parts import Example, compose_parts
-
-__all__ = ["NUM_PAIRS", "SECTIONS", "Answer", "Example", "Material", "Split", "compose", "compose_parts", "gather"]
