@@ -66,7 +66,8 @@ def figures(work, name, resplits, calibrating):
     rejected, promised, vouched, oracle, covered, sizes, unmarked = 0, Counter(), [], [], [], [], 0
     for seed in range(resplits):
         order = np.random.default_rng(seed).permutation(group.max() + 1)  # images that belong together stay together
-        first = order[group] < (calibrating or (group.max() + 1) // 2)
+        place = order[group]
+        first = place < (np.sort(place)[calibrating] if calibrating else (group.max() + 1) // 2)
         held = Held(logits[first], near[first], labels[first], group[first])
         made = Calibration.fit(held, np.eye(len(taxonomy.classes)), taxonomy, source="validation", seed=seed)
         thresholds = Thresholds.of(made, taxonomy)
