@@ -21,7 +21,7 @@ from fieldmark.core.errors import DataError, ImageError, RecipeError, RunError
 from fieldmark.core.recipe import Backbone, Choice, Images, Recipe
 from fieldmark.data.task import Task
 from fieldmark.data.taxonomy import Taxonomy
-from fieldmark.evaluation.calibration import Calibration, Held
+from fieldmark.evaluation.calibration import SHAPES, Calibration, Held
 from fieldmark.evaluation.unknown import class_means
 from fieldmark.model.build import build_model
 from support.models import predictor_of, rewrite
@@ -185,6 +185,13 @@ def test_a_calibration_travels_with_the_bundle(tmp_path: Path, files: list[Path]
         assert [v.as_dict() | {"probability": 0, "candidates": 0, "certainty": 0} for v in ours] == [
             v.as_dict() | {"probability": 0, "candidates": 0, "certainty": 0} for v in theirs
         ]
+    assert predictor.bundle.calibration is not None
+    assert loaded.bundle.calibration is not None
+    ours, theirs = predictor.bundle.calibration.arrays(), loaded.bundle.calibration.arrays()
+    assert set(ours) == set(SHAPES)  # what has no shape would be left behind
+    for name, values in ours.items():
+        assert values.size or "burst" in name or name in ("sharpened", "calibrated"), name
+        np.testing.assert_array_equal(theirs[name], values, err_msg=name)
     scaled = predictor.bundle.log_probabilities(predictor.outputs(files).logits)
     np.testing.assert_allclose(np.log(loaded.predict_proba(files)), scaled, atol=1e-4)
     rewrite(tmp_path)

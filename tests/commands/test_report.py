@@ -191,7 +191,7 @@ def test_a_run_that_has_just_begun(tmp_path: Path) -> None:
 def test_no_run(tmp_path: Path, trained: Run, cli: Cli) -> None:
     assert "is not a run folder" in cli("report", tmp_path).complaint
     (trained.evaluation("val") / "scores.json").write_text("{}")
-    assert "cannot be read (KeyError" in cli("report", trained.folder).complaint
+    assert "cannot be read: there is no key" in cli("report", trained.folder).complaint
     assert "There is nothing at" in cli("report", trained.folder, tmp_path / "absent").complaint
 
 

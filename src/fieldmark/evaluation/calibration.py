@@ -55,8 +55,13 @@ SHAPES: Mapping[str, Array] = {
     "rank": Array("int64", ("M",), least=0, most="K"),
     "confidences": Array("float", ("N", "L"), least=-1, most=_MOST),
     "right": Array("bool", ("N", "L")),
+    # earlier bundles have none of these, or none of their values
+    "truth": Array("int64", ("I",), least=0, most="K", optional=True),
+    "own": Array("float", ("I",), _LEAST, _MOST, optional=True),
+    "burst_confidences": Array("float", ("B", "L"), least=-1, most=_MOST, optional=True),
+    "burst_right": Array("bool", ("B", "L"), optional=True),
 }
-"""The arrays of `Calibration.arrays`: K classes, D embedding, L levels, Q quantiles, T, M and N images."""
+"""The arrays of `Calibration.arrays`: K classes, D embedding, L levels, Q quantiles, B bursts; T, M, N and I images."""
 
 
 class PenaltyValues(TypedDict):
