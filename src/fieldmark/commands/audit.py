@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fieldmark.core.claims import claim
 from fieldmark.core.listener import Done, Listener, Tick, kept_warnings
-from fieldmark.core.storage import write_bytes, write_json
+from fieldmark.core.storage import cache_folder, write_bytes, write_json
 from fieldmark.data.auditing.examine import SIDE, examine
 from fieldmark.data.auditing.findings import Audit
 from fieldmark.data.cache import build_store
@@ -23,6 +23,8 @@ from fieldmark.reporting.audit_page import compose_audit
 __all__ = ["audit"]
 
 _BLOCK = 1024
+_CACHE_GB = 2.0
+"""For the small pictures that are compared: some 15 kB each, apart from the pictures that trainings keep."""
 
 
 def audit(
@@ -45,7 +47,7 @@ def audit(
         catalog = data if isinstance(data, Catalog) else read(data, root=root, columns=columns)
     listener.hear(data_read(catalog))
     with listener.progress("Looking at images") as tick:
-        store = build_store(catalog, side=SIDE, keep=np.zeros(len(catalog), bool), progress=tick)
+        store = build_store(catalog, side=SIDE, folder=cache_folder() / "audits", limit_gb=_CACHE_GB, progress=tick)
     with listener.progress("Reading orientations") as tick:
         turned = _orientations(catalog, tick)
     with listener.progress("Comparing pictures") as tick:
