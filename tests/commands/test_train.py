@@ -351,10 +351,11 @@ def test_a_file_of_ones_own_is_left_alone(
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / name).write_text('base = "probe"\n')
     complaint = cli("train", pictures, "--out", tmp_path / "mine", *options).complaint
-    assert complaint == (
-        f"{tmp_path / 'mine'} is not empty, and Fieldmark did not make it for a run: it holds {name}. "
-        "Choose a new folder, or an empty one, with --out."
-    )
+    if options in ((), ("--resume",)):  # else the recipe is complained about, before any folder is looked at
+        assert complaint == (
+            f"{tmp_path / 'mine'} is not empty, and Fieldmark did not make it for a run: it holds {name}. "
+            "Choose a new folder, or an empty one, with --out."
+        )
     assert {path.name: path.read_text() for path in (tmp_path / "mine").iterdir()} == {name: 'base = "probe"\n'}
 
 
