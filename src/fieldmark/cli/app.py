@@ -33,7 +33,10 @@ Columns = Annotated[
 ]
 """An option of every command that may read a table."""
 
-Device = Annotated[str, typer.Option(help="Where to compute: auto, cpu, cuda, cuda:N or mps.", metavar="DEVICE")]
+# named, since some versions of typer would make an option --DEVICE of its metavar
+Device = Annotated[
+    str, typer.Option("--device", help="Where to compute: auto, cpu, cuda, cuda:N or mps.", metavar="DEVICE")
+]
 """An option of every command that computes."""
 
 DATA = "Class folders, a table (CSV, TSV, Excel, Parquet), or the folder or name of a data set."
