@@ -165,7 +165,7 @@ class Result:
             correct, nll = _bytes(values["correct"], np.dtype(np.uint8)), _bytes(values["nll"], np.dtype("<f2"))
             if (len(correct), len(nll)) != (-(-number // 8), number) or not np.isfinite(nll).all():
                 raise ValueError(f"it does not have {number:,} answers with a finite likelihood each")
-            kept = {one.name: values[one.name] for one in fields(cls)}  # type: ignore[literal-required]
+            kept = {one.name: values[one.name] for one in fields(cls)}  # type: ignore[literal-required]  # the type's own names
             kept["correct"] = np.unpackbits(correct, count=number).astype(bool)
             return cls(**kept | {"nll": nll.astype(np.float32), "curve": tuple(values["curve"])})
         except (OSError, ValueError) as error:

@@ -27,7 +27,7 @@ Depths = Annotated[tuple[Depth, ...], Field(max_length=8), Strict(False)]
 
 
 class _Options(TypedDict, total=False):
-    __pydantic_config__ = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)  # type: ignore[misc]
+    __pydantic_config__ = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)  # type: ignore[misc]  # a TypedDict has no such field, but pydantic reads it
 
     # what is left out at random while learning
     drop_rate: Share

@@ -271,7 +271,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         with safe_open(path, framework="pt") as file:
             about = dict(file.metadata() or {})
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (a file of safetensors is no dict and cannot be iterated)
     except SafetensorError as error:
         raise ValueError(str(error)) from None
     if (digest := about.pop(_DIGEST, None)) is None:

@@ -27,7 +27,7 @@ from fieldmark.data import formats
 __all__ = ["LeftOut", "Parts", "Scan", "is_ignored", "is_image_name", "matching", "scan"]
 
 _READ = formats.IMAGE_EXTENSIONS | formats.HEIC_EXTENSIONS | formats.RAW_EXTENSIONS
-_NOT_READ = frozenset("crw erf iiq j2k jp2 jpx jxl jxr kdc mrw psd raw x3f".split())  # noqa: SIM905
+_NOT_READ = frozenset("crw erf iiq j2k jp2 jpx jxl jxr kdc mrw psd raw x3f".split())  # noqa: SIM905  (as a person would list them)
 _EXTENSIONS = _READ | _NOT_READ
 """Of all that people take for a picture."""
 

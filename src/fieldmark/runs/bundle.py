@@ -125,7 +125,7 @@ class Bundle:
         description = describe(folder, index)
         try:
             recipe = Recipe.parse(
-                {name: description[name] for name in _PIECES if name in description or name not in _LATER}  # type: ignore[literal-required]
+                {name: description[name] for name in _PIECES if name in description or name not in _LATER}  # type: ignore[literal-required]  # names that are checked when the file is read
                 | {"images": {**_BEFORE, **description["images"]}}
                 | {"backbone": {**description["backbone"], "weights": "none"}},
                 source=str(folder / "model.json"),
@@ -146,7 +146,7 @@ class Bundle:
             _calibration(folder, description.get("calibration"), taxonomy, index),
             tuple(description.get("parts", ())),
             {name: tuple(values) for name, values in description.get("attributes", {}).items()},
-            {section: dict(one) for section, one in description.get("plugins", {}).items()},  # type: ignore[arg-type]
+            {section: dict(one) for section, one in description.get("plugins", {}).items()},  # type: ignore[arg-type]  # a TypedDict, whose values mypy takes for objects
             folder,
             index,
         )

@@ -52,7 +52,7 @@ def test_it_is_measured_once_and_answers_follow(greys: Path, tmp_path: Path) -> 
 def test_bundles_of_before_answer_as_before(trained: object, tmp_path: Path) -> None:
     folder = tmp_path / "bundle"
     folder.mkdir()
-    for file in trained.bundle.iterdir():  # type: ignore[attr-defined]
+    for file in trained.bundle.iterdir():  # type: ignore[attr-defined]  # the fixture is a Run
         (folder / file.name).write_bytes(file.read_bytes())
     described = json.loads((folder / "model.json").read_text())
     assert described["images"].pop("grey_bits") == "auto"  # there was no 16-bit picture to learn from
