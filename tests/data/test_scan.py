@@ -19,14 +19,7 @@ from fieldmark.data.scan import (
     matching,
     scan,
 )
-
-
-def lay(root: Path, *names: str) -> Path:
-    """Empty files of these names: nothing is opened."""
-    for name in names:
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).touch()
-    return root
+from support.files import lay
 
 
 def pipe(path: Path) -> None:

@@ -11,16 +11,9 @@ from hypothesis import strategies as st
 
 from fieldmark.core.errors import DataError, DataWarning
 from fieldmark.data.readers.folder import natural_key, read_folder
+from support.files import lay
 
 pytestmark = pytest.mark.filterwarnings("error::fieldmark.core.errors.DataWarning")
-
-
-def lay(root: Path, *names: str) -> Path:
-    """Empty files of these names: readers do not open images."""
-    for name in names:
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).touch()
-    return root
 
 
 def test_class_folders(tmp_path: Path) -> None:
