@@ -15,11 +15,13 @@ import pytest
 from PIL import Image
 
 import fieldmark
+from fieldmark.core.listener import Advanced
 from fieldmark.data.auditing.class_counts import class_findings
 from fieldmark.data.auditing.findings import Audit, Finding
 from fieldmark.data.catalog import Catalog
 from fieldmark.evaluation.backoff import ACCURACIES, images_for
 from fieldmark.fieldguide import draw
+from support.hearing import Heard
 
 Cli = Callable[..., Any]
 EVIL = "<script>alert(1)</script>"
@@ -91,6 +93,25 @@ def test_sound_data(guide: Path, cli: Cli, tmp_path: Path) -> None:
     assert (found["format"], found["version"], found["spoils"]) == ("fieldmark audit", 2, False)
     assert found["data"]["images"] == 96
     assert {finding["kind"] for finding in found["findings"]} <= {"few-to-test", "few-to-promise"}
+
+
+def test_progress_is_told_through_all_of_the_work(guide: Path) -> None:
+    heard = Heard()
+    fieldmark.audit(guide, listener=heard)
+    told: dict[str, list[tuple[int, int]]] = {}
+    for event in heard.events:
+        if isinstance(event, Advanced):
+            told.setdefault(event.stage, []).append((event.done, event.total))
+    assert list(told) == [
+        "Looking at images",
+        "Reading orientations",
+        "Comparing pictures",
+        "Searching for crops and turned copies",
+        *(["Comparing pairs"] if "Comparing pairs" in told else []),  # there may be none
+    ]
+    for steps in told.values():
+        assert steps == sorted(steps)
+        assert steps[-1][0] == steps[-1][1]
 
 
 @pytest.mark.parametrize("how", ["identical", "same picture", "cropped", "mirrored", "turned"])

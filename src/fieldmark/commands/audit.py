@@ -50,8 +50,7 @@ def audit(
         store = build_store(catalog, side=SIDE, folder=cache_folder() / "audits", limit_gb=_CACHE_GB, progress=tick)
     with listener.progress("Reading orientations") as tick:
         turned = _orientations(catalog, tick)
-    with listener.progress("Comparing pictures") as tick:
-        found = examine(catalog, store, orientations=turned, warnings=warnings, progress=tick)
+    found = examine(catalog, store, orientations=turned, warnings=warnings, listener=listener)
     if out is not None:
         write_json(Path(out) / "audit.json", found.as_dict())
         write_bytes(Path(out) / "index.html", compose_audit(found).encode())

