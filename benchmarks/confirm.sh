@@ -11,5 +11,5 @@ recipes=(finetune "${@:3}")
 mkdir -p "$work/$name" "$here/results/$name"
 [[ -e $work/$name/results ]] || ln -s "$here/results/$name" "$work/$name/results"
 fieldmark compare "$data" --root "$FIELDMARK_DATA" --recipes "$(IFS=,; echo "${recipes[*]}")" --seeds 3 --split test \
-  --out "$work/$name" --weights "$FIELDMARK_WEIGHTS/mobilenetv2_100.imagenet1k.safetensors" \
+  --out "$work/$name" --backbone mobilenetv2_100 --weights "$FIELDMARK_WEIGHTS/mobilenetv2_100.imagenet1k.safetensors" \
   --set train.precision=fp32 --set protocol=refit --set images.size=160 --set train.epochs=20

@@ -14,7 +14,7 @@ for name in "${@:2}"; do
   data=cub
   [[ $name == flowers-* ]] && data=flowers102
   recipe=$(cut -d- -f2 <<< "$name") seed=$(cut -d- -f3 <<< "$name-0")
-  fieldmark train "$data" --root "$FIELDMARK_DATA" --recipe "$recipe" --weights "$weights" --out "$work/$name" --resume \
+  fieldmark train "$data" --root "$FIELDMARK_DATA" --recipe "$recipe" --backbone mobilenetv2_100 --weights "$weights" --out "$work/$name" --resume \
     --set protocol=refit --set seed="$seed"
   [[ -f $work/$name/evaluation/test/scores.json ]] || fieldmark evaluate "$work/$name"
   python "$here/collect.py" "$work/$name"

@@ -38,7 +38,7 @@ def answers(work, names):
     for name in names or SETS:
         data, out = Path(os.environ["FIELDMARK_DATA"]) / SETS[name], work / name
         if not (out / "bundle").is_dir():
-            overrides = [f"backbone.weights={weights}", "protocol=refit"]
+            overrides = ["backbone.name=mobilenetv2_100", f"backbone.weights={weights}", "protocol=refit"]
             train(data, "probe", out=out, overrides=overrides, listener=Listener())
         predictor, catalog = Predictor.load(out), read(data)
         catalog = with_classes_of(predictor.bundle, catalog, np.arange(len(catalog)))

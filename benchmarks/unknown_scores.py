@@ -35,7 +35,7 @@ from fieldmark.model.build import build_model
 def features(cub, flowers, weights, out):
     """Embeddings of the training part, of crops beside its birds, and of every eighth flower."""
     images = Images(size=160)
-    model = build_model(Recipe(images=images, backbone=Backbone(weights=weights)), Task(2))
+    model = build_model(Recipe(images=images, backbone=Backbone(name="mobilenetv2_100", weights=weights)), Task(2))
     view, side = evaluation_square(images, model.backbone.normalization.interpolation), short_side(images)
     engine = TorchEngine(model)
 

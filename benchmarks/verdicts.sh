@@ -16,7 +16,7 @@ for name in "${@:2}"; do
   data=$cub
   unknown=("backgrounds=backgrounds:$cub" "flowers=$FIELDMARK_DATA/flowers-102/jpg")
   [[ $name == forty-* ]] && data=$work/forty.csv unknown=("species=unknown:$cub")
-  fieldmark train "$data" --recipe finetune --weights "$FIELDMARK_WEIGHTS/mobilenetv2_100.imagenet1k.safetensors" \
+  fieldmark train "$data" --recipe finetune --backbone mobilenetv2_100 --weights "$FIELDMARK_WEIGHTS/mobilenetv2_100.imagenet1k.safetensors" \
     --out "$work/$name" --resume --set protocol=crossfit --set folds=3 --set images.size=160 --set train.epochs=16 \
     --set train.precision=fp32 --set train.validate_epochs=false --set seed="${name##*-}"
   [[ -e $work/$name.npz ]] || python "$here/verdicts.py" answers "$work/$name" "$work/$name.npz" "${unknown[@]}"

@@ -95,6 +95,7 @@ def test_pictures_are_answered_in_one_place() -> None:
     inferring = [str(path.relative_to(ROOT)) for path in MODULES if "inference_mode" in path.read_text("utf-8")]
     assert inferring == [
         "answering/engine.py",
+        "commands/backbones.py",  # noise, for the time that it takes
         "learning/training/mirror.py",  # the demo's small network, for whether a flip changes the meaning
     ]
 
@@ -117,7 +118,7 @@ def test_files_are_read_and_written_in_one_place() -> None:
     inside = {"answering/explaining/explainer.py", "data/cache.py", "learning/training/state.py"}  # strings in arrays
     assert users("json.dumps(") == {"core/storage.py"} | inside
     assert users("pickle.load") == {"data/sets/cifar10.py"}  # a published file, by its hash
-    assert users("torch.load(") == set()
+    assert users("torch.load(") == {"model/installed.py"}  # published files, by their hashes, and tensors only
     assert users("from rich.console import Console") == {"cli/terminal.py"}
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from fieldmark.answering.predictor import Predictor
     from fieldmark.classifier import Classifier
     from fieldmark.commands.audit import audit
+    from fieldmark.commands.backbones import backbones
     from fieldmark.commands.compare import compare
     from fieldmark.commands.evaluate import evaluate
     from fieldmark.commands.explain import explain
@@ -86,6 +87,7 @@ _HOMES = {
     "Verdict": "evaluation.verdict",
     "WeightsError": "core.errors",
     "audit": "commands.audit",
+    "backbones": "commands.backbones",
     "compare": "commands.compare",
     "draw": "fieldguide",
     "evaluate": "commands.evaluate",
@@ -128,6 +130,7 @@ __all__ = [
     "Verdict",
     "WeightsError",
     "audit",
+    "backbones",
     "compare",
     "draw",
     "evaluate",

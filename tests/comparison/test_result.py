@@ -97,4 +97,4 @@ def test_weights_are_known_by_what_is_in_them(tmp_path: Path) -> None:
         for folder in ("a", "b")
     ]
     assert names == ["net.safetensors (sha256 ba7816bf8f01cfea)"] * 2  # of "abc", as in the standard
-    assert weights_name(Recipe().backbone) == "hub"
+    assert weights_name(Recipe().backbone.model_copy(update={"weights": "hub"})) == "hub"

@@ -232,8 +232,8 @@ def test_a_file_that_is_cut_short(tmp_path: Path) -> None:
 def test_names_that_do_not_exist(tmp_path: Path, call: Callable[[Choice], object]) -> None:
     absent = tmp_path / "absent.safetensors"
     assert message(WeightsError, lambda: call(Choice(name="test_resnet", weights=str(absent)))) == (
-        f"The weights file {absent} does not exist. Give a .safetensors file, 'hub' to download weights, or 'none' to "
-        "start from random ones."
+        f"The weights file {absent} does not exist. Give a .safetensors file, 'auto' for installed or else "
+        "downloaded weights, or 'none' for random ones."
     )
     assert message(WeightsError, lambda: call(Choice(name="test_resnet", weights=str(tmp_path)))).startswith(
         f"The weights file {tmp_path} does not exist."

@@ -35,9 +35,15 @@ def train(
         str | None,
         typer.Option(help="Name of a recipe (`fieldmark recipes` lists them) or a TOML file; finetune if not given."),
     ] = None,
-    backbone: Annotated[str | None, typer.Option(help="Any timm model, such as mobilenetv2_100.")] = None,
+    backbone: Annotated[
+        str | None, typer.Option(help="Any timm model; `fieldmark backbones` lists those whose weights are at hand.")
+    ] = None,
     weights: Annotated[
-        str | None, typer.Option(help="hub (download), none (start from scratch) or a .safetensors file.")
+        str | None,
+        typer.Option(
+            help="auto (installed ones, or else the hub's), installed, hub (download), none (start from scratch) or a "
+            ".safetensors file."
+        ),
     ] = None,
     root: Root = None,
     columns: Columns = None,
@@ -100,7 +106,9 @@ def compare(
         typer.Option(help="Recipe that the others are compared with; finetune or else the first if not given."),
     ] = None,
     backbone: Annotated[str | None, typer.Option(help="Any timm model, for all recipes.")] = None,
-    weights: Annotated[str | None, typer.Option(help="hub, none or a .safetensors file, for all recipes.")] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="auto, installed, hub, none or a .safetensors file, for all recipes.")
+    ] = None,
     root: Root = None,
     columns: Columns = None,
     out: Annotated[

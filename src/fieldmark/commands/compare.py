@@ -24,7 +24,7 @@ from fieldmark.core.machine import AUTO, choose_device
 from fieldmark.data.catalog import Catalog
 from fieldmark.data.readers.columns import Columns
 from fieldmark.data.sets import find, read
-from fieldmark.learning.fitting.license import tell_license
+from fieldmark.learning.fitting.weights import tell_license
 
 __all__ = ["compare"]
 

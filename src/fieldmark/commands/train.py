@@ -27,10 +27,10 @@ from fieldmark.learning.fitting.combinations import rehearse
 from fieldmark.learning.fitting.fit import Fit
 from fieldmark.learning.fitting.flips import decide_flip
 from fieldmark.learning.fitting.holdout import cross_fit, fit_calibration, hold_out, means_of, settled
-from fieldmark.learning.fitting.license import tell_license
 from fieldmark.learning.fitting.part_names import name_parts
 from fieldmark.learning.fitting.prepare import prepare
 from fieldmark.learning.fitting.resolve import check_data, plugins_of, resolve_recipe
+from fieldmark.learning.fitting.weights import tell_license
 from fieldmark.model.choosing import weights_name
 from fieldmark.model.license import weights_license
 from fieldmark.model.model import Model

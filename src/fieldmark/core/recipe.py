@@ -72,10 +72,11 @@ class Images(_Section):
 class Backbone(_Section):
     """A timm model and the source of its weights."""
 
-    name: BackboneName = "mobilenetv2_100"
-    weights: str = "hub"
-    """"hub" (timm's), "none" (random), "fieldguide" (small weights that come with Fieldmark, trained on drawn birds) or
-    the path of a safetensors file."""
+    name: BackboneName = "tf_efficientnet_lite0"
+    weights: str = "auto"
+    """"auto" (those that are installed, or else the hub's), "installed" (from a package; see
+    `fieldmark.model.installed`), "hub" (timm's, downloaded), "none" (random), "fieldguide" (small ones that come with
+    Fieldmark, trained on drawn birds) or the path of a safetensors file."""
     options: BackboneOptions = {}
     """Numbers and switches of the architecture; see `fieldmark.core.backbone_options`."""
     mean: _Mean | None = None

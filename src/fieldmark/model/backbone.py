@@ -23,8 +23,9 @@ from fieldmark.core.imports import compiler_on_demand
 from fieldmark.core.recipe import NONE, Choice
 from fieldmark.core.recipe import Backbone as BackboneChoice
 from fieldmark.core.wording import counted
-from fieldmark.model.choosing import check_backbone, weights_file
+from fieldmark.model.choosing import check_backbone, settled_weights, weights_file
 from fieldmark.model.hub import asked_once, not_downloaded
+from fieldmark.model.installed import installed_tensors
 from fieldmark.model.necks.neck import NECKS, Neck
 
 with compiler_on_demand():
@@ -201,10 +202,14 @@ def build_backbone(
     `size` is its input's side in pixels. Raises RecipeError for a name or option that timm does not have, and
     WeightsError for weights that are unavailable or belong to another architecture.
     """
+    choice = settled_weights(choice)
     check_backbone(choice)
     model = _create(choice, size, pretrained=load_weights and choice.weights == "hub")
-    if load_weights and choice.weights not in ("hub", "none"):
-        _load_local(model, weights_file(choice.weights), choice.name)
+    if load_weights and choice.weights == "installed":
+        _fill(model, installed_tensors(choice.name), f"The installed package of {choice.name}", choice.name)
+    elif load_weights and choice.weights not in ("hub", "none"):
+        path = weights_file(choice.weights)
+        _fill(model, _read(path), str(path), choice.name)
     config = resolve_model_data_config(model)
     normalization = Normalization(
         mean=choice.mean or tuple(config["mean"]),
@@ -252,15 +257,18 @@ def _fixed_size(model: nn.Module) -> int | None:
     return int(patches.img_size[0])
 
 
-def _load_local(model: nn.Module, path: Path, name: str) -> None:
-    """Load safetensors weights; the classifier that came with them is dropped, all else must fit."""
+def _read(path: Path) -> dict[str, Tensor]:
     try:
-        weights = load_file(path)
+        return load_file(path)
     except (SafetensorError, OSError) as error:
         raise WeightsError(
             f"{path} is not a safetensors file ({error})",
             "Other formats are refused because they can run code: convert it with safetensors.torch.save_file.",
         ) from None
+
+
+def _fill(model: nn.Module, weights: Mapping[str, Tensor], source: str, name: str) -> None:
+    """Put weights into a model; the classifier that came with them is dropped, all else must fit."""
     classifier = (getattr(model, "pretrained_cfg", None) or {}).get("classifier") or ()
     heads = (classifier,) if isinstance(classifier, str) else tuple(classifier)
     weights = {
@@ -273,10 +281,10 @@ def _load_local(model: nn.Module, path: Path, name: str) -> None:
         weights = {key: weights[key] for key in own}  # a Fieldmark bundle: the head stays behind
     if own.keys() == weights.keys():
         weights = _resampled(model, weights)
-    _check_fit(weights, own, path, name)
+    _check_fit(weights, own, source, name)
     if wrong := not_numbers(weights):
         raise WeightsError(
-            f"{path} contains values that are not finite: {wrong}",
+            f"{source} contains values that are not finite: {wrong}",
             "The file is damaged, or the training that wrote it diverged: give another with --weights.",
         )
     model.load_state_dict(weights)
@@ -298,7 +306,7 @@ def _resampled(model: nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor
     return fit(weights, model) if fit and other and all("pos" in key for key in other) else weights
 
 
-def _check_fit(weights: Mapping[str, Tensor], own: Mapping[str, Tensor], path: Path, name: str) -> None:
+def _check_fit(weights: Mapping[str, Tensor], own: Mapping[str, Tensor], source: str, name: str) -> None:
     missing = sorted(own.keys() - weights.keys())
     foreign = sorted(weights.keys() - own.keys())
     shapes = sorted(key for key in own.keys() & weights.keys() if own[key].shape != weights[key].shape)
@@ -307,6 +315,6 @@ def _check_fit(weights: Mapping[str, Tensor], own: Mapping[str, Tensor], path: P
     found = [f"{len(keys)} {what} (such as {keys[0]})" for keys, what in (
         (missing, "missing"), (foreign, "unknown"), (shapes, "of another shape")) if keys]  # fmt: skip
     raise WeightsError(
-        f"{path} does not hold the weights of {name!r}: of {len(own)} tensors, {', '.join(found)}",
+        f"{source} does not hold the weights of {name!r}: of {len(own)} tensors, {', '.join(found)}",
         "Name the architecture of these weights with --backbone NAME.",
     )

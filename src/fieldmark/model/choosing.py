@@ -13,22 +13,35 @@ from pathlib import Path
 from fieldmark.core.errors import RecipeError, WeightsError, nearest
 from fieldmark.core.recipe import Backbone
 from fieldmark.core.storage import sha256_of
+from fieldmark.model.installed import installed_backbones, package_of
 
-__all__ = ["check_backbone", "listed_backbones", "weights_file", "weights_name"]
+__all__ = ["check_backbone", "listed_backbones", "settled_weights", "weights_file", "weights_name"]
+
+_NOT_FILES = ("auto", "hub", "installed", "none")
 
 _REGISTERED = re.compile(r"^@register_model\b.*\n(?:@.*\n)*def (\w+)\(", re.MULTILINE)
 
 
 def check_backbone(choice: Backbone) -> None:
-    """Raise RecipeError for a model that timm does not have, and WeightsError for a missing weights file."""
+    """Raise RecipeError for a model that timm does not have, and WeightsError for a missing file or package."""
     known = _known_backbones()
     if choice.name.split(".")[0] not in known:
         raise RecipeError(f"There is no backbone {choice.name!r} in timm", nearest(choice.name, known))
-    if choice.weights not in ("hub", "none") and not weights_file(choice.weights).is_file():
+    if choice.weights == "installed":
+        package_of(choice.name)
+    elif choice.weights not in _NOT_FILES and not weights_file(choice.weights).is_file():
         raise WeightsError(
             f"The weights file {choice.weights} does not exist",
-            "Give a .safetensors file, 'hub' to download weights, or 'none' to start from random ones.",
+            "Give a .safetensors file, 'auto' for installed or else downloaded weights, or 'none' for random ones.",
         )
+
+
+def settled_weights(choice: Backbone) -> Backbone:
+    """The same with what "auto" means on this machine: weights that are installed, or else the hub's."""
+    if choice.weights != "auto":
+        return choice
+    here = choice.name.split(".")[0] in installed_backbones()
+    return choice.model_copy(update={"weights": "installed" if here else "hub"})
 
 
 def weights_file(weights: str) -> Path:
@@ -39,7 +52,11 @@ def weights_file(weights: str) -> Path:
 
 
 def weights_name(choice: Backbone) -> str:
-    """The name of the initial weights: "hub", "none" or "fieldguide"; for a file, its name and a hash."""
+    """The name of the initial weights: "hub", "none" or "fieldguide"; for a file or a package, its name and a hash."""
+    choice = settled_weights(choice)
+    if choice.weights == "installed":
+        package = package_of(choice.name)
+        return f"{package.requirement} (sha256 {package.sha256[:16]})"
     file = Path(choice.weights)
     return f"{file.name} (sha256 {sha256_of(file)[:16]})" if file.is_file() else choice.weights
 

