@@ -75,7 +75,13 @@ ABOUT = {
     "layers": "`small` with 1e-3, 0.85 times as much for each earlier layer",
     "long": "`small` with 60 epochs",
 }
-STRENGTHS = {"standardised": (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1), "unit": (1.0, 3.0, 10.0, 30.0, 100.0, 300.0)}
+STRENGTHS = {
+    "standardised": (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1),  # each feature has unit variance
+    "scaled": (3.0, 10.0, 30.0, 100.0, 300.0, 1000.0),  # their mean length is one
+    "unit": (3.0, 10.0, 30.0, 100.0, 300.0, 1000.0),  # each image's length is one
+    "direction": (3.0, 10.0, 30.0, 100.0, 300.0, 1000.0),  # the same without a bias, so that lengths change no answer
+}
+"""How a logistic regression reads features, and the C from which cross-validation chooses."""
 
 
 # ---- data
@@ -212,20 +218,23 @@ def read_by(reading, features, held, labels, folds=3):
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedKFold, cross_val_score
 
-    mean, scale = (features.mean(0), features.std(0) + 1e-12) if reading == "standardised" else (0, None)
+    mean, scale = np.float32(0), np.float32(np.linalg.norm(features, axis=1).mean())
+    single = reading in ("unit", "direction")
+    if reading == "standardised":
+        mean, scale = features.mean(0), features.std(0) + 1e-12
 
     def seen(values):
-        return (values - mean) / scale if scale is not None else values / np.linalg.norm(values, axis=1, keepdims=True)
+        return (values - mean) / (np.linalg.norm(values, axis=1, keepdims=True) if single else scale)
 
+    options = {"max_iter": 300, "fit_intercept": reading != "direction"}
     inputs = seen(features)
     cv = StratifiedKFold(folds, shuffle=True, random_state=0)
     scores = {
-        c: cross_val_score(LogisticRegression(C=c, max_iter=300), inputs, labels, cv=cv).mean()
-        for c in STRENGTHS[reading]
+        c: cross_val_score(LogisticRegression(C=c, **options), inputs, labels, cv=cv).mean() for c in STRENGTHS[reading]
     }
     strength = max(scores, key=scores.get)
-    model = LogisticRegression(C=strength, max_iter=300).fit(inputs, labels)
-    weight = model.coef_ / (1 if scale is None else scale)
+    model = LogisticRegression(C=strength, **options).fit(inputs, labels)
+    weight = model.coef_ / scale
     return (
         model.predict(seen(held)),
         weight,

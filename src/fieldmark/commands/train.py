@@ -23,6 +23,7 @@ from fieldmark.data.grades import in_order
 from fieldmark.data.readers.columns import Columns
 from fieldmark.data.sets import find
 from fieldmark.evaluation.calibration import Calibration
+from fieldmark.learning.fitting.beside_probe import beside_probe, tell_beside_probe
 from fieldmark.learning.fitting.combinations import rehearse
 from fieldmark.learning.fitting.fit import Fit
 from fieldmark.learning.fitting.flips import decide_flip
@@ -152,7 +153,11 @@ def _learn(
     if held or len(validation):
         with run.timed("evaluating"):
             means = means_of(fit, model, rows)
-            held = held or hold_out(fit, model, means, validation, learnt_from=rows)
+            if held is None:
+                held = hold_out(fit, model, means, validation, learnt_from=rows)
+                if found := beside_probe(fit, held, rows, validation):
+                    tell_beside_probe(found, len(validation), listener)
+                    run.decide("beside_probe", found._asdict())
             calibration, logits = fit_calibration(fit, held, means)
             answered = rows if split == "crossfit" else validation
             answers = Answers(prepared.catalog, answered, logits, held.attributes, learnt=held.learnt)
@@ -208,7 +213,7 @@ def _bundle(
             "images": len(rows),
             "protocol": recipe.protocol,
             "seed": recipe.seed,
-            "weights": recipe.backbone.weights,
+            "weights": weights_name(recipe.backbone),
             "license": weights_license(recipe.backbone),
             "calibrated": calibration is not None,
             "unlearnt": [catalog.classes[label] for label in task.unlearnt],

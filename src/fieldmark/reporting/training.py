@@ -145,7 +145,7 @@ def model(material: Material) -> Section:
     machine = environment["machine"]
     rows: list[tuple[Cell, ...]] = [
         ("backbone", recipe.backbone.name),
-        ("weights", recipe.backbone.weights),
+        ("weights", material.run.decided("weights") or recipe.backbone.weights),
         ("licence of the weights", provenance.get("license") or "unknown"),
         ("method", _with_options(recipe.method.name, recipe.method.options)),
         ("image size", f"{recipe.images.size} px, trained at {recipe.images.train_size} px"),

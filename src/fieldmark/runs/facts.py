@@ -54,10 +54,22 @@ class Flip(TypedDict):
     exchanged: NotRequired[float]
 
 
+class BesideProbe(TypedDict):
+    """How a probe and what was trained answer the same validation images; shares, and their difference."""
+
+    probe: float
+    trained: float
+    gain: float
+    low: float
+    high: float
+
+
 class Decided(TypedDict):
-    """What was measured of the data and decided when the run began."""
+    """What was measured of the data and decided by it."""
 
     flip: NotRequired[Flip]
+    weights: NotRequired[str]
+    beside_probe: NotRequired[BesideProbe]
 
 
 class Environment(TypedDict):

@@ -1,0 +1,71 @@
+"""Is the training worth its time? With few images, the head of a probe is often as good as a network that was trained.
+
+A probe learns from the same images in a fraction of the time, so it is fitted beside the training, and both answer the
+same validation images.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fieldmark.core.listener import Listener
+from fieldmark.core.recipe import NONE, load_recipe
+from fieldmark.core.wording import counted
+from fieldmark.evaluation.calibration import Held
+from fieldmark.evaluation.paired import interval, resampled_means
+from fieldmark.learning.fitting.fit import Fit
+from fieldmark.learning.fitting.holdout import hold_out, means_of
+
+__all__ = ["BesideProbe", "beside_probe", "tell_beside_probe"]
+
+_MOST = 3_000
+"""Images to learn from. With more, a probe takes longer to fit and is seldom as good."""
+
+
+class BesideProbe(NamedTuple):
+    """Shares of validation images that are right, and their difference with its 95 % interval."""
+
+    probe: float
+    trained: float
+    gain: float
+    low: float
+    high: float
+
+
+def beside_probe(fit: Fit, held: Held, rows: NDArray[np.int64], validation: NDArray[np.int64]) -> BesideProbe | None:
+    """The trained network, which answered `held`, beside a probe that starts from the same weights and learns from the
+    same `rows`.
+
+    None where that says nothing: for a probe itself, without pretrained weights, and for many images.
+    """
+    own = fit.recipe
+    if own.train.solver == "logistic" or own.backbone.weights == NONE or len(rows) > _MOST:
+        return None
+    images = own.images.model_copy(update={"mirror": False})
+    same = {"backbone": own.backbone, "images": images, "seed": own.seed}
+    probe = replace(fit, recipe=load_recipe("probe").model_copy(update=same), listener=Listener(), name="probe")
+    model = probe.train(rows, validation).model
+    answers = hold_out(probe, model, means_of(probe, model, rows), validation, learnt_from=rows)
+    right = np.stack([one.logits.argmax(axis=1) == one.labels for one in (answers, held)], axis=1).astype(np.float64)
+    means = right.mean(axis=0)
+    gains = np.diff(resampled_means(right, held.units, seed=fit.recipe.seed), axis=1)[:, 0]
+    gain = float(means[1] - means[0])
+    return BesideProbe(float(means[0]), float(means[1]), gain, *interval(gain, gains))
+
+
+def tell_beside_probe(found: BesideProbe, number: int, listener: Listener) -> None:
+    """Say in a line whether a probe would do."""
+    text = (
+        f"A probe is right for {100 * found.probe:.1f} % of {counted(number, 'validation image')}, this model for "
+        f"{100 * found.trained:.1f} % ({100 * found.low:+.1f} to {100 * found.high:+.1f} points)"
+    )
+    if found.high < 0:
+        listener.warn(f"{text}: use --recipe probe, which is better here")
+    elif found.low <= 0:
+        listener.note(f"{text}: no clear difference, so --recipe probe would do, in a fraction of the time")
+    else:
+        listener.note(text)
