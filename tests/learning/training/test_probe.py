@@ -13,7 +13,7 @@ from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import Normalizer, StandardScaler, normalize
 
 from fieldmark.core.errors import TrainingError
 from fieldmark.learning.training import probe
@@ -46,6 +46,17 @@ def test_the_folded_head_answers_as_the_pipeline(num_classes: int) -> None:
         np.testing.assert_allclose(softmax(answers, axis=1), pipeline.predict_proba(inputs), atol=2e-4)
     assert head.weight.shape == (num_classes, 6)
     assert head.weight.dtype == head.bias.dtype == np.float32
+
+
+@pytest.mark.parametrize("num_classes", [2, 5])
+def test_features_may_be_read_at_unit_length(num_classes: int) -> None:
+    features, labels, groups = clouds(num_classes)
+    head = fit_linear_head(features, labels, groups, num_classes, reading="unit")
+    assert head.strength in probe.STRENGTHS["unit"]
+    pipeline = make_pipeline(Normalizer(), LogisticRegression(C=head.strength, max_iter=300)).fit(features, labels)
+    others = clouds(num_classes, seed=1)[0]
+    answers = logits(head, normalize(others))
+    np.testing.assert_allclose(softmax(answers, axis=1), pipeline.predict_proba(others), atol=2e-4)
 
 
 def test_a_feature_that_never_changes() -> None:

@@ -64,8 +64,7 @@ def tell_beside_probe(found: BesideProbe, number: int, listener: Listener) -> No
         f"{100 * found.trained:.1f} % ({100 * found.low:+.1f} to {100 * found.high:+.1f} points)"
     )
     if found.high < 0:
-        listener.warn(f"{text}: use --recipe probe, which is better here")
+        text += ": --recipe probe is better here"
     elif found.low <= 0:
-        listener.note(f"{text}: no clear difference, so --recipe probe would do, in a fraction of the time")
-    else:
-        listener.note(text)
+        text += ": no clear difference, so --recipe probe would do, in a fraction of the time"
+    listener.note(text)

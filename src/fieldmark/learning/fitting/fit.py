@@ -37,7 +37,7 @@ from fieldmark.learning.fitting.task import codes_of, task_of
 from fieldmark.learning.training.batchnorm import added_layers, adopt_statistics, refresh_statistics
 from fieldmark.learning.training.loop import Progress, train_steps
 from fieldmark.learning.training.optimizer import build_optimizer
-from fieldmark.learning.training.probe import STRENGTHS, fit_linear_head
+from fieldmark.learning.training.probe import STRENGTHS, Reading, fit_linear_head
 from fieldmark.learning.training.soup import Soup
 from fieldmark.learning.training.state import TrainingState
 from fieldmark.model.build import build_model
@@ -82,8 +82,8 @@ class Fit:
     """Whether training images are mirrored; see `fieldmark.learning.fitting.flips`."""
     name: str = "model"
     """The name of the fit: "model", or "fold 0" … in a cross-fit; later trainings of a soup are "member 2" …"""
-    strengths: Sequence[float] = STRENGTHS
-    """The values from which a probe chooses its C."""
+    strengths: Sequence[float] | None = None
+    """The values from which a probe chooses its C; None for the usual ones."""
 
     def train(self, rows: NDArray[np.int64], validation: NDArray[np.int64]) -> Fitted:
         """Learn from `rows`. If the recipe says so, `validation` is scored after each epoch, but it decides nothing."""
@@ -144,16 +144,19 @@ class Fit:
         self.listener.note(f"Computing the features of {counted(len(rows), 'image')}")
         features = self.outputs(model, rows, stage="Computing features").embedding
         catalog = self.data.catalog
+        reading: Reading = "unit" if classifier.unit else "standardised"
+        tried = self.strengths or STRENGTHS[reading]
         fitted = fit_linear_head(
             features,
             catalog.labels[rows],
             self.data.units[rows],
             len(catalog.classes),
-            strengths=self.strengths,
+            reading=reading,
+            strengths=tried,
             seed=self.recipe.seed,
         )
         self.listener.note(f"Chose C = {fitted.strength:g} (cross-validated accuracy {100 * fitted.accuracy:.1f} %)")
-        if len(self.strengths) > 1 and fitted.strength in (min(self.strengths), max(self.strengths)):
+        if len(tried) > 1 and fitted.strength in (min(tried), max(tried)):
             self.listener.note("This is the end of the range that was tried, and a C beyond it may be better")
         with torch.no_grad():
             classifier.linear.weight.copy_(torch.from_numpy(fitted.weight))

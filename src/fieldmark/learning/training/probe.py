@@ -1,33 +1,40 @@
 """A linear head by logistic regression on frozen features: the "linear probe".
 
-Alain & Bengio, "Understanding intermediate layers using linear classifier probes" (2017). Features are
-standardised; the standardisation is folded into the head afterwards, so a probe ships as any other model.
+Alain & Bengio, "Understanding intermediate layers using linear classifier probes" (2017). Features are read either
+standardised, which is folded into the head afterwards, or divided by their length, which a head with `unit` does
+itself. So a probe ships as any other model.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import StandardScaler, normalize
 
 from fieldmark.core.errors import TrainingError
 
-__all__ = ["STRENGTHS", "LinearHead", "fit_linear_head", "held_out_folds"]
+__all__ = ["STRENGTHS", "LinearHead", "Reading", "fit_linear_head", "held_out_folds"]
 
-STRENGTHS = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
+Reading = Literal["standardised", "unit"]
+
+STRENGTHS: Mapping[Reading, Sequence[float]] = {
+    "standardised": (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1),
+    "unit": (3.0, 10.0, 30.0, 100.0, 300.0, 1000.0),
+}
+"""The values from which C is chosen, for each way of reading features."""
 MOST_TO_CHOOSE = 10_000
 """The largest number of rows on which C is chosen: more change the choice little and take many minutes."""
 
 
 class LinearHead(NamedTuple):
-    """logits = weight @ feature + bias."""
+    """logits = weight @ feature + bias, of features as they are or of unit length, as they were read."""
 
     weight: NDArray[np.float32]
     """(K, D)."""
@@ -45,8 +52,9 @@ def fit_linear_head(
     groups: NDArray[np.int64],
     num_classes: int,
     *,
+    reading: Reading = "standardised",
     folds: int = 3,
-    strengths: Sequence[float] = STRENGTHS,
+    strengths: Sequence[float] | None = None,
     seed: int = 0,
 ) -> LinearHead:
     """Fit a head to features (N, D) and labels (N,); C by cross-validation that never parts a group (N,).
@@ -56,12 +64,16 @@ def fit_linear_head(
     which nothing can.) Classes without a training image get a bias that makes them all but impossible. Raises
     TrainingError where no row can be held out.
     """
-    scaler = StandardScaler().fit(features)
-    mean, scale = scaler.mean_, scaler.scale_
-    inputs = scaler.transform(features)
+    mean, scale = np.zeros(features.shape[1]), np.ones(features.shape[1])
+    if reading == "unit":
+        inputs = normalize(features)
+    else:
+        scaler = StandardScaler().fit(features)
+        mean, scale, inputs = scaler.mean_, scaler.scale_, scaler.transform(features)
     few = np.sort(np.random.default_rng(seed).permutation(len(labels))[:MOST_TO_CHOOSE])
     splits = held_out_folds(labels[few], groups[few], folds, seed)
-    held_out = {c: _cross_validated(inputs[few], labels[few], splits, c) for c in strengths}
+    tried = strengths or STRENGTHS[reading]
+    held_out = {c: _cross_validated(inputs[few], labels[few], splits, c) for c in tried}
     strength = min(held_out, key=lambda c: (-held_out[c][1], held_out[c][0]))
     model = _regression(inputs, labels, strength)
     weight = np.zeros((num_classes, features.shape[1]))
