@@ -21,7 +21,7 @@ from fieldmark.data.attributes import unscored
 from fieldmark.data.catalog import Catalog
 from fieldmark.data.splits import units
 from fieldmark.evaluation.outputs import Outputs, joined
-from fieldmark.evaluation.per_class import ClassScore, Detection, class_scores, detection
+from fieldmark.evaluation.per_class import ClassScore, Detection, check_detection, class_scores, detection
 from fieldmark.evaluation.scaling import calibrate
 from fieldmark.evaluation.thresholds import Thresholds
 from fieldmark.evaluation.unknown import nearness
@@ -55,9 +55,10 @@ def score_split(
     `own`: whether these are the data that the run was trained on. Raises DataError and RunError, and StorageError
     before any work if nothing can be written.
     """
-    interesting = _interesting(predictor, of_interest, sensitivity)
     rows = rows_of(catalog, split)
     catalog = with_classes_of(predictor.bundle, catalog, rows)
+    unseen = split == "test" or not catalog.splits.any()  # on images that it has learnt from, promises are kept easily
+    interesting = _interesting(predictor, of_interest, sensitivity, catalog.labels[rows], unseen)
     if background:
         check_reliance(predictor, catalog, rows)  # before the test split is looked at
     if out is not None:
@@ -77,7 +78,6 @@ def score_split(
         learnt=~np.isin(catalog.labels[found.rows], predictor.bundle.task.unlearnt),
     )
     task = predictor.bundle.task
-    unseen = split == "test" or not catalog.splits.any()  # on images that it has learnt from, promises are kept easily
     judged = speaker.thresholds if unseen else None
     result = replace(
         score_answers(split, answers, task),
@@ -100,10 +100,13 @@ def _log_probabilities(
 ) -> NDArray[np.float64]:
     """(N, K). Images that the scaling was `fitted` to are each scaled by the others."""
     bundle = predictor.bundle
-    if not (fitted and bundle.calibration):
-        return bundle.log_probabilities(outputs.logits)
-    seed = int(bundle.provenance.get("seed", 0))
-    return calibrate(outputs.logits, catalog.labels[rows], units(catalog)[rows], seed=seed).held_out
+    values = bundle.log_probabilities(outputs.logits)
+    learnt = ~np.isin(catalog.labels[rows], bundle.task.unlearnt)
+    if fitted and bundle.calibration and learnt.any():
+        seed, chosen = int(bundle.provenance.get("seed", 0)), rows[learnt]
+        held = calibrate(outputs.logits[learnt], catalog.labels[chosen], units(catalog)[chosen], seed=seed)
+        values[learnt] = held.held_out
+    return values
 
 
 def _held_to(thresholds: Thresholds, outputs: Outputs, answers: Answers, listener: Listener) -> VerdictScores:
@@ -111,7 +114,7 @@ def _held_to(thresholds: Thresholds, outputs: Outputs, answers: Answers, listene
     for note in thresholds.notes:
         listener.note(note + ".")
     near = nearness(outputs.embedding, thresholds.calibration.means)
-    return score_verdicts(thresholds, outputs.logits, near, answers.labels, answers.units)
+    return score_verdicts(thresholds, outputs.logits, near, answers.labels, answers.units, answers.learnt)
 
 
 def _by_class(answers: Answers, thresholds: Thresholds | None) -> list[ClassScore]:
@@ -119,14 +122,17 @@ def _by_class(answers: Answers, thresholds: Thresholds | None) -> list[ClassScor
     inside, bands = None, list[tuple[float, float] | None]()
     if thresholds and thresholds.gives_sets:
         inside = thresholds.sets(np.exp(answers.logits))
-        bands = coverage_bands(thresholds, answers.labels)
+        bands = coverage_bands(thresholds, answers.labels, answers.units)
     return class_scores(
         answers.logits, answers.labels, answers.catalog.classes, units=answers.units, inside=inside, bands=bands
     )
 
 
-def _interesting(predictor: Predictor, names: Sequence[str], sensitivity: float) -> list[int]:
-    """The classes of interest. Raises RunError, before any image is looked at, if they cannot be scored."""
+def _interesting(
+    predictor: Predictor, names: Sequence[str], sensitivity: float, labels: NDArray[np.int64], unseen: bool
+) -> list[int]:
+    """The classes of interest. Raises RunError, before any image is looked at, if they cannot be scored on images of
+    these labels (N,)."""
     if not 0 < sensitivity < 1:
         raise RunError(f"The sensitivity cannot be {sensitivity:g}", "Expected a share between 0 and 1, such as 0.9.")
     calibration = predictor.bundle.calibration
@@ -135,7 +141,18 @@ def _interesting(predictor: Predictor, names: Sequence[str], sensitivity: float)
             "A class of interest needs an operating point, but this bundle has no held-out images to choose it from",
             "Train again, with protocol=holdout or protocol=crossfit.",
         )
-    return [int(label) for label in predictor.bundle.class_rows(names)] if names else []
+    if names and not unseen:
+        raise RunError(
+            "A class of interest cannot be scored on the images that its operating point was chosen on, or that were "
+            "learnt from",
+            "Score the test split, or other data.",
+        )
+    found = [int(label) for label in predictor.bundle.class_rows(names)] if names else []
+    for label in found:
+        assert calibration
+        held_out = int((calibration.truth == label).sum())
+        check_detection(predictor.bundle.classes[label], held_out, labels == label, sensitivity=sensitivity)
+    return found
 
 
 def _detected(predictor: Predictor, answers: Answers, label: int, sensitivity: float) -> Detection:

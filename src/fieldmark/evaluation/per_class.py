@@ -25,7 +25,16 @@ from fieldmark.core.errors import RunError
 from fieldmark.core.wording import counted
 from fieldmark.evaluation.metrics import Score, bootstrapped, share
 
-__all__ = ["ClassScore", "Detection", "area_under_roc", "class_scores", "detection", "operating_point", "worst"]
+__all__ = [
+    "ClassScore",
+    "Detection",
+    "area_under_roc",
+    "check_detection",
+    "class_scores",
+    "detection",
+    "operating_point",
+    "worst",
+]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -52,8 +61,10 @@ class ClassScore:
 
     @property
     def outside(self) -> bool:
-        """Whether the coverage is lower than chance would explain."""
-        return self.covered is not None and self.band is not None and self.covered.value < self.band[0]
+        """Whether the coverage is lower or higher than chance would explain."""
+        if self.covered is None or self.band is None:
+            return False
+        return not self.band[0] <= self.covered.value <= self.band[1]
 
 
 @dataclass(frozen=True)
@@ -134,6 +145,21 @@ def operating_point(probabilities: Floats, sensitivity: float) -> float:
     return float(np.sort(probabilities)[missed - 1]) if missed else 0.0
 
 
+def check_detection(name: str, num_held_out: int, positive: Bools, *, sensitivity: float) -> None:
+    """Raise RunError if a class cannot be found at this sensitivity, or not scored on images of which some are
+    `positive` (N,), of the class."""
+    needed = math.ceil(round(1 / (1 - sensitivity), 9)) - 1
+    if num_held_out < needed:
+        raise RunError(
+            f"A sensitivity of {100 * sensitivity:g} % for {name!r} takes {counted(needed, 'held-out image')} of it, "
+            f"but the model was calibrated on {num_held_out:,}",
+            "Ask for a lower --sensitivity, or train with more images of this class or with protocol=crossfit.",
+        )
+    if not positive.any() or positive.all():
+        missing = "no image of it" if not positive.any() else "no other image"
+        raise RunError(f"{name!r} cannot be scored: there is {missing} among those scored", "Score other images.")
+
+
 def detection(
     name: str,
     probabilities: Floats,
@@ -144,20 +170,7 @@ def detection(
     units: Ints,
 ) -> Detection:
     """Score a class of interest: its probabilities (N,), which images are of it (N,), and its probability for held-out
-    images of it (M,).
-
-    Raises RunError if there are too few of either kind of image.
-    """
-    needed = math.ceil(round(1 / (1 - sensitivity), 9)) - 1
-    if len(held_out) < needed:
-        raise RunError(
-            f"A sensitivity of {100 * sensitivity:g} % for {name!r} takes {counted(needed, 'held-out image')} of it, "
-            f"but the model was calibrated on {len(held_out):,}",
-            "Ask for a lower --sensitivity, or train with more images of this class or with protocol=crossfit.",
-        )
-    if not positive.any() or positive.all():
-        missing = "no image of it" if not positive.any() else "no other image"
-        raise RunError(f"{name!r} cannot be scored: there is {missing} among those scored", "Score other images.")
+    images of it (M,); see `check_detection`."""
     threshold = operating_point(held_out, sensitivity)
     flagged = probabilities >= threshold
     return Detection(

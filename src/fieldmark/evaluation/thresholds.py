@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from fieldmark.core.errors import RunError
 from fieldmark.core.wording import counted
 from fieldmark.data.taxonomy import Taxonomy
-from fieldmark.evaluation.backoff import ACCURACIES, NONE, Promise, highest_promise, promise
+from fieldmark.evaluation.backoff import NONE, Promise, highest_promise, promise
 from fieldmark.evaluation.calibration import COVERAGE, Calibration
 from fieldmark.evaluation.conformal import images_needed, score, set_limits, sets
 from fieldmark.evaluation.unknown import ACCEPTED
@@ -36,7 +36,7 @@ class Thresholds:
     promise: Promise
     """What single images are promised; without a threshold, no answer is vouched for."""
     of_bursts: Promise
-    """The same for bursts of several images."""
+    """The same for bursts of several images, whose accuracy may be another one."""
     coverage: float
     limits: Floats
     """(K,) the limits of the sets' scores; infinite if the data does not suffice for the coverage."""
@@ -62,10 +62,11 @@ class Thresholds:
             if share is not None and not 0 < share < 1:
                 raise RunError(f"The {name} cannot be {share:g}", "Expected a share between 0 and 1, such as 0.95.")
         held_out = calibration.confidences, calibration.right
-        given = highest_promise(*held_out) if accuracy is None else promise(*held_out, accuracy)
+        given, missed = highest_promise(*held_out) if accuracy is None else (promise(*held_out, accuracy), None)
         if given.problem and accuracy is not None:
             raise RunError(given.problem, _attainable(calibration, accuracy))
-        of_bursts = promise(calibration.burst_confidences, calibration.burst_right, given.accuracy)
+        pooled = calibration.burst_confidences, calibration.burst_right
+        of_bursts = highest_promise(*pooled)[0] if accuracy is None else promise(*pooled, accuracy)
         share = coverage or COVERAGE
         limits = set_limits(
             score(calibration.above, calibration.rank, calibration.penalty),
@@ -81,7 +82,8 @@ class Thresholds:
             )
             if coverage is not None:
                 raise RunError(lacking, "Ask for a lower coverage, or leave it out.")
-        notes = (_fallen_short(calibration, taxonomy, given) if accuracy is None else "", lacking)
+        short = _fallen_short(calibration, taxonomy, given, missed) if missed else ""
+        notes = (short, _of_bursts(given, of_bursts), lacking)
         return cls(calibration, taxonomy, given, of_bursts, share, limits, tuple(note for note in notes if note))
 
     @property
@@ -132,6 +134,11 @@ class Thresholds:
         considered = log_probabilities if among is None else _within(log_probabilities, among)
         probabilities = np.exp(considered)
         answers, confidences = self.calibration.order(self.taxonomy, considered)
+        if among is not None:
+            # The promise was tested on answers without a checklist: such an answer keeps it if it is on the list, too,
+            # since a list that holds the right class only strikes out wrong ones.
+            anywhere, unrestricted = self.calibration.order(self.taxonomy, log_probabilities)
+            confidences = np.where(answers == anywhere, unrestricted, 0.0)
         certainties = self.taxonomy.shares(probabilities, answers)
         levels = self.levels(confidences, familiar, frames)
         possible = self.sets(probabilities) & (probabilities > 0)
@@ -176,11 +183,8 @@ class Thresholds:
         return f"{found}; {100 * given.accuracy:g} % accuracy requires {100 * given.threshold:.0f} %"
 
 
-def _fallen_short(calibration: Calibration, taxonomy: Taxonomy, given: Promise) -> str:
-    """Why nothing higher is promised by default, what is promised instead, and what would help; "" for the highest."""
-    if given.threshold is not None and given.accuracy == ACCURACIES[0]:
-        return ""
-    missed = (promise(calibration.confidences, calibration.right, one).problem for one in ACCURACIES)
+def _fallen_short(calibration: Calibration, taxonomy: Taxonomy, given: Promise, missed: Promise) -> str:
+    """Why nothing higher is promised by default, what is promised instead, and what would help."""
     instead = (
         "No answer is vouched for"
         if given.threshold is None
@@ -191,15 +195,24 @@ def _fallen_short(calibration: Calibration, taxonomy: Taxonomy, given: Promise) 
         help = ["more validation images", "protocol=crossfit, where every training image serves for validation"]
     if len(taxonomy.levels) == 1:
         help.append("a taxonomy, so that a genus can be named where the species is uncertain")
-    return f"{next(filter(None, missed))}. {instead}. What helps: {'; '.join(help)}"
+    return f"{missed.problem}. {instead}. What helps: {'; '.join(help)}"
+
+
+def _of_bursts(single: Promise, bursts: Promise) -> str:
+    """What bursts are promised, if there were bursts to test it on and it is not what single images are promised."""
+    if not bursts.num_images or (single.threshold is None) == (bursts.threshold is None):
+        same = single.accuracy == bursts.accuracy or single.threshold is None
+        return "" if same or not bursts.num_images else f"Bursts: {bursts.kept}"
+    return "Bursts: " + (bursts.kept or f"no answer is vouched for. {bursts.problem}")
 
 
 def _attainable(calibration: Calibration, accuracy: float) -> str:
-    """What to ask for instead of an accuracy that cannot be promised."""
-    for percent in range(math.ceil(100 * accuracy) - 1, 49, -1):
-        if not promise(calibration.confidences, calibration.right, percent / 100).problem:
-            return f"Ask for {percent} % or less."
-    return "Leave the accuracy out: answers are then given as likely, and none is vouched for."
+    """What to ask for instead of an accuracy that cannot be promised. To try others until one passes would void the
+    promise."""
+    default = highest_promise(calibration.confidences, calibration.right)[0]
+    if default.threshold is None:
+        return "Leave the accuracy out: answers are then given as likely, and none is vouched for."
+    return f"Leave the accuracy out: {100 * default.accuracy:g} % is then promised."
 
 
 def _within(log_probabilities: Floats, among: Ints) -> Floats:

@@ -66,7 +66,8 @@ class Verdict:
     def said(self) -> str:
         """The answer in words, which differ wherever nobody vouches for it."""
         if self.name is not None:
-            return self.name if self.name == self.label else f"{self.name} ({self.level})"
+            is_class = self.name == self.label and not self.reason  # a genus may have the name of its class
+            return self.name if is_class else f"{self.name} ({self.level})"
         if self.familiar is False:
             return "no answer"
         return f"likely {self.label}, not vouched for"

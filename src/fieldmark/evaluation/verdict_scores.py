@@ -5,6 +5,7 @@ Shapes: N images, K classes.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,15 +77,15 @@ def score_verdicts(
     near: NDArray[np.float64],
     labels: NDArray[np.int64],
     units: NDArray[np.int64] | None = None,
+    learnt: NDArray[np.bool_] | None = None,
 ) -> VerdictScores:
     """Check the thresholds on logits (N, K), nearness (N,) and labels (N,) of images that they were not fitted to.
 
-    Intervals are over units (N,); without them, each image is its own unit.
+    Intervals are over units (N,); without them, each image is its own unit. The likelihood is that of images whose
+    class was `learnt` (N,): one that cannot be has none.
     """
     calibration, rows = thresholds.calibration, np.arange(len(labels))
-    learnt: NDArray[np.bool_] = (calibration.means != 0).any(axis=1)[
-        labels
-    ]  # the likelihood of a class that cannot be is no score
+    units, known = rows if units is None else units, np.ones(len(labels), np.bool_) if learnt is None else learnt
     before, after = log_softmax(logits.astype(np.float64), axis=1), calibration.scaling(logits)
     probabilities = np.exp(after)
     sure, softmax_sure = probabilities.max(axis=1), np.exp(before.max(axis=1))
@@ -100,17 +101,17 @@ def score_verdicts(
     return VerdictScores(
         source=calibration.source,
         num_calibrated=len(calibration.right),
-        nll=(float(nll(before[learnt], labels[learnt]).mean()), float(nll(after[learnt], labels[learnt]).mean())),
+        nll=(_mean(nll(before, labels)[known]), _mean(nll(after, labels)[known])),
         calibration_error=(calibration_error(softmax_sure, softmax_hit), calibration_error(sure, hit)),
         if_calibrated=calibrated_reference(sure),
         reliability=reliability(sure, hit),
         coverage=thresholds.coverage,
         covered=float(inside[rows, labels].mean()) if thresholds.gives_sets else None,
-        coverage_interval=_interval(thresholds, labels) if thresholds.gives_sets else None,
+        coverage_interval=_interval(thresholds, labels, units) if thresholds.gives_sets else None,
         set_size=float(inside.sum(axis=1).mean()) if thresholds.gives_sets else None,
         promised=thresholds.promised,
         promises=thresholds.calibration.promises(),
-        right=share(right_level, rows[given] if units is None else units[given]) if given.any() else None,
+        right=share(right_level, units[given]) if given.any() else None,
         shares=shares | {"unsure": float((~given & familiar).mean()), "unknown": float((~familiar).mean())},
         area=(area_under_risk_coverage(surest, hit), area_under_risk_coverage(softmax_sure, softmax_hit)),
         area_gain=area_gain(surest, hit, softmax_sure, softmax_hit, units),
@@ -118,10 +119,16 @@ def score_verdicts(
     )
 
 
-def coverage_bands(thresholds: Thresholds, labels: NDArray[np.int64]) -> list[tuple[float, float] | None]:
+def _mean(values: NDArray[np.float64]) -> float:
+    return float(values.mean()) if len(values) else math.nan
+
+
+def coverage_bands(
+    thresholds: Thresholds, labels: NDArray[np.int64], units: NDArray[np.int64]
+) -> list[tuple[float, float] | None]:
     """For each class, the interval in which its coverage lies if it is covered like all classes that share its limit;
-    None for a class without labels (N,)."""
-    known, tested, own = _numbers(thresholds, labels)
+    None for a class without labels (N,). Images of one unit (N,) count once."""
+    known, tested, own = _numbers(thresholds, labels, units)
     shared = int(known[~own].sum())
     return [
         coverage_interval([int(n) if alone else shared], [int(m)], thresholds.coverage) if m else None
@@ -129,9 +136,9 @@ def coverage_bands(thresholds: Thresholds, labels: NDArray[np.int64]) -> list[tu
     ]
 
 
-def _interval(thresholds: Thresholds, labels: NDArray[np.int64]) -> tuple[float, float]:
+def _interval(thresholds: Thresholds, labels: NDArray[np.int64], units: NDArray[np.int64]) -> tuple[float, float]:
     """Of the coverage, over the thresholds of single classes and that of all others."""
-    known, tested, own = _numbers(thresholds, labels)
+    known, tested, own = _numbers(thresholds, labels, units)
     return coverage_interval(
         [*known[own].tolist(), int(known[~own].sum())],
         [*tested[own].tolist(), int(tested[~own].sum())],
@@ -140,10 +147,11 @@ def _interval(thresholds: Thresholds, labels: NDArray[np.int64]) -> tuple[float,
 
 
 def _numbers(
-    thresholds: Thresholds, labels: NDArray[np.int64]
+    thresholds: Thresholds, labels: NDArray[np.int64], units: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
-    """(K,) each: the number of calibration images, that of the labels (N,), and whether the class has its own limit."""
+    """(K,) each: the number of calibration images, that of the units (N,) with this label (N,), and whether the class
+    has its own limit."""
     num_classes = len(thresholds.limits)
     known = np.bincount(thresholds.calibration.labels, minlength=num_classes)
-    tested = np.bincount(labels, minlength=num_classes)
+    tested = np.bincount(np.unique(np.stack([labels, units]), axis=1)[0], minlength=num_classes)
     return known, tested, have_their_own(known, thresholds.coverage)

@@ -187,7 +187,7 @@ class BilinearAttention(Method):
         if self.counterfactual:
             anywhere = bilinear_attention_pooling(seen.cells, torch.empty_like(seen.maps).uniform_(0, 2))
             effect = self.head.classifier.towards(features, batch.labels)
-            effect = effect - self.head(self.scale * anywhere).unsqueeze(1)
+            effect = self.head.silenced(effect - self.head.classifier(self.scale * anywhere).unsqueeze(1))
             losses["effect"] = self.head.loss(effect, batch.labels, batch.weights)
         return losses
 

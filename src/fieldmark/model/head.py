@@ -47,14 +47,15 @@ class Head(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, D) → logits (B, K)."""
-        return self._silenced(self.classifier(features))
+        return self.silenced(self.classifier(features))
 
-    def _silenced(self, logits: Tensor) -> Tensor:
+    def silenced(self, logits: Tensor) -> Tensor:
+        """Logits (…, K) in which classes that were not learnt are all but impossible."""
         return logits if self.silence is None else logits + self.silence
 
     def losses(self, features: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Named scalar losses of features (B, D)."""
-        logits = self._silenced(self.classifier.towards(features, batch.labels))
+        logits = self.silenced(self.classifier.towards(features, batch.labels))
         losses = {"classification": self.loss(logits, batch.labels, batch.weights)}
         for name, auxiliary in self.auxiliaries.items():
             assert batch.labels.shape[1] == 1, "a recipe that mixes images has no auxiliary"

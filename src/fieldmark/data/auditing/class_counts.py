@@ -19,8 +19,8 @@ __all__ = ["class_findings"]
 
 _LEARN, _TEST = 10, 5
 _UNBALANCED = 10
-_PROMISE = 59
-"""With fewer images, even if all are answered correctly, 95 % may not be true: 0.95⁵⁸ > 0.05."""
+_PROMISE = 77
+"""With fewer images, even if all are answered correctly, 95 % may not be true: 0.95⁷⁶ > 0.02."""
 
 
 def class_findings(catalog: Catalog, units: NDArray[np.int64]) -> Iterable[Finding]:
@@ -130,7 +130,7 @@ def _unpromising(learnt: int, validation: int | None) -> Iterable[Finding]:
             "notice",
             f"{about}{counted(held_out, 'image')} for validation, too few for a promise",
             f"A promise that 95 % of the given answers are right needs {_PROMISE} independent validation images if all "
-            "of them are answered correctly, and more if some are not; 90 % needs 29, 80 % needs 14 and 70 % needs 9. "
+            "of them are answered correctly, and more if some are not; 90 % needs 38, 80 % needs 18 and 70 % needs 11. "
             "With fewer, no answer is vouched for. Collect more images, or have each training image predicted by a "
             "model that has not seen it: --set protocol=crossfit.",
             (Case((), f"{_PROMISE} are needed, or --set protocol=crossfit"),),
