@@ -10,7 +10,14 @@ from sklearn.metrics import precision_score, recall_score, roc_auc_score
 
 from fieldmark.core.errors import RunError
 from fieldmark.evaluation.metrics import majority
-from fieldmark.evaluation.per_class import area_under_roc, class_scores, detection, operating_point, worst
+from fieldmark.evaluation.per_class import (
+    area_under_roc,
+    check_detection,
+    class_scores,
+    detection,
+    operating_point,
+    worst,
+)
 
 CLASSES = ("nevus", "melanoma", "keratosis")
 
@@ -45,13 +52,13 @@ def test_a_class_that_is_never_answered_or_the_only_one() -> None:
     assert (only.recall.value, only.precision, only.auroc) == (0, None, None)
 
 
-def test_coverage_below_its_band_is_marked() -> None:
+def test_coverage_outside_its_band_is_marked() -> None:
     values, labels = answers()
     inside = np.ones((200, 3), bool)
     inside[labels == 1, 1] = False
     bands = [(0.85, 0.95), (0.6, 1.0), (0.8, 1.0)]
     found = class_scores(values, labels, CLASSES, units=np.arange(200), inside=inside, bands=bands)
-    assert [one.outside for one in found] == [False, True, False]
+    assert [one.outside for one in found] == [True, True, False]  # too high, too low
     assert [one.covered.value for one in found if one.covered] == [1, 0, 1]
 
 
@@ -94,9 +101,9 @@ def test_a_class_of_interest() -> None:
     assert found.auroc.low < found.auroc.value < found.auroc.high
     assert found.as_dict()["specificity"]["value"] == found.specificity.value
     with pytest.raises(RunError, match=r"takes 9 held-out images of it, but the model was calibrated on 8\. Ask for a"):
-        detection("melanoma", p, own, held[:8], sensitivity=0.9, units=np.arange(200))
+        check_detection("melanoma", 8, own, sensitivity=0.9)
     with pytest.raises(RunError, match="'melanoma' cannot be scored: there is no image of it among those scored"):
-        detection("melanoma", p, own & False, held, sensitivity=0.9, units=np.arange(200))
+        check_detection("melanoma", 40, own & False, sensitivity=0.9)
 
 
 def test_the_majority_is_what_a_model_has_to_beat() -> None:

@@ -108,7 +108,9 @@ def _classes_table(classes: Sequence[ClassScore]) -> Table:
     for name in ("class", "images", "recall", "precision", "AUROC", *(["set coverage"] if sets else [])):
         table.add_column(name, overflow="fold")
     for one in listed:
-        covered = "" if one.covered is None else percent(one.covered.value) + (" too low" if one.outside else "")
+        covered = "" if one.covered is None else percent(one.covered.value)
+        if one.outside and one.covered and one.band:
+            covered += " too low" if one.covered.value < one.band[0] else " too high"
         table.add_row(
             literal(one.name),
             f"{one.num_images:,}",

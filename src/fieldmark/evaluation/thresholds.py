@@ -5,7 +5,6 @@ Shapes: N images, K classes, L levels from the class upwards.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 

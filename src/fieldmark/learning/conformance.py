@@ -124,6 +124,18 @@ def test_shapes(name: str, backbone: str, size: int) -> None:
     assert prediction.parts is None or prediction.parts.ndim == 4
 
 
+def test_a_class_without_training_images_leaves_the_loss_as_it_is(name: str) -> None:
+    """Its logit is far below all others, whatever a loss makes of logits."""
+    torch.manual_seed(0)
+    recipe = recipe_of(name, "mobilenetv3_small_050", 64)
+    task = replace(TASK, counts=(3, 3, 0), grades=(), unlearnt=(2,))
+    method = build_model(recipe, task).method.train()
+    images = batch_of(64)
+    learnt = replace(images, labels=images.labels % 2)
+    for step in range(method.steps_per_batch):
+        assert float(total(method, learnt, step)) < 100
+
+
 def test_every_parameter_gets_a_gradient(name: str, backbone: str) -> None:
     method = make(name, backbone, 64).train()
     for step in range(method.steps_per_batch):
