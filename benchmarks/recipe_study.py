@@ -400,10 +400,19 @@ def scored(network, ema, start, images, labels, rows, size):
             "single": float(np.mean(single)),
             "mirrored": float(np.mean(both)),
             "nll": round(nll, 4),
-            "right": "".join("01"[hit] for hit in both),
-            "right_single": "".join("01"[hit] for hit in single),
+            "right": packed(both),
+            "right_single": packed(single),
         }
     return found
+
+
+def packed(hits):
+    """Whether each image is right, as hexadecimal digits of four images each."""
+    return np.packbits(hits).tobytes().hex()
+
+
+def unpacked(digits, number):
+    return np.unpackbits(np.frombuffer(bytes.fromhex(digits), np.uint8), count=number).astype(np.int8)
 
 
 def write(path, values):
@@ -457,26 +466,20 @@ def probes(asked, device):
                     said, *_, strength = read_by(reading, features[learn], features[score], labels[learn].numpy())
                     found += (said == labels[score].numpy()).tolist()
                     strengths.append(strength)
-                hits[reading], chosen[reading] = "".join("01"[hit] for hit in found), strengths
-            top1 = {reading: round(text.count("1") / len(text), 4) for reading, text in hits.items()}
+                hits[reading], chosen[reading] = found, strengths
+            top1 = {reading: round(float(np.mean(found)), 4) for reading, found in hits.items()}
             write(file, {
-                "backbone": backbone, "size": asked.size, "set": name, "top1": top1, "C": chosen, "right": hits,
+                "backbone": backbone, "size": asked.size, "set": name, "top1": top1, "C": chosen,
+                "scored": len(found), "right": {reading: packed(one) for reading, one in hits.items()},
                 "images_per_second": round(len(labels) / seconds, 1), "device": str(device),
                 "threads": torch.get_num_threads(),
             })  # fmt: skip
             print(backbone, name, top1, chosen, f"{len(labels) / seconds:.0f} images/s", flush=True)
 
 
-def interval(first, second, replicates=2000):
-    """Mean paired difference in points of two lists of (right, right) strings, one per set, and its 95 % interval.
-
-    Sets count alike; images are drawn within each set.
-    """
+def interval(gains, replicates=2000):
+    """The mean over sets of mean gains, one (N,) per set, in points, and its 95 % interval over images of each set."""
     generator = np.random.default_rng(0)
-    gains = [
-        np.frombuffer(a.encode(), np.int8) - np.frombuffer(b.encode(), np.int8)
-        for a, b in zip(first, second, strict=True)
-    ]
     draws = [gain[generator.integers(0, len(gain), (replicates, len(gain)))].mean(1) for gain in gains]
     return 100 * np.mean([gain.mean() for gain in gains]), *np.quantile(100 * np.mean(draws, 0), [0.025, 0.975])
 
@@ -500,11 +503,15 @@ def show(out):
                     tops = [np.mean([mine[name, s]["ways"][way][kind] for s in seeds]) for name in SETS]
                     against = ""
                     if all((name, s) in base for name in SETS for s in seeds):
-                        pairs = [
-                            ["".join(one[name, s]["ways"][w][k] for s in seeds) for name in SETS]
-                            for one, w, k in ((mine, way, key), (base, "last 0.875", "right_single"))
-                        ]
-                        against = "{:+.1f} ({:+.1f} to {:+.1f})".format(*interval(*pairs))
+                        gains = [
+                            np.concatenate([
+                                unpacked(mine[name, s]["ways"][way][key], mine[name, s]["scored"])
+                                - unpacked(base[name, s]["ways"]["last 0.875"]["right_single"], base[name, s]["scored"])
+                                for s in seeds
+                            ])
+                            for name in SETS
+                        ]  # fmt: skip
+                        against = "{:+.1f} ({:+.1f} to {:+.1f})".format(*interval(gains))
                     minutes = sum(mine[name, s]["seconds"] for name in SETS for s in seeds) / 60 / len(seeds)
                     print(
                         f"| {row} ({len(seeds)}) | {way}, {kind} | "
