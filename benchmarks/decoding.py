@@ -112,7 +112,7 @@ CASES = {
 def largest(build):
     """The side of about the largest picture that is accepted, from what a small one would take."""
     small = build(1024)
-    with opened(io.BytesIO(small), "sample") as image:
+    with opened(io.BytesIO(small), "sample").image as image:
         slow = any(tile[0] in Image.DECODERS for tile in image.tile)
         image.draft(None, (1, 1))  # JPEGs are decoded at a reduced scale
         taken = len(small) + limits._needed(image, small, (1, 1)) - limits._BAND_BYTES

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from fieldmark.core.errors import ImageError
-from fieldmark.data.decode import FORMATS, MAX_BYTES, MAX_PIXELS, decode
+from fieldmark.data.decode import FORMATS, MAX_BYTES, MAX_PIXELS, decode, measure, orientation
+from fieldmark.data.greys import measure_depth
 from support.drawn import HEIGHT, WIDTH, encode, picture, swapped_profile
 
 
@@ -333,6 +334,24 @@ def test_a_huge_file_is_not_even_read(tmp_path: Path) -> None:
         file.truncate(MAX_BYTES + 2**20)  # sparse
     with pytest.raises(ImageError, match="too large: 385 MB, but the limit is 384"):
         decode(tmp_path / "huge.tif")
+
+
+def test_a_huge_file_is_not_measured_either(tmp_path: Path) -> None:
+    directory = struct.pack("<4sIHHHIII", b"II*\0", 8, 1, 50706, 4, 1, 1, 0)  # a DNG: the whole of it would be searched
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    file = tmp_path / "huge.tif"
+    file.write_bytes(directory + encode(picture(0, 400, 400), "JPEG", exif=exif.tobytes()))
+    assert (orientation(file), measure(file)) == (6, (400, 400))
+    os.truncate(file, MAX_BYTES + 2**20)  # sparse
+    assert (orientation(file), measure(file), measure_depth([file])) == (1, None, None)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no such pipes")
+def test_measuring_a_pipe_does_not_hang(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.tif")
+    pipe = tmp_path / "pipe.tif"
+    assert (orientation(pipe), measure(pipe), measure_depth([pipe])) == (1, None, None)
 
 
 def test_a_jpeg_of_many_scans_is_refused() -> None:

@@ -14,8 +14,10 @@ import pytest
 from PIL import Image
 
 from fieldmark.core.errors import ImageError
+from fieldmark.data import limits
 from fieldmark.data.decode import can_read, decode, measure, orientation
 from fieldmark.data.formats import RAW_EXTENSIONS
+from fieldmark.data.limits import MAX_SCANS
 from support.drawn import encode, picture
 
 needs_heic = pytest.mark.skipif(importlib.util.find_spec("pi_heif") is None, reason="pi-heif is not installed")
@@ -150,6 +152,24 @@ def test_a_raw_file_without_a_good_preview_is_named() -> None:
     lossless = photograph().replace(b"\xff\xc0", b"\xff\xc3", 1)  # sensor data
     with pytest.raises(ImageError, match="no preview"):
         decode(raw(lossless))
+
+
+def test_what_is_counted_is_the_preview_not_the_sensor_data() -> None:
+    sensor = np.random.default_rng(0).integers(0, 256, 20_000_000, dtype=np.uint8).tobytes()
+    assert sensor.count(b"\xff\xda") > MAX_SCANS
+    assert decode(b"FUJIFILMCCD-RAW" + photograph(1600, 1200) + sensor).size == (1600, 1200)
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_a_preview_has_the_limits_of_a_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    progressive = encode(picture(0, 64, 64), "JPEG", progressive=True)
+    at = progressive.index(b"\xff\xc2")
+    large = progressive[: at + 5] + struct.pack(">HH", 12_000, 14_000) + progressive[at + 9 :]
+    with pytest.raises(ImageError, match="MB of memory"):
+        decode(b"FUJIFILMCCD-RAW" + large, short_side=300)
+    monkeypatch.setattr(limits, "MAX_MEMORY", 64 << 20)
+    with pytest.raises(ImageError, match="MB of memory"):  # the file and the preview are held at once
+        decode(b"FUJIFILMCCD-RAW" + photograph() + bytes(40 << 20))
 
 
 def test_a_preview_that_is_cut_short_is_damaged() -> None:

@@ -92,6 +92,20 @@ def test_a_reduced_jpeg_may_be_larger_than_a_whole_one() -> None:
         decode(progressive.replace(struct.pack(">HH", side, side), struct.pack(">HH", 9500, 9500)), short_side=300)
 
 
+@pytest.mark.parametrize("between", [b"\xff", b"\xff" * 1000, b"\xff\xd0", b"junk"])
+def test_what_stands_before_a_marker_does_not_hide_a_large_jpeg(between: bytes) -> None:
+    def large(data: bytes) -> bytes:
+        at = data.index(b"\xff\xc2")
+        data = data[: at + 5] + struct.pack(">HH", 12_000, 14_000) + data[at + 9 :]
+        return data[:at] + between + data[at:]
+
+    with pytest.raises(ImageError, match="MB of memory"):
+        decode(large(encode(picture(0, 64, 64), "JPEG", progressive=True)), short_side=300)
+    small = encode(picture(0, 64, 64), "JPEG", progressive=True)
+    at = small.index(b"\xff\xc2")
+    assert (decode(small[:at] + between + small[at:]).pixels == decode(small).pixels).all()
+
+
 def test_a_gif_is_as_large_as_its_frame() -> None:
     data = bytearray(encode(picture(0, 30, 20), "GIF"))
     at = data.index(b",\0\0\0\0\x1e\0\x14\0")

@@ -185,3 +185,20 @@ def test_a_glob_from_the_top(tree: Path) -> None:
 def test_a_picture_has_a_size(tmp_path: Path) -> None:
     Image.new("RGB", (30, 20)).save(tmp_path / "1.png")
     assert measure(tmp_path / "1.png") == (30, 20)
+
+
+def test_drives_that_number_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lay(tmp_path, "a/1.jpg", "a/b/2.jpg")
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    stat = os.stat
+
+    def unnumbered(path: Path | str, **options: bool) -> os.stat_result:
+        fields = list(stat(path, **options))
+        fields[1] = 0
+        return os.stat_result(fields)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "stat", unnumbered)
+        found = scan(tmp_path)
+    assert found.paths == ["a/1.jpg", "a/b/2.jpg"]
+    assert found.left_out == {LeftOut.TWICE: ["link"]}

@@ -266,3 +266,8 @@ class TestConfusedPairs:
         labels = np.array([0, 1, 2, 3])
         assert len(confused_pairs(self.logits([1, 2, 3, 0]), labels, self.CLASSES, most=2)) == 2
         assert confused_pairs(self.logits([0, 1, 2, 3]), labels, self.CLASSES) == []
+
+
+def test_a_likelihood_of_no_image_is_no_number() -> None:
+    found = scores(np.eye(3), np.arange(3), learnt=np.zeros(3, bool))["nll"]
+    assert np.isnan([found.value, found.low, found.high]).all()

@@ -239,3 +239,10 @@ def test_few_images_and_equal_confidences() -> None:
     right = np.arange(50) < 20
     assert len(reliability(same, right)) == 1
     assert calibration_error(same, right) == pytest.approx(np.sqrt(0.3**2 - 0.4 * 0.6 / 49))
+
+
+def test_a_bound_is_reached_by_any_class() -> None:
+    flat = np.zeros(3)
+    assert not Scaling("vector", np.ones(3), flat).at_bound
+    assert Scaling("vector", np.exp([7.0, -7.0, 0.0]), flat).at_bound  # whose geometric mean is 1
+    assert Scaling("vector", np.ones(3), np.array([0.0, -7.0, 0.0])).at_bound

@@ -71,3 +71,14 @@ def test_who_wants_to_stay_offline_does(server: str, monkeypatch: pytest.MonkeyP
     with asked_once():
         assert constants.HF_HUB_OFFLINE
     assert constants.HF_HUB_OFFLINE
+
+
+def test_only_a_failed_connection_is_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Session:
+        def head(self, address: str, *, timeout: float) -> None:
+            raise RuntimeError("it answered strangely")
+
+    monkeypatch.setattr("huggingface_hub.utils.get_session", Session)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    with asked_once():
+        assert not constants.HF_HUB_OFFLINE

@@ -10,9 +10,11 @@ import json
 import math
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from fieldmark.core.errors import FieldmarkError, RunError
 from fieldmark.core.wording import brief
@@ -20,7 +22,7 @@ from fieldmark.core.wording import brief
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
-__all__ = ["MOST", "parse_json", "parse_toml", "read_json", "read_regular", "reason"]
+__all__ = ["MOST", "open_regular", "parse_json", "parse_toml", "read_json", "read_regular", "reason"]
 
 T = TypeVar("T")
 
@@ -30,8 +32,9 @@ MOST = 256 * 2**20
 """The size in bytes from which a file is not what it should be, where nothing else is known."""
 
 
-def read_regular(path: Path, *, most: int = MOST) -> bytes:
-    """The contents of a regular file.
+@contextmanager
+def open_regular(path: Path, *, most: int = MOST) -> Iterator[IO[bytes]]:
+    """A regular file, open for reading.
 
     Raises OSError if it cannot be read, FileNotFoundError if it is absent, and ValueError if it is something else, such
     as a pipe, which would never end, or if it has more bytes than `most`.
@@ -45,7 +48,13 @@ def read_regular(path: Path, *, most: int = MOST) -> bytes:
             raise ValueError("it is not a regular file")
         if about.st_size > most:
             raise ValueError(f"it has {about.st_size:,} bytes, where {most:,} are the most")
-        return file.read(about.st_size)
+        yield file
+
+
+def read_regular(path: Path, *, most: int = MOST) -> bytes:
+    """The contents of a regular file; errors as of `open_regular`."""
+    with open_regular(path, most=most) as file:
+        return file.read(os.fstat(file.fileno()).st_size)
 
 
 def read_json(

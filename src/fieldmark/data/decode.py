@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms, UnidentifiedImageError
 
 from fieldmark.core.errors import ImageError
+from fieldmark.core.reading import open_regular
 from fieldmark.data.formats import FORMATS, can_read, opened
 from fieldmark.data.greys import bands, is_deep, to_8bit
 from fieldmark.data.limits import MAX_BYTES, MAX_PIXELS, check_codec, check_memory, refuse_above
@@ -94,9 +95,12 @@ def decode(
     if not data:
         raise ImageError(f"{name} is empty (0 bytes)", "Copy or download it again, or remove it.")
     refuse_above(name, len(data) >> 20, MAX_BYTES >> 20, "MB")
-    with _told_of_damage(name), opened(io.BytesIO(data), name) as image:
-        check_codec(image, data, name)
-        return _upright(image, data, name, short_side, grey_bits)
+    with _told_of_damage(name):
+        image, preview = opened(io.BytesIO(data), name)
+        coded, beside = (data, 0) if preview is None else (preview, len(data))
+        with image:
+            check_codec(image, coded, name)
+            return _upright(image, coded, name, short_side, grey_bits, beside)
 
 
 def decode_image(
@@ -142,14 +146,12 @@ def _told_of_damage(name: str) -> Iterator[None]:
 def orientation(path: Path) -> int:
     """EXIF orientation, 1 to 8, that `decode` applies; 1 where there is none, or the file cannot be read."""
     try:
-        if not path.is_file():  # as in `read_bytes`
-            return 1
-        with path.open("rb") as file:
+        with open_regular(path, most=MAX_BYTES) as file:
             head = file.read(2**16)
             if head.startswith(b"\xff\xd8") and b"Exif" not in head:  # most photographs in data sets, and soon known
                 return 1
             file.seek(0)
-            with opened(file, str(path)) as image:
+            with opened(file, str(path)).image as image:
                 return _orientation(image)
     except Exception:  # as `decode` meets damage
         return 1
@@ -171,22 +173,22 @@ def read_bytes(path: Path) -> bytes:
 def measure(path: Path) -> tuple[int, int] | None:
     """(width, height) of the file as it is stored, from its header; None where that cannot be read."""
     try:
-        if not path.is_file():  # as in `read_bytes`
-            return None
-        with path.open("rb") as file, opened(file, str(path)) as image:
+        with open_regular(path, most=MAX_BYTES) as file, opened(file, str(path)).image as image:
             return image.size
     except Exception:  # as above: codecs meet damage with anything
         return None
 
 
-def _upright(image: Image.Image, data: bytes, name: str, short_side: int | None, grey_bits: int | None) -> Decoded:
-    """An image of ours that is open, and may be drafted and closed → pixels."""
+def _upright(
+    image: Image.Image, data: bytes, name: str, short_side: int | None, grey_bits: int | None, beside: int = 0
+) -> Decoded:
+    """An image of ours that is open, and may be drafted and closed → pixels; `data` and `beside` as for the memory."""
     width, height = image.size
     scale = 1.0 if short_side is None else min(1.0, short_side / min(width, height))
     target = (max(1, round(width * scale)), max(1, round(height * scale)))
     if scale < 1.0:  # a JPEG can be decoded at 1/2, 1/4 or 1/8; twice the target is kept for the filter to work on
         image.draft(None, (2 * target[0], 2 * target[1]))
-    check_memory(image, data, name, target=target)
+    check_memory(image, data, name, target=target, beside=beside)
     image.load()
     turned = _orientation(image)
     flat = _to_srgb(image, grey_bits)

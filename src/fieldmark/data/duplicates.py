@@ -47,6 +47,7 @@ __all__ = [
     "Fingerprints",
     "are_flat",
     "clusters",
+    "connected",
     "fingerprint",
     "near_duplicates",
 ]
@@ -129,9 +130,12 @@ def near_duplicates(
 
 def clusters(fingerprints: Fingerprints, *, mirrored: bool = False) -> NDArray[np.int64]:
     """A number for each image (N,): equal for those that show the same picture, directly or through others."""
-    n = len(fingerprints)
-    pairs = near_duplicates(fingerprints, mirrored=mirrored)
-    graph = coo_array((np.ones(len(pairs), np.int8), (pairs[:, 0], pairs[:, 1])), shape=(n, n))
+    return connected(near_duplicates(fingerprints, mirrored=mirrored), len(fingerprints))
+
+
+def connected(pairs: NDArray[np.int64], number: int) -> NDArray[np.int64]:
+    """A number for each of `number` images: equal for those that pairs (M, 2) connect, directly or through others."""
+    graph = coo_array((np.ones(len(pairs), np.int8), (pairs[:, 0], pairs[:, 1])), shape=(number, number))
     return connected_components(graph, directed=False)[1].astype(np.int64)
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import re
 from typing import IO, Final, NamedTuple
 
 from PIL import Image
@@ -29,6 +30,7 @@ __all__ = [
     "IMAGE_EXTENSIONS",
     "RAW_EXTENSIONS",
     "JpegHeader",
+    "Opened",
     "can_read",
     "jpeg_header",
     "opened",
@@ -82,8 +84,16 @@ _LEAST_PREVIEW = 300
 _MOST_STARTS = 4096
 """JPEGs that are looked at in one raw file. The tiles of a large DNG are some hundreds of lossless ones."""
 _MOST_SEGMENTS = 256
+_LARGEST_PREVIEW = 2**27
+"""In bytes. It is copied out of its file, and both take memory; what is longer is cut short, and so an error."""
 _JPEG_START = b"\xff\xd8\xff"
 _JPEG_END = b"\xff\xd9"
+_FILL = re.compile(rb"\xff{0,256}(?=\xff)")
+"""What may stand before a marker."""
+_WITHOUT_LENGTH = {0x01, *range(0xD0, 0xD8)}
+"""Markers that are nothing but markers."""
+_NOT_IN_HEADER = {0x00, 0xD8, 0xD9, 0xFF}
+"""What follows 0xFF only where there is no marker, where a picture starts or ends, or after too much fill."""
 
 
 def can_read(extension: str) -> bool:
@@ -94,7 +104,15 @@ def can_read(extension: str) -> bool:
     return wanted in RAW_EXTENSIONS or any(wanted in _EXTENSIONS[name] for name in FORMATS)
 
 
-def opened(file: IO[bytes], name: str) -> Image.Image:
+class Opened(NamedTuple):
+    """An image file that is open."""
+
+    image: Image.Image
+    preview: bytes | None = None
+    """The JPEG that is decoded in place of a camera raw file."""
+
+
+def opened(file: IO[bytes], name: str) -> Opened:
     """Open an image file by its content. Of most formats only the header is read, the rest when it is needed.
 
     Raises ImageError for a format that is not read (`name` is what the message calls the file), and whatever a decoder
@@ -103,7 +121,7 @@ def opened(file: IO[bytes], name: str) -> Image.Image:
     head = file.read(64)
     file.seek(0)
     if _is_heic(head):
-        return _heic(file, name)
+        return Opened(_heic(file, name))
     if _is_raw(head, file):
         file.seek(0)
         return _preview(file.read(), name)
@@ -111,7 +129,7 @@ def opened(file: IO[bytes], name: str) -> Image.Image:
         if head.startswith(start):
             raise ImageError(f"{name} is a {what}, which Fieldmark does not read", "Convert it to JPEG or PNG.")
     file.seek(0)
-    return Image.open(file, formats=FORMATS)
+    return Opened(Image.open(file, formats=FORMATS))
 
 
 # ---- HEIC
@@ -168,7 +186,7 @@ def _first_directory(file: IO[bytes]) -> ImageFileDirectory_v2:
     return directory
 
 
-def _preview(data: bytes, name: str) -> Image.Image:
+def _preview(data: bytes, name: str) -> Opened:
     frame = max(_jpegs(data), key=lambda jpeg: jpeg.width * jpeg.height, default=None)
     if frame is None or min(frame.width, frame.height) < _LEAST_PREVIEW:
         found = f"only a preview of {frame.width} × {frame.height} pixels" if frame else "no preview"
@@ -176,11 +194,12 @@ def _preview(data: bytes, name: str) -> Image.Image:
             f"{name} is a camera raw file with {found} in it, and Fieldmark does not develop raw files",
             "Convert it to JPEG or TIFF with the program that came with the camera.",
         )
-    image = Image.open(io.BytesIO(data[frame.start : frame.end(data)]), formats=("JPEG",))
+    preview = data[frame.start : min(frame.end(data), frame.start + _LARGEST_PREVIEW)]
+    image = Image.open(io.BytesIO(preview), formats=("JPEG",))
     exif = image.getexif()
     if _ORIENTATION not in exif:
         exif[_ORIENTATION] = _orientation_of_raw(data)
-    return image
+    return Opened(image, preview)
 
 
 def _orientation_of_raw(data: bytes) -> int:
@@ -233,8 +252,13 @@ def jpeg_header(data: bytes, start: int = 0) -> JpegHeader | None:
         return None
     at, shape = start + 2, None
     for _ in range(_MOST_SEGMENTS):
+        if fill := _FILL.match(data, at):
+            at = fill.end()
+        if data[at : at + 1] == b"\xff" and data[at + 1 : at + 2] and data[at + 1] in _WITHOUT_LENGTH:
+            at += 2
+            continue
         marker, length = data[at : at + 2], int.from_bytes(data[at + 2 : at + 4])
-        if len(marker) < 2 or marker[0] != 0xFF or length < 2:
+        if len(marker) < 2 or marker[0] != 0xFF or marker[1] in _NOT_IN_HEADER or length < 2:
             return None
         if marker[1] in (0xC0, 0xC1, 0xC2) and data[at + 4 : at + 5] == b"\x08":  # sequential or progressive, 8 bits
             height, width = (int.from_bytes(data[at + i : at + i + 2]) for i in (5, 7))

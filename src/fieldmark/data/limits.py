@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Final
 
 from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from fieldmark.core.errors import ImageError
@@ -41,6 +42,8 @@ _BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2, "I;16N": 2}
 """Of a pixel in memory; all other modes take four."""
 _CODEC_BYTES = {"WEBP": 12, "AVIF": 12, "HEIF": 5, "GIF": 4}
 """What a decoder takes for itself, for each pixel: planes of brightness and colour, and copies that it hands over."""
+_MOST_COMPONENTS = 4
+"""Of a JPEG."""
 _BITS_PER_SAMPLE = 258
 _RESULT_BYTES = 11
 """For each pixel of the result: an image, a turned one and an array."""
@@ -55,7 +58,10 @@ def refuse_above(name: str, amount: int, bound: int, unit: str) -> None:
 
 
 def check_codec(image: Image.Image, data: bytes, name: str) -> None:
-    """Raise ImageError if a picture that is just open would take too long to decode, whatever its size."""
+    """Raise ImageError if a picture that is just open would take too long to decode, whatever its size.
+
+    `data` is what is decoded: the file, or the preview within it.
+    """
     if image.format in ("JPEG", "MPO"):  # in coded data 0xFF is always followed by 0, so these are the scans
         refuse_above(name, data.count(b"\xff\xda"), MAX_SCANS, "JPEG scans")
     if any(tile[0] in Image.DECODERS for tile in getattr(image, "tile", ())):  # Pillow's registry of those in Python
@@ -70,12 +76,17 @@ def check_codec(image: Image.Image, data: bytes, name: str) -> None:
             refuse_above(name, data.count(b"#"), MAX_COMMENTS, "comments")
 
 
-def check_memory(image: Image.Image, data: bytes, name: str, *, target: tuple[int, int] | None = None) -> None:
-    """Raise ImageError if a picture would take too much memory. `image` is open, and drafted if it is going to be;
-    `data` is its file, and `target` the size of the result (width, height)."""
+def check_memory(
+    image: Image.Image, data: bytes, name: str, *, target: tuple[int, int] | None = None, beside: int = 0
+) -> None:
+    """Raise ImageError if a picture would take too much memory.
+
+    `image` is open, and drafted if it is going to be; `data` is what is decoded, and `beside` the number of bytes that
+    are held besides: those of a file that `data` was taken from. `target` is the size of the result (width, height).
+    """
     width, height = image.size
     refuse_above(name, width * height // 10**6, MAX_PIXELS // 10**6, "million pixels")
-    needed = len(data) + _needed(image, data, target or image.size)
+    needed = beside + len(data) + _needed(image, data, target or image.size)
     refuse_above(name, needed >> 20, MAX_MEMORY >> 20, "MB of memory to decode it")
 
 
@@ -102,6 +113,10 @@ def _codec(image: Image.Image, data: bytes) -> int:
         return sum(image.tag_v2.get(_BITS_PER_SAMPLE, (1,))) * width * height // 8 if packed else 0
     if image.format not in ("JPEG", "MPO"):
         return _CODEC_BYTES.get(image.format or "", 0) * width * height
-    header = jpeg_header(data)
+    if not data:  # decoded already
+        return 0
     # all coefficients, two bytes each, are kept until the last scan was read, at full size whatever the draft
-    return 2 * header.components * header.width * header.height if header and header.several_scans else 0
+    if header := jpeg_header(data):
+        return 2 * header.components * header.width * header.height if header.several_scans else 0
+    scale = image.decoderconfig[0] if isinstance(image, JpegImageFile) and image.decoderconfig else 1  # of the draft
+    return 2 * _MOST_COMPONENTS * (scale * width) * (scale * height)  # a header in a form of its own may say anything

@@ -128,6 +128,7 @@ def matching(pattern: str) -> list[str]:
 
 # ---- the walk
 
+_Identity = tuple[int, int] | str
 _Judgement = LeftOut | bool
 """Whether a file is taken; a reason where one would expect it to be."""
 
@@ -136,7 +137,7 @@ def _scan(root: Path, judge: Callable[[str], _Judgement]) -> Scan:
     """`judge` says of a regular file by its name whether it is taken."""
     found = Scan(root)
     above = _above(root)
-    read: dict[tuple[int, int], Parts] = {}
+    read: dict[_Identity, Parts] = {}
     folders: deque[Parts] = deque([()])
     links: deque[Parts] = deque()  # come last, so that a folder is found where it lies, not where a link shows it
     while folders or links:
@@ -160,19 +161,19 @@ def _scan(root: Path, judge: Callable[[str], _Judgement]) -> Scan:
     return found
 
 
-def _above(root: Path) -> set[tuple[int, int]]:
-    found = set()
+def _above(root: Path) -> set[_Identity]:
+    found = set[_Identity]()
     for folder in Path(os.path.realpath(root)).parents:
         with suppress(DataError):  # it matters to nobody
             found.add(_identity(folder))
     return found
 
 
-def _identity(folder: Path | str) -> tuple[int, int]:
-    """The same for a folder and all links to it."""
+def _identity(folder: Path | str) -> _Identity:
+    """The same for a folder and all links to it: where it really lies, if the drive numbers nothing."""
     with _explained(folder):
         status = os.stat(folder)
-    return status.st_dev, status.st_ino
+    return (status.st_dev, status.st_ino) if status.st_ino else os.path.realpath(folder)
 
 
 def _visible(folder: str) -> list[os.DirEntry[str]]:

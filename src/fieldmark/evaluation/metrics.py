@@ -107,7 +107,7 @@ def scores(
     - `top1`, `top5`: the label is the first, or among the first min(5, K). Of equal logits, the one with the lower
       class index counts as higher, as in argmax.
     - `mean_class_accuracy`: the mean, over the classes that occur, of the share of their images that are right.
-    - `nll`: mean negative log-likelihood in nats, of the images whose class was learnt.
+    - `nll`: mean negative log-likelihood in nats, of the images whose class was learnt; NaN if there are none.
     - `calibration_error`: expected calibration error of the top answer in 15 bins of equally many images
       (Naeini et al. 2015; Nguyen & O'Connor 2015), fewer if they would hold less than ten; images of equal
       confidence share a bin. It is not corrected for bias: with few images even a perfectly calibrated model has some.
@@ -123,7 +123,7 @@ def scores(
     drawn = resamples(units, seed=seed, replicates=replicates)
     resampled = np.array([_measure(images, times) for times in drawn])  # (R, 5)
     resampled[:, 4] -= resampled[:, 4].mean() - value[4]
-    low, high = np.quantile(resampled.clip(0, list(_MOST.values())), [0.025, 0.975], axis=0)
+    low, high = np.transpose([_ends(column) for column in resampled.clip(0, list(_MOST.values())).T])
     wilson_low, wilson_high = wilson_interval(value[:3], len(np.unique(units)))
     low[:3], high[:3] = np.minimum(low[:3], wilson_low), np.maximum(high[:3], wilson_high)
     low, high = np.minimum(low, value), np.maximum(high, value)
@@ -131,6 +131,12 @@ def scores(
         name: Score(float(value[at]), float(low[at]), float(high[at]), percent=bool(np.isfinite(most)))
         for at, (name, most) in enumerate(_MOST.items())
     }
+
+
+def _ends(values: Floats) -> Floats:
+    """(2,) the percentiles of replicates (R,), of which those without an image to score are NaN; NaN if all are."""
+    known = values[~np.isnan(values)]
+    return np.quantile(known, [0.025, 0.975]) if len(known) else np.full(2, np.nan)
 
 
 def bootstrapped(
@@ -239,13 +245,13 @@ def _measure(images: _PerImage, weights: Floats) -> Floats:
     right_of_class = np.bincount(images.label, weights * images.top1)
     present = of_class > 0
     over_in_bin = np.bincount(images.bin, weights * images.overconfidence)
-    total = weights.sum()
+    total, weighed = weights.sum(), weights * images.learnt
     return np.array(
         [
             weights @ images.top1 / total,
             weights @ images.top5 / total,
             (right_of_class[present] / of_class[present]).mean(),
-            (weights * images.learnt) @ images.nll / max((weights * images.learnt).sum(), 1),
+            weighed @ images.nll / weighed.sum() if weighed.any() else np.nan,
             np.abs(over_in_bin).sum() / total,
         ]
     )

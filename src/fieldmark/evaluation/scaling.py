@@ -67,8 +67,8 @@ class Scaling:
 
     @property
     def at_bound(self) -> bool:
-        """Whether the fit of the temperature ended where it may go no further."""
-        return abs(float(np.log(self.temperature))) > 0.999 * _FURTHEST
+        """Whether the fit ended where it may go no further, in the scale or the bias of any class."""
+        return bool(max(np.abs(np.log(self.scale)).max(), np.abs(self.bias).max()) >= 0.999 * _FURTHEST)
 
 
 def nll(log_probabilities: Floats, labels: Ints) -> Floats:

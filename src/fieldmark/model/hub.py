@@ -6,8 +6,6 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
-from urllib.error import HTTPError
-from urllib.request import Request, urlopen
 
 from fieldmark.core.errors import WeightsError
 from fieldmark.core.imports import compiler_on_demand
@@ -17,6 +15,8 @@ __all__ = ["asked_once", "not_downloaded"]
 
 _PATIENCE = 5.0
 """Seconds in which a hub that can be reached has answered something."""
+_UNREACHED = {"TransportError", "InvalidURL", "ConnectionError", "Timeout"}
+"""What the clients of the hub call a connection that fails or an answer that does not come."""
 
 
 @contextmanager
@@ -42,13 +42,14 @@ def asked_once() -> Iterator[None]:
 
 
 def _reached(address: str) -> bool:
+    """Asked by the hub's own client, which has the user's proxy and certificates."""
+    from huggingface_hub.utils import get_session
+
     try:
-        with urlopen(Request(address, method="HEAD"), timeout=_PATIENCE):
-            return True
-    except HTTPError:
-        return True  # it answered
-    except (OSError, ValueError):
-        return False
+        get_session().head(address, timeout=_PATIENCE)
+    except Exception as error:  # of the library below, which is another one in other versions of the client
+        return not any(kind.__name__ in _UNREACHED for kind in type(error).__mro__)
+    return True
 
 
 def not_downloaded(name: str, error: Exception) -> WeightsError:

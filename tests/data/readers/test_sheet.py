@@ -114,3 +114,35 @@ def test_a_sheet_without_a_header(tmp_path: Path) -> None:
 def test_lists_keep_names_that_are_not_utf_8() -> None:
     assert text_of(b"\xef\xbb\xbfa.jpg\n") == "a.jpg\n"
     assert text_of(b"M\xf6we.jpg", errors="surrogateescape").encode(errors="surrogateescape") == b"M\xf6we.jpg"
+
+
+def test_what_is_no_table_is_a_data_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="first line: field larger than field limit"):
+        header_of(saved(tmp_path / "long.csv", "x" * 200_000))
+    (tmp_path / "cut.csv").write_bytes("path,label\na.jpg,x\n".encode("utf-16")[:-1])
+    with pytest.raises(DataError, match="says that it is UTF-16, but it is damaged"):
+        read_sheet(tmp_path / "cut.csv")
+
+
+def test_a_damaged_page_of_parquet_is_a_data_error(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    file = tmp_path / "birds.parquet"
+    pq.write_table(
+        pa.table({"path": [f"{i}.jpg" for i in range(5000)]}), file, compression="zstd", use_dictionary=False
+    )
+    data = bytearray(file.read_bytes())
+    data[200:2000] = bytes(1800)
+    file.write_bytes(data)
+    sheet = read_sheet(file)
+    with pytest.raises(DataError, match="cannot be read as Parquet"):
+        sheet.column(0)
+
+
+def test_the_header_of_a_workbook_says_nothing_of_its_sheets(tmp_path: Path) -> None:
+    book = openpyxl.Workbook()
+    book.active.append(["path", "label"])
+    book.create_sheet("others")
+    book.save(tmp_path / "birds.xlsx")
+    assert header_of(tmp_path / "birds.xlsx") == ["path", "label"]

@@ -27,12 +27,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.cluster.hierarchy import DisjointSet
 from scipy.ndimage import gaussian_filter1d
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from fieldmark.core.listener import Listener, Tick
 from fieldmark.data.auditing.candidates import VIEWS, Candidates, candidates
-from fieldmark.data.duplicates import NOISE, Fingerprints, are_flat, near_duplicates
+from fieldmark.data.duplicates import NOISE, Fingerprints, are_flat, connected, near_duplicates
 
 __all__ = ["Copy", "copies", "joined"]
 
@@ -81,7 +79,7 @@ def copies(fingerprints: Fingerprints, pixels: Pixels, *, listener: Listener | N
         Copy(int(first), int(second), "identical" if digests[first] == digests[second] else "same picture")
         for first, second in plain
     ]
-    numbers = _components(plain, len(fingerprints))
+    numbers = connected(plain, len(fingerprints))
     _, one_of_each = np.unique(numbers, return_index=True)
     one_of_each = one_of_each[~are_flat(fingerprints.thumbnails[one_of_each])]
     with listener.progress("Searching for crops and turned copies") as tick:
@@ -96,12 +94,7 @@ def copies(fingerprints: Fingerprints, pixels: Pixels, *, listener: Listener | N
 def joined(pairs: Iterable[Copy], number: int) -> NDArray[np.int64]:
     """A number for each of `number` images: equal for those that show one picture, directly or through others."""
     ends = np.array([(pair.first, pair.second) for pair in pairs], np.int64).reshape(-1, 2)
-    return _components(ends, number)
-
-
-def _components(pairs: NDArray[np.int64], number: int) -> NDArray[np.int64]:
-    graph = coo_array((np.ones(len(pairs), np.int8), (pairs[:, 0], pairs[:, 1])), shape=(number, number))
-    return connected_components(graph, directed=False)[1].astype(np.int64)
+    return connected(ends, number)
 
 
 def _confirmed(proposed: Candidates, pixels: Pixels, tick: Tick) -> Iterator[Copy]:

@@ -57,9 +57,8 @@ def examine(
     """
     prints, readable = store.fingerprints, store.readable
     plain = prints.thumbnails.std((1, 2)).max(1, initial=0) < _ONE_COLOUR
-    rows = readable[~plain]  # pictures of nothing are all alike
-    pairs = copies(prints.select(np.flatnonzero(~plain)), lambda i: store[int(rows[i])].pixels, listener=listener)
-    links = [Copy(int(rows[pair.first]), int(rows[pair.second]), pair.how) for pair in pairs]
+    pairs = copies(prints, lambda i: store[int(readable[i])].pixels, listener=listener)
+    links = [Copy(int(readable[pair.first]), int(readable[pair.second]), pair.how) for pair in pairs]
     clusters = joined(links, len(catalog))
     turned = np.ones(len(catalog), np.int64) if orientations is None else orientations
     found = [

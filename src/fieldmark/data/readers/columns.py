@@ -71,7 +71,7 @@ def chosen_sheet(file: Path, columns: Columns, required: Collection[str]) -> tup
         if not _KNOWN.fullmatch(name):
             raise DataError(f"Tables have no column {name!r} that --columns could name", nearest(name, _EXAMPLES))
     by_position = all(column.isdigit() for column in columns.values()) and bool(columns)
-    sheet = read_sheet(file, headed=not by_position or set(columns.values()) <= set(header_of(file)))
+    sheet = read_sheet(file, headed=not by_position or _is_header(header_of(file), columns.values()))
     places = {name: _place(sheet, column) for name, column in columns.items()}
     own = [name for name in sheet.header if _KNOWN.fullmatch(name) and name not in columns]
     if twice := [name for name, number in Counter(own).items() if number > 1]:
@@ -80,6 +80,11 @@ def chosen_sheet(file: Path, columns: Columns, required: Collection[str]) -> tup
     if missing := [name for name in required if name not in places]:
         raise _missing(sheet, missing, places)
     return sheet, places
+
+
+def _is_header(row: Sequence[str], names: Collection[str]) -> bool:
+    """Whether the first row of a table is a header in which digits are names, and no data with these digits in it."""
+    return set(names) <= set(row) and not any(map(is_image_name, row))
 
 
 def warn_of_others(sheet: Sheet, places: Mapping[str, int]) -> None:

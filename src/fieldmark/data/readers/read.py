@@ -14,6 +14,7 @@ import numpy as np
 from fieldmark.core.errors import DataError, DataWarning, nearest
 from fieldmark.core.wording import counted, first_few
 from fieldmark.data.catalog import SPLITS, Catalog
+from fieldmark.data.names import normal
 from fieldmark.data.readers.columns import Columns
 from fieldmark.data.readers.cub import CUB_FILES, read_cub
 from fieldmark.data.readers.folder import read_folder
@@ -53,7 +54,7 @@ def _cub(path: Path) -> Path | None:
 
 
 def catalog_table(path: Path) -> Path | None:
-    """The table of a folder that says by its name that it is the folder's: catalog.csv, .tsv or .parquet."""
+    """The table of a folder that says by its name that it is the folder's: catalog.csv, .tsv, .xlsx or .parquet."""
     return next((file for file in _tables(path) if file.stem.lower() == "catalog"), None)
 
 
@@ -120,7 +121,14 @@ def _table_for(path: Path, columns: Columns) -> Path:
     lone = _table(path) or catalog_table(path)
     tables = [lone] if lone else _tables(path)
     if len(tables) > 1:
-        tables = _tables_with(path, dict.fromkeys(columns.values()))
+        names = list(dict.fromkeys(map(normal, columns.values())))
+        several, tables = tables, _tables_with(path, names)
+        if not tables:
+            raise DataError(
+                f"{path} holds {len(several)} tables, none with the columns {' and '.join(names)}: "
+                f"{first_few(file.name for file in several)}",
+                "Give the path of the table that --columns is about.",
+            )
     if not tables:
         raise DataError(
             f"--columns says how to read a table, but {path} {_contents(path)}",

@@ -71,7 +71,7 @@ def read_sheet(file: Path, *, headed: bool = True) -> Sheet:
     """
     if _suffix(file) == ".parquet":
         return _read_parquet(file, headed)
-    rows, lines = _workbook_rows(file) if _suffix(file) == ".xlsx" else _text_rows(file, warn=True)
+    rows, lines = _workbook_rows(file, warn=True) if _suffix(file) == ".xlsx" else _text_rows(file, warn=True)
     unit = "row" if _suffix(file) == ".xlsx" else "line"
     width = len(rows[0]) if rows else 0
     for row, line in zip(rows, lines, strict=True):
@@ -143,15 +143,22 @@ def _separator(file: Path, text: str) -> str:
     if said := re.fullmatch("sep=(.)", first):
         return said[1]
     order = "\t,;|" if _suffix(file) == ".tsv" else _SEPARATORS
-    return max(order, key=lambda separator: len(next(csv.reader([first], delimiter=separator), ())))
+    try:
+        return max(order, key=lambda separator: len(next(csv.reader([first], delimiter=separator), ())))
+    except csv.Error as error:
+        raise DataError(f"{file}, first line: {error}", "Quote fields that contain the separator.") from error
 
 
 def _decoded(file: Path, *, warn: bool) -> str:
     data = _read_bytes(file)
     try:
         return text_of(data)
-    except UnicodeError:
-        pass
+    except UnicodeError as error:
+        if said := next((encoding for mark, encoding in _BOMS if data.startswith(mark)), None):
+            called = said.removesuffix("-sig").upper()
+            raise DataError(
+                f"{file} says that it is {called}, but it is damaged", "Copy it again, or save it as CSV in UTF-8."
+            ) from error
     encoding = "cp1252" if _is_western(data) else _guessed(data)
     if encoding is None:
         raise DataError(f"{file} is not text in an encoding that Fieldmark knows", "Save it as CSV in UTF-8.")
@@ -208,7 +215,7 @@ def _guessed(data: bytes) -> str | None:
 # ---- Excel
 
 
-def _workbook_rows(file: Path) -> tuple[list[list[str]], list[int]]:
+def _workbook_rows(file: Path, *, warn: bool = False) -> tuple[list[list[str]], list[int]]:
     """The rows of the first sheet that are not blank, without blank columns at the right, and their numbers."""
     import openpyxl
 
@@ -222,7 +229,7 @@ def _workbook_rows(file: Path) -> tuple[list[list[str]], list[int]]:
             rows = [[_as_text(cell) for cell in row] for row in first.iter_rows(values_only=True)]
     except Exception as error:  # of a damaged workbook, openpyxl raises nearly anything
         raise DataError(f"{file} cannot be read as an Excel workbook ({error})", "Save it again, or as CSV.") from error
-    if others:
+    if others and warn:
         names = first_few(repr(sheet.title) for sheet in others)
         warnings.warn(
             f"Only the first sheet of {file}, {first.title!r}, is read, not {names}", DataWarning, stacklevel=4
@@ -254,9 +261,11 @@ def _parquet_names(file: Path) -> list[str]:
     try:
         return list(pq.read_schema(file).names)
     except (pa.ArrowException, OSError) as error:
-        raise DataError(
-            f"{file} cannot be read as Parquet: {str(error).splitlines()[0]}", "Export it again."
-        ) from error
+        raise _no_parquet(file, error) from error
+
+
+def _no_parquet(file: Path, error: Exception) -> DataError:
+    return DataError(f"{file} cannot be read as Parquet: {str(error).splitlines()[0]}", "Export it again.")
 
 
 def _read_parquet(file: Path, headed: bool) -> Sheet:
@@ -266,7 +275,10 @@ def _read_parquet(file: Path, headed: bool) -> Sheet:
     names = _parquet_names(file)
 
     def column(place: int) -> list[str]:
-        found = pq.ParquetFile(file).read(columns=[names[place]]).column(0)
+        try:
+            found = pq.ParquetFile(file).read(columns=[names[place]]).column(0)
+        except (pa.ArrowException, OSError) as error:  # a page may be damaged where the header is not
+            raise _no_parquet(file, error) from error
         try:
             values = found.cast(pa.string()).to_pylist()
         except pa.ArrowException as error:

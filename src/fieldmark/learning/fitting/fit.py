@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -29,6 +30,7 @@ from fieldmark.core.wording import counted, duration
 from fieldmark.data.loader import Augmentation, Samples, Schedule, training_batches
 from fieldmark.data.task import Task
 from fieldmark.evaluation.outputs import Outputs, joined
+from fieldmark.evaluation.scaling import nll
 from fieldmark.learning.fitting.backgrounds import bind_background
 from fieldmark.learning.fitting.combinations import no_linear_head
 from fieldmark.learning.fitting.poses import bind_poses
@@ -317,7 +319,9 @@ class Fit:
         return {
             "validation_seconds": time.monotonic() - start,
             "val_top1": float((logits.argmax(1) == labels).mean()),
-            "val_nll": float(-log_softmax(logits[learnt], axis=1)[np.arange(learnt.sum()), labels[learnt]].mean()),
+            "val_nll": float(nll(log_softmax(logits[learnt], axis=1), labels[learnt]).mean())
+            if learnt.any()
+            else math.nan,
         }
 
 
