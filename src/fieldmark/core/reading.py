@@ -53,11 +53,12 @@ def read_json(
 ) -> T:
     """The contents of a JSON file, which must be of this type.
 
-    Raises FileNotFoundError if there is none, and `error` with the `hint` for anything else that is wrong with it.
+    Raises FileNotFoundError or NotADirectoryError if there is none, and `error` with the `hint` for anything else that
+    is wrong with it.
     """
     try:
         return parse_json(read_regular(path, most=most), shape)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise
     except (OSError, ValueError) as problem:
         raise error(f"{path} cannot be read: {reason(problem)}", hint) from None
