@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import errno
+import glob
 import hashlib
 import io
 import json
@@ -110,7 +111,7 @@ def new_folder(path: Path) -> Iterator[Path]:
     with explained(path):
         scratch = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part"))
     with explained(path), lock(scratch.with_suffix(".lock")):
-        for other in path.parent.glob(f".{path.name}.*.part"):
+        for other in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
             if other != scratch and _SCRATCH.fullmatch(other.name) and (live := other.with_suffix(".lock")).exists():
                 with lock(live, wait=False) as dead:
                     if dead:
