@@ -39,7 +39,7 @@ def preview(
 
     Boxes and key points are drawn where they are known. The page shows what training with this recipe and seed sees,
     except for the mixing of whole batches and the crops of a method. By default, `out` is
-    previews/<name of the data>.html. Raises FieldmarkError, and StorageError if that would replace a file of the user's.
+    previews/<name of the data>.html. Raises FieldmarkError; StorageError if that would replace a file of the user's.
     """
     listener = listener or Listener()
     path = Path(out) if out is not None else _place(data)

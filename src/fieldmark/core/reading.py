@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import stat
 from functools import cache
 from pathlib import Path
@@ -25,6 +26,7 @@ __all__ = ["MOST", "parse_json", "parse_toml", "read_json", "read_regular", "rea
 T = TypeVar("T")
 
 _MOST_DIGITS = 1000
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
 
 MOST = 256 * 2**20
 """The size in bytes from which a file is not what it should be, where nothing else is known."""
@@ -75,6 +77,8 @@ def parse_json(data: bytes | str, shape: type[T]) -> T:
         values = json.loads(
             data, object_pairs_hook=_unique, parse_constant=_finite, parse_float=_finite, parse_int=_whole
         )
+        if _SURROGATE.search(data if isinstance(data, str) else data.decode()):
+            json.dumps(values, ensure_ascii=False).encode()  # half a character, which no file could hold
         _adapter(shape).validate_python(values, strict=True)  # type: ignore[arg-type]  # types have hashes
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
@@ -85,6 +89,8 @@ def parse_json(data: bytes | str, shape: type[T]) -> T:
         raise ValueError(f"{brief(place)[1:-1] or 'its content'} is {brief(first['input'])}, but {expected}") from None
     except UnicodeDecodeError:
         raise ValueError("it is not UTF-8") from None
+    except UnicodeEncodeError:
+        raise ValueError("a text in it has half a character (a lone surrogate)") from None
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     except json.JSONDecodeError as error:
