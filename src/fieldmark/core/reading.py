@@ -78,7 +78,7 @@ def parse_json(data: bytes | str, shape: type[T]) -> T:
             data, object_pairs_hook=_unique, parse_constant=_finite, parse_float=_finite, parse_int=_whole
         )
         if _SURROGATE.search(data if isinstance(data, str) else data.decode()):
-            json.dumps(values, ensure_ascii=False).encode()  # half a character, which no file could hold
+            _check_texts(values)
         _adapter(shape).validate_python(values, strict=True)  # type: ignore[arg-type]  # types have hashes
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
@@ -130,6 +130,15 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(key for key in keys if keys.count(key) > 1)
         raise ValueError(f"the key {brief(twice)} occurs twice")
     return found
+
+
+def _check_texts(values: Any) -> None:
+    """Raise UnicodeEncodeError for a text that no file could hold."""
+    if isinstance(values, str):
+        values.encode()
+    elif isinstance(values, dict | list):
+        for one in (*values, *values.values()) if isinstance(values, dict) else values:
+            _check_texts(one)
 
 
 def _whole(text: str) -> int:
