@@ -29,7 +29,7 @@ from fieldmark.evaluation.calibration import Calibration, Held
 from fieldmark.evaluation.unknown import class_means
 from fieldmark.model.build import build_model
 from fieldmark.runs.description import index_of
-from support.models import predictor_of
+from support.models import predictor_of, rewrite
 from support.watching import watched
 
 CLASSES = ("amber", "jade", "plum", "rose")
@@ -150,8 +150,22 @@ def test_a_file_that_is_missing_or_not_in_the_index(bundle: Path, picture: Path,
 
 def test_a_bundle_of_before_has_no_index(bundle: Path, picture: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(bundle, tmp_path / "bundle")
-    (folder / "index.json").unlink()
+    rewrite(folder)
+    assert not (folder / "index.json").exists()
     assert answers(folder, picture) == answers(bundle, picture)
+
+
+def test_a_bundle_that_has_lost_its_index_is_refused(bundle: Path, picture: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(bundle, tmp_path / "bundle")
+    (folder / "index.json").unlink()
+    assert "it has no index.json" in outcome(folder, picture)
+    (folder / "index.json").symlink_to(tmp_path / "nowhere")
+    assert "it has no index.json" in outcome(folder, picture)
+
+
+def test_a_photograph_is_no_bundle(picture: Path) -> None:
+    with pytest.raises(RunError, match="is neither a finished run nor a bundle"):
+        Predictor.load(picture)
 
 
 # Hostile content ------------------------------------------------------------------------------------------------------

@@ -7,10 +7,14 @@ import re
 import subprocess
 import sys
 import tomllib
+from pathlib import Path
 
 import pytest
 
 from fieldmark.cli import main
+from fieldmark.cli.early import check_data, check_recipes, check_run
+from fieldmark.cli.learn import _unquoted
+from fieldmark.core.errors import FieldmarkError
 from fieldmark.core.recipe import Recipe, about_recipe, recipe_names
 from fieldmark.learning.fitting.resolve import resolve_recipe
 
@@ -127,3 +131,14 @@ def test_a_printed_recipe_is_the_recipe(monkeypatch: pytest.MonkeyPatch, capsys:
     status, _, err = answer(monkeypatch, capsys, "recipes", "snapmax")
     assert status == 2
     assert "Did you mean 'snapmix'? `fieldmark recipes` lists them" in err
+
+
+def test_names_that_are_too_long_for_a_file_system() -> None:
+    long = "x" * 300
+    with pytest.raises(FieldmarkError, match=r"neither a finished run nor a bundle|cannot be read"):
+        check_run(Path(long))
+    with pytest.raises(FieldmarkError):
+        check_data(Path(long), None)
+    with pytest.raises(FieldmarkError, match="does not exist"):
+        check_recipes(["finetune"], weights=long)
+    assert _unquoted(f"'{long}'") == long

@@ -8,10 +8,14 @@ import signal
 import sys
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from rich.console import Console
+from rich.markup import render
 
-from fieldmark.cli.terminal import Bars, terminal
+from fieldmark.cli.terminal import Bars, literal, terminal
 from fieldmark.core.listener import Advanced, DataRead, Listener
+from fieldmark.core.wording import shown
 
 TRAINING = "Training fold 0"
 
@@ -95,3 +99,18 @@ def test_ctrl_c_is_a_request_while_work_can_be_stopped(monkeypatch: pytest.Monke
         signal.raise_signal(signal.SIGINT)
         assert asked()
     assert "Stopping after this step" in screen.getvalue()
+
+
+@given(st.text("\\[]/ab "), st.text("\\[]/ab "))
+@example("rose\\\\\\", "")
+@example("[a", "b]")
+def test_names_are_shown_as_they_are(first: str, second: str) -> None:
+    markup = f"[bold]{literal(first)}[/bold] ↔ {literal(second)}[dim]x[/dim]"
+    assert render(markup).plain == f"{shown(first)} ↔ {shown(second)}x"
+
+
+def test_a_termination_does_not_speak_of_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = io.StringIO()
+    with on(screen, monkeypatch).stoppable():
+        signal.raise_signal(signal.SIGTERM)
+    assert screen.getvalue() == "Stopping after this step.\n"

@@ -21,6 +21,7 @@ from fieldmark.core.errors import StorageError
 from fieldmark.core.reading import read_json
 from fieldmark.core.storage import (
     append_line,
+    as_json,
     cache_folder,
     check_writable,
     from_cell,
@@ -271,3 +272,7 @@ def test_any_cell_reads_back(text: str) -> None:
     written = to_cell(text)
     assert from_cell(written) == text
     assert not written.startswith(("=", "@", "\t", "\r")), "and no formula is left"
+
+
+def test_json_for_a_stream_of_any_encoding() -> None:
+    assert as_json({"ü": "鳥"}, ascii=True) == '{"\\u00fc": "\\u9ce5"}'

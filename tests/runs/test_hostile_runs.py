@@ -128,6 +128,7 @@ def test_pictures_of_a_page_lie_in_the_run(trained: Run) -> None:
         (b'{"a": ' + b"1" * 2000 + b"}", "has too many digits"),
         (b"[" * 100_000, "it is nested too deeply"),
         (b"\xff", "it is not UTF-8"),
+        (b'{"\\ud800": 1}', "a text in it has half a character"),
         (b"{", "it is not JSON"),
         (b'{"a": true}', "a is True, but it should be a valid integer"),
         (b'{"a": 1.0}', "a is 1.0, but it should be a valid integer"),
@@ -148,6 +149,7 @@ SHAPES = {
     "a": Array("float", ("K", "D"), least=0, most=1),
     "b": Array("int64", ("N",), least=0, most="K"),
     "c": Array("float", ("D",), ascending=True, optional=True),
+    "d": Array("float", ("T",), optional=True, shortest=1),
 }
 
 
@@ -159,6 +161,7 @@ SHAPES = {
         ({"a": np.zeros((3, 2), np.int64)}, "the array 'a' is of type int64, where float was expected"),
         ({"a": np.full((3, 2), np.nan)}, "the array 'a' has values from nan to nan, where 0 to 1 was expected"),
         ({"b": np.array([3])}, "the array 'b' has values from 3 to 3, where 0 to 2 was expected"),
+        ({"d": np.zeros(0)}, "the array 'd' has 0 values, where at least 1 was expected"),
         ({"c": np.zeros(5)}, "the array 'c' is of shape (5,), where (2,) was expected"),
         ({"c": np.array([1.0, 0.5])}, "the array 'c' is not in ascending order"),
         ({"c": np.array([0.0, np.inf])}, "the array 'c' has values from 0 to inf"),

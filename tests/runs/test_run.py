@@ -238,3 +238,23 @@ def test_memory_is_the_most_over_all_sittings(tmp_path: Path) -> None:
     (run.folder / "memory.json").write_text(json.dumps({"process": 10**13}))
     run.keep_memory()
     assert run.memory()["process"] == 10**13
+
+
+def test_a_finished_run_leaves_alone_what_an_evaluation_is_writing(run: Run) -> None:
+    left = [place / ".scores.json.abcdefgh.part" for place in (run.evaluation("val"), run.folder)]
+    run.evaluation("val").mkdir(parents=True)
+    run.bundle.mkdir()
+    (run.bundle / "model.json").touch()
+    for path in left:
+        path.touch()
+    with run.held():
+        assert [path.exists() for path in left] == [True, False]
+
+
+def test_a_run_of_before_does_not_know_its_pictures(run: Run, catalog: Catalog) -> None:
+    run.write_data(catalog.root, catalog, PICTURES)
+    facts = json.loads((run.folder / "data.json").read_text())
+    del facts["pictures"]
+    (run.folder / "data.json").write_text(json.dumps(facts))
+    run.write_data(catalog.root, catalog, PICTURES)
+    assert "pictures" in run.data()

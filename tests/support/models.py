@@ -25,7 +25,7 @@ def build_method(recipe: Recipe, task: Task) -> Method:
 def rewrite(bundle: Path, **changes: Any) -> None:
     """Change keys of model.json, without anybody noticing: the index goes, as bundles of before have none."""
     path = bundle / "model.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"indexed": False} | changes))
     (bundle / "index.json").unlink(missing_ok=True)
 
 

@@ -37,7 +37,7 @@ def printed(results: Iterator[Verdict | Skipped], format: Format) -> Iterator[Ve
 def _json_printer() -> Callable[[Verdict], None]:
     from fieldmark.core.storage import as_json
 
-    return lambda verdict: print(as_json(verdict.as_dict()), flush=True)
+    return lambda verdict: print(as_json(verdict.as_dict(), ascii=True), flush=True)
 
 
 def _csv_printer() -> Callable[[Verdict], None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -35,7 +36,7 @@ def check_recipes(
 
 def check_data(data: Path | None, root: Path | None) -> None:
     """Raise DataError if there is neither such a path nor a data set of that name."""
-    if data is None or data.expanduser().exists():
+    if data is None or os.path.exists(data.expanduser()):
         return
     from fieldmark.data.sets import find
     from fieldmark.data.sets.known import named
@@ -54,7 +55,7 @@ def check_begun_run(run: Path) -> None:
 
 def check_run(run: Path) -> None:
     """Raise RunError if there is neither a bundle nor a run that has one."""
-    if not any((folder / "model.json").is_file() for folder in (run / "bundle", run)):
+    if not any(os.path.isfile(folder / "model.json") for folder in (run / "bundle", run)):
         from fieldmark.runs.bundle import Bundle
 
         Bundle.load(run)

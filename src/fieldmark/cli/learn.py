@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -300,4 +301,4 @@ def _asked_for(paths: list[str]) -> list[str]:
 def _unquoted(line: str) -> str:
     """A path without the quotes that shells and file managers put around it."""
     quoted = len(line) > 2 and line[0] == line[-1] and line[0] in "\"'"
-    return line[1:-1] if quoted and not Path(line).exists() else line
+    return line[1:-1] if quoted and not os.path.exists(line) else line

@@ -73,7 +73,7 @@ def print_backbones(found: Sequence[AtHand], format: Literal["table", "json"]) -
     from fieldmark.core.storage import as_json
 
     if format == "json":
-        print(as_json([one.as_dict() for one in found], indent=2))
+        print(as_json([one.as_dict() for one in found], indent=2, ascii=True))
         return
     table = Table(box=SIMPLE, pad_edge=False)
     for heading in ("backbone", "weights", "licence"):
@@ -112,7 +112,7 @@ def print_datasets(root: Path | None, format: Literal["table", "json"]) -> None:
         except DataError as error:
             listed.append((dataset, None, str(error)))
     if format == "json":
-        print(as_json([d.as_dict() | {"copy": c and str(c), "problem": p} for d, c, p in listed], indent=2))
+        print(as_json([d.as_dict() | {"copy": c and str(c), "problem": p} for d, c, p in listed], indent=2, ascii=True))
     else:
         _print_table_of_datasets(listed)
 

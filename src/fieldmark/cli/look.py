@@ -102,8 +102,6 @@ def preview(
     check_data(data, root)
     from fieldmark.commands.preview import preview as write_preview
 
-    place = data.resolve()
-    out = out or Path("previews") / f"{place.name if place.is_dir() else place.stem}.html"
     listener = terminal()
     path = write_preview(
         data,

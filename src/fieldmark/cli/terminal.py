@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,6 +23,8 @@ __all__ = ["INTERRUPTED", "Bars", "console_of", "literal", "say", "terminal"]
 
 INTERRUPTED = 130
 """The exit status of a command that was interrupted."""
+_MEANT, _NOTHING = re.compile(r"(\\+)|\["), "[none][/none]"
+"""What markup may give a meaning, and a tag without one: how many backslashes are shown depends on what follows."""
 
 
 def console_of(*, stderr: bool = False) -> Console:
@@ -33,9 +36,7 @@ def console_of(*, stderr: bool = False) -> Console:
 
 def literal(text: object) -> str:
     """Text for a console as one line that is shown as it is: neither its markup nor its control characters count."""
-    from rich.markup import escape
-
-    return escape(shown(str(text)))
+    return _MEANT.sub(lambda found: found[0] * 2 + _NOTHING if found[1] else r"\[", shown(str(text)))
 
 
 def say(text: str) -> None:

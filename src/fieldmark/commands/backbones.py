@@ -96,7 +96,7 @@ def _speed(network: Any, size: int) -> float:
     """Images a second: the best round, since other work only takes time away."""
     import torch
 
-    noise = torch.zeros(_BATCH, 3, size, size).contiguous(memory_format=torch.channels_last)
+    noise = torch.rand(_BATCH, 3, size, size).contiguous(memory_format=torch.channels_last)
     network.to(memory_format=torch.channels_last)
     best = float("inf")
     with torch.inference_mode():

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fieldmark.core.claims import check_replaceable
 from fieldmark.core.listener import Done, Listener, relayed_warnings
 from fieldmark.core.recipe import Recipe
 from fieldmark.core.storage import write_bytes
@@ -27,7 +28,7 @@ def preview(
     data: Path | str | Catalog,
     recipe: str | Recipe = "finetune",
     *,
-    out: Path | str,
+    out: Path | str | None = None,
     root: Path | str | None = None,
     columns: Columns | None = None,
     overrides: Sequence[str] = (),
@@ -37,9 +38,13 @@ def preview(
     """Write a page of `count` training images, each unchanged and as the first five epochs see it, and return its path.
 
     Boxes and key points are drawn where they are known. The page shows what training with this recipe and seed sees,
-    except for the mixing of whole batches and the crops of a method. Raises FieldmarkError.
+    except for the mixing of whole batches and the crops of a method. By default, `out` is
+    previews/<name of the data>.html. Raises FieldmarkError; StorageError if that would replace a file of the user's.
     """
     listener = listener or Listener()
+    path = Path(out) if out is not None else _place(data)
+    if out is None:
+        check_replaceable(path)  # before the work
     resolved = resolve_recipe(recipe, overrides=overrides)
     if not isinstance(data, Catalog):
         with relayed_warnings(listener):
@@ -54,7 +59,12 @@ def preview(
     samples = training_samples(resolved, prepared, rows, flip=flip, size=size, interpolation="bicubic")
     shown = spread(prepared.catalog.labels, changed, count, resolved.seed)
     page = compose_preview(prepared.catalog, samples, shown.tolist(), resolved, flip=flip)
-    path = Path(out)
     write_bytes(path, page.encode())
     listener.hear(Done("preview", path.parent))
     return path
+
+
+def _place(data: Path | str | Catalog) -> Path:
+    """previews/<name of the data>.html"""
+    place = Path(data.name if isinstance(data, Catalog) else data).resolve()
+    return Path("previews") / f"{place.name if place.is_dir() else place.stem}.html"

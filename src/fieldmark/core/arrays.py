@@ -26,6 +26,8 @@ class Array:
     most: float | str = inf
     """The range of its values, both ends included; a letter means below that number."""
     ascending: bool = False
+    shortest: int = 0
+    """How many values there must be."""
     optional: bool = False
 
 
@@ -65,6 +67,8 @@ def _problem(values: NDArray[Any], shape: Array, known: dict[str, int]) -> str:
     sides = tuple(side if isinstance(side, int) else known.get(side, side) for side in shape.sides)
     if values.shape != sides:
         return f"is of shape {brief(values.shape)}, where {brief(sides)} was expected"
+    if values.size < shape.shortest:
+        return f"has {values.size} values, where at least {shape.shortest} was expected"
     most = known[shape.most] - 1 if isinstance(shape.most, str) else shape.most
     if shape.kind == "bool" or not values.size:
         return ""

@@ -84,7 +84,8 @@ def interrupt_flag(say: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
         insists = number != signal.SIGTERM and any(before != signal.SIGTERM for before in asked)
         asked.append(number)
         if len(asked) == 1:
-            say("Stopping after this step. Press Ctrl-C again to stop at once.")
+            again = "" if number == signal.SIGTERM else " Press Ctrl-C again to stop at once."
+            say(f"Stopping after this step.{again}")
         if insists:
             raise KeyboardInterrupt
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ __all__ = ["MOST", "open_regular", "parse_json", "parse_toml", "read_json", "rea
 T = TypeVar("T")
 
 _MOST_DIGITS = 1000
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
 
 MOST = 256 * 2**20
 """The size in bytes from which a file is not what it should be, where nothing else is known."""
@@ -62,11 +64,12 @@ def read_json(
 ) -> T:
     """The contents of a JSON file, which must be of this type.
 
-    Raises FileNotFoundError if there is none, and `error` with the `hint` for anything else that is wrong with it.
+    Raises FileNotFoundError or NotADirectoryError if there is none, and `error` with the `hint` for anything else that
+    is wrong with it.
     """
     try:
         return parse_json(read_regular(path, most=most), shape)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise
     except (OSError, ValueError) as problem:
         raise error(f"{path} cannot be read: {reason(problem)}", hint) from None
@@ -83,6 +86,8 @@ def parse_json(data: bytes | str, shape: type[T]) -> T:
         values = json.loads(
             data, object_pairs_hook=_unique, parse_constant=_finite, parse_float=_finite, parse_int=_whole
         )
+        if _SURROGATE.search(data if isinstance(data, str) else data.decode()):
+            _check_texts(values)
         _adapter(shape).validate_python(values, strict=True)  # type: ignore[arg-type]  # types have hashes
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
@@ -93,6 +98,8 @@ def parse_json(data: bytes | str, shape: type[T]) -> T:
         raise ValueError(f"{brief(place)[1:-1] or 'its content'} is {brief(first['input'])}, but {expected}") from None
     except UnicodeDecodeError:
         raise ValueError("it is not UTF-8") from None
+    except UnicodeEncodeError:
+        raise ValueError("a text in it has half a character (a lone surrogate)") from None
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     except json.JSONDecodeError as error:
@@ -132,6 +139,15 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(key for key in keys if keys.count(key) > 1)
         raise ValueError(f"the key {brief(twice)} occurs twice")
     return found
+
+
+def _check_texts(values: Any) -> None:
+    """Raise UnicodeEncodeError for a text that no file could hold."""
+    if isinstance(values, str):
+        values.encode()
+    elif isinstance(values, dict | list):
+        for one in (*values, *values.values()) if isinstance(values, dict) else values:
+            _check_texts(one)
 
 
 def _whole(text: str) -> int:

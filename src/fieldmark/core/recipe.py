@@ -304,7 +304,7 @@ def load_recipe(name_or_file: str) -> Recipe:
         text = _shipped(name_or_file)
     elif path.suffix == ".toml":
         try:
-            text = read_regular(path, most=_MOST).decode()
+            text = read_regular(path, most=_MOST).decode("utf-8-sig")
         except (OSError, ValueError) as error:
             raise RecipeError(f"Cannot read the recipe {path}: {reason(error)}") from None
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import errno
+import glob
 import hashlib
 import io
 import json
@@ -110,7 +111,7 @@ def new_folder(path: Path) -> Iterator[Path]:
     with explained(path):
         scratch = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part"))
     with explained(path), lock(scratch.with_suffix(".lock")):
-        for other in path.parent.glob(f".{path.name}.*.part"):
+        for other in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
             if other != scratch and _SCRATCH.fullmatch(other.name) and (live := other.with_suffix(".lock")).exists():
                 with lock(live, wait=False) as dead:
                     if dead:
@@ -164,12 +165,15 @@ def write_bytes(path: Path, data: bytes) -> None:
             raise
 
 
-def as_json(value: Any, *, indent: int | None = None) -> str:
-    """`value` as JSON, with null for numbers that are not finite, and escapes for characters that a terminal obeys."""
+def as_json(value: Any, *, indent: int | None = None, ascii: bool = False) -> str:
+    """`value` as JSON, with null for numbers that are not finite, and escapes for characters that a terminal obeys.
+
+    With `ascii`, for a stream of whatever encoding, other characters are escaped too.
+    """
     try:
-        text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
+        text = json.dumps(value, indent=indent, ensure_ascii=ascii, allow_nan=False)
     except ValueError:
-        text = json.dumps(_finite(value), indent=indent, ensure_ascii=False, allow_nan=False)
+        text = json.dumps(_finite(value), indent=indent, ensure_ascii=ascii, allow_nan=False)
     return OBEYED.sub(lambda found: found[0] if found[0] == "\n" else f"\\u{ord(found[0]):04x}", text)
 
 

@@ -48,7 +48,7 @@ SHAPES: Mapping[str, Array] = {
     "calibrated": Array("float", ("Q",), _LEAST, _MOST, optional=True),
     "centre": Array("float", (2,), least=-1e9, most=1e9),
     "spread": Array("float", (2,), least=1e-9, most=1e9),
-    "known": Array("float", ("T",), least=-1e12, most=1e12, ascending=True),
+    "known": Array("float", ("T",), least=-1e12, most=1e12, ascending=True, shortest=1),
     "means": Array("float", ("K", "D"), least=-1.001, most=1.001),
     "labels": Array("int64", ("M",), least=0, most="K"),
     "above": Array("float", ("M",), _LEAST, _MOST),

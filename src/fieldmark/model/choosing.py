@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from functools import cache
@@ -29,7 +30,7 @@ def check_backbone(choice: Backbone) -> None:
         raise RecipeError(f"There is no backbone {choice.name!r} in timm", nearest(choice.name, known))
     if choice.weights == "installed":
         package_of(choice.name)
-    elif choice.weights not in _NOT_FILES and not weights_file(choice.weights).is_file():
+    elif choice.weights not in _NOT_FILES and not os.path.isfile(weights_file(choice.weights)):
         raise WeightsError(
             f"The weights file {choice.weights} does not exist",
             "Give a .safetensors file, 'auto' for installed or else downloaded weights, or 'none' for random ones.",
@@ -58,7 +59,7 @@ def weights_name(choice: Backbone) -> str:
         package = package_of(choice.name)
         return f"{package.requirement} (sha256 {package.sha256[:16]})"
     file = Path(choice.weights)
-    return f"{file.name} (sha256 {sha256_of(file)[:16]})" if file.is_file() else choice.weights
+    return f"{file.name} (sha256 {sha256_of(file)[:16]})" if os.path.isfile(file) else choice.weights
 
 
 @cache

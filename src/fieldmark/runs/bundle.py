@@ -6,6 +6,7 @@ with the SHA-256 of the others: whoever reads one of them reads the bytes whose 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -98,6 +99,7 @@ class Bundle:
         description = json_bytes(
             {
                 "format": FORMAT,
+                "indexed": True,
                 "classes": self.classes,
                 "taxonomy": self.taxonomy.as_dict(),
                 "attributes": {name: list(values) for name, values in self.attributes.items()},
@@ -111,8 +113,8 @@ class Bundle:
                 "provenance": self.provenance,
             }
         )
-        files[INDEX] = json_bytes(index_of(files | {"model.json": description}))
-        for name, data in (files | {"model.json": description}).items():
+        index = json_bytes(index_of(files | {"model.json": description}))
+        for name, data in (files | {INDEX: index, "model.json": description}).items():
             write_bytes(folder / name, data)
 
     @classmethod
@@ -120,7 +122,7 @@ class Bundle:
         """Read a bundle, or the bundle of a run, without its weights. Raises RunError if there is none or it is of
         another version."""
         folder = Path(path)
-        folder = folder / "bundle" if (folder / "bundle").is_dir() else folder
+        folder = folder / "bundle" if os.path.isdir(folder / "bundle") else folder
         index = digests(folder)
         description = describe(folder, index)
         try:
@@ -198,12 +200,13 @@ class Bundle:
         """The indices of these classes, in class order. Raises RunError for names that the bundle does not know."""
         find = lookup(self.classes)
         wanted = {name: find(name) for name in names}
+        meant = set(wanted.values())
         if unknown := sorted(name for name, found in wanted.items() if found is None):
             raise RunError(
                 f"{len(unknown)} of {len(wanted)} names are not classes of this model, such as {unknown[0]!r}",
                 nearest(unknown[0], self.classes),
             )
-        return np.flatnonzero([name in set(wanted.values()) for name in self.classes])
+        return np.flatnonzero([name in meant for name in self.classes])
 
 
 def _calibration(

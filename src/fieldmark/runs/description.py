@@ -12,6 +12,7 @@ from typing_extensions import TypedDict
 
 from fieldmark.core.errors import RunError
 from fieldmark.core.reading import MOST, parse_json, read_json, read_regular, reason
+from fieldmark.core.wording import brief
 from fieldmark.evaluation.calibration import Values
 
 __all__ = [
@@ -64,6 +65,8 @@ class Description(TypedDict):
     """model.json."""
 
     format: int
+    indexed: NotRequired[bool]
+    """Whether there must be an index; bundles of before have neither."""
     classes: _Names
     taxonomy: dict[str, _Names]
     attributes: NotRequired[dict[str, _Names]]
@@ -95,18 +98,18 @@ def digests(folder: Path) -> Mapping[str, str] | None:
     """The SHA-256 of each file of a bundle, by name; None for a bundle of before, which has no index."""
     try:
         return read_json(folder / INDEX, Index, hint=AGAIN)["sha256"]
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
 
 
 def known_bytes(path: Path, index: Mapping[str, str] | None) -> bytes:
     """The contents of a file of a bundle, which are those that the index knows.
 
-    Raises FileNotFoundError if it is absent, and RunError if it cannot be read or has changed.
+    Raises FileNotFoundError or NotADirectoryError if it is absent, and RunError if it cannot be read or has changed.
     """
     try:
         data = read_regular(path, most=_MOST_WEIGHTS if path.name == "model.safetensors" else MOST)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise
     except (OSError, ValueError) as error:
         raise RunError(f"{path} cannot be read: {reason(error)}", AGAIN) from None
@@ -120,7 +123,7 @@ def describe(folder: Path, index: Mapping[str, str] | None) -> Description:
     path = folder / "model.json"
     try:
         data = known_bytes(path, index)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise RunError(
             f"{folder} is neither a finished run nor a bundle: it has no {path.name}",
             "Give the folder of a run that has finished (--resume finishes one that was stopped).",
@@ -129,13 +132,15 @@ def describe(folder: Path, index: Mapping[str, str] | None) -> Description:
         version = parse_json(data, dict[str, Any]).get("format")
         if version != FORMAT:
             raise RunError(
-                f"{folder} has the format {version!r}, but this version of Fieldmark reads {FORMAT}",
+                f"{folder} has the format {brief(version)}, but this version of Fieldmark reads {FORMAT}",
                 "Use the version that wrote it, or train again.",
             )
         found = parse_json(data, Description)
         _check_names(found)
     except ValueError as error:
         raise RunError(f"{path} is damaged: {error}", AGAIN) from None
+    if found.get("indexed") and index is None:
+        raise RunError(f"{folder} is incomplete: it has no {INDEX}, by which damage would be noticed", AGAIN)
     return found
 
 

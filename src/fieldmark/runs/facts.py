@@ -100,8 +100,8 @@ class Facts(TypedDict):
     counts: dict[str, Count]
     digests: dict[str, str]
     """Of the table of each split."""
-    pictures: dict[str, str]
-    """Of the contents of each split's pictures."""
+    pictures: NotRequired[dict[str, str]]
+    """Of the contents of each split's pictures; earlier versions did not look at them."""
 
 
 class LogLine(TypedDict):

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import platform
 import sys
 import time
@@ -38,7 +39,7 @@ from fieldmark.core.reading import parse_json, parse_toml, read_json, read_regul
 from fieldmark.core.recipe import Recipe
 from fieldmark.core.storage import append_line, make_folder, read_rows, sweep, write_bytes, write_json, write_rows
 from fieldmark.core.version import version
-from fieldmark.core.wording import first_few
+from fieldmark.core.wording import brief, first_few
 from fieldmark.data.catalog import SPLITS, Catalog
 from fieldmark.runs.facts import Environment, Facts, LogLine, Memory, Seconds
 
@@ -65,11 +66,11 @@ class Run:
 
     @property
     def exists(self) -> bool:
-        return all((self.folder / name).is_file() for name in ("environment.json", "recipe.toml"))
+        return all(os.path.isfile(self.folder / name) for name in ("environment.json", "recipe.toml"))
 
     @property
     def is_finished(self) -> bool:
-        return (self.bundle / "model.json").is_file()
+        return os.path.isfile(self.bundle / "model.json")
 
     def checkpoint(self, name: str = "last") -> Path:
         """Where a resume looks."""
@@ -89,8 +90,9 @@ class Run:
             f"Another training is running in {self.folder}", "Wait until it has finished, or choose another --out."
         )
         with claimed(self.folder, "a run", busy=busy, known=lambda: self.is_known):
-            # where a training writes and, until there is a bundle, nobody else
-            for place in (self.folder, self.bundle, self.folder / "checkpoints", *self.evaluation("").glob("*")):
+            # once there is a bundle, an evaluation may be writing into its own folder at this moment
+            scored = () if self.is_finished else self.evaluation("").glob("*")
+            for place in (self.folder, self.bundle, self.folder / "checkpoints", *scored):
                 sweep(place)
             yield
 
@@ -157,7 +159,7 @@ class Run:
             )
         if (found := environment.get("format")) != _FORMAT:
             raise RunError(
-                f"{folder} is a run of format {found!r}, but this version of Fieldmark reads {_FORMAT}",
+                f"{folder} is a run of format {brief(found)}, but this version of Fieldmark reads {_FORMAT}",
                 "Use the version that wrote it, or train again.",
             )
         return run
@@ -325,7 +327,7 @@ def _changes(known: Facts, found: Facts) -> str:
     changed = [split for split in SPLITS if known["digests"][split] != found["digests"][split]]
     if changed or known["classes"] != found["classes"]:
         return f"{', '.join(changed) or 'the class names'} changed"
-    exchanged = [split for split in SPLITS if known["pictures"][split] != found["pictures"][split]]
+    exchanged = [split for split, digest in known.get("pictures", {}).items() if digest != found["pictures"].get(split)]
     return f"other pictures have the names of those in {', '.join(exchanged)}" if exchanged else ""
 
 

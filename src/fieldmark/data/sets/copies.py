@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import os
 import shutil
 import socket
 import tarfile
@@ -63,7 +64,7 @@ def find(data: Path | str, root: Path | str | None = None, *, tell: Tell = _nobo
     put where.
     """
     path = Path(data).expanduser()
-    if path.exists():
+    if os.path.exists(path):
         if root is not None:
             warnings.warn(f"{path} exists, so the root {root} is not used", DataWarning, stacklevel=2)
         return path.absolute()
