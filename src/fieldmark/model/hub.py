@@ -43,7 +43,7 @@ def asked_once() -> Iterator[None]:
 
 def _reached(address: str) -> bool:
     """Asked by the hub's own client, which has the user's proxy and certificates."""
-    from huggingface_hub.utils import get_session
+    from huggingface_hub.utils import get_session  # type: ignore[attr-defined]  # public, but not in its __all__
 
     try:
         get_session().head(address, timeout=_PATIENCE)
