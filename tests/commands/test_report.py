@@ -106,10 +106,10 @@ def test_verdicts_that_say_less_are_shown(tmp_path: Path) -> None:
     run = made_up(tmp_path, classes, each=4)
     predictions = run.evaluation("test") / "predictions.csv"
     header, *rows = predictions.read_text().splitlines()
-    said = [("a", "species"), ("A", "genus"), ("", "none")]
+    said = [("a", "species", 0.95), ("A", "genus", 0.95), ("", "none", "")]
     told = [f"{','.join(row.split(',')[:2])},a,0.9,{int(',a,' in row)},0.9" for row in rows[:3]]
-    lines = [f"{row},{name},{level}" for row, (name, level) in zip(told, said, strict=True)]
-    predictions.write_text("\n".join([f"{header},name,level", *lines]) + "\n")
+    lines = [f"{row},{name},{level},{promised}" for row, (name, level, promised) in zip(told, said, strict=True)]
+    predictions.write_text("\n".join([f"{header},name,level,promised", *lines]) + "\n")
     page = Page(fieldmark.report(run.folder, out=tmp_path / "page.html"))
     assert "The verdict names the predicted class in 1 of 3 cases where that class is correct. " in page.text
     assert page.text.count("verdict: A (genus)") == 1
@@ -264,7 +264,8 @@ def test_nine_predictions_for_a_notebook(trained: Run) -> None:
     titles = [axes.get_title() for axes in figure.axes]
     assert len(titles) == 6  # the validation split has no more
     for title in titles:
-        mark, predicted, actual = re.fullmatch(r"([✓✗]) predicted: (\w+)\nactual: (\w+)", title).groups()
+        answer = r"([✓✗]) likely (\w+), not vouched for\nactual: (\w+)"  # the images that it was calibrated on
+        mark, predicted, actual = re.fullmatch(answer, title).groups()
         assert (mark == "✓") == (predicted == actual)
     assert figure._repr_png_().startswith(b"\x89PNG")
     assert [a.get_title() for a in fieldmark.show(trained.folder, 4, seed=1).axes] != titles[:4]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -291,7 +292,13 @@ def _asked_for(paths: list[str]) -> list[str]:
     if paths == ["-"] or (not paths and not sys.stdin.isatty()):
         from fieldmark.data.readers.sheet import text_of
 
-        text = text_of(sys.stdin.buffer.read(), errors="surrogateescape")  # file names need not be UTF-8
+        data = sys.stdin.buffer.read()
+        if b"\0" in data and not data.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):  # `find -print0`
+            return [os.fsdecode(name) for name in data.split(b"\0") if name]
+        try:
+            text = text_of(data, errors="surrogateescape")  # file names need not be UTF-8
+        except UnicodeError as error:
+            raise FieldmarkError(f"The list on standard input is damaged: {error}", "Write it again.") from None
         paths = [_unquoted(line.strip()) for line in text.split("\n") if line.strip()]
     if not paths:
         raise FieldmarkError("No images were given", "Name files, folders or globs, or pass a list on standard input.")

@@ -68,5 +68,7 @@ def _draw(axes: Axes, material: Material, answer: Answer) -> None:
     else:
         axes.imshow(pixels)
     mark = "✓" if answer.right else "✗"  # not by colour alone
-    title = f"{mark} predicted: {shortened(answer.predicted, 20)}\nactual: {shortened(answer.label, 20)}"
+    predicted = shortened(answer.predicted, 20)
+    said = f"predicted: {predicted}" if answer.promised else f"likely {predicted}, not vouched for"
+    title = f"{mark} {said}\nactual: {shortened(answer.label, 20)}"
     axes.set_title(title, fontsize=9, color=RIGHT if answer.right else WRONG, parse_math=False)

@@ -204,8 +204,10 @@ def _answer(material: Material, answer: Answer) -> Picture:
         lines = [f"{mark} {answer.predicted}", "verdict: no answer, unlike the known classes"]
     else:
         lines = [f"{mark} {answer.predicted} {_percent(answer.probability)}"]
-        if answer.backed_off:
-            lines.append(f"verdict: {answer.name} ({answer.level})" if answer.name else "not vouched for")
+        if answer.promised is None:
+            lines.append("not vouched for")
+        elif answer.backed_off:
+            lines.append(f"verdict: {answer.name} ({answer.level})")
     if not answer.right:
         shown = f" {_percent(answer.label_probability)}" if answer.familiar else ""
         lines.insert(1, f"true class: {answer.label}{shown}")

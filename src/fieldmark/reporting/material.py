@@ -52,6 +52,8 @@ class Answer:
     """The level of `name`, "none" if there is no name; "" if there is no verdict."""
     familiar: bool = True
     """Whether the picture looks like those of the known classes."""
+    promised: float | None = None
+    """The accuracy that the answer is promised to have; None if nobody vouches for it."""
 
     @property
     def right(self) -> bool:
@@ -260,6 +262,7 @@ def _split(folder: Path) -> Split:
                     row.get("name", ""),
                     row.get("level", ""),
                     row.get("familiar", "1") == "1",
+                    float(row["promised"]) if row.get("promised") else None,
                 )
                 for row in read_rows(folder / "predictions.csv")
             ],

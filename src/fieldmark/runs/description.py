@@ -13,6 +13,7 @@ from typing_extensions import TypedDict
 from fieldmark.core.errors import RunError
 from fieldmark.core.reading import MOST, parse_json, read_json, read_regular, reason
 from fieldmark.core.wording import brief
+from fieldmark.data.names import normal
 from fieldmark.evaluation.calibration import Values
 
 __all__ = [
@@ -135,13 +136,23 @@ def describe(folder: Path, index: Mapping[str, str] | None) -> Description:
                 f"{folder} has the format {brief(version)}, but this version of Fieldmark reads {FORMAT}",
                 "Use the version that wrote it, or train again.",
             )
-        found = parse_json(data, Description)
+        found = _normal(parse_json(data, Description))
         _check_names(found)
     except ValueError as error:
         raise RunError(f"{path} is damaged: {error}", AGAIN) from None
     if found.get("indexed") and index is None:
         raise RunError(f"{folder} is incomplete: it has no {INDEX}, by which damage would be noticed", AGAIN)
     return found
+
+
+def _normal(found: Description) -> Description:
+    """The same with names as they are compared; earlier bundles have them as they were typed."""
+    return {
+        **found,
+        "classes": list(map(normal, found["classes"])),
+        "taxonomy": {normal(level): list(map(normal, names)) for level, names in found["taxonomy"].items()},
+        "attributes": {normal(one): list(map(normal, values)) for one, values in found.get("attributes", {}).items()},
+    }
 
 
 def _check_names(found: Description) -> None:

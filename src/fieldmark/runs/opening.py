@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -76,15 +78,31 @@ def rows_of(catalog: Catalog, split: str) -> NDArray[np.int64]:
     return rows
 
 
+def _by_epithet(names: Sequence[str], index: Mapping[str, int]) -> dict[str, int]:
+    """The classes that these names mean if either has the genus before the epithet and the other has not; {} unless all
+    are found so. Whether folders give "Passerina ciris" or "ciris" depends on which others there are."""
+    known = Counter(name.split()[-1] for name in index)
+    by_last = {name.split()[-1]: k for name, k in index.items() if known[name.split()[-1]] == 1}
+    last = [name.split()[-1] for name in names]
+    found = {
+        name: by_last[word]
+        for name, word in zip(names, last, strict=True)
+        if word in by_last and (word == name or word in index)
+    }
+    return found if len(set(found.values())) == len(names) else {}
+
+
 def with_classes_of(bundle: Bundle, catalog: Catalog, rows: NDArray[np.int64]) -> Catalog:
     """The catalogue with labels numbered as in the bundle. Raises DataError for classes that it does not know."""
     used = sorted({catalog.classes[label] for label in catalog.labels[rows]})
-    unknown = [name for name in used if name not in set(bundle.classes)]
+    index = {name: k for k, name in enumerate(bundle.classes)}
+    unknown = [name for name in used if name not in index]
+    if unknown and (epithets := _by_epithet(unknown, index)):
+        index, unknown = index | epithets, []
     if unknown:
         raise DataError(
             f"{len(unknown)} of {len(used)} classes in {catalog.name} are unknown to the model: {first_few(unknown)}",
             nearest(unknown[0], bundle.classes),
         )
-    index = {name: k for k, name in enumerate(bundle.classes)}
     renumbered = np.array([index.get(name, -1) for name in catalog.classes], np.int64)
     return replace(catalog, classes=bundle.classes, labels=renumbered[catalog.labels], taxonomy=bundle.taxonomy)

@@ -127,7 +127,7 @@ def test_a_class_seen_from_one_side_is_not_exchanged_with_one_seen_from_both() -
 def test_a_burst_has_one_vote() -> None:
     features, mirrored, labels, units = cloud(2, 40, 0, apart=1.0, handed=2.0)
     assert not judged((features, mirrored, labels, units)).keeps_meaning
-    assert judged((features, mirrored, labels, units // 20)) == Mirroring(None, 1.0, enough=False)
+    assert judged((features, mirrored, labels, units // 20)) == Mirroring(None, 1.0, enough=False, unjudged=(0, 1))
 
 
 def test_many_images_are_enough_and_few_are_not() -> None:
@@ -200,3 +200,11 @@ def test_nor_are_birds_and_flowers_with_ten_photographs_of_each(
         few = np.concatenate([rng.permutation(20)[:10] + 20 * k for k in range(50)])
         off += not judged((own[few], mirrored[few], catalog.labels[rows[few]], few), seed).keeps_meaning
     assert off <= 1
+
+
+def test_classes_that_are_too_rare_to_be_judged_are_named() -> None:
+    features, mirrored, labels, units = cloud(12, 20, 0, handed=0.0)
+    rare = np.isin(labels, [0, 1]) & (np.arange(len(labels)) % 20 >= 2)  # two of each are left
+    found = judged((features[~rare], mirrored[~rare], labels[~rare], units[~rare]))
+    assert found.keeps_meaning
+    assert found.unjudged == (0, 1)

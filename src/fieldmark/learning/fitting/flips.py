@@ -12,6 +12,7 @@ from fieldmark.augment.image import evaluation_view, flip_keeps_meaning
 from fieldmark.core.listener import Listener
 from fieldmark.core.recipe import Recipe
 from fieldmark.core.seeds import Stream, generator
+from fieldmark.core.wording import first_few
 from fieldmark.data.attributes import attribute_values
 from fieldmark.learning.fitting.prepare import Prepared
 from fieldmark.learning.training.mirror import SIZE, judge_mirroring, mirror_features
@@ -20,8 +21,8 @@ from fieldmark.runs.run import Run
 __all__ = ["decide_flip"]
 
 _BATCH = 64
-_MOST_IMAGES = 1000
-"""The largest number of images that is measured, within seconds."""
+_IMAGES, _OF_EACH, _MOST = 1000, 6, 3000
+"""The largest number of images that is measured, within seconds; more where classes are many, to have a few of each."""
 
 
 def decide_flip(run: Run | None, recipe: Recipe, data: Prepared, listener: Listener) -> bool:
@@ -60,11 +61,19 @@ def _said(found: dict[str, Any]) -> str | None:
             f"Training images are not mirrored: {100 * found['exchanged']:.0f} % of the mirror images of {first!r} and "
             f"{second!r} look like the other class (set augment.flip=true to mirror them anyway)"
         )
+    unjudged = found.get("unjudged", [])
     if found.get("enough", True):  # a run of before does not say
-        return None
+        if not unjudged:
+            return None
+        return (
+            f"Training images are mirrored, but whether left and right matter for {first_few(unjudged)} is not known: "
+            f"too few {'images' if found.get('all', True) else 'of their images'} were looked at (set "
+            "augment.flip=false if they do)"
+        )
+    who = "they are too few" if found.get("all", True) else f"the {found['images']:,} that were looked at are too few"
     likeliest = "; {!r} and {!r} look most like it".format(*found["pair"]) if "pair" in found else ""
     return (
-        f"Training images are mirrored, but they are too few to tell whether a mirror exchanges two classes{likeliest} "
+        f"Training images are mirrored, but {who} to tell whether a mirror exchanges two classes{likeliest} "
         "(set augment.flip=false if left and right matter)"
     )
 
@@ -72,8 +81,9 @@ def _said(found: dict[str, Any]) -> str | None:
 def _measured(recipe: Recipe, data: Prepared) -> dict[str, Any]:
     """What training images and their mirror images say."""
     rng = generator(Stream.FLIP, recipe.seed)
-    rows = data.catalog.rows("train")
-    rows = rows[_chosen(data.catalog.labels[rows], data.units[rows], _MOST_IMAGES, rng)]
+    learnt = data.catalog.rows("train")
+    most = max(_IMAGES, min(_MOST, _OF_EACH * len(data.catalog.classes)))
+    rows = learnt[_chosen(data.catalog.labels[learnt], data.units[learnt], most, rng)]
     images = recipe.images
 
     def see(row: int) -> Shown:
@@ -82,7 +92,13 @@ def _measured(recipe: Recipe, data: Prepared) -> dict[str, Any]:
 
     features = mirror_features(batches(rows.tolist(), see, batch_size=_BATCH))
     judged = judge_mirroring(*features, data.catalog.labels[rows], data.units[rows], rng)
-    found: dict[str, Any] = {"keeps_meaning": judged.keeps_meaning, "enough": judged.enough, "images": len(rows)}
+    found: dict[str, Any] = {
+        "keeps_meaning": judged.keeps_meaning,
+        "enough": judged.enough,
+        "images": len(rows),
+        "all": len(rows) == len(learnt),
+        "unjudged": [data.catalog.classes[label] for label in judged.unjudged],
+    }
     if judged.pair is not None:
         names = data.catalog.classes
         found |= {

@@ -41,6 +41,8 @@ __all__ = ["LEVEL", "SIZE", "MirrorPair", "Mirroring", "judge_mirroring", "mirro
 
 SIZE = 112
 """Side of the views that features are computed from, in pixels."""
+_DOUBT = 0.25
+"""What looks exchanged with a probability between this and `LEVEL` may be."""
 LEVEL = 0.05
 """Chance of finding an exchange where there is none. An exchange that is overlooked spoils two classes, a needless
 caution costs a point or two: so a probability is enough that would be too large to claim a discovery."""
@@ -73,7 +75,10 @@ class Mirroring(NamedTuple):
     """That any two look exchanged so clearly by chance alone."""
     enough: bool
     """Whether there are enough images to tell: the exchange of two classes that are as far apart as classes of these
-    data usually are would be found more often than not."""
+    data usually are would be found more often than not, and so would that of the pair that looks exchanged, if chance
+    does not explain it well."""
+    unjudged: tuple[int, ...] = ()
+    """The labels of classes with too few votes to be judged."""
 
     @property
     def keeps_meaning(self) -> bool:
@@ -104,9 +109,9 @@ def judge_mirroring(
     features and mirrored (N, D), labels (N,); the images of a class that are of one unit (N,), such as a burst, have
     one vote together. Classes with fewer than three votes are not judged.
     """
-    votes = _cast(features, mirrored, labels, units)
+    votes, unjudged = _cast(features, mirrored, labels, units)
     if votes is None:
-        return Mirroring(None, 1.0, enough=False)
+        return Mirroring(None, 1.0, enough=False, unjudged=unjudged)
     kept, deviation = _apart(*_products(votes, votes.even))[0], _deviation(votes)
 
     def clearness(odd: Floats) -> Floats:
@@ -116,12 +121,16 @@ def judge_mirroring(
     found = clearness(votes.odd)
     tosses = rng.choice([-1.0, 1.0], (_TOSSES, votes.units.max() + 1))
     by_chance = np.array([clearness(votes.odd * signs[votes.units, None]).max() for signs in tosses])
-    enough = bool(np.median(kept) / np.median(deviation) >= np.quantile(by_chance, 1 - LEVEL))
+    clear = np.quantile(by_chance, 1 - LEVEL)
+    enough = bool(np.median(kept) / np.median(deviation) >= clear)
     if not found.any():
-        return Mirroring(None, 1.0, enough)
+        return Mirroring(None, 1.0, enough, unjudged)
     as_clear = by_chance >= found.max() * (1 - 1e-9)  # the same signs again, but for rounding
     first, second = (int(classes[found.argmax()]) for classes in np.triu_indices(len(votes.labels), 1))
-    return Mirroring(_compared(votes, first, second), float((1 + as_clear.sum()) / (1 + _TOSSES)), enough)
+    probability, likeliest = float((1 + as_clear.sum()) / (1 + _TOSSES)), found.argmax()
+    if LEVEL < probability <= _DOUBT:
+        enough = enough and bool(kept[likeliest] / deviation[likeliest] >= clear)
+    return Mirroring(_compared(votes, first, second), probability, enough, unjudged)
 
 
 class _Votes(NamedTuple):
@@ -140,20 +149,22 @@ class _Votes(NamedTuple):
     """(K,) its number of votes."""
 
 
-def _cast(features: Floats, mirrored: Floats, labels: NDArray[np.int64], units: NDArray[np.int64]) -> _Votes | None:
-    """The votes of the classes that are judged; None where fewer than two are."""
+def _cast(
+    features: Floats, mirrored: Floats, labels: NDArray[np.int64], units: NDArray[np.int64]
+) -> tuple[_Votes | None, tuple[int, ...]]:
+    """The votes of the classes that are judged, None where fewer than two are; and the labels of all others."""
     (classes, voters), images = np.unique(np.stack([labels, units]), axis=1, return_inverse=True)
     found, counts = np.unique(classes, return_counts=True)
-    judged = np.isin(classes, found[counts >= _FEWEST])
+    judged, unjudged = np.isin(classes, found[counts >= _FEWEST]), tuple(found[counts < _FEWEST].tolist())
     found, starts, counts = np.unique(classes[judged], return_index=True, return_counts=True)
     if len(found) < 2:
-        return None
+        return None, unjudged
     means = np.zeros((len(classes), 2, features.shape[1]))
     np.add.at(means, images.ravel(), np.stack([features, mirrored], axis=1))
     own, other = np.moveaxis((means / np.bincount(images.ravel())[:, None, None])[judged], 1, 0)
     even, odd = (own + other) / 2, (own - other) / 2
     units = np.unique(voters[judged], return_inverse=True)[1]
-    return _Votes(_whitened(even - even.mean(0)), _whitened(odd), units, found, starts, counts)
+    return _Votes(_whitened(even - even.mean(0)), _whitened(odd), units, found, starts, counts), unjudged
 
 
 def _whitened(vectors: Floats) -> Floats:
