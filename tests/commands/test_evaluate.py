@@ -57,7 +57,7 @@ def test_scores_and_predictions_are_written(trained: Run) -> None:
         "name", "level", "promised", "familiar", "possible",
     ]  # fmt: skip
     assert all((row["name"] == "") == (row["promised"] == "") for row in rows)
-    table = read_rows(trained.evaluation("test") / "classes.csv")
+    table = read_rows(trained.evaluation("test") / "classes.csv", ["class"])
     assert [row["class"] for row in table] == [one.name for one in result.classes]
     for row in table:
         own = [one for one in rows if one["label"] == row["class"]]

@@ -111,7 +111,7 @@ def test_scores_are_of_probabilities_that_have_not_seen_their_labels(
     assert cli("train", pictures, *tiny(protocol=protocol, folds="2"), "--out", run.folder).status == 0
     ((found, labels),) = seen
     part = run.evaluation("crossfit" if protocol == "crossfit" else "val")
-    told = [float(row["label_probability"]) for row in read_rows(part / "predictions.csv")]
+    told = [float(row["label_probability"]) for row in read_rows(part / "predictions.csv", ["label_probability"])]
     assert told == pytest.approx(np.exp(found.held_out[np.arange(len(labels)), labels]), rel=1e-4)
 
 

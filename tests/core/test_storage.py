@@ -252,14 +252,14 @@ def test_rows_come_back_as_they_were(tmp_path: Path) -> None:
     write_rows(tmp_path / "a.csv", ["path", "n"], rows)
     text = 'path,n\n"b, c.jpg",1\n"""ü"".jpg",2\n"two\nlines.jpg",3\n'
     assert (tmp_path / "a.csv").read_bytes().decode() == text
-    assert read_rows(tmp_path / "a.csv") == [{"path": path, "n": str(n)} for path, n in rows]
+    assert read_rows(tmp_path / "a.csv", ["path", "n"]) == [{"path": path, "n": str(n)} for path, n in rows]
 
 
 @pytest.mark.parametrize("text", ["=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "-", "'=x", "''-3"])
 def test_cells_that_a_spreadsheet_would_run_are_made_safe(tmp_path: Path, text: str) -> None:
     assert to_cell(text) == f"'{text}"
     write_rows(tmp_path / "a.csv", ["name", text], [[text, 1]])
-    assert read_rows(tmp_path / "a.csv") == [{"name": text, text: "1"}]
+    assert read_rows(tmp_path / "a.csv", ["name"]) == [{"name": text, text: "1"}]
 
 
 @pytest.mark.parametrize("value", ["-3.2", "+5", "-1e-05", "-.5", -3.2, 7, None, "", "'t Veld", "a=b", "robin"])

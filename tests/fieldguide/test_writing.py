@@ -97,6 +97,9 @@ def test_drawing_again_changes_nothing_and_mends_what_is_missing(tmp_path: Path)
     next(folder.rglob("*.jpg")).unlink()
     draw(folder, **options)
     assert digests(folder) == before
+    (folder / "catalog.csv").write_bytes(b"caf\xe9\n")
+    draw(folder, **options)
+    assert digests(folder) == before
 
 
 def test_what_is_not_this_guide_is_left_alone(tmp_path: Path) -> None:

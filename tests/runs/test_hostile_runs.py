@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -12,21 +13,23 @@ import matplotlib
 import numpy as np
 import pytest
 
+from fieldmark.commands.evaluate import evaluate
 from fieldmark.core.arrays import Array, parse_arrays
 from fieldmark.core.errors import FieldmarkError, RunError
 from fieldmark.core.reading import parse_json, read_json
-from fieldmark.core.storage import array_bytes, as_json, write_json
+from fieldmark.core.storage import array_bytes, as_json, read_rows, write_json, write_rows
 from fieldmark.evaluation.metrics import Score
 from fieldmark.reporting.background import background
 from fieldmark.reporting.composition import compose
 from fieldmark.reporting.material import gather
 from fieldmark.reporting.training import model, time
-from fieldmark.runs.record import read_scores
+from fieldmark.runs.record import CLASS_COLUMNS, read_scores
 from fieldmark.runs.run import Run
 from support.watching import watched
 
 STRANGE: list[Any] = [None, -1, 2**70, "\x1b[2J", [], {"a": 1}, [[[]]], True, 1e308, "../../../etc/passwd"]
 RAW = [b"", b"[" * 100_000, b"null", b'{"format": NaN}', b"\xff\xfe", b"9" * 10_000, b'{"format": 1, "format": 1}']
+TABLES = ["splits.csv", "evaluation/val/predictions.csv", "evaluation/val/classes.csv"]
 FILES = ["environment.json", "data.json", "times.json", "memory.json", "log.jsonl", "evaluation/val/scores.json"]
 
 
@@ -64,6 +67,96 @@ def test_strange_values(trained: Run, pictures: Path, name: str) -> None:
         look(trained, pictures)
     path.write_bytes(before)
     look(trained, pictures)
+
+
+@pytest.mark.parametrize(
+    ("data", "problem"),
+    [
+        (b"", "it has no column "),
+        (b"caf\xe9,split\n", "it is not UTF-8"),
+        (b"a,b\n1,2\n", "it has no column "),
+        (b'a,"' + b"x" * 200_000 + b'"\n', "field larger than field limit"),
+        (None, "it is not a regular file"),
+    ],
+)
+@pytest.mark.parametrize("name", TABLES)
+def test_damaged_tables(trained: Run, name: str, data: bytes | None, problem: str) -> None:
+    path = trained.folder / name
+    path.unlink(missing_ok=True)
+    if data is None:
+        if not hasattr(os, "mkfifo"):
+            pytest.skip("no pipes on this system")
+        os.mkfifo(path)
+    else:
+        path.write_bytes(data)
+    with pytest.raises(RunError) as caught:
+        assert gather(trained, None).images
+    assert str(caught.value).startswith(f"{path} cannot be read: {problem}")
+    assert caught.value.hint
+    with pytest.raises(RunError):
+        compose(gather(trained, None))
+
+
+def test_a_row_that_was_cut_short(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("path,split\na.jpg,train\nb.j")
+    with pytest.raises(RunError, match=r"row 2 below the header has 1 cell, but there are 2 columns\. Do it again"):
+        read_rows(path, ["path"], hint="Do it again.")
+
+
+@pytest.mark.parametrize("column", CLASS_COLUMNS[1:])
+@pytest.mark.parametrize("cell", ["zero", "nan"])
+def test_a_score_of_a_class_is_a_number(trained: Run, column: str, cell: str) -> None:
+    row = dict.fromkeys(CLASS_COLUMNS, "") | {"class": "jade", column: cell}
+    write_rows(trained.evaluation("val") / "classes.csv", CLASS_COLUMNS, [list(row.values())])
+    with pytest.raises(RunError, match=cell):
+        gather(trained, None)
+
+
+@pytest.mark.parametrize("change", [{"promises": {"x": 0.5}}, {"promises": {"nan": 0.5}}, {"risk": []}])
+def test_what_a_report_says_of_verdicts_is_checked(trained: Run, change: dict[str, Any]) -> None:
+    path = trained.evaluation("val") / "scores.json"
+    verdicts = {"risk": [0.5], "shares": {}, "promised": 0.95, "promises": {"0.9": None, "0.95": 0.5}}
+    write_json(path, json.loads(path.read_text()) | {"verdicts": verdicts})
+    assert compose(gather(trained, None))
+    write_json(path, json.loads(path.read_text()) | {"verdicts": verdicts | change})
+    with pytest.raises(RunError, match=rf"verdicts\.{next(iter(change))}"):
+        gather(trained, None)
+
+
+@pytest.mark.parametrize("found", [5, {"bits": "a"}, {"bits": 0}, {}])
+def test_the_depth_of_greys_is_checked(trained: Run, found: Any) -> None:
+    trained.decide("grey_bits", {"bits": 12, "largest": 4095, "pictures": 3})
+    assert gather(trained, None)
+    trained.decide("grey_bits", found)
+    with pytest.raises(RunError, match=r"environment\.json cannot be read: .*grey_bits"):
+        gather(trained, None)
+
+
+def test_splits_that_are_lost(trained: Run) -> None:
+    path = trained.folder / "splits.csv"
+    path.unlink()
+    with pytest.raises(RunError, match=r"splits\.csv cannot be read: .*Put back the splits\.csv that training wrote"):
+        evaluate(trained.folder)
+    (trained.folder / "data.json").unlink()
+    assert trained.images() == []
+
+
+@pytest.mark.parametrize("old", ["train", "jade/"])
+def test_splits_that_were_edited(trained: Run, old: str) -> None:
+    path = trained.folder / "splits.csv"
+    path.write_text(path.read_text().replace(old, "test" if old == "train" else "plum/"))
+    with pytest.raises(RunError, match=r"splits\.csv is not what training wrote: train"):
+        evaluate(trained.folder)
+    path.write_text("path,split,label\n")
+    with pytest.raises(RunError, match="is not what training wrote: train, val, test changed"):
+        trained.splits()
+
+
+def test_splits_of_before_have_no_label(trained: Run) -> None:
+    known = trained.splits()
+    write_rows(trained.folder / "splits.csv", ["path", "split"], list(known.items()))
+    assert trained.splits() == known
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,8 @@ __all__ = ["Result", "answered_rows", "data_digest"]
 _FORMAT: Final = 1
 _LEAST: Final = 1e-30
 """The lowest likelihood of a label, so that its logarithm is finite."""
+_AGAIN: Final = "If files have changed, remove the folder of the run and compare again."
+_COLUMNS: Final = ("path", "correct", "label_probability")
 _PLAIN: Final = ("data", "weights", "settings", "curve", "seconds", "learning_speed", "answering_speed", "memory")
 
 
@@ -74,7 +76,7 @@ class Result:
     data: str
     """A hash of the images that were used; see `data_digest`."""
     weights: str
-    """The initial weights of the backbone; see `fieldmark.model.backbone`."""
+    """The initial weights of the backbone; see `fieldmark.model.choosing`."""
     settings: Mapping[str, Any]
     """The recipe with every default written out, but without seed and weights."""
     correct: NDArray[np.bool_]
@@ -100,15 +102,18 @@ class Result:
     def of(cls, run: Run, catalog: Catalog, part: str, *, recipe: str, digest: str) -> Self:
         """The result of a finished run on `catalog`. Raises RunError if predictions do not cover the split."""
         settings, folder, bundle = run.recipe(), run.evaluation(part), Bundle.load(run.folder)
-        written = {row["path"]: row for row in read_rows(folder / "predictions.csv")}
+        written = {row["path"]: row for row in read_rows(folder / "predictions.csv", _COLUMNS, hint=_AGAIN)}
         asked = [catalog.paths[row] for row in answered_rows(catalog, part)]
         if set(written) != set(asked):
             raise RunError(
                 f"The predictions in {folder} are not for the {part} images of this comparison",
-                "If files have changed, remove the folder of the run and compare again.",
+                _AGAIN,
             )
         answers = [written[path] for path in asked]
-        likelihood = np.array([float(row["label_probability"]) for row in answers])
+        try:
+            likelihood = np.array([float(row["label_probability"]) for row in answers])
+        except ValueError as error:
+            raise RunError(f"{folder / 'predictions.csv'} cannot be read: {error}", _AGAIN) from None
         history = [line for line in run.history() if line["fit"] == "model"]
         validated = sorted(line.get("validation_seconds", 0.0) for line in history)
         return cls(

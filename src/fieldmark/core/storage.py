@@ -20,9 +20,10 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from fieldmark.core.errors import StorageError
+from fieldmark.core.errors import RunError, StorageError
 from fieldmark.core.locks import lock
-from fieldmark.core.wording import OBEYED
+from fieldmark.core.reading import MOST, open_regular, reason
+from fieldmark.core.wording import OBEYED, counted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -65,6 +66,8 @@ _REASONS = {
 _SCRATCH = re.compile(r"\..+\.[a-z0-9_]{8}\.part")
 """The names that `tempfile` makes below: of a file that is being written, beside its place."""
 _DIGEST = "sha256"
+_LARGEST_TABLE = 16 * MOST
+"""The size in bytes of a table from which it cannot be one of ours."""
 
 
 @contextlib.contextmanager
@@ -239,11 +242,25 @@ def csv_line(cells: Iterable[Any]) -> str:
     return line.getvalue().removesuffix("\r\n") + "\n"
 
 
-def read_rows(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV file that `write_rows` wrote, by column."""
-    with path.open(newline="", encoding="utf-8") as file:
-        header, *rows = [[from_cell(cell) for cell in row] for row in csv.reader(file) if row] or [[]]
-    return [dict(zip(header, row, strict=False)) for row in rows]
+def read_rows(path: Path, columns: Iterable[str], *, hint: str = "") -> list[dict[str, str]]:
+    """The rows of a CSV file that `write_rows` wrote, by column; it has these columns, and maybe more.
+
+    Raises RunError with the `hint` if it is absent or damaged.
+    """
+    try:
+        with open_regular(path, most=_LARGEST_TABLE) as file:
+            lines = io.TextIOWrapper(file, encoding="utf-8", newline="")
+            header, *rows = [[from_cell(cell) for cell in row] for row in csv.reader(lines) if row] or [[]]
+        if lacking := [name for name in columns if name not in header]:
+            raise ValueError(f"it has no column {lacking[0]!r}")
+        if torn := next((at for at, row in enumerate(rows, 1) if len(row) != len(header)), None):
+            wrong = counted(len(rows[torn - 1]), "cell")
+            raise ValueError(f"row {torn:,} below the header has {wrong}, but there are {len(header)} columns")
+    except UnicodeError:
+        raise RunError(f"{path} cannot be read: it is not UTF-8", hint) from None
+    except (OSError, ValueError, csv.Error) as error:
+        raise RunError(f"{path} cannot be read: {reason(error)}", hint) from None
+    return [dict(zip(header, row, strict=True)) for row in rows]
 
 
 def write_rows(path: Path, header: Iterable[str], rows: Iterable[Sequence[Any]]) -> None:

@@ -164,8 +164,10 @@ def _claim(dest: Path, options: Options) -> None:
 
 
 def _is_complete(dest: Path) -> bool:
-    table = dest / "catalog.csv"
-    return table.is_file() and all((dest / row["path"]).is_file() for row in read_rows(table))
+    try:
+        return all((dest / row["path"]).is_file() for row in read_rows(dest / "catalog.csv", ["path"]))
+    except RunError:  # absent, or cut short
+        return False
 
 
 def _drawn(folder: Path, guide: Guide, pictures: list[Sighting], workers: int) -> Iterator[list[dict[str, Any]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +24,7 @@ from fieldmark.evaluation.metrics import ConfusedPair, Score, ScoreValues
 from fieldmark.pages import picture
 from fieldmark.runs.bundle import Bundle
 from fieldmark.runs.facts import DetectionValues, Environment, Facts, VerdictValues
-from fieldmark.runs.record import read_scores
+from fieldmark.runs.record import ANSWER_COLUMNS, CLASS_COLUMNS, read_scores
 from fieldmark.runs.run import Run
 
 __all__ = ["TITLES", "Answer", "Material", "Pictures", "Split", "gather"]
@@ -243,6 +244,7 @@ def _splits(run: Run) -> list[Split]:
 
 
 def _split(folder: Path) -> Split:
+    hint = f"Evaluate again: fieldmark evaluate {folder.parent.parent} --split {folder.name}"
     try:
         written = read_scores(folder)
         figures = cast("Mapping[str, ScoreValues]", written)
@@ -257,22 +259,38 @@ def _split(folder: Path) -> Split:
                     row["path"],
                     row["label"],
                     row["predicted"],
-                    float(row["probability"]),
-                    float(row["label_probability"]),
+                    _number(row["probability"]),
+                    _number(row["label_probability"]),
                     row.get("name", ""),
                     row.get("level", ""),
                     row.get("familiar", "1") == "1",
                     float(row["promised"]) if row.get("promised") else None,
                 )
-                for row in read_rows(folder / "predictions.csv")
+                for row in read_rows(folder / "predictions.csv", ANSWER_COLUMNS, hint=hint)
             ],
             written.get("verdicts"),
-            {row["class"]: row for row in read_rows(table)} if (table := folder / "classes.csv").is_file() else {},
+            _of_classes(folder / "classes.csv", hint),
             written.get("of_interest", ()),
             {name: (Score.of(found), found["num_images"]) for name, found in written.get("attributes", {}).items()},
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(
-            f"The evaluation in {folder} cannot be read ({type(error).__name__}: {error})",
-            f"Evaluate again: fieldmark evaluate {folder.parent.parent} --split {folder.name}",
-        ) from None
+        raise RunError(f"The evaluation in {folder} cannot be read ({type(error).__name__}: {error})", hint) from None
+
+
+def _of_classes(table: Path, hint: str) -> Mapping[str, Mapping[str, str]]:
+    """The rows of classes.csv, by class; {} where there is none. All but the name is a number or empty."""
+    if not table.exists():
+        return {}
+    rows = read_rows(table, CLASS_COLUMNS, hint=hint)
+    for row in rows:
+        for name in CLASS_COLUMNS[1:]:
+            if row[name]:
+                _number(row[name])
+    return {row["class"]: row for row in rows}
+
+
+def _number(text: str) -> float:
+    """The number that a cell holds. Raises ValueError if it is none, or is not finite."""
+    if not math.isfinite(number := float(text)):
+        raise ValueError(f"{text!r} is not a finite number")
+    return number

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal, NotRequired
 
-from annotated_types import Interval, Predicate
+from annotated_types import Interval, MinLen, Predicate
 from typing_extensions import TypedDict
 
 from fieldmark.evaluation.metrics import ScoreValues
@@ -28,6 +28,7 @@ __all__ = [
 
 Split = Literal["train", "val", "test"]
 Count = Annotated[int, Interval(ge=0, lt=2**53)]
+_SHARE = re.compile(r"0(\.\d{1,20})?|1", re.ASCII)
 View = Literal["whole", "alone", "scenery", "same", "other"]
 Number = float | None
 """None stands for what is not finite."""
@@ -64,10 +65,19 @@ class BesideProbe(TypedDict):
     high: float
 
 
+class GreyBits(TypedDict):
+    """How many bits 16-bit greyscale pictures use; None if there are none of them."""
+
+    bits: Annotated[int, Interval(ge=1, le=16)] | None
+    largest: NotRequired[Count]
+    pictures: NotRequired[Count]
+
+
 class Decided(TypedDict):
     """What was measured of the data and decided by it."""
 
     flip: NotRequired[Flip]
+    grey_bits: NotRequired[GreyBits]
     weights: NotRequired[str]
     beside_probe: NotRequired[BesideProbe]
 
@@ -157,11 +167,11 @@ class Background(TypedDict):
 class VerdictValues(TypedDict):
     """What a report reads of the scores of verdicts."""
 
-    risk: list[float]
+    risk: Annotated[list[float], MinLen(1)]
     shares: dict[str, float]
     promised: NotRequired[float | bool | None]
     """True or False where an earlier version evaluated."""
-    promises: NotRequired[dict[str, float | None]]
+    promises: NotRequired[dict[Annotated[str, Predicate(_SHARE.fullmatch)], float | None]]
     right: NotRequired[ScoreValues | None]
 
 

@@ -33,7 +33,16 @@ from fieldmark.evaluation.verdict import Verdict
 from fieldmark.evaluation.verdict_scores import VerdictScores
 from fieldmark.runs.facts import Count, Scores
 
-__all__ = ["CLASS_COLUMNS", "Answers", "Evaluation", "count_look", "read_scores", "score_answers", "write_evaluation"]
+__all__ = [
+    "ANSWER_COLUMNS",
+    "CLASS_COLUMNS",
+    "Answers",
+    "Evaluation",
+    "count_look",
+    "read_scores",
+    "score_answers",
+    "write_evaluation",
+]
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.floating]
@@ -48,7 +57,8 @@ CLASS_COLUMNS = [
     "below_band",
 ]
 """Of classes.csv; shares with their 95 % intervals, empty where nothing can be measured."""
-_COLUMNS = ("path", "label", "predicted", "probability", "correct", "label_probability")
+ANSWER_COLUMNS = ("path", "label", "predicted", "probability", "correct", "label_probability")
+"""Of predictions.csv, before those that a calibration and attributes add."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +146,7 @@ def write_evaluation(folder: Path, evaluation: Evaluation, answers: Answers, tas
     write_json(folder / "scores.json", evaluation.as_dict())
     told = _told(answers, task) if task else {}
     spoken = ("name", "level", "promised", "familiar", "possible") if answers.verdicts else ()
-    header = [*_COLUMNS, *spoken, *(f"attribute.{name}" for name in told)]
+    header = [*ANSWER_COLUMNS, *spoken, *(f"attribute.{name}" for name in told)]
     write_rows(folder / "predictions.csv", header, _rows(answers, told))
     if evaluation.classes:
         write_rows(folder / "classes.csv", CLASS_COLUMNS, map(_class_row, evaluation.classes))

@@ -22,7 +22,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -237,19 +237,30 @@ class Run:
                 f"The data is not what this run began with: {changes}",
                 f"Put {known['source']} back as it was, or start a new run with another --out.",
             )
-        write_json(self.folder / "data.json", found)
         labels = (catalog.classes[label] for label in catalog.labels)
         rows = zip(catalog.paths, catalog.splits.tolist(), labels, strict=True)
         write_rows(self.folder / "splits.csv", ["path", "split", "label"], rows)
+        write_json(self.folder / "data.json", found)  # last: where it is, the splits are known
 
     def splits(self) -> dict[str, str]:
         """The split of each path, as the run was trained."""
         return {row["path"]: row["split"] for row in self.images()}
 
     def images(self) -> list[dict[str, str]]:
-        """path, split and label of every image, as the run was trained; [] before the data was read."""
-        path = self.folder / "splits.csv"
-        return read_rows(path) if path.is_file() else []
+        """path, split and label of every image, as the run was trained; [] before the data was read.
+
+        Runs of earlier versions may have no label. Raises RunError if the splits are lost, damaged or edited: training
+        images would be taken for unseen ones.
+        """
+        if not (known := self.data()):
+            return []
+        path, hint = self.folder / "splits.csv", "Put back the splits.csv that training wrote, or train again."
+        rows = read_rows(path, ["path", "split"], hint=hint)
+        if not rows or "label" in rows[0]:
+            found = _digests(rows, known)
+            if changed := [split for split in SPLITS if found[split] != known["digests"][split]]:
+                raise RunError(f"{path} is not what training wrote: {', '.join(changed)} changed", hint)
+        return rows
 
     def log(self, line: dict[str, Any]) -> None:
         """Add a line to the log."""
@@ -320,6 +331,22 @@ def _digest(catalog: Catalog, split: str, pictures: NDArray[np.uint64]) -> str:
     """A hash of the contents of a split's pictures, each with its path."""
     lines = sorted(f"{catalog.paths[row]}\t{pictures[row]:016x}" for row in catalog.rows(split))
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+def _digests(rows: Sequence[Mapping[str, str]], known: Facts) -> dict[str, str]:
+    """The digest of each split, as these rows of splits.csv have it."""
+    classes = sorted({row["label"] for row in rows})
+    index = {name: k for k, name in enumerate(classes)}
+    catalog = Catalog(
+        known["name"],
+        Path(known["root"]),
+        tuple(row["path"] for row in rows),
+        np.array([index[row["label"]] for row in rows], np.int64),
+        tuple(classes),
+        np.array([row["split"] for row in rows], np.str_),
+        np.full(len(rows), ""),
+    )
+    return {split: catalog.digest(split) for split in SPLITS}
 
 
 def _changes(known: Facts, found: Facts) -> str:
