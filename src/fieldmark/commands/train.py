@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldmark.answering.predictor import Predictor
-from fieldmark.core.errors import RunError
+from fieldmark.core.errors import RunError, WeightsError
 from fieldmark.core.listener import Done, Listener, Listeners, relayed_warnings
 from fieldmark.core.machine import AUTO, Machine
 from fieldmark.core.recipe import Recipe
@@ -74,10 +74,10 @@ def train(
         if resume and run.exists:
             if recipe or backbone or weights or overrides:
                 _check_same(run, resolved(), overrides)
-            _check_weights(Run.open(out))
-            if run.is_finished:
+            if Run.open(out).is_finished:
                 listener.note(f"{run.folder} is already finished")
                 return run
+            _check_weights(run)
             _move(run, device, listener)
             _learn(run, data, root, columns, heard)
         else:
@@ -186,9 +186,12 @@ def _check_same(run: Run, asked: Recipe, overrides: Sequence[str]) -> None:
 
 
 def _check_weights(run: Run) -> None:
-    """Raise RunError if the file of weights that a run began with has other contents now; it may be gone."""
-    weights = run.recipe().backbone.weights
-    began, now = run.decided("weights"), weights_name(run.recipe().backbone)
+    """Raise RunError if the file or package of weights that a run began with is another one now; it may be gone."""
+    weights, began = run.recipe().backbone.weights, run.decided("weights")
+    try:
+        now = weights_name(run.recipe().backbone)
+    except WeightsError:  # the package is gone
+        return
     if began and began != now != weights:
         raise RunError(
             f"The weights in {weights} are not those that {run.folder} began with: {began}, not {now}",
