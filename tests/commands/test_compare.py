@@ -9,6 +9,7 @@ import stat
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from fieldmark.cli import main
 from fieldmark.commands.compare import compare
 from fieldmark.comparison import Result, conduct
 from fieldmark.comparison.child import run_child, why_it_ended
-from fieldmark.core.errors import DataError, FieldmarkError, RecipeError, RunError, StorageError
+from fieldmark.comparison.result import data_digest
+from fieldmark.core.errors import DataError, DataWarning, FieldmarkError, RecipeError, RunError, StorageError
 from fieldmark.core.listener import Event, Listener, Note, StepTaken, Warned
 from fieldmark.core.reading import read_json
 from fieldmark.runs.run import Run
@@ -262,6 +264,26 @@ def test_results_of_other_pictures_are_refused(
     with pytest.raises(RunError, match="it was trained or scored on other images"):
         compare(tmp_path / "pictures", recipes[1:], out=tmp_path / "out", seeds=1, **TINY)
     assert trained_here == ["linear-0"]
+
+
+def test_results_of_a_version_that_did_not_look_into_pictures(
+    pictures: Path, recipes: list[str], trained_here: list[str], tmp_path: Path
+) -> None:
+    compare(pictures, recipes[1:], out=tmp_path / "out", seeds=1, **TINY)
+    file = tmp_path / "out" / "results" / "linear-0.json"
+    result = Result.load(file)
+    replace(result, data=data_digest(fieldmark.read(next((tmp_path / "out" / "data").glob("*.csv"))))).save(file)
+    with pytest.raises(RunError, match="kept by a version that did not look into the pictures"):
+        compare(pictures, recipes[1:], out=tmp_path / "out", seeds=1, **TINY)
+    replace(result, data="0" * 16).save(file)
+    with pytest.raises(RunError, match="it was trained or scored on other images"):
+        compare(pictures, recipes[1:], out=tmp_path / "out", seeds=1, **TINY)
+    predictions = Run(tmp_path / "out" / "runs" / "linear-0").evaluation("val") / "predictions.csv"
+    for text, problem in (("path\n", "it has no column 'correct'"), (None, "No such file")):
+        file.unlink(missing_ok=True)
+        predictions.write_text(text) if text else predictions.unlink()
+        with pytest.warns(DataWarning, match=f"linear-0 failed: {predictions} cannot be read: {problem}"):
+            compare(pictures, recipes[1:], out=tmp_path / "out", seeds=1, **TINY)
 
 
 def test_a_page_of_ones_own_is_not_replaced(pictures: Path, recipes: list[str], tmp_path: Path) -> None:

@@ -131,11 +131,11 @@ class Comparison:
     def _kept(self, entries: Sequence[Entry], digest: str) -> Results:
         """The results that are kept already. Raises RunError if one belongs to another comparison."""
         kept: Results = {}
-        num_images = len(answered_rows(self.found.catalog, self.part))
+        num_images, earlier = len(answered_rows(self.found.catalog, self.part)), data_digest(self.found.catalog)
         for entry in entries:
             if (file := self._result(entry)).is_file():
                 result = Result.load(file)
-                entry.who.check_result(result, file, entry.seed, self.part, digest)
+                entry.who.check_result(result, file, entry.seed, self.part, digest, earlier)
                 assert len(result.correct) == num_images, "the digest says which images were answered"
                 kept[entry.key] = result
         if kept:

@@ -67,10 +67,11 @@ class Contestant:
         except FieldmarkError as error:
             raise _named(self.name, error) from None
 
-    def check_result(self, result: Result, file: Path, seed: int, part: str, digest: str) -> None:
+    def check_result(self, result: Result, file: Path, seed: int, part: str, digest: str, earlier: str) -> None:
         """Raise RunError if a kept result is not of this recipe, seed, split and data.
 
-        A recipe that was kept by an earlier version gets the defaults of newer keys.
+        `digest` is that of the data, `earlier` the one that earlier versions kept, without the pictures' contents. A
+        recipe that was kept by an earlier version gets the defaults of newer keys.
         """
         kept = dict(result.settings)
         kept["backbone"] = {**kept.get("backbone", {}), "weights": "none"}
@@ -86,7 +87,9 @@ class Contestant:
             ("weights", result.weights, weights_name(self.recipe.backbone)),
         ):
             wrong += [f"{what} was {before!r}, not {now!r}"] if before != now else []
-        if result.data != digest:
+        if result.data == earlier != digest:
+            wrong.append("it was kept by a version that did not look into the pictures, so they may be other ones")
+        elif result.data != digest:
             wrong.append("it was trained or scored on other images, labels or splits")
         if wrong:
             raise RunError(f"{file} holds a different run: {first_few(wrong)}", _OTHER_RESULT)
