@@ -228,7 +228,7 @@ def test_what_is_printed_fits_the_terminal(trained: Run, own_cache: Path, cli: C
     assert max(map(len, lines)) <= columns
     scores = _scores(trained, "test")
     top1 = "{value:.1f} %".format(value=100 * scores["top1"]["value"])
-    assert re.search(rf"│ top-1 +│ {re.escape(top1)} +│", out)
+    assert re.search(rf"│ top-1 accuracy +│ {re.escape(top1)} +│", out)
     assert re.search(r"│ always the most frequent\s", out)
     assert "Classes, worst first" in out
     assert "This test split has now been scored once on this machine." in out

@@ -23,18 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["print_evaluation", "print_leaderboard", "print_validation"]
 
 _NUM_WORST = 10
-_TITLES = {
-    "top1": "top-1",
-    "top5": "top-5",
-    "mean_class_accuracy": "balanced accuracy (mean recall)",
-    "majority": "always the most frequent class",
-    "nll": "negative log-likelihood",
-    "calibration_error": "calibration error (L1)",
-    "quadratic_kappa": "quadratic weighted kappa",
-    "grade_error": "mean error in grades",
-    "tree_distance": "mean taxonomic distance",
-    "mistake_severity": "taxonomic distance of mistakes",
-}
 
 
 def print_validation(folder: Path, listener: Listener) -> None:
@@ -77,8 +65,10 @@ def _verdicts_table(verdict_scores: VerdictScores, num_images: int) -> Table:
     elif verdict_scores.right:
         value, _, interval = str(verdict_scores.right).partition(" (")
         table.add_row("accuracy of the names given", value, f"{100 * promised:g} % promised ({interval}")
+    else:
+        table.add_row("accuracy of the names given", "–", f"{100 * promised:g} % promised, no name given")
     if others := _vouched_for(verdict_scores):
-        table.add_row("images vouched for, if promised", "", others)
+        table.add_row("share of calibration images named, by promise", "", others)
     titles = {"unsure": "not vouched for: too uncertain", "unknown": "no answer: unlike known classes"}
     for name, share in verdict_scores.shares.items():
         table.add_row(literal(titles.get(name, f"vouched for: the {name}")), percent(share), "")
@@ -151,13 +141,15 @@ def _reliance_table(found: Reliance) -> Table:
 def print_evaluation(result: Evaluation) -> None:
     from rich.table import Table
 
+    from fieldmark.runs.facts import SCORE_TITLES
+
     console = console_of()
     where = "All splits" if result.split == "all" else f"The {result.split} split"
     table = Table("score", "value", "95 % interval", title=f"{where}, {counted(result.num_images, 'image')}")
     for name, score in result.scores.items():
         text = str(score)
         value, _, interval = text.partition(" (")
-        table.add_row(_TITLES.get(name, name), value, interval.removesuffix(")"))
+        table.add_row(SCORE_TITLES.get(name, name), value, interval.removesuffix(")"))
     console.print(table)
     if result.attributes:
         attributes = Table("attribute", "balanced accuracy", "95 % interval", "images")

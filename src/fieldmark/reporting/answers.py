@@ -25,7 +25,7 @@ from fieldmark.reporting.material import Answer, Material, Split
 from fieldmark.reporting.pairs import panel
 from fieldmark.reporting.plots import reliability, risk_coverage
 from fieldmark.reporting.slices import LEAST, LEVEL, Slice, Slicing, accuracy_by_slice
-from fieldmark.runs.facts import DetectionValues, VerdictValues
+from fieldmark.runs.facts import SCORE_TITLES, DetectionValues, VerdictValues
 
 __all__ = ["NUM_PAIRS", "classes", "look_alikes", "mistakes", "predictions", "scores", "slices"]
 
@@ -34,26 +34,14 @@ NUM_MISTAKES = 12
 NUM_PAIRS = 6
 NUM_OF_PAIR = 4
 NUM_WORST = 10
-TITLES = {
-    "top1": "top-1 accuracy",
-    "top5": "top-5 accuracy",
-    "mean_class_accuracy": "balanced accuracy (mean recall)",
-    "majority": "always the most frequent class",
-    "nll": "negative log-likelihood",
-    "calibration_error": "calibration error",
-    "quadratic_kappa": "quadratic weighted kappa",
-    "grade_error": "mean error in grades",
-    "tree_distance": "mean taxonomic distance",
-    "mistake_severity": "mean taxonomic distance of mistakes",
-}
 
 
 def scores(material: Material) -> Section | None:
     """The headline scores of each evaluated split, and whether its probabilities can be trusted."""
     if (shown := material.shown) is None:
         return None
-    names = [name for name in TITLES if name in shown.scores and (name != "top5" or len(material.classes) > 5)]
-    rows = [(TITLES[name], *(_score(split, name) for split in material.splits)) for name in names]
+    names = [name for name in SCORE_TITLES if name in shown.scores and (name != "top5" or len(material.classes) > 5)]
+    rows = [(SCORE_TITLES[name], *(_score(split, name) for split in material.splits)) for name in names]
     header = ("", *(f"{split.title}, {counted(len(split.answers), 'image')}" for split in material.splits))
     blocks: list[Block] = [Text(_standing(material, shown))]
     if shown.looks and shown.looks > 1:

@@ -11,6 +11,7 @@ from typing_extensions import TypedDict
 from fieldmark.evaluation.metrics import ScoreValues
 
 __all__ = [
+    "SCORE_TITLES",
     "Background",
     "Count",
     "DetectionValues",
@@ -125,6 +126,21 @@ class LogLine(TypedDict):
     validation_seconds: NotRequired[Annotated[float, Interval(ge=0)]]
     val_top1: NotRequired[float]
     val_nll: NotRequired[Number]
+
+
+SCORE_TITLES = {
+    "top1": "top-1 accuracy",
+    "top5": "top-5 accuracy",
+    "mean_class_accuracy": "balanced accuracy (mean recall)",
+    "majority": "always the most frequent class",
+    "nll": "negative log-likelihood",
+    "calibration_error": "calibration error (L1)",
+    "quadratic_kappa": "quadratic weighted kappa",
+    "grade_error": "mean error in grades",
+    "tree_distance": "mean taxonomic distance",
+    "mistake_severity": "mean taxonomic distance of mistakes",
+}
+"""What the scores of scores.json are called, in the order in which they are shown."""
 
 
 class AttributeValues(ScoreValues):
