@@ -336,3 +336,8 @@ def test_a_recipe_that_is_a_pipe(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "mine.toml")
     with pytest.raises(RecipeError, match=r"Cannot read the recipe .*mine\.toml: it is not a regular file"):
         load_recipe(str(tmp_path / "mine.toml"))
+
+
+def test_options_of_a_backbone_are_listed() -> None:
+    with pytest.raises(RecipeError, match=r"is a section, not a value\. Set one of: drop_rate, "):
+        set_to("backbone.options={depth=true}")

@@ -56,8 +56,7 @@ def predict(
     """One verdict for each image, in order and as soon as its batch is answered; unreadable images give `Skipped`.
 
     `things` and the options are those of `Predictor.predict`; `columns` says which column of a table holds the paths,
-    such as {"path": "filename"}. With `bursts`, a further verdict for each folder follows
-    at the end.
+    such as {"path": "filename"}. With `bursts`, a further verdict for each folder follows at the end.
     """
     predictor = run if isinstance(run, Predictor) else Predictor.load(run, device=device)
     speaker = Speaker.of(predictor.bundle, among=among, candidates=candidates, accuracy=accuracy, coverage=coverage)

@@ -108,7 +108,7 @@ def parse_json(data: bytes | str, shape: type[T]) -> T:
 
 
 def parse_toml(text: bytes | str) -> dict[str, Any]:
-    """What TOML says. Raises ValueError, also for what is nested too deeply and for numbers beyond 64 bits."""
+    """What TOML says. Raises ValueError, also for what is nested too deeply."""
     import tomllib
 
     try:

@@ -250,8 +250,9 @@ class Recipe(_Section):
                 if not isinstance(place, dict):
                     raise RecipeError(f"{source} {text!r}: {section!r} is a value, not a section")
             if isinstance(place.get(last), dict):
+                known = ALLOWED if key.strip() == "backbone.options" else place[last]
                 raise RecipeError(
-                    f"{source} {text!r}: {last!r} is a section, not a value", f"Set one of: {', '.join(place[last])}."
+                    f"{source} {text!r}: {last!r} is a section, not a value", f"Set one of: {', '.join(known)}."
                 )
             change: dict[str, Any] = {last: _toml_value(value.strip())}
             for section in reversed(sections):
