@@ -192,6 +192,7 @@ def recipes(
     if name is None:
         print_recipes()
     else:
+        check_recipes([name])
         from fieldmark.learning.fitting.resolve import resolve_recipe
 
         typer.echo(resolve_recipe(name).to_toml(), nl=False)
