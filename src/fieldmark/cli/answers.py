@@ -93,6 +93,8 @@ def _sure(verdict: Verdict) -> str:
 
 def _others(verdict: Verdict) -> list[str]:
     """The reason if no class is vouched for, and the other classes that are possible."""
+    from fieldmark.evaluation.verdict import NO_PROMISE
+
     if verdict.familiar is False:  # what its candidates' probabilities add up to is not the picture
         return [verdict.reason, f"looks most like {verdict.label}"]
     rivals = [c for c in verdict.candidates if c.label not in (verdict.name, None if verdict.name else verdict.label)]
@@ -101,7 +103,8 @@ def _others(verdict: Verdict) -> list[str]:
     else:
         rivals = [c for c in rivals if c.label in verdict.possible]
     named = [f"{c.label} {percent(c.probability)}" for c in rivals[:2]]
-    return named if verdict.level != "none" else [verdict.reason, *named]
+    told = verdict.level != "none" or verdict.reason == NO_PROMISE  # which a note above has explained
+    return named if told else [verdict.reason, *named]
 
 
 def print_explanation(found: Explanation) -> None:

@@ -18,7 +18,7 @@ from fieldmark.evaluation.backoff import NONE, Promise, highest_promise, promise
 from fieldmark.evaluation.calibration import COVERAGE, Calibration
 from fieldmark.evaluation.conformal import images_needed, score, set_limits, sets
 from fieldmark.evaluation.unknown import ACCEPTED
-from fieldmark.evaluation.verdict import Verdict, verdict
+from fieldmark.evaluation.verdict import NO_PROMISE, Verdict, verdict
 
 __all__ = ["Thresholds"]
 
@@ -176,7 +176,7 @@ class Thresholds:
             more = f"{100 * (1 - share):.0f} % of the known images" if share >= 0.005 else "any known image"
             return f"less familiar than {more}"
         if given.threshold is None:
-            return "no accuracy can be promised"
+            return NO_PROMISE
         tried = range(len(confidences) if level == NONE else level)
         found = ", ".join(f"{self.taxonomy.levels[k].name} {100 * confidences[k]:.0f} %" for k in tried)
         return f"{found}; {100 * given.accuracy:g} % accuracy requires {100 * given.threshold:.0f} %"

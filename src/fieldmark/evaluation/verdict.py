@@ -10,7 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-__all__ = ["Candidate", "Trait", "Verdict", "trait", "verdict"]
+__all__ = ["NO_PROMISE", "Candidate", "Trait", "Verdict", "trait", "verdict"]
+
+NO_PROMISE = "no accuracy can be promised"
+"""The reason why an answer is not vouched for where none is."""
 
 
 @dataclass(frozen=True)

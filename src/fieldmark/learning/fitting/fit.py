@@ -158,7 +158,8 @@ class Fit:
             seed=self.recipe.seed,
         )
         self.listener.note(f"Chose C = {fitted.strength:g} (cross-validated accuracy {100 * fitted.accuracy:.1f} %)")
-        if len(tried) > 1 and fitted.strength in (min(tried), max(tried)):
+        ends = len(tried) > 1 and fitted.strength in (min(tried), max(tried))
+        if ends and self.recipe.train.solver == "logistic":  # a head that is trained further need not be the best
             self.listener.note("This is the end of the range that was tried, and a C beyond it may be better")
         with torch.no_grad():
             classifier.linear.weight.copy_(torch.from_numpy(fitted.weight))
