@@ -259,6 +259,13 @@ def test_slices_of_what_the_data_knows(trained: Run, pictures: Path, tmp_path: P
         assert text in page.text
 
 
+def test_a_file_of_the_users_own_is_not_replaced(trained: Run, tmp_path: Path, cli: Any) -> None:
+    thesis = tmp_path / "thesis.docx"
+    thesis.write_bytes(b"ten years of work")
+    assert str(thesis) in cli("report", trained.folder, "--out", thesis).complaint
+    assert thesis.read_bytes() == b"ten years of work"
+
+
 def test_nine_predictions_for_a_notebook(trained: Run) -> None:
     figure = fieldmark.show(trained.folder, 9)
     titles = [axes.get_title() for axes in figure.axes]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import re
 import sys
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from fieldmark.core.interrupts import interrupt_flag
-from fieldmark.core.listener import Advanced, DataRead, Event, Listener, Note, PlainLog, Warned
+from fieldmark.core.listener import Advanced, DataRead, Done, Event, Listener, Note, PlainLog, Warned
 from fieldmark.core.wording import shown
 
 if TYPE_CHECKING:
@@ -68,6 +69,8 @@ class _Terminal(Listener):
                 self.console.print(f"Read {literal(event.description)}", soft_wrap=True)
             case Advanced():
                 self._bars.show(event)
+            case Done():
+                self._bars.close()  # a stage may end before all of it is done
 
 
 class _Stoppable(Listener):
@@ -121,5 +124,6 @@ class Bars:
         ]
         progress = Progress(*columns, console=self.console, transient=True)
         task = progress.add_task(literal(title), total=None, note="")
+        atexit.register(self.close)  # whatever happens, the cursor comes back
         progress.start()
         return progress, task

@@ -43,8 +43,7 @@ def preview(
     """
     listener = listener or Listener()
     path = Path(out) if out is not None else _place(data)
-    if out is None:
-        check_replaceable(path)  # before the work
+    check_replaceable(path)  # before the work
     resolved = resolve_recipe(recipe, overrides=overrides)
     if not isinstance(data, Catalog):
         with relayed_warnings(listener):

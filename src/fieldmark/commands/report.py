@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from fieldmark.core.claims import check_replaceable
 from fieldmark.core.listener import Done, Listener
 from fieldmark.core.machine import AUTO
 from fieldmark.core.storage import check_writable, write_bytes
@@ -37,7 +38,8 @@ def report(
     listener = listener or Listener()
     material = gathered(Path(run), data, root=root, split=split)
     path = Path(out) if out is not None else material.run.folder / "report" / "index.html"
-    check_writable(path.parent)  # before the work
+    check_replaceable(path)  # before the work
+    check_writable(path.parent)
     if not material.run.is_finished:
         listener.warn(f"{run} is not finished. To continue: fieldmark train … --out {run} --resume")
     elif material.shown is None:

@@ -49,7 +49,7 @@ def claim(folder: Path, what: str) -> None:
 def check_replaceable(path: Path, *beside: Path) -> None:
     """Raise StorageError if a file is at `path` that Fieldmark has not signed, or if files are only `beside` it.
 
-    For files whose names the user has not chosen: one that was named as the output is replaced whatever it is.
+    A page of an earlier run of the same command is replaced; a file of the user's own never is.
     """
     if path.is_file():
         with explained(path), path.open("rb") as file:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fieldmark.core.errors import WeightsError
 from fieldmark.core.listener import Listener
 from fieldmark.core.recipe import NONE, load_recipe
 from fieldmark.core.wording import counted
@@ -40,7 +41,8 @@ def beside_probe(fit: Fit, held: Held, rows: NDArray[np.int64], validation: NDAr
     """The trained network, which answered `held`, beside a probe that starts from the same weights and learns from the
     same `rows`.
 
-    None where that says nothing: for a probe itself, without pretrained weights, and for many images.
+    None where that says nothing: for a probe itself, without pretrained weights, and for many images; and where these
+    weights are gone.
     """
     own = fit.recipe
     if own.train.solver == "logistic" or own.backbone.weights == NONE or len(rows) > _MOST:
@@ -48,7 +50,10 @@ def beside_probe(fit: Fit, held: Held, rows: NDArray[np.int64], validation: NDAr
     images = own.images.model_copy(update={"mirror": False})
     same = {"backbone": own.backbone, "images": images, "seed": own.seed}
     probe = replace(fit, recipe=load_recipe("probe").model_copy(update=same), listener=Listener(), name="probe")
-    model = probe.train(rows, validation).model
+    try:
+        model = probe.train(rows, validation).model
+    except WeightsError:  # a training that is resumed needs its first weights no more, and they may be gone
+        return None
     answers = hold_out(probe, model, means_of(probe, model, rows), validation, learnt_from=rows)
     right = np.stack([one.logits.argmax(axis=1) == one.labels for one in (answers, held)], axis=1).astype(np.float64)
     means = right.mean(axis=0)
