@@ -210,7 +210,7 @@ def test_bundles_of_before_are_read(trained: Run) -> None:
     path = trained.bundle / "model.json"
     description = json.loads(path.read_text())
     assert description["format"] == 2
-    del description["attributes"], description["labels"]
+    del description["attributes"], description["labels"], description["indexed"]
     path.write_text(json.dumps(description))
     (trained.bundle / "index.json").unlink()
     bundle = Predictor.load(trained.folder).bundle
