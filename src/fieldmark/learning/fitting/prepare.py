@@ -108,13 +108,15 @@ def _split(catalog: Catalog, near: NDArray[np.int64], recipe: Recipe) -> Catalog
 def _readable(catalog: Catalog, pixels: PixelStore, listener: Listener) -> tuple[Catalog, PixelStore]:
     if not pixels.unreadable:
         return catalog, pixels
-    reasons = first_few(pixels.unreadable.values(), 1)
+    names = first_few(catalog.paths[row] for row in pixels.unreadable)
+    reason = next(iter(pixels.unreadable.values()))
     listener.warn(
-        f"{len(pixels.unreadable):,} of {counted(len(catalog), 'image')} could not be read and were skipped: {reasons}"
+        f"{len(pixels.unreadable):,} of {counted(len(catalog), 'image')} could not be read and were skipped: {names}. "
+        f"{reason.rstrip('.')}. `fieldmark audit` lists them all, with the reasons"
     )
     if not len(pixels.readable):
         raise DataError(
-            f"None of {counted(len(catalog), 'image')} of {catalog.name} could be read: {reasons}",
+            f"None of {counted(len(catalog), 'image')} of {catalog.name} could be read: {reason}",
             "Check that the files are images.",
         )
     return catalog.select(pixels.readable), pixels.select(pixels.readable)
