@@ -261,6 +261,9 @@ def test_where_there_is_no_bundle(tmp_path: Path) -> None:
         "Give the folder of a run that has finished (--resume finishes one that was stopped)."
     )
     assert "is neither a finished run nor a bundle" in opened(tmp_path / "absent")
+    (tmp_path / "photographs" / "bundle").mkdir(parents=True)
+    (tmp_path / "photographs" / "bundle" / "model.json").write_text("{}")
+    assert opened(tmp_path / "photograph").endswith(f"Did you mean {tmp_path / 'photographs'}?")
     (tmp_path / "bundle").mkdir()
     (tmp_path / "bundle" / "model.safetensors").touch()
     assert f"{tmp_path / 'bundle'} is neither a finished run nor a bundle" in opened(tmp_path)

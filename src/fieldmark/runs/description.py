@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NotRequired
@@ -127,7 +129,7 @@ def describe(folder: Path, index: Mapping[str, str] | None) -> Description:
     except (FileNotFoundError, NotADirectoryError):
         raise RunError(
             f"{folder} is neither a finished run nor a bundle: it has no {path.name}",
-            "Give the folder of a run that has finished (--resume finishes one that was stopped).",
+            _nearby(folder) or "Give the folder of a run that has finished (--resume finishes one that was stopped).",
         ) from None
     try:
         version = parse_json(data, dict[str, Any]).get("format")
@@ -143,6 +145,15 @@ def describe(folder: Path, index: Mapping[str, str] | None) -> Description:
     if found.get("indexed") and index is None:
         raise RunError(f"{folder} is incomplete: it has no {INDEX}, by which damage would be noticed", AGAIN)
     return found
+
+
+def _nearby(folder: Path) -> str:
+    """A hint for a misspelt run: the finished one beside it whose name is nearest; "" if there is none."""
+    if os.path.lexists(folder):
+        return ""
+    others = [path.parent.parent.name for path in folder.parent.glob("*/bundle/model.json")]
+    close = difflib.get_close_matches(folder.name, others, n=1)
+    return f"Did you mean {folder.with_name(close[0])}?" if close else ""
 
 
 def _normal(found: Description) -> Description:
