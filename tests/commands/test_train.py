@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 import timm
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 import fieldmark
 from fieldmark.commands.train import train
@@ -23,17 +22,10 @@ from fieldmark.core.storage import read_rows
 from fieldmark.core.wording import duration
 from fieldmark.learning.fitting import holdout
 from fieldmark.runs.run import Run
+from support.weights import identical, weights
 
 Cli = Callable[..., Any]
 Tiny = Callable[..., list[str]]
-
-
-def weights(run: Run | Path) -> dict[str, torch.Tensor]:
-    return load_file((run.folder if isinstance(run, Run) else run) / "bundle" / "model.safetensors")
-
-
-def identical(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
 
 
 # What it learns from --------------------------------------------------------------------------------------------------

@@ -15,8 +15,7 @@ from typing import Any
 
 import pytest
 import timm
-import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from fieldmark.commands.train import _check_weights, train
 from fieldmark.core.errors import RunError
@@ -24,17 +23,10 @@ from fieldmark.core.machine import Machine
 from fieldmark.core.recipe import Recipe
 from fieldmark.model.installed import Package
 from fieldmark.runs.run import Run
+from support.weights import identical, weights
 
 Cli = Callable[..., Any]
 Tiny = Callable[..., list[str]]
-
-
-def weights(run: Run | Path) -> dict[str, torch.Tensor]:
-    return load_file((run.folder if isinstance(run, Run) else run) / "bundle" / "model.safetensors")
-
-
-def identical(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
 
 
 def test_resume_begins_where_there_is_nothing(

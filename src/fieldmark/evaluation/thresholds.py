@@ -199,10 +199,13 @@ def _fallen_short(calibration: Calibration, taxonomy: Taxonomy, given: Promise, 
 
 def _of_bursts(single: Promise, bursts: Promise) -> str:
     """What bursts are promised, if there were bursts to test it on and it is not what single images are promised."""
-    if not bursts.num_images or (single.threshold is None) == (bursts.threshold is None):
-        same = single.accuracy == bursts.accuracy or single.threshold is None
-        return "" if same or not bursts.num_images else f"Bursts: {bursts.kept}"
-    return "Bursts: " + (bursts.kept or f"no answer is vouched for. {bursts.problem}")
+    if not bursts.num_images:
+        return ""
+    if bursts.threshold is None:
+        return "" if single.threshold is None else "For bursts, no answer is vouched for"
+    if single.threshold is not None and single.accuracy == bursts.accuracy:
+        return ""
+    return f"For bursts, {100 * bursts.accuracy:g} % accuracy is promised for the names given"
 
 
 def _attainable(calibration: Calibration, accuracy: float) -> str:
