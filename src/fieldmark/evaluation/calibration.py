@@ -160,7 +160,7 @@ class Calibration:
         were not learnt take no part.
         """
         held = held.of_learnt_classes()
-        scaling, log_probabilities = calibrated or calibrate(held.logits, held.labels, held.units, seed=seed)
+        scaling, log_probabilities, _ = calibrated or calibrate(held.logits, held.labels, held.units, seed=seed)
         probabilities = np.exp(log_probabilities)
         familiarity = fit_familiarity(probabilities.max(axis=1), held.nearness)
         groups = np.unique(held.units, return_inverse=True)[1]

@@ -113,6 +113,8 @@ class Calibrated(NamedTuple):
     held_out: Floats
     """(N, K) log-probabilities; each fold is scaled by the scaling of the other folds. A bias that has seen an image's
     own label moves the image towards that label, so scores and promises based on it would be too good."""
+    at_bound: bool = False
+    """Whether this scaling or that of a fold ended where it may go no further."""
 
 
 def calibrate(
@@ -128,24 +130,28 @@ def calibrate(
     fits = [fit_temperature]
     if len(labels) >= 2 * logits.shape[1]:  # no fewer images than numbers to fit
         fits.append(fit_vector)
-    held_out = [_by_the_others(fit, logits, labels, fold) for fit in fits]
+    held_out, bounds = zip(*(_by_the_others(fit, logits, labels, fold) for fit in fits), strict=True)
     losses = [nll(values, labels) for values in held_out]
     gain = losses[0] - losses[-1]
     certain = len(fits) > 1 and gain.mean() > Z * gain.std(ddof=1) / np.sqrt(len(gain))
     chosen = 1 if certain else 0
-    return Calibrated(fits[chosen](logits, labels), held_out[chosen])
+    scaling = fits[chosen](logits, labels)
+    return Calibrated(scaling, held_out[chosen], scaling.at_bound or bounds[chosen])
 
 
 def _by_the_others(
     fit: Callable[[NDArray[np.floating], Ints], Scaling], logits: NDArray[np.floating], labels: Ints, fold: Ints
-) -> Floats:
-    """(N, K) log-probabilities, each fold's by what is fitted to the other folds; to all where there is one fold."""
+) -> tuple[Floats, bool]:
+    """(N, K) log-probabilities, each fold's by what is fitted to the other folds, to all where there is one fold; and
+    whether one of these fits ended at its bound."""
     if (fold == fold[0]).all():
-        return fit(logits, labels)(logits)
-    answers = np.empty(logits.shape, np.float64)
+        scaling = fit(logits, labels)
+        return scaling(logits), scaling.at_bound
+    answers, at_bound = np.empty(logits.shape, np.float64), False
     for held in (fold == k for k in np.unique(fold)):
-        answers[held] = fit(logits[~held], labels[~held])(logits[held])
-    return answers
+        scaling = fit(logits[~held], labels[~held])
+        answers[held], at_bound = scaling(logits[held]), at_bound or scaling.at_bound
+    return answers, at_bound
 
 
 def calibration_error(confidence: Floats, right: NDArray[np.bool_]) -> float:

@@ -111,10 +111,11 @@ def fit_calibration(
         fit.listener.warn(f"Not calibrated: no {source} image is of a class that was learnt")
         return None, held.logits
     calibrated = calibrate(known.logits, known.labels, known.units, seed=recipe.seed)
-    if calibrated.scaling.at_bound:
+    if calibrated.at_bound:
         fit.listener.warn(
-            f"The temperature {calibrated.scaling.temperature:.3g} is at the end of its range, so probabilities mean "
-            "little. Check the labels of the validation images, and that the model is better than chance"
+            f"The calibration (temperature {calibrated.scaling.temperature:.3g}) ended at the end of its range, so "
+            "probabilities mean little. Check the labels of the validation images, and that the model is better than "
+            "chance"
         )
     made = Calibration.fit(known, means, catalog.taxonomy, source=source, seed=recipe.seed, calibrated=calibrated)
     images = counted(len(known.labels), f"{source} image")
