@@ -23,7 +23,7 @@ from fieldmark.data.grades import in_order
 from fieldmark.data.readers.columns import Columns
 from fieldmark.data.sets import find
 from fieldmark.evaluation.calibration import Calibration
-from fieldmark.learning.fitting.beside_probe import beside_probe, tell_beside_probe
+from fieldmark.learning.fitting.beside_probe import beside_probe
 from fieldmark.learning.fitting.combinations import rehearse
 from fieldmark.learning.fitting.fit import Fit
 from fieldmark.learning.fitting.flips import decide_flip
@@ -156,7 +156,7 @@ def _learn(
             if held is None:
                 held = hold_out(fit, model, means, validation, learnt_from=rows)
                 if found := beside_probe(fit, held, rows, validation):
-                    tell_beside_probe(found, len(validation), listener)
+                    listener.note(found.sentence(len(validation)))
                     run.decide("beside_probe", found._asdict())
             calibration, logits = fit_calibration(fit, held, means)
             answered = rows if split == "crossfit" else validation

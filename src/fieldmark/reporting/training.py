@@ -8,6 +8,7 @@ from typing import Any
 
 from fieldmark.core.wording import counted, duration
 from fieldmark.data.catalog import SPLITS
+from fieldmark.evaluation.beside_probe import BesideProbe
 from fieldmark.reporting.blocks import Bar, Block, Cell, Details, Figures, Gallery, Picture, Plots, Section, Table, Text
 from fieldmark.reporting.material import Material
 from fieldmark.reporting.plots import learning_curves
@@ -27,7 +28,7 @@ PROTOCOLS = {
 
 
 def learning(material: Material) -> Section:
-    """The learning curves."""
+    """The learning curves, and whether they were worth their time."""
     history = material.run.history()
     if history:
         last = history[-1]
@@ -37,7 +38,10 @@ def learning(material: Material) -> Section:
         else:
             text = f"{done}. The final weights are those of the last epoch"
         text += "; no epoch was chosen by its score."
-        return Section("learning", "Training", (Text(text), Plots(tuple(learning_curves(history)))))
+        blocks: list[Block] = [Text(text), Plots(tuple(learning_curves(history)))]
+        if found := material.run.decided("beside_probe"):
+            blocks.append(Text(f"{BesideProbe(**found).sentence(material.data['counts']['val'])}."))
+        return Section("learning", "Training", tuple(blocks))
     if material.recipe.train.solver == "logistic":
         text = (
             "There are no epochs: the backbone was not trained, and the head is a logistic regression on its features."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,9 @@ import numpy as np
 import pytest
 
 from fieldmark.commands.evaluate import evaluate
+from fieldmark.commands.report import report
 from fieldmark.commands.train import train
-from fieldmark.learning.fitting.beside_probe import BesideProbe, tell_beside_probe
+from fieldmark.evaluation.beside_probe import BesideProbe
 from fieldmark.runs.run import Run
 from support.hearing import Heard
 
@@ -35,6 +37,7 @@ def test_both_are_scored_on_the_same_images(pictures: Path, tmp_path: Path) -> N
     (said,) = lines(heard)
     found = run.decided("beside_probe")
     assert f"{100 * found['probe']:.1f} %" in said
+    assert f"{said}." in unescape(report(run.folder).read_text())
     assert found["gain"] == pytest.approx(found["trained"] - found["probe"])
     assert found["low"] <= found["gain"] <= found["high"]
     # against the real thing: what `--recipe probe` gets on the same split
@@ -65,9 +68,7 @@ def test_nothing_is_said_where_there_is_nothing_to_compare(
     ],
 )
 def test_what_is_said(low: float, high: float, ending: str) -> None:
-    heard = Heard()
     middle = (low + high) / 2
-    tell_beside_probe(BesideProbe(0.8, 0.8 + middle / 100, *np.array([middle, low, high]) / 100), 200, heard)
-    (text,) = heard.notes
+    text = BesideProbe(0.8, 0.8 + middle / 100, *np.array([middle, low, high]) / 100).sentence(200)
     assert text.startswith("A probe is right for 80.0 % of 200 validation images, this model for ")
     assert text.endswith(ending)

@@ -7,7 +7,6 @@ same validation images.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,26 +14,15 @@ from numpy.typing import NDArray
 from fieldmark.core.errors import WeightsError
 from fieldmark.core.listener import Listener
 from fieldmark.core.recipe import NONE, load_recipe
-from fieldmark.core.wording import counted
+from fieldmark.evaluation.beside_probe import BesideProbe
 from fieldmark.evaluation.calibration import Held
-from fieldmark.evaluation.paired import interval, resampled_means
 from fieldmark.learning.fitting.fit import Fit
 from fieldmark.learning.fitting.holdout import hold_out, means_of
 
-__all__ = ["BesideProbe", "beside_probe", "tell_beside_probe"]
+__all__ = ["beside_probe"]
 
 _MOST = 3_000
 """Images to learn from. With more, a probe takes longer to fit and is seldom as good."""
-
-
-class BesideProbe(NamedTuple):
-    """Shares of validation images that are right, and their difference with its 95 % interval."""
-
-    probe: float
-    trained: float
-    gain: float
-    low: float
-    high: float
 
 
 def beside_probe(fit: Fit, held: Held, rows: NDArray[np.int64], validation: NDArray[np.int64]) -> BesideProbe | None:
@@ -55,21 +43,5 @@ def beside_probe(fit: Fit, held: Held, rows: NDArray[np.int64], validation: NDAr
     except WeightsError:  # a training that is resumed needs its first weights no more, and they may be gone
         return None
     answers = hold_out(probe, model, means_of(probe, model, rows), validation, learnt_from=rows)
-    right = np.stack([one.logits.argmax(axis=1) == one.labels for one in (answers, held)], axis=1).astype(np.float64)
-    means = right.mean(axis=0)
-    gains = np.diff(resampled_means(right, held.units, seed=fit.recipe.seed), axis=1)[:, 0]
-    gain = float(means[1] - means[0])
-    return BesideProbe(float(means[0]), float(means[1]), gain, *interval(gain, gains))
-
-
-def tell_beside_probe(found: BesideProbe, number: int, listener: Listener) -> None:
-    """Say in a line whether a probe would do."""
-    text = (
-        f"A probe is right for {100 * found.probe:.1f} % of {counted(number, 'validation image')}, this model for "
-        f"{100 * found.trained:.1f} % ({100 * found.low:+.1f} to {100 * found.high:+.1f} points)"
-    )
-    if found.high < 0:
-        text += ": --recipe probe is better here"
-    elif found.low <= 0:
-        text += ": no clear difference, so --recipe probe would do, in a fraction of the time"
-    listener.note(text)
+    probed, trained = (one.logits.argmax(axis=1) == one.labels for one in (answers, held))
+    return BesideProbe.of(probed, trained, held.units, seed=own.seed)

@@ -1,0 +1,44 @@
+"""A trained network beside a probe of the same weights, on the same images: was the training worth its time?"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fieldmark.core.wording import counted
+from fieldmark.evaluation.paired import interval, resampled_means
+
+__all__ = ["BesideProbe"]
+
+
+class BesideProbe(NamedTuple):
+    """Shares of validation images that are right, and their difference with its 95 % interval."""
+
+    probe: float
+    trained: float
+    gain: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, probe: NDArray[np.bool_], trained: NDArray[np.bool_], units: NDArray[np.integer], *, seed: int) -> Self:
+        """Compare which images (N,) each has right; those of one unit (N,), such as a burst, are not independent."""
+        right = np.stack([probe, trained], axis=1).astype(np.float64)
+        means = right.mean(axis=0)
+        gain = float(means[1] - means[0])
+        replicates = np.diff(resampled_means(right, units, seed=seed), axis=1)[:, 0]
+        return cls(float(means[0]), float(means[1]), gain, *interval(gain, replicates))
+
+    def sentence(self, number: int) -> str:
+        """What it says about so many validation images, without a full stop."""
+        text = (
+            f"A probe is right for {100 * self.probe:.1f} % of {counted(number, 'validation image')}, this model for "
+            f"{100 * self.trained:.1f} % ({100 * self.low:+.1f} to {100 * self.high:+.1f} points)"
+        )
+        if self.high < 0:
+            return f"{text}: --recipe probe is better here"
+        if self.low <= 0:
+            return f"{text}: no clear difference, so --recipe probe would do, in a fraction of the time"
+        return text
