@@ -19,7 +19,7 @@ if [[ ${#recipes[@]} -eq 0 ]]; then
 fi
 mkdir -p "$work/$name" "$here/results/$name"
 [[ -e $work/$name/results ]] || ln -s "$here/results/$name" "$work/$name/results"
-python "$here/cub_parts.py" "$FIELDMARK_DATA/CUB_200_2011_first50" "$work/cub50-ten.csv" train
+python "$here/parts.py" "$FIELDMARK_DATA/CUB_200_2011_first50" "$work/cub50-ten.csv" learn 10
 fieldmark compare "$work/cub50-ten.csv" --recipes "$(IFS=,; echo "${recipes[*]}")" --seeds "${SEEDS:-3}" --out "$work/$name" \
   --backbone mobilenetv2_100 --weights "$FIELDMARK_WEIGHTS/mobilenetv2_100.imagenet1k.safetensors" --set images.size=160 --set "train.epochs=$epochs" \
   --set train.precision=fp32 --set train.validate_epochs=false  # there are twice as many images to answer for as to learn from
