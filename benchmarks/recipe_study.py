@@ -97,7 +97,8 @@ def mixed(batch, target, row, random):
 
 
 def train(images, labels, rows, row, *, name, size, seed, device):
-    """The trained network, its moving average, the start if it had a probe's head, and seconds."""
+    """The trained network, its moving average, the start (without a random head; None if statistics moved), and
+    seconds."""
     began = time.perf_counter()
     torch.manual_seed(seed)
     random = np.random.default_rng(seed)
@@ -149,7 +150,14 @@ def train(images, labels, rows, row, *, name, size, seed, device):
                     mean.copy_(value)
     if row["batchnorm"] == "plain":
         refresh(ema, images, rows, small, row, random)
-    return network.eval(), ema.eval(), start if row["head"] != "random" else None, time.perf_counter() - began
+    if row["head"] == "random":
+        start = {key: value for key, value in start.items() if not key.startswith("head.")}
+    return (
+        network.eval(),
+        ema.eval(),
+        start if row["batchnorm"] == "frozen" else None,
+        time.perf_counter() - began,
+    )
 
 
 @torch.inference_mode()
@@ -175,7 +183,8 @@ def scored(network, ema, start, images, labels, rows, size):
         for share in (0.15, 0.3):
             kept = copy.deepcopy(ema)
             state = kept.state_dict()
-            kept.load_state_dict({k: v.lerp(start[k], share) if v.is_floating_point() else v for k, v in state.items()})
+            moved = {k: v.lerp(start[k], share) for k, v in state.items() if k in start and v.is_floating_point()}
+            kept.load_state_dict(state | moved)
             ways[f"ema 0.875, {share:g} kept"] = (kept, size, 0.875)
     found = {}
     for way, (which, side, crop) in ways.items():
