@@ -163,7 +163,7 @@ def test_a_table_with_something_missing(
     [
         ("train.epoch=3", "--set: there is no key 'train.epoch'. Did you mean 'epochs'?"),
         ("trian.epochs=3", "--set: there is no key 'trian'. Did you mean 'train'?"),
-        ("train.epochs=many", "--set: train.epochs = 'many' is not allowed. Input should be a valid integer"),
+        ("train.epochs=0.5", "--set: train.epochs = 0.5 is not allowed. Input should be 'auto', or a valid integer"),
         ("train.lr=-1", "--set: train.lr = -1 is not allowed. Input should be greater than 0."),
         ("train.epochs", "--set 'train.epochs' is not of the form key=value. For example: --set train.epochs=3"),
         ("loss.label_smooting=0.1", "'cross_entropy' has no option 'label_smooting'. Did you mean 'label_smoothing'?"),
@@ -179,7 +179,7 @@ def test_a_table_with_something_missing(
         (
             "method.name=progressive_jigsaw train.head_start=logistic",
             "train.head_start = 'logistic' fits a head to fixed features, but 'progressive_jigsaw' must learn its own. "
-            "Set train.head_start = 'auto', or method.name = 'transfer'.",
+            "Set train.head_start = 'random', or method.name = 'transfer'.",
         ),
     ],
 )

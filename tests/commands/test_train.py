@@ -214,44 +214,6 @@ def test_listener_of_the_library_is_silent(pictures: Path, tmp_path: Path, capsy
         train(pictures, "walkthrough", out=tmp_path / "nan", overrides=[*overrides, "train.lr=1e30"])
 
 
-# What a head starts from ----------------------------------------------------------------------------------------------
-
-
-def test_auto_starts_a_linear_head_from_a_probe(
-    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    common = ["backbone.name=test_resnet", "backbone.weights=fieldguide", "images.size=32", "train.epochs=2"]
-    auto = train(
-        pictures, "finetune", out=tmp_path / "auto", overrides=[*common, "train.head_epochs=1", "train.head_start=auto"]
-    )
-    logistic = [*common, "train.head_start=logistic", "train.head_epochs=0"]
-    assert identical(weights(auto), weights(train(pictures, "finetune", out=tmp_path / "same", overrides=logistic)))
-    # without weights there are no features that a probe could be worth something on
-    blank = [*common, "backbone.weights=none", "train.head_epochs=1"]
-    auto = train(pictures, "finetune", out=tmp_path / "blank", overrides=[*blank, "train.head_start=auto"])
-    random = [*blank, "train.head_start=random"]
-    assert identical(weights(auto), weights(train(pictures, "finetune", out=tmp_path / "random", overrides=random)))
-    # nor of what a neck makes of them before it has learnt, unless that is their mean
-    larger = ["images.size=64", "train.epochs=1", *common[:2]]
-    for neck, as_auto in (("attention", "logistic"), ("isqrt_cov", "random")):
-        runs = [
-            train(
-                pictures,
-                "finetune",
-                out=tmp_path / neck / name,
-                overrides=[*larger, f"neck.name={neck}", f"train.head_start={start}", "train.head_epochs=0"],
-            )
-            for name, start in (("auto", "auto"), ("said", as_auto))
-        ]
-        assert identical(*map(weights, runs)), neck
-    # of many images none does
-    monkeypatch.setattr("fieldmark.learning.fitting.fit._FEW", 10)
-    many = [*common, "train.head_epochs=1"]
-    auto = train(pictures, "finetune", out=tmp_path / "many", overrides=[*many, "train.head_start=auto"])
-    random = [*many, "train.head_start=random"]
-    assert identical(weights(auto), weights(train(pictures, "finetune", out=tmp_path / "plain", overrides=random)))
-
-
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=60), st.integers(1, 20), st.integers(0, 9))
 def test_class_means_are_of_some_images_of_each_class(labels: list[int], most: int, seed: int) -> None:
     given_labels = np.array(labels)

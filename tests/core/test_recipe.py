@@ -142,15 +142,15 @@ def test_the_last_override_counts() -> None:
         ("sede=3", "--set: there is no key 'sede'. Did you mean 'seed'?"),
         ("method=arc", "--set 'method=arc': 'method' is a section, not a value. Set one of: name."),
         ("seed.x=3", "--set 'seed.x=3': 'seed' is a value, not a section"),
-        ("train.epochs=", "--set: train.epochs = '' is not allowed. Input should be a valid integer."),
-        ("train.epochs=many", "--set: train.epochs = 'many' is not allowed. Input should be a valid integer."),
-        ("train.epochs=2.5", "--set: train.epochs = 2.5 is not allowed. Input should be a valid integer."),
-        ("train.epochs=true", "--set: train.epochs = True is not allowed. Input should be a valid integer."),
+        ("train.head_epochs=", "--set: train.head_epochs = '' is not allowed. Input should be a valid integer."),
+        ("train.members=many", "--set: train.members = 'many' is not allowed. Input should be a valid integer."),
+        ("train.epochs=2.5", "--set: train.epochs = 2.5 is not allowed. Input should be 'auto', or a valid integer."),
+        ("train.head_epochs=true", "--set: train.head_epochs = True is not allowed. Input should be a valid integer."),
         ("train.ema=1", "--set: train.ema = 1 is not allowed. Input should be a valid boolean."),
         ("method.name=3", "--set: method.name = 3 is not allowed. Input should be a valid string."),
         ("train.lr=nan", "--set: train.lr = nan is not allowed. Input should be a finite number."),
         ("train.lr=0", "--set: train.lr = 0 is not allowed. Input should be greater than 0."),
-        ("train.epochs=0", "--set: train.epochs = 0 is not allowed. Input should be greater than or equal to 1."),
+        ("train.members=0", "--set: train.members = 0 is not allowed. Input should be greater than or equal to 1."),
         (
             "train.batch_size=1",
             "--set: train.batch_size = 1 is not allowed. Input should be greater than or equal to 2.",
@@ -298,6 +298,8 @@ def test_another_piece_keeps_no_options_of_the_one_before() -> None:
     ("overrides", "message"),
     [
         (["train.head_start=logistic", "head.name=arcface"], "fits a linear head, but the method 'transfer' with the "),
+        (["train.head_start=logistic", "neck.name=isqrt_cov"], "the neck 'isqrt_cov' changes them by layers that"),
+        (["train.keep_start=0.3"], "a random head knows nothing. Set train.head_start = 'logistic', or leave keep_"),
         (["train.solver=logistic", "head.name=cosine"], "the head 'cosine' has none. Use method.name = 'tr"),
         (
             ["train.solver=logistic", "augment.mix=mixup"],
@@ -341,3 +343,13 @@ def test_a_recipe_that_is_a_pipe(tmp_path: Path) -> None:
 def test_options_of_a_backbone_are_listed() -> None:
     with pytest.raises(RecipeError, match=r"is a section, not a value\. Set one of: drop_rate, "):
         set_to("backbone.options={depth=true}")
+
+
+@given(st.integers(1, 5_000))
+def test_few_images_are_seen_more_often(steps_per_epoch: int) -> None:
+    auto = set_to("train.epochs=auto").train
+    epochs = auto.num_epochs(steps_per_epoch)
+    assert epochs >= 20
+    assert epochs * steps_per_epoch >= 600
+    assert epochs == 20 or (epochs - 1) * steps_per_epoch < 600, "no more than it takes"
+    assert set_to("train.epochs=3").train.num_epochs(steps_per_epoch) == 3

@@ -94,10 +94,10 @@ class Comparison:
         self._check(todo)
         failures: dict[str, str] = {}
         board = self._write(results, failures)
-        total = sum(entry.who.num_lines for entry in entries)
+        total = sum(map(self._num_lines, entries))
         with self.listener.stoppable() as stop_asked, self.listener.progress("Comparing") as tick:
             for at, entry in enumerate(todo):
-                done = total - sum(other.who.num_lines for other in todo[at:])
+                done = total - sum(map(self._num_lines, todo[at:]))
                 try:
                     if not self._train(entry, stop_asked, self._looking(entry, tick, done, total)):
                         break
@@ -115,8 +115,11 @@ class Comparison:
 
     def _looking(self, entry: Entry, tick: Tick, done: int, total: int) -> Callable[[], None]:
         """A function that reports the overall progress, from the log of the current run."""
-        run, most = self._run(entry), entry.who.num_lines
+        run, most = self._run(entry), self._num_lines(entry)
         return lambda: tick(done + min(len(run.history()), most), total, note=entry.name)
+
+    def _num_lines(self, entry: Entry) -> int:
+        return entry.who.num_lines(len(self.found.catalog.rows("train")))
 
     def _run(self, entry: Entry) -> Run:
         return Run(self.folder / "runs" / entry.name)

@@ -42,12 +42,13 @@ class Contestant:
     def seeded(self, seed: int) -> Recipe:
         return self.recipe.model_copy(update={"seed": seed})
 
-    @property
-    def num_lines(self) -> int:
-        """The lines in the log of a finished run; 1 if there are no epochs."""
-        recipe = self.recipe
+    def num_lines(self, num_images: int) -> int:
+        """About how many lines the log of a finished run has, which learns from so many images; 1 if there are no
+        epochs."""
+        recipe, train = self.recipe, self.recipe.train
         fits = recipe.folds + 1 if recipe.protocol == "crossfit" else 1
-        return 1 if recipe.train.solver == "logistic" else fits * recipe.train.members * recipe.train.epochs
+        epochs = train.num_epochs(max(1, num_images // train.batch_size))
+        return 1 if train.solver == "logistic" else fits * train.members * epochs
 
     def check_builds(self, catalog: Catalog) -> None:
         """Raise FieldmarkError if its pieces do not fit together, or do not fit these classes."""

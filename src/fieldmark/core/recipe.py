@@ -6,6 +6,7 @@ Whether the *names* in it exist (methods, optimizers, mixes) is checked against 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
@@ -23,6 +24,7 @@ from fieldmark.core.wording import brief
 __all__ = ["NONE", "Choice", "Recipe", "about_recipe", "load_recipe", "recipe_names"]
 
 _MOST = 2**20  # bytes of a file with a recipe
+_EPOCHS, _LEAST_STEPS = 20, 600
 NONE = "none"
 """The name that a recipe gives to a piece that it leaves out."""
 
@@ -149,16 +151,16 @@ class Train(_Section):
 
     solver: Literal["gradient", "logistic"] = "gradient"
     """"logistic": the backbone stays as it is and a logistic regression on its embedding is the head."""
-    epochs: int = Field(default=20, ge=1, le=100_000)
-    head_start: Literal["random", "logistic", "auto"] = "random"
+    epochs: Literal["auto"] | Annotated[int, Field(ge=1, le=100_000)] = 20
+    """"auto": 20, or as many more as make 600 steps, since few images make few steps and a new head takes some hundreds
+    to learn anything."""
+    head_start: Literal["random", "logistic"] = "random"
     """How a linear head starts. "logistic": the head of a probe, so that the first steps do not spoil features
     that a random head would send into the wrong direction (Kumar et al., "Fine-tuning can distort pretrained features
-    and underperform out-of-distribution", 2022). "auto": the same, if a linear head directly follows
-    pretrained features and there are no more than 10,000 images: more images take long, and a random head then learns
-    soon enough."""
+    and underperform out-of-distribution", 2022). On photographs, a random head learns more from few images
+    (benchmarks/README.md)."""
     head_epochs: int = Field(default=0, ge=0, le=100_000)
-    """The number of epochs that train only what is new, at most half of all epochs; none if "auto" has found a head to
-    start from."""
+    """The number of epochs that train only what is new, at most half of all epochs."""
     freeze_stages: int = Field(default=0, ge=0, le=1_000)
     """The number of early stages of the backbone that stay as they are; see `early_stages` in
     `fieldmark.learning.training`."""
@@ -186,8 +188,8 @@ class Train(_Section):
     """Keep the exponential moving average of the weights as the final model."""
     keep_start: float = Field(default=0.0, ge=0.0, lt=1.0)
     """The share of the starting weights in the final ones (WiSE-FT: Wortsman et al., "Robust fine-tuning of zero-shot
-    models", 2022). It needs a training that starts from the head of a probe: models on the straight line between two
-    models are good only if both ends are."""
+    models", 2022). It needs `head_start` "logistic": models on the straight line between two models are good only if
+    both ends are."""
     members: int = Field(default=1, ge=1, le=100)
     """The number of trainings whose weights are averaged. They start alike and see different batches and crops
     (Wortsman et al., "Model soups", 2022). Training takes that many times as long; predicting takes no longer."""
@@ -202,6 +204,10 @@ class Train(_Section):
     the split is as large as the training split, scoring takes as long as learning."""
     checkpoint_steps: int = Field(default=0, ge=0, lt=2**31)
     """Save after this number of steps; 0 = after each epoch."""
+
+    def num_epochs(self, steps_per_epoch: int) -> int:
+        """`epochs` as a number."""
+        return max(_EPOCHS, math.ceil(_LEAST_STEPS / steps_per_epoch)) if self.epochs == "auto" else self.epochs
 
 
 class Recipe(_Section):

@@ -14,6 +14,7 @@ from fieldmark.data.task import Task
 from fieldmark.learning.training.optimizer import early_stages
 from fieldmark.model.build import build_model, is_plain, num_parameters
 from fieldmark.model.method import METHODS, Method
+from fieldmark.model.necks.neck import NECKS
 
 __all__ = ["check_combination", "no_linear_head", "rehearse"]
 
@@ -84,7 +85,7 @@ def _check_method(recipe: Recipe) -> None:
             "Set augment.mix=none" + (", or method.supervise=0." if recipe.method.options.get("supervise") else "."),
         )
     if method.adds_layers and "logistic" in (train.solver, train.head_start):
-        key, other = ("solver", "gradient") if train.solver == "logistic" else ("head_start", "auto")
+        key, other = ("solver", "gradient") if train.solver == "logistic" else ("head_start", "random")
         raise RecipeError(
             f"train.{key} = 'logistic' fits a head to fixed features, but {name!r} must learn its own",
             f"Set train.{key} = {other!r}, or method.name = 'transfer'.",
@@ -99,6 +100,18 @@ def _check_logistic(recipe: Recipe) -> None:
         raise RecipeError(
             f"train.solver = 'logistic' has only one solution, so train.members = {train.members} would all be equal",
             "Set train.members = 1, or train.solver = 'gradient'.",
+        )
+    neck = recipe.neck.name
+    if train.head_start == "logistic" and neck != NONE and not NECKS.get(neck).starts_as_mean:
+        raise RecipeError(
+            f"train.head_start = 'logistic' fits a head to pretrained features, but the neck {neck!r} changes them by "
+            "layers that have learnt nothing yet",
+            "Set train.head_start = 'random', or leave the neck out.",
+        )
+    if train.keep_start and train.head_start != "logistic":
+        raise RecipeError(
+            f"train.keep_start = {train.keep_start:g} keeps a share of the start, but a random head knows nothing",
+            "Set train.head_start = 'logistic', or leave keep_start out.",
         )
     kinds = ("align", "warp", "swap", "mix", "color", "trivial", "erasing")
     changes = [f"augment.{name}" for name in kinds if getattr(recipe.augment, name) not in (NONE, 0, False)]
@@ -178,5 +191,5 @@ def no_linear_head(recipe: Recipe) -> RecipeError:
         f"A logistic regression fits a linear head, but the method {recipe.method.name!r} with the head "
         f"{recipe.head.name!r} has none",
         "Use method.name = 'transfer' with head.name = 'linear', or train.solver = 'gradient' and "
-        "train.head_start = 'auto'.",
+        "train.head_start = 'random'.",
     )

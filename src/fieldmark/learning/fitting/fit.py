@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.special import log_softmax
-from torch import Tensor, nn
+from torch import Tensor
 
 from fieldmark.answering.engine import TorchEngine
 from fieldmark.answering.stream import Shown, batches, stream
@@ -50,8 +50,6 @@ from fieldmark.runs.run import Run
 __all__ = ["Fit", "Fitted", "Stopped", "linear_head", "schedule_of", "training_samples"]
 
 _BATCH = 64
-_FEW = 10_000
-"""The largest number of images for which a head may start from a probe; see `recipe.Train.head_start`."""
 
 
 class Stopped(Exception):
@@ -213,22 +211,15 @@ class Fit:
         """Train by steps from where `model` stands: the members one after the other, from the same weights."""
         train = self.recipe.train
         samples, schedule = self._plan(model, rows)
-        pretrained, few = self.recipe.backbone.weights != "none", len(rows) <= _FEW
-        spared = train.head_start == "auto" and pretrained and few and _features_are_known(model)
-        from_probe = spared or train.head_start == "logistic"
         if not self._begun:
             if train.batchnorm == "frozen":
                 adopt_statistics(model, _some(samples, schedule))
-            if from_probe:
+            if train.head_start == "logistic":
                 self._fit_head(model, rows)
-        changes = {"keep_start": train.keep_start if from_probe else 0.0}
-        if spared:
-            changes["head_epochs"] = 0
-        recipe = self.recipe.model_copy(update={"train": train.model_copy(update=changes)})
         soup = Soup()
         for number, name in enumerate(self.member_names):
-            seed = derive_seed(Stream.MEMBER, recipe.seed, number) if number else recipe.seed
-            member = replace(self, name=name, recipe=recipe.model_copy(update={"seed": seed}))
+            seed = derive_seed(Stream.MEMBER, self.recipe.seed, number) if number else self.recipe.seed
+            member = replace(self, name=name, recipe=self.recipe.model_copy(update={"seed": seed}))
             trained = member._learn(copy.deepcopy(model), rows, validation)
             soup.add(trained.shipped)
         shipped = soup.mean
@@ -299,7 +290,7 @@ class Fit:
 
     def _report(self, state: TrainingState, progress: Progress, validation: NDArray[np.int64]) -> None:
         """Tell of the epoch that has just ended, as numbers and in a line."""
-        epochs, speed = self.recipe.train.epochs, progress.images_per_second
+        epochs, speed = progress.epochs, progress.images_per_second
         metrics = {"loss": progress.loss, "seconds": state.seconds, "images_per_second": speed}
         text = f"{self._which}  epoch {progress.epoch + 1}/{epochs}  loss {progress.loss:.3f}".lstrip()
         if len(validation) and self.recipe.train.validate_epochs:
@@ -326,19 +317,6 @@ class Fit:
         }
 
 
-def _features_are_known(model: Model) -> bool:
-    """Whether a linear head sees pretrained features alone, so that it may start from a probe of them."""
-    head, backbone = model.method.head, model.backbone
-    if not isinstance(head.classifier, LinearClassifier):
-        return False
-    # an auxiliary has layers of its own, and the head sees none of them
-    pieces: list[nn.Module] = [backbone.model, head.classifier, head.auxiliaries]
-    if backbone.neck is not None and backbone.neck.starts_as_mean:
-        pieces.append(backbone.neck)
-    known = {id(param) for piece in pieces for param in piece.parameters()}
-    return all(id(param) in known for param in model.parameters())
-
-
 def linear_head(model: Model, recipe: Recipe) -> LinearClassifier:
     """The head that a logistic regression fits. Raises RecipeError if the method has no linear head."""
     classifier = model.method.head.classifier
@@ -350,14 +328,15 @@ def linear_head(model: Model, recipe: Recipe) -> LinearClassifier:
 def schedule_of(recipe: Recipe, rows: NDArray[np.int64], labels: NDArray[np.int64]) -> Schedule:
     """When each of the rows (N,), which belong to classes (N,), is learnt from."""
     train = recipe.train
-    return Schedule(
+    once = Schedule(
         rows,
         train.batch_size,
-        train.epochs,
+        1,
         recipe.seed,
         labels=None if train.sampling == "shuffled" else labels,
         images_per_class=train.images_per_class if train.sampling == "class_batches" else 1,
     )
+    return replace(once, epochs=train.num_epochs(once.steps_per_epoch))
 
 
 def training_samples(

@@ -38,6 +38,7 @@ class Progress:
     num_steps: int
     epoch: int
     """The current epoch, counted from 0."""
+    epochs: int
     loss: float
     """The mean loss since the epoch began."""
     images_per_second: float
@@ -62,7 +63,7 @@ def train_steps(
     """
     model, train = state.model, recipe.train
     module = LossModule(model)
-    head_steps = min(train.head_epochs, train.epochs // 2) * schedule.steps_per_epoch
+    head_steps = min(train.head_epochs, schedule.epochs // 2) * schedule.steps_per_epoch
     early = early_stages(model, train.freeze_stages)
     set_learning(model, early=early, head_only=False)  # known to what follows even where no step is left to take
     sitting, first = time.monotonic(), state.step
@@ -89,6 +90,7 @@ def train_steps(
             step=state.step,
             num_steps=schedule.num_steps,
             epoch=(state.step - 1) // schedule.steps_per_epoch,
+            epochs=schedule.epochs,
             loss=state.sums["loss"] / ((state.step - 1) % schedule.steps_per_epoch + 1),
             images_per_second=done * schedule.batch_size / (time.monotonic() - sitting),
             ends_epoch=state.step % schedule.steps_per_epoch == 0,
