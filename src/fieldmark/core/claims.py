@@ -65,13 +65,21 @@ def check_replaceable(path: Path, *beside: Path) -> None:
 
 
 @contextlib.contextmanager
-def claimed(folder: Path, what: str, *, busy: RunError, known: Callable[[], bool] = lambda: False) -> Iterator[None]:
+def claimed(
+    folder: Path,
+    what: str,
+    *,
+    busy: RunError,
+    known: Callable[[], bool] = lambda: False,
+    option: str = "--out",
+) -> Iterator[None]:
     """The same, and hold the folder while this lasts: nobody else writes there, and `busy` is raised if somebody does.
 
-    The lock is held before anything is written. `known` recognises a folder that has lost its mark by what is in it. If
-    nothing was written at the end, the folder is left as it was found.
+    The lock is held before anything is written. `known` recognises a folder that has lost its mark by what is in it.
+    `option` names the folder on the command line. If nothing was written at the end, the folder is left as it was
+    found.
     """
-    _check(folder, what, known)
+    _check(folder, what, known, option)
     found = folder.is_dir()
     make_folder(folder)
     with contextlib.ExitStack() as stack:
@@ -80,7 +88,7 @@ def claimed(folder: Path, what: str, *, busy: RunError, known: Callable[[], bool
         if not alone:
             raise busy
         stack.callback(_leave_if_empty, folder, keep=found)
-        _check(folder, what, known)  # again, since now nobody else can change what it says
+        _check(folder, what, known, option)  # again, since now nobody else can change what it says
         _mark(folder, what)
         yield
 
@@ -107,7 +115,7 @@ def _is_marked(folder: Path, what: str) -> bool:
     return mark.is_file() and mark.stat().st_size == len(_text(what)) and mark.read_bytes() == _text(what)
 
 
-def _check(folder: Path, what: str, known: Callable[[], bool]) -> None:
+def _check(folder: Path, what: str, known: Callable[[], bool], option: str = "--out") -> None:
     """Raise StorageError if the folder is neither empty, but for the traces of a start, nor ours."""
     with explained(folder):
         # the mark comes second: it is older than whatever another process has put there by the first look
@@ -116,7 +124,7 @@ def _check(folder: Path, what: str, known: Callable[[], bool]) -> None:
         names = [path.name for path in contents(folder)] or [_MARK]
     raise StorageError(
         f"{folder} is not empty, and Fieldmark did not make it for {what}: it holds {first_few(names)}",
-        "Choose a new folder, or an empty one, with --out.",
+        f"Choose a new folder, or an empty one, with {option}.",
     )
 
 

@@ -46,6 +46,7 @@ __all__ = [
     "sha256_of",
     "sweep",
     "tensor_bytes",
+    "tensor_digest",
     "to_cell",
     "write_bytes",
     "write_json",
@@ -300,6 +301,11 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     if digest != _digest(tensors, about):
         raise ValueError("its contents do not match their checksum")
     return tensors, about
+
+
+def tensor_digest(tensors: Mapping[str, Tensor]) -> str:
+    """The SHA-256 of tensors with their names, types and shapes, wherever they are and however they lie in memory."""
+    return _digest(_flat(tensors), {})
 
 
 def _digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:

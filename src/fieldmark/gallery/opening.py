@@ -1,0 +1,51 @@
+"""Which store the name of a gallery means: a folder, `postgresql://…` or `qdrant:FOLDER`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fieldmark.core.errors import RunError
+from fieldmark.gallery.folder import FolderStore
+from fieldmark.gallery.store import Description, Store
+from fieldmark.runs.opening import opened_run
+
+__all__ = ["default_place", "open_store", "part_place"]
+
+_POSTGRES, _QDRANT = ("postgresql://", "postgres://"), "qdrant:"
+
+
+def open_store(place: Path | str, *, writing: bool = False, new: Description | None = None) -> Store:
+    """Open a store, for `writing` or reading; make a `new` one where there is none.
+
+    Raises RunError if there is none, and StorageError if nothing can be written or a database does not answer.
+    """
+    name = str(place)
+    if name.startswith(_POSTGRES):
+        from fieldmark.gallery.postgres import PostgresStore
+
+        return PostgresStore(name, new=new)
+    if name.startswith(_QDRANT):
+        from fieldmark.gallery.qdrant import QdrantStore
+
+        return QdrantStore(Path(name.removeprefix(_QDRANT)), new=new)
+    if "://" in name:
+        raise RunError(
+            f"A gallery cannot be kept in {name.partition('://')[0]}://…",
+            "Give a folder, postgresql://USER:PASSWORD@HOST/DATABASE or qdrant:FOLDER.",
+        )
+    return FolderStore(Path(place), writing=writing, new=new)
+
+
+def default_place(run: Path) -> Path:
+    """The gallery of a run or, for a bundle alone, beside it."""
+    opened = opened_run(run)
+    return opened.folder / "gallery" if opened.exists else run.with_name(f"{run.name}-gallery")
+
+
+def part_place(place: Path | str, number: int) -> str:
+    """Where the vectors of a part are kept, by its number among the parts, beside those of whole pictures."""
+    name = str(place)
+    if name.startswith(_POSTGRES):
+        url, _, gallery = name.partition("#")
+        return f"{url}#{gallery or 'default'}-part-{number + 1}"
+    return f"{name.rstrip('/')}-parts/{number + 1}"

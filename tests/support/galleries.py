@@ -1,0 +1,41 @@
+"""Galleries of invented pictures, for tests."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fieldmark.gallery.gallery import Gallery
+from fieldmark.gallery.store import Entry, Maker
+
+__all__ = ["MAKER", "entry", "gallery_in", "unit"]
+
+MAKER: Maker = {
+    "network": "transfer on a drawing, 32 px",
+    "architecture": "a" * 64,
+    "weights": "b" * 64,
+    "view": "c" * 64,
+}
+
+
+def unit(number: int, dimension: int = 8, seed: int = 0) -> NDArray[np.float32]:
+    """(number, dimension) random directions."""
+    vectors = np.random.default_rng(seed).normal(size=(number, dimension))
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
+def entry(name: str, content: str = "", **known: Any) -> Entry:
+    """A picture at /photographs/<name>, whose file holds this."""
+    held = (content or name).encode("utf-8", "surrogateescape")
+    return Entry(f"/photographs/{name}", hashlib.sha256(held).hexdigest(), **known)
+
+
+def gallery_in(place: Path | str, number: int = 0, dimension: int = 8) -> Gallery:
+    """A gallery, open for writing, with the pictures 0, 1, 2, …"""
+    gallery = Gallery.make(place, MAKER, dimension)
+    gallery.add([entry(str(k)) for k in range(number)], unit(number, dimension))
+    return gallery
