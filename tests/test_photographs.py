@@ -13,8 +13,9 @@ from torchvision.datasets import Flowers102
 
 from fieldmark.answering.explaining.explainer import Explainer
 from fieldmark.answering.predictor import Predictor
+from fieldmark.answering.things import Skipped
 from fieldmark.commands.evaluate import evaluate
-from fieldmark.commands.predict import Skipped, predict
+from fieldmark.commands.predict import predict
 from fieldmark.commands.train import train
 from fieldmark.data.catalog import SPLITS, Catalog
 from fieldmark.data.sets import read

@@ -22,16 +22,19 @@ if TYPE_CHECKING:
     from fieldmark.answering.explaining.explanation import Explanation
     from fieldmark.answering.parts.finding import Parts
     from fieldmark.answering.predictor import Predictor
+    from fieldmark.answering.things import Skipped
     from fieldmark.classifier import Classifier
     from fieldmark.commands.audit import audit
     from fieldmark.commands.backbones import backbones
     from fieldmark.commands.compare import compare
     from fieldmark.commands.evaluate import evaluate
     from fieldmark.commands.explain import explain
+    from fieldmark.commands.index import index
     from fieldmark.commands.parts import parts
-    from fieldmark.commands.predict import Skipped, predict
+    from fieldmark.commands.predict import predict
     from fieldmark.commands.preview import preview
     from fieldmark.commands.report import report
+    from fieldmark.commands.search import search
     from fieldmark.commands.show import show
     from fieldmark.commands.train import train
     from fieldmark.comparison import Leaderboard
@@ -54,6 +57,9 @@ if TYPE_CHECKING:
     from fieldmark.data.taxonomy import Taxonomy
     from fieldmark.evaluation.verdict import Verdict
     from fieldmark.fieldguide import draw
+    from fieldmark.gallery.finding import Found
+    from fieldmark.gallery.gallery import Gallery
+    from fieldmark.gallery.indexing import Indexed
     from fieldmark.learning.fitting.fit import Stopped
     from fieldmark.runs.bundle import Bundle
     from fieldmark.runs.record import Evaluation
@@ -70,7 +76,10 @@ _HOMES = {
     "Explanation": "answering.explaining.explanation",
     "FieldmarkError": "core.errors",
     "Finding": "data.auditing.findings",
+    "Found": "gallery.finding",
+    "Gallery": "gallery.gallery",
     "ImageError": "core.errors",
+    "Indexed": "gallery.indexing",
     "Leaderboard": "comparison",
     "Listener": "core.listener",
     "Parts": "answering.parts.finding",
@@ -79,7 +88,7 @@ _HOMES = {
     "RecipeError": "core.errors",
     "Run": "runs.run",
     "RunError": "core.errors",
-    "Skipped": "commands.predict",
+    "Skipped": "answering.things",
     "Stopped": "learning.fitting.fit",
     "StorageError": "core.errors",
     "Taxonomy": "data.taxonomy",
@@ -92,12 +101,14 @@ _HOMES = {
     "draw": "fieldguide",
     "evaluate": "commands.evaluate",
     "explain": "commands.explain",
+    "index": "commands.index",
     "load_recipe": "core.recipe",
     "parts": "commands.parts",
     "predict": "commands.predict",
     "preview": "commands.preview",
     "read": "data.sets",
     "report": "commands.report",
+    "search": "commands.search",
     "show": "commands.show",
     "train": "commands.train",
 }
@@ -113,7 +124,10 @@ __all__ = [
     "Explanation",
     "FieldmarkError",
     "Finding",
+    "Found",
+    "Gallery",
     "ImageError",
+    "Indexed",
     "Leaderboard",
     "Listener",
     "Parts",
@@ -135,12 +149,14 @@ __all__ = [
     "draw",
     "evaluate",
     "explain",
+    "index",
     "load_recipe",
     "parts",
     "predict",
     "preview",
     "read",
     "report",
+    "search",
     "show",
     "train",
 ]

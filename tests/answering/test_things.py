@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from fieldmark.answering.predictor import Predictor
-from fieldmark.answering.things import named
-from fieldmark.commands.predict import Skipped, predict
+from fieldmark.answering.things import Skipped, named
+from fieldmark.commands.predict import predict
 from fieldmark.core.errors import DataError, ImageError
 from fieldmark.evaluation.verdict import Verdict
 from fieldmark.runs.run import Run

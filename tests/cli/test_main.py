@@ -25,11 +25,13 @@ COMMANDS = [
     "draw",
     "evaluate",
     "explain",
+    "index",
     "parts",
     "predict",
     "preview",
     "recipes",
     "report",
+    "search",
     "train",
 ]
 HEAVY = {"torch", "torchvision", "timm", "sklearn", "scipy", "numpy", "PIL", "pyarrow"}

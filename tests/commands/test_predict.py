@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from fieldmark.answering.predictor import Predictor
-from fieldmark.answering.things import named
+from fieldmark.answering.things import Skipped, named
 from fieldmark.cli import main
-from fieldmark.commands.predict import Skipped, predict, read_checklist
+from fieldmark.commands.predict import predict, read_checklist
 from fieldmark.core.errors import DataError
 from fieldmark.evaluation.verdict import Verdict
 from fieldmark.runs.run import Run

@@ -11,6 +11,7 @@ import itertools
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
@@ -29,7 +30,7 @@ from fieldmark.data.scan import matching, scan
 if TYPE_CHECKING:
     from typing import BinaryIO
 
-__all__ = ["Thing", "Things", "named"]
+__all__ = ["Skipped", "Thing", "Things", "named"]
 
 Pixels = NDArray[np.uint8]
 Source: TypeAlias = "Path | bytes | Image.Image | Pixels"
@@ -41,6 +42,14 @@ _ACCEPTED = (
     "Give a path, a folder, a glob, a table with a column 'path', bytes, an open file, a PIL image, a uint8 array of "
     "shape (H, W, 3) or (H, W), a list or another iterable of these, or a data frame with a column 'path'."
 )
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """An image without an answer, and the reason."""
+
+    path: str
+    reason: str
 
 
 class Thing(NamedTuple):

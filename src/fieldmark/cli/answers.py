@@ -1,10 +1,10 @@
-"""Verdicts and explanations are printed to standard output."""
+"""Verdicts, explanations and look-alikes are printed to standard output."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from fieldmark.cli.terminal import console_of, literal
@@ -12,10 +12,11 @@ from fieldmark.core.wording import shown
 
 if TYPE_CHECKING:
     from fieldmark.answering.explaining.explanation import Explanation
-    from fieldmark.commands.predict import Skipped
+    from fieldmark.answering.things import Skipped
     from fieldmark.evaluation.verdict import Verdict
+    from fieldmark.gallery.finding import Found
 
-__all__ = ["Format", "percent", "print_explanation", "printed"]
+__all__ = ["Format", "percent", "print_explanation", "print_found", "printed"]
 
 
 Format = Literal["table", "csv", "json"]
@@ -139,6 +140,50 @@ def print_explanation(found: Explanation) -> None:
         console.print(literal(f"Nothing in the picture favours {found.first} over {found.second}."))
     for note in found.notes:
         console.print(literal(f"note: {note}"))
+
+
+def print_found(found: Sequence[Found], format: Literal["table", "json"]) -> None:
+    """Print the neighbours of each picture: a table, or an object on a line of its own."""
+    from rich.box import SIMPLE
+    from rich.table import Table
+
+    from fieldmark.core.storage import as_json
+
+    if format == "json":
+        for one in found:
+            print(as_json(one.as_dict(), ascii=True))
+        return
+    console = console_of()
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = _IN_A_FILE
+    for one in found:
+        known = [one.picture.label, one.picture.group and f"group {one.picture.group}"]
+        said = ", ".join(filter(None, known))
+        console.print(literal(f"{one.path} ({said})" if said else one.path), soft_wrap=True)
+        if not one.hits:
+            console.print("  nothing in the gallery is what was asked for")
+            continue
+        groups = any(hit.entry.group for hit in one.hits)
+        table = Table(box=SIMPLE, pad_edge=False)
+        table.add_column("alike", justify="right", no_wrap=True)
+        table.add_column("label")
+        if groups:
+            table.add_column("group")
+        table.add_column("photograph", overflow="fold", ratio=1)
+        for hit in one.hits:
+            mark = "  [yellow]the same file[/yellow]" if one.is_same(hit) else ""
+            cells = [literal(hit.entry.group or "")] if groups else []
+            path = literal(_short(hit.entry.path)) + mark
+            table.add_row(f"{hit.similarity:.3f}", literal(hit.entry.label or "–"), *cells, path)
+        console.print(table)
+
+
+def _short(path: str) -> str:
+    """A path as seen from the working folder, if that is shorter."""
+    try:
+        return min(os.path.relpath(path), path, key=len)
+    except ValueError:  # another drive
+        return path
 
 
 def percent(share: float) -> str:

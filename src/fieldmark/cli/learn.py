@@ -231,9 +231,9 @@ def predict(
 
     with uncollected():
         from fieldmark.answering.predictor import Predictor
-        from fieldmark.answering.things import named
-        from fieldmark.commands.predict import Skipped, read_checklist
+        from fieldmark.answering.things import Skipped, named
         from fieldmark.commands.predict import predict as predict_paths
+        from fieldmark.commands.predict import read_checklist
 
     predictor = Predictor.load(run, device=device)
     names = read_checklist(among, predictor.classes) if among else None

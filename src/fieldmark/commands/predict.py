@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from fieldmark.answering.predictor import Predictor
-from fieldmark.answering.things import Things, named
+from fieldmark.answering.things import Skipped, Things, named
 from fieldmark.answering.verdicts import Speaker
 from fieldmark.core.errors import DataError
 from fieldmark.core.machine import AUTO
@@ -17,15 +17,7 @@ from fieldmark.data.readers.columns import Columns
 from fieldmark.evaluation.outputs import Outputs, joined
 from fieldmark.evaluation.verdict import Verdict
 
-__all__ = ["Skipped", "predict", "read_checklist"]
-
-
-@dataclass(frozen=True)
-class Skipped:
-    """An image without an answer, and the reason."""
-
-    path: str
-    reason: str
+__all__ = ["predict", "read_checklist"]
 
 
 def read_checklist(path: Path, classes: Sequence[str]) -> list[str]:

@@ -1,0 +1,116 @@
+"""Commands about likeness: galleries of photographs, and what in them looks like others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from fieldmark.cli.answers import print_found
+from fieldmark.cli.app import Columns, Device, app, columns_of
+from fieldmark.cli.early import check_run
+from fieldmark.cli.terminal import say, terminal
+from fieldmark.core.wording import shown
+
+__all__ = ["index", "search"]
+
+_SOME_SKIPPED = 1
+_RUN = "A run or a bundle."
+_PictureGallery = Annotated[
+    str | None,
+    typer.Option(
+        "--gallery",
+        metavar="PLACE",
+        help="Folder, or a database: postgresql or qdrant, see the guide. RUN/gallery if not given.",
+    ),
+]
+
+
+@app.command()
+def index(
+    run: Annotated[Path, typer.Argument(help=_RUN)],
+    paths: Annotated[
+        list[str] | None, typer.Argument(help="Files, folders, globs or tables; the data of the run if not given.")
+    ] = None,
+    gallery: _PictureGallery = None,
+    columns: Columns = None,
+    labels: Annotated[
+        bool, typer.Option(help="Take labels and groups from tables, and labels from class folders.")
+    ] = True,
+    remove: Annotated[
+        bool, typer.Option("--remove", help="Remove these photographs, or those in these folders, instead.")
+    ] = False,
+    root: Annotated[Path | None, typer.Option(help="Folder of the run's data, if it was moved.")] = None,
+    device: Device = "auto",
+) -> None:
+    """Add photographs to a gallery, for `search`. Exit status 1 means that some files were skipped."""
+    check_run(run)
+    from fieldmark.commands.index import index as index_photographs
+
+    found = index_photographs(
+        run,
+        paths or None,
+        gallery=gallery,
+        columns=columns_of(columns),
+        labels=labels,
+        remove=remove,
+        root=root,
+        device=device,
+        listener=terminal(),
+    )
+    for one in found.skipped:
+        say(f"skipped: {one.reason}")
+    typer.echo(shown(f"{found.place}: {found.said}"))
+    if found.skipped:
+        raise SystemExit(_SOME_SKIPPED)
+
+
+@app.command()
+def search(
+    run: Annotated[Path, typer.Argument(help=_RUN)],
+    paths: Annotated[list[str], typer.Argument(help="Photographs: files, folders, globs or tables.")],
+    gallery: _PictureGallery = None,
+    most: Annotated[int, typer.Option(min=1, help="Number of neighbours of each photograph.")] = 10,
+    label: Annotated[str | None, typer.Option(help="Only neighbours with this label.")] = None,
+    not_own_group: Annotated[
+        bool,
+        typer.Option(
+            "--not-own-group", help="Leave out neighbours of the photograph's own group (burst, camera), and itself."
+        ),
+    ] = False,
+    columns: Columns = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for a contact sheet, search.html and search.png; none if not given.")
+    ] = None,
+    format: Annotated[
+        Literal["table", "json"], typer.Option(help="Output format; json prints one object per line.")
+    ] = "table",
+    device: Device = "auto",
+) -> None:
+    """Find the most similar photographs in a gallery. Exit status 1 means that some files were skipped."""
+    check_run(run)
+    from fieldmark.answering.things import Skipped
+    from fieldmark.commands.search import search as search_gallery
+
+    listener = terminal()
+    results = search_gallery(
+        run,
+        paths,
+        gallery=gallery,
+        most=most,
+        label=label,
+        not_own_group=not_own_group,
+        columns=columns_of(columns),
+        out=out,
+        device=device,
+        listener=listener,
+    )
+    print_found([one for one in results if not isinstance(one, Skipped)], format)
+    skipped = [one for one in results if isinstance(one, Skipped)]
+    for one in skipped:
+        say(f"skipped: {one.reason}")
+    if out is not None:
+        listener.note(f"Wrote {out / 'search.html'} and {out / 'search.png'}")
+    if skipped:
+        raise SystemExit(_SOME_SKIPPED)

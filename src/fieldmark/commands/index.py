@@ -1,0 +1,90 @@
+"""Index: photographs go into a gallery, or out of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fieldmark.answering.predictor import Predictor
+from fieldmark.answering.things import Things
+from fieldmark.core.errors import DataError
+from fieldmark.core.listener import Done, Listener, relayed_warnings
+from fieldmark.core.machine import AUTO
+from fieldmark.core.wording import counted, first_few
+from fieldmark.data.readers.columns import Columns
+from fieldmark.gallery.gallery import Gallery
+from fieldmark.gallery.indexing import Indexed, fill, width_of
+from fieldmark.gallery.maker import maker_of
+from fieldmark.gallery.opening import default_place
+from fieldmark.gallery.photographs import Photograph, of_catalog, photographs
+from fieldmark.gallery.store import Added
+from fieldmark.runs.opening import catalog_of, opened_run
+
+__all__ = ["index"]
+
+_AS_INDEXED = "Name files or folders as they were indexed."
+
+
+def index(
+    run: Path | str,
+    pictures: Things | None = None,
+    *,
+    gallery: Path | str | None = None,
+    columns: Columns | None = None,
+    labels: bool = True,
+    remove: bool = False,
+    root: Path | str | None = None,
+    device: str = AUTO,
+    listener: Listener | None = None,
+) -> Indexed:
+    """Add photographs to the gallery of a run, or `remove` them; unreadable ones are skipped.
+
+    `pictures` are paths, folders, globs or tables, by default the data of the run (in `root`, if it was moved). Tables
+    and class folders give labels and groups, unless `labels` is False. `gallery` is a folder, by default RUN/gallery,
+    `postgresql://…` or `qdrant:FOLDER`; it is made if there is none. Photographs that are there already are passed
+    over, so the same command goes on where it was stopped. Raises RunError for a gallery of another model or one that
+    another process is writing into, and StorageError if it cannot be written.
+    """
+    listener = listener or Listener()
+    place = default_place(Path(run)) if gallery is None else gallery
+    if remove:
+        return _removed(place, pictures)
+    predictor = Predictor.load(run, device=device)
+    with relayed_warnings(listener):
+        listed = _listed(run, pictures, columns, labels, root, listener)
+        with Gallery.make(place, maker_of(predictor), width_of(predictor)) as opened:
+            counts, skipped = fill(opened, listed, predictor, listener)
+            opened.tidy()
+            found = Indexed(opened.store.place, counts, skipped, len(opened))
+    listener.hear(Done("index"))
+    return found
+
+
+def _listed(
+    run: Path | str,
+    pictures: Things | None,
+    columns: Columns | None,
+    labels: bool,
+    root: Path | str | None,
+    listener: Listener,
+) -> list[Photograph]:
+    if pictures is not None:
+        return list(photographs(pictures, columns=columns, labels=labels, tell=listener.note))
+    listed = list(of_catalog(catalog_of(opened_run(Path(run)), None, root, listener, columns)))
+    return listed if labels else [Photograph(one.thing) for one in listed]
+
+
+def _removed(place: Path | str, pictures: Things | None) -> Indexed:
+    """Take pictures out by their paths or the folders they lie in; no file need be there any more."""
+    given = [pictures] if isinstance(pictures, str | Path) else pictures
+    paths = [path for path in given if isinstance(path, str | Path)] if isinstance(given, list | tuple) else []
+    if not paths:
+        raise DataError("No paths were given to remove", _AS_INDEXED)
+    with Gallery.open(place, writing=True) as opened:
+        gone = opened.below(*paths)
+        if not gone:
+            pictures_there = counted(len(opened), "photograph")
+            named = first_few(map(str, paths))
+            raise DataError(f"None of {pictures_there} in {opened.store.place} lies at {named}", _AS_INDEXED)
+        removed = opened.remove(gone)
+        opened.tidy()
+        return Indexed(opened.store.place, Added(), (), len(opened), removed)
