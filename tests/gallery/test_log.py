@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,17 +14,7 @@ from fieldmark.core.errors import DataWarning, RunError, StorageError
 from fieldmark.gallery.gallery import Gallery
 from fieldmark.gallery.log import NAME, Addition, LogReader, LogWriter, Removal, write_log
 from fieldmark.gallery.maker import describe
-from support.galleries import MAKER, entry, gallery_in, unit
-
-WRITER = """
-import sys
-from support.galleries import entry, gallery_in, unit
-gallery = gallery_in(sys.argv[1], dimension=64)
-vectors = unit(8, 64)
-for batch in range(10_000):
-    gallery.add([entry(f"{sys.argv[2]}-{batch}-{k}") for k in range(8)], vectors)
-    print(batch, flush=True)
-"""
+from support.galleries import MAKER, entry, gallery_in, killed_while_adding, unit
 
 
 def _names(folder: Path) -> list[str]:
@@ -38,17 +25,8 @@ def _names(folder: Path) -> list[str]:
 def test_killed_while_adding_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
     """A real process, killed at random moments; the next one goes on where it was stopped."""
     acknowledged: set[str] = set()
-    command = [sys.executable, "-c", WRITER, str(tmp_path / "g")]
     for attempt in range(3):
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-        with subprocess.Popen(
-            [*command, str(attempt)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, text=True
-        ) as writer:
-            assert writer.stdout is not None
-            told = [writer.stdout.readline() for _ in range(random.Random(attempt).randrange(1, 60))]
-            writer.kill()
-            told += writer.communicate()[0].splitlines()
-        acknowledged |= {f"{attempt}-{int(batch)}-{k}" for batch in told if batch.strip() for k in range(8)}
+        acknowledged |= killed_while_adding(tmp_path / "g", attempt)
         there = _names(tmp_path / "g")
         assert len(there) == len(set(there))
         assert acknowledged <= set(there)

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import random
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +16,7 @@ from numpy.typing import NDArray
 from fieldmark.gallery.gallery import Gallery
 from fieldmark.gallery.store import Entry, Maker
 
-__all__ = ["MAKER", "entry", "gallery_in", "unit"]
+__all__ = ["MAKER", "entry", "gallery_in", "killed_while_adding", "unit"]
 
 MAKER: Maker = {
     "network": "transfer on a drawing, 32 px",
@@ -39,3 +43,28 @@ def gallery_in(place: Path | str, number: int = 0, dimension: int = 8) -> Galler
     gallery = Gallery.make(place, MAKER, dimension)
     gallery.add([entry(str(k)) for k in range(number)], unit(number, dimension))
     return gallery
+
+
+_WRITER = """
+import sys
+from support.galleries import entry, gallery_in, unit
+gallery = gallery_in(sys.argv[1], dimension=64)
+vectors = unit(8, 64)
+for batch in range(10_000):
+    gallery.add([entry(f"{sys.argv[2]}-{batch}-{k}") for k in range(8)], vectors)
+    print(batch, flush=True)
+"""
+
+
+def killed_while_adding(place: Path | str, attempt: int) -> set[str]:
+    """Let a process of its own add pictures until it is killed at a random moment; the names that it acknowledged."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", _WRITER, str(place), str(attempt)]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, text=True
+    ) as writer:
+        assert writer.stdout is not None
+        told = [writer.stdout.readline() for _ in range(random.Random(attempt).randrange(1, 60))]
+        writer.kill()
+        told += writer.communicate()[0].splitlines()
+    return {f"{attempt}-{int(batch)}-{k}" for batch in told if batch.strip() for k in range(8)}

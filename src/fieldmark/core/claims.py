@@ -36,12 +36,12 @@ def contents(folder: Path) -> list[Path]:
     return [path for path in _listed(folder) if path.name not in passed_over]
 
 
-def claim(folder: Path, what: str) -> None:
+def claim(folder: Path, what: str, *, option: str = "--out") -> None:
     """Make and mark a folder for `what` ("scores"), or make sure that Fieldmark made it for that.
 
-    Raises StorageError for any other folder that is not empty.
+    `option` names the folder on the command line. Raises StorageError for any other folder that is not empty.
     """
-    _check(folder, what, lambda: False)
+    _check(folder, what, lambda: False, option)
     make_folder(folder)
     _mark(folder, what)
 
