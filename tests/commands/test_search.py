@@ -11,10 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import fieldmark
-from fieldmark.answering.things import Skipped
+from fieldmark.answering.engine import PartVectorEngine
+from fieldmark.answering.things import Skipped, Thing
 from fieldmark.core.errors import FieldmarkWarning
 from fieldmark.gallery.finding import Found
 from fieldmark.runs.run import Run
@@ -163,3 +165,58 @@ def test_a_search_beside_an_index(indexed: Path, pictures: Path) -> None:
     with fieldmark.Gallery.open(indexed / "gallery", writing=True):
         (one,) = fieldmark.search(indexed, [io.BytesIO((pictures / "jade/00.png").read_bytes())])
     assert len(one.hits) == 10
+
+
+# ---- parts
+
+
+@pytest.fixture(scope="module")
+def parted_run(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose method has two parts."""
+    changes = ["backbone.name=test_resnet", "backbone.weights=none", "images.size=64", "method.parts=2"]
+    changes += ["train.epochs=1", "train.head_epochs=0", "train.ema=false", "train.batchnorm=plain"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FIELDMARK_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+        out = tmp_path_factory.mktemp("parted") / "run"
+        return fieldmark.train(pictures, "part_discovery", out=out, overrides=changes).folder
+
+
+def test_the_same_part_whatever_the_rest(parted_run: Path, pictures: Path, tmp_path: Path, cli: Cli) -> None:
+    """Against the vectors themselves; the gallery of wholes is not touched by those of parts."""
+    place = tmp_path / "g"
+    predictor = fieldmark.Predictor.load(parted_run)
+    files = sorted(pictures.rglob("*.png"))
+    views = torch.stack([predictor.see(Thing(str(file), file)).view for file in files])
+    vectors = PartVectorEngine(predictor.model)(views)[:, 1]
+    seen = np.flatnonzero(~np.isnan(vectors).any(axis=1))
+    fieldmark.index(parted_run, pictures, gallery=place)
+    complaint = cli("search", parted_run, files[0], "--gallery", place, "--part", "part 2").complaint
+    assert "There is no gallery at" in complaint
+    assert "fieldmark index RUN --parts" in complaint
+    assert fieldmark.index(parted_run, pictures, gallery=place, parts=True).counts.known == 42
+    with fieldmark.Gallery.open(f"{place}-parts/2") as gallery:
+        assert len(gallery) == len(seen)
+        assert gallery.maker["part"] == "part 2"
+    results = fieldmark.search(predictor, files, gallery=place, part="part 2", most=4)
+    for row, found in enumerate(results):
+        if row not in seen:
+            assert isinstance(found, Skipped)
+            assert "The part 'part 2' is not seen in" in found.reason
+            continue
+        assert isinstance(found, Found)
+        unit = vectors[seen] / np.linalg.norm(vectors[seen], axis=1, keepdims=True)
+        cosines = unit @ (vectors[row] / np.linalg.norm(vectors[row]))
+        assert [hit.similarity for hit in found.hits] == pytest.approx(np.sort(cosines)[::-1][:4].tolist(), abs=2e-3)
+    again = fieldmark.index(parted_run, pictures, gallery=place, parts=True)
+    assert again.counts.known == 42
+    fieldmark.index(parted_run, pictures / "jade", gallery=place, remove=True)
+    with fieldmark.Gallery.open(f"{place}-parts/2") as gallery:
+        assert not gallery.below(pictures / "jade")
+        assert len(gallery) <= 28
+
+
+def test_parts_that_there_are_not(indexed: Path, parted_run: Path, pictures: Path, cli: Cli) -> None:
+    photo = pictures / "jade/00.png"
+    for command in (("search", indexed, photo, "--part", "head"), ("index", indexed, photo, "--parts")):
+        assert "The method 'transfer' of this run does not find parts" in cli(*command).complaint
+    assert cli("search", parted_run, photo, "--part", "part 7").complaint.startswith("There is no part 'part 7'. Did")

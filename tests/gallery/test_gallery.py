@@ -17,7 +17,7 @@ from fieldmark.gallery import approximate, folder
 from fieldmark.gallery.folder import FolderStore
 from fieldmark.gallery.gallery import Gallery
 from fieldmark.gallery.log import NAME
-from fieldmark.gallery.opening import part_place
+from fieldmark.gallery.opening import space_place
 from fieldmark.gallery.store import Added, Entry, Wanted
 from support.galleries import MAKER, entry, gallery_in, unit
 
@@ -220,9 +220,11 @@ def test_a_read_only_folder_can_be_searched(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_parts_lie_beside_the_whole() -> None:
-    assert part_place("runs/birds/gallery", 0) == "runs/birds/gallery-parts/1"
-    assert part_place("postgresql://host/db", 1) == "postgresql://host/db#default-part-2"
-    assert part_place("postgres://host/db#birds", 1) == "postgres://host/db#birds-part-2"
+    parts = ("head", "wing")
+    assert space_place("runs/birds/gallery", parts, None) == "runs/birds/gallery"
+    assert space_place("runs/birds/gallery", parts, "head") == "runs/birds/gallery-parts/1"
+    assert space_place("postgresql://host/db", parts, "wing") == "postgresql://host/db#default-part-2"
+    assert space_place("postgres://host/db#birds", parts, "wing") == "postgres://host/db#birds-part-2"
 
 
 # ---- many pictures

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fieldmark.model.part_maps import part_centres
+from fieldmark.model.part_maps import part_centres, part_vectors
 
 
 def test_the_centre_is_that_of_the_peak_not_of_all_mass() -> None:
@@ -29,3 +29,18 @@ def test_a_part_that_is_first_nowhere_is_not_visible_but_has_a_place() -> None:
 
 def test_an_empty_map_is_in_the_middle_and_not_visible() -> None:
     assert part_centres(torch.zeros(1, 1, 3, 3), has_background=False).tolist() == [[[0.5, 0.5, 0]]]
+
+
+def test_part_vectors_are_means_weighed_by_the_maps() -> None:
+    """Against a loop; cells of another grid are brought to that of the maps first."""
+    generator = torch.Generator().manual_seed(0)
+    cells, maps = torch.rand(2, 5, 4, 4, generator=generator), torch.rand(2, 3, 4, 4, generator=generator)
+    maps[1, 2] = 0
+    vectors = part_vectors(cells, maps)
+    for b in range(2):
+        for m in range(3):
+            weights = maps[b, m] / maps[b, m].sum().clamp_min(1e-12)
+            assert torch.allclose(vectors[b, m], (cells[b] * weights).sum(dim=(1, 2)), atol=1e-6)
+    assert not vectors[1, 2].any()
+    constant = torch.arange(5.0)[None, :, None, None].expand(2, 5, 2, 2)
+    assert torch.allclose(part_vectors(constant, maps)[0], torch.arange(5.0).expand(3, 5), atol=1e-5)

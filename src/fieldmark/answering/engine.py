@@ -1,6 +1,7 @@
 """`TorchEngine`: batches of views in, outputs out, by a network in PyTorch.
 
-Shapes: B images of S × S pixels, M part maps of h × w cells.
+Shapes: B images of S × S pixels, M part maps of h × w cells, C channels of
+the backbone's last map.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ from torch import Tensor
 from fieldmark.core.errors import RunError
 from fieldmark.evaluation.outputs import Outputs
 from fieldmark.model.model import Model
-from fieldmark.model.part_maps import part_centres
+from fieldmark.model.part_maps import part_centres, part_vectors
 from fieldmark.model.precision import autocast
 
-__all__ = ["PartEngine", "Sights", "TorchEngine"]
+__all__ = ["PartEngine", "PartVectorEngine", "Sights", "TorchEngine"]
 
 
 @final
@@ -67,6 +68,28 @@ class PartEngine:
                 return None
             centres = part_centres(maps, has_background=self.method.has_background)
         return Sights(_array(centres), _array(maps))
+
+
+@final
+class PartVectorEngine:
+    """Describes parts in uint8 images (B, 3, S, S) by what the backbone sees there, for a method with part maps.
+
+    Gives (B, M, C) vectors, NaN where a part is not visible. Raises RunError for answers that are not numbers.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self.method = model.eval().method
+        self.device = next(model.parameters()).device
+
+    def __call__(self, images: Tensor) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            normal = self.method.backbone.normalization(images.to(self.device))
+            maps = self.method(normal).parts
+            assert maps is not None, "the bundle names parts only where there are maps"
+            visible = part_centres(maps, has_background=self.method.has_background)[..., 2] > 0
+            parts = maps[:, :-1] if self.method.has_background else maps
+            vectors = _array(part_vectors(self.method.backbone(normal).map, parts))
+        return np.where(_array(visible)[..., None] > 0, vectors, np.nan).astype(np.float32)
 
 
 def _array(values: Tensor) -> NDArray[np.float32]:

@@ -38,6 +38,9 @@ def index(
     labels: Annotated[
         bool, typer.Option(help="Take labels and groups from tables, and labels from class folders.")
     ] = True,
+    parts: Annotated[
+        bool, typer.Option("--parts", help="Keep the vectors of the method's parts too, for search --part.")
+    ] = False,
     remove: Annotated[
         bool, typer.Option("--remove", help="Remove these photographs, or those in these folders, instead.")
     ] = False,
@@ -54,6 +57,7 @@ def index(
         gallery=gallery,
         columns=columns_of(columns),
         labels=labels,
+        parts=parts,
         remove=remove,
         root=root,
         device=device,
@@ -79,6 +83,9 @@ def search(
             "--not-own-group", help="Leave out neighbours of the photograph's own group (burst, camera), and itself."
         ),
     ] = False,
+    part: Annotated[
+        str | None, typer.Option(help="Compare this part only, such as the head; see `fieldmark parts`.")
+    ] = None,
     columns: Columns = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder for a contact sheet, search.html and search.png; none if not given.")
@@ -101,6 +108,7 @@ def search(
         most=most,
         label=label,
         not_own_group=not_own_group,
+        part=part,
         columns=columns_of(columns),
         out=out,
         device=device,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
+from fieldmark.answering.parts.finding import check_parts
 from fieldmark.answering.predictor import Predictor
 from fieldmark.answering.things import Things
 from fieldmark.core.errors import DataError
@@ -11,12 +13,14 @@ from fieldmark.core.listener import Done, Listener, relayed_warnings
 from fieldmark.core.machine import AUTO
 from fieldmark.core.wording import counted, first_few
 from fieldmark.data.readers.columns import Columns
+from fieldmark.gallery.embedding import WHOLE, embedder, widths
 from fieldmark.gallery.gallery import Gallery
-from fieldmark.gallery.indexing import Indexed, fill, width_of
+from fieldmark.gallery.indexing import Indexed, fill
 from fieldmark.gallery.maker import maker_of
-from fieldmark.gallery.opening import default_place
+from fieldmark.gallery.opening import default_place, space_place
 from fieldmark.gallery.photographs import Photograph, of_catalog, photographs
-from fieldmark.gallery.store import Added
+from fieldmark.gallery.store import Absent, Added
+from fieldmark.runs.bundle import Bundle
 from fieldmark.runs.opening import catalog_of, opened_run
 
 __all__ = ["index"]
@@ -31,6 +35,7 @@ def index(
     gallery: Path | str | None = None,
     columns: Columns | None = None,
     labels: bool = True,
+    parts: bool = False,
     remove: bool = False,
     root: Path | str | None = None,
     device: str = AUTO,
@@ -41,20 +46,31 @@ def index(
     `pictures` are paths, folders, globs or tables, by default the data of the run (in `root`, if it was moved). Tables
     and class folders give labels and groups, unless `labels` is False. `gallery` is a folder, by default RUN/gallery,
     `postgresql://…` or `qdrant:FOLDER`; it is made if there is none. Photographs that are there already are passed
-    over, so the same command goes on where it was stopped. Raises RunError for a gallery of another model or one that
+    over, so the same command goes on where it was stopped. With `parts`, the vectors of the method's parts are kept as
+    well, in galleries beside it. Raises RunError for a gallery of another model or one that
     another process is writing into, and StorageError if it cannot be written.
     """
     listener = listener or Listener()
     place = default_place(Path(run)) if gallery is None else gallery
     if remove:
-        return _removed(place, pictures)
+        return _removed(run, place, pictures)
     predictor = Predictor.load(run, device=device)
-    with relayed_warnings(listener):
+    if parts:
+        check_parts(predictor.bundle)
+    embed = embedder(predictor, [WHOLE, *(predictor.bundle.parts if parts else ())])
+    with relayed_warnings(listener), ExitStack() as stack:
         listed = _listed(run, pictures, columns, labels, root, listener)
-        with Gallery.make(place, maker_of(predictor), width_of(predictor)) as opened:
-            counts, skipped = fill(opened, listed, predictor, listener)
+        galleries = {
+            space: stack.enter_context(
+                Gallery.make(space_place(place, predictor.bundle.parts, space), maker_of(predictor, space), width)
+            )
+            for space, width in widths(predictor, embed).items()
+        }
+        counts, skipped = fill(galleries, listed, lambda one: predictor.see(one.thing), embed, listener)
+        for opened in galleries.values():
             opened.tidy()
-            found = Indexed(opened.store.place, counts, skipped, len(opened))
+        whole = galleries[WHOLE]
+        found = Indexed(whole.store.place, counts, skipped, len(whole))
     listener.hear(Done("index"))
     return found
 
@@ -73,7 +89,7 @@ def _listed(
     return listed if labels else [Photograph(one.thing) for one in listed]
 
 
-def _removed(place: Path | str, pictures: Things | None) -> Indexed:
+def _removed(run: Path | str, place: Path | str, pictures: Things | None) -> Indexed:
     """Take pictures out by their paths or the folders they lie in; no file need be there any more."""
     given = [pictures] if isinstance(pictures, str | Path) else pictures
     paths = [path for path in given if isinstance(path, str | Path)] if isinstance(given, list | tuple) else []
@@ -85,6 +101,11 @@ def _removed(place: Path | str, pictures: Things | None) -> Indexed:
             pictures_there = counted(len(opened), "photograph")
             named = first_few(map(str, paths))
             raise DataError(f"None of {pictures_there} in {opened.store.place} lies at {named}", _AS_INDEXED)
+        parts = Bundle.load(run).parts
+        for part in parts:
+            with suppress(Absent), Gallery.open(space_place(place, parts, part), writing=True) as beside:
+                beside.remove(beside.below(*paths))
+                beside.tidy()
         removed = opened.remove(gone)
         opened.tidy()
         return Indexed(opened.store.place, Added(), (), len(opened), removed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldmark.answering.predictor import Predictor
-from fieldmark.answering.stream import Shown, stream
+from fieldmark.answering.stream import stream
 from fieldmark.answering.things import Skipped, Thing, Things
 from fieldmark.core.claims import check_replaceable
 from fieldmark.core.errors import ImageError
@@ -20,12 +21,13 @@ from fieldmark.core.storage import check_writable, write_bytes
 from fieldmark.core.wording import counted
 from fieldmark.data.readers.columns import Columns
 from fieldmark.gallery.contact_sheet import compose_sheet, draw_sheet
+from fieldmark.gallery.embedding import check_part, embedder
 from fieldmark.gallery.finding import Found, Question, look_up
 from fieldmark.gallery.gallery import Gallery
-from fieldmark.gallery.indexing import unit
 from fieldmark.gallery.maker import maker_of
-from fieldmark.gallery.opening import default_place
-from fieldmark.gallery.photographs import Photograph, photographs
+from fieldmark.gallery.opening import default_place, space_place
+from fieldmark.gallery.photographs import photographs
+from fieldmark.gallery.store import Absent, Maker, Vectors
 
 __all__ = ["search"]
 
@@ -40,6 +42,7 @@ def search(
     most: int = 10,
     label: str | None = None,
     not_own_group: bool = False,
+    part: str | None = None,
     columns: Columns | None = None,
     out: Path | str | None = None,
     device: str = AUTO,
@@ -49,7 +52,8 @@ def search(
 
     `pictures` are things that `Predictor.predict` takes, and `gallery` is that of the run by default (see `index`).
     With a `label`, only neighbours that have it. With `not_own_group`, none of the picture's own group (a burst, a
-    camera) and not the picture itself; the group is the one in the gallery or in a table of pictures. With `out`, a
+    camera) and not the picture itself; the group is the one in the gallery or in a table of pictures. With a `part`,
+    pictures are alike in what the network sees there, and those that do not show it are skipped. With `out`, a
     contact sheet is written into that folder, as search.html and search.png. Raises RunError for a gallery that is
     empty, absent, damaged or of another model, and StorageError if a database does not answer or nothing can be
     written.
@@ -63,24 +67,35 @@ def search(
         for name in (_PAGE, _PICTURE):  # before the work
             check_replaceable(Path(out) / name)
         check_writable(Path(out))
+    if part is not None:
+        check_part(predictor, part)
     question = Question(most, label, not_own_group)
+    place, embed = space_place(gallery, predictor.bundle.parts, part), embedder(predictor, [part])
     found: list[Found | Skipped] = []
-    with relayed_warnings(listener), Gallery.open(gallery, maker_of(predictor)) as opened:
+    with relayed_warnings(listener), _opened(place, maker_of(predictor, part), part) as opened:
         asked = photographs(pictures, columns=columns, tell=lambda _: None)
-        for answered in stream(asked, partial(_see, predictor), predictor.engine):
-            vectors = unit(answered.output.embedding) if answered.output else np.zeros((0, 0), np.float32)
-            looked_up = iter(look_up(opened, answered.readable, vectors, question))
+        for answered in stream(asked, lambda one: predictor.see(one.thing), embed):
+            vectors: Iterator[Vectors] = iter(answered.output[part] if answered.output else ())
             for one, error in zip(answered.things, answered.errors, strict=True):
-                found.append(next(looked_up) if error is None else Skipped(one.thing.name, str(error)))
+                if error is not None:
+                    found.append(Skipped(one.thing.name, str(error)))
+                elif np.isnan(vector := next(vectors)).any():
+                    found.append(Skipped(one.thing.name, f"The part {part!r} is not seen in {one.thing.name}"))
+                else:
+                    found.append(look_up(opened, one, vector, question))
         _tell_of_groups(found, question, listener)
         if out is not None:
-            _write_sheet(found, predictor, Path(out), _about(question), len(opened))
+            _write_sheet(found, predictor, Path(out), _about(question, part), len(opened))
     listener.hear(Done("search", None if out is None else Path(out)))
     return found
 
 
-def _see(predictor: Predictor, one: Photograph) -> Shown:
-    return predictor.see(one.thing)
+def _opened(place: str, maker: Maker, part: str | None) -> Gallery:
+    try:
+        return Gallery.open(place, maker)
+    except Absent as error:
+        hint = "" if part is None else "Keep the vectors of parts with: fieldmark index RUN --parts"
+        raise Absent(error.problem, hint or error.hint) from None
 
 
 def _tell_of_groups(found: list[Found | Skipped], question: Question, listener: Listener) -> None:
@@ -93,10 +108,11 @@ def _tell_of_groups(found: list[Found | Skipped], question: Question, listener: 
         )
 
 
-def _about(question: Question) -> str:
+def _about(question: Question, part: str | None) -> str:
+    alike = "most similar photographs" if part is None else f"photographs most similar in the part {part}"
     label = "" if question.label is None else f" with the label {question.label}"
     group = ", without the photograph's own group" if question.not_own_group else ""
-    return f"The {question.most} most similar photographs{label}{group}"
+    return f"The {question.most} {alike}{label}{group}"
 
 
 def _write_sheet(

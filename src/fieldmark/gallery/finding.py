@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -67,18 +66,15 @@ class Found:
         }
 
 
-def look_up(gallery: Gallery, pictures: Iterable[Photograph], vectors: Vectors, question: Question) -> list[Found]:
-    """The neighbours of pictures, whose embeddings (N, D) have unit length. Raises RunError for an empty gallery."""
-    pictures = [one.identified() for one in pictures]
-    there = {one.digest: one for one in gallery.known([one.digest for one in pictures if one.digest])}
-    found: list[Found] = []
-    for picture, vector in zip(pictures, vectors, strict=True):
-        if same := there.get(picture.digest):
-            picture = picture._replace(label=picture.label or same.label, group=picture.group or same.group)
-        wanted = Wanted(
-            question.label,
-            not_group=picture.group if question.not_own_group else None,
-            not_digest=picture.digest or None if question.not_own_group else None,
-        )
-        found.append(Found(picture, tuple(gallery.search(vector, question.most, wanted))))
-    return found
+def look_up(gallery: Gallery, picture: Photograph, vector: Vectors, question: Question) -> Found:
+    """The neighbours of a picture, whose embedding (D,) has unit length. Raises RunError for an empty gallery."""
+    picture = picture.identified()
+    same = next(iter(gallery.known([picture.digest])), None) if picture.digest else None
+    if same:
+        picture = picture._replace(label=picture.label or same.label, group=picture.group or same.group)
+    wanted = Wanted(
+        question.label,
+        not_group=picture.group if question.not_own_group else None,
+        not_digest=picture.digest or None if question.not_own_group else None,
+    )
+    return Found(picture, tuple(gallery.search(vector, question.most, wanted)))

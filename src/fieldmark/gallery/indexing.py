@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
-from fieldmark.answering.predictor import Predictor
 from fieldmark.answering.stream import BATCH, Shown, stream
 from fieldmark.answering.things import Skipped
 from fieldmark.core.errors import DataError
 from fieldmark.core.listener import Listener
 from fieldmark.core.wording import counted
+from fieldmark.gallery.embedding import WHOLE, Embed
 from fieldmark.gallery.gallery import Gallery
 from fieldmark.gallery.photographs import Photograph
-from fieldmark.gallery.store import Added, Vectors, sorted_out
+from fieldmark.gallery.store import Added, Entry, Vectors, sorted_out
 
-__all__ = ["Indexed", "fill", "unit", "width_of"]
+__all__ = ["Indexed", "fill"]
 
 
 @final
@@ -54,51 +52,51 @@ class Indexed:
         return f"{told}; the gallery holds {counted(self.size, 'photograph')}"
 
 
-def unit(vectors: NDArray[np.floating]) -> Vectors:
-    """(N, D) with rows of unit length."""
-    vectors = np.asarray(vectors, np.float32)
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)
-
-
-def width_of(predictor: Predictor) -> int:
-    """D, the width of a predictor's embeddings."""
-    side = predictor.bundle.images.size
-    return predictor.engine(torch.zeros((1, 3, side, side), dtype=torch.uint8)).embedding.shape[1]
-
-
 def fill(
-    gallery: Gallery, pictures: Sequence[Photograph], predictor: Predictor, listener: Listener
+    galleries: Mapping[str | None, Gallery],
+    pictures: Sequence[Photograph],
+    see: Callable[[Photograph], Shown],
+    embed: Embed,
+    listener: Listener,
 ) -> tuple[Added, tuple[Skipped, ...]]:
-    """Add pictures, and tell those that could not be read. If it is stopped, what was counted is in the gallery.
+    """Add pictures to the gallery of wholes and to those of parts, and tell which could not be read.
 
-    Raises DataError for a picture that is no file, and StorageError if the gallery cannot be written.
+    If it is stopped, the same goes on where it was. Counts are of the gallery of wholes. Raises DataError for a picture
+    that is no file, and StorageError if a gallery cannot be written.
     """
     counts, done = Added(), 0
     skipped: list[Skipped] = []
-    fresh = _Fresh(gallery, pictures)
-
-    def see(one: Photograph) -> Shown:
-        return predictor.see(one.thing)
-
+    fresh = _Fresh(galleries, pictures)
     with listener.progress("Indexing") as tick:
-        for answered in stream(fresh, see, predictor.engine):
+        for answered in stream(fresh, see, embed):
             skipped += [Skipped(one.thing.name, str(error)) for one, error in answered.skipped]
             if answered.output is not None:
-                entries = [one.entry() for one in answered.readable]
-                counts += gallery.add(entries, unit(answered.output.embedding))
+                counts += _add(galleries, [one.entry() for one in answered.readable], answered.output)
             done += len(answered.things)
             tick(done + fresh.known, len(pictures))
         tick(len(pictures), len(pictures))
     return counts + Added(known=fresh.known), tuple(skipped)
 
 
-class _Fresh(Iterable[Photograph]):
-    """The pictures that a gallery does not have yet, with their digests."""
+def _add(galleries: Mapping[str | None, Gallery], entries: list[Entry], vectors: Mapping[str | None, Vectors]) -> Added:
+    """Add to the galleries of parts first: what the gallery of wholes has is complete."""
+    counts = Added()
+    for space in sorted(galleries, key=lambda space: space is WHOLE):
+        shows = [bool(np.isfinite(vector).all()) for vector in vectors[space]]
+        there = [entry for entry, one in zip(entries, shows, strict=True) if one]
+        unseen = [entry.path for entry, one in zip(entries, shows, strict=True) if not one]
+        galleries[space].remove(galleries[space].known(paths=unseen))  # the file that was there showed the part
+        counts = galleries[space].add(there, vectors[space][np.array(shows)])
+    return counts
 
-    def __init__(self, gallery: Gallery, pictures: Iterable[Photograph]) -> None:
-        self.gallery, self.pictures = gallery, pictures
+
+class _Fresh(Iterable[Photograph]):
+    """The pictures that the galleries do not have yet, with their digests."""
+
+    def __init__(self, galleries: Mapping[str | None, Gallery], pictures: Iterable[Photograph]) -> None:
+        self.galleries, self.pictures = galleries, pictures
         self.known = 0
-        """The number of those that it has."""
+        """The number of those that they have."""
 
     def __iter__(self) -> Iterator[Photograph]:
         pictures = iter(self.pictures)
@@ -107,11 +105,20 @@ class _Fresh(Iterable[Photograph]):
                 if not isinstance(one.thing.source, Path):
                     raise DataError(f"A gallery holds files, and {one.thing.name} is none", "Give the paths of files.")
             files = [one for one in some if one.digest]
-            entries = [one.entry() for one in files]
-            there = self.gallery.known((one.digest for one in entries), (one.path for one in entries))
-            found = sorted_out(entries, there)
-            self.known += found.counts.known
-            paths = {entries[row].path for row in found.rows}
-            self.gallery.remove(one for one in there if one.id in found.stale and one.path not in paths)
-            yield from (files[row] for row in found.rows)
+            rows = self._rows([one.entry() for one in files])
+            self.known += len(files) - len(rows)
+            yield from (files[row] for row in sorted(rows))
             yield from (one for one in some if not one.digest)
+
+    def _rows(self, entries: list[Entry]) -> set[int]:
+        """The entries to embed: those that are new to the gallery of wholes, or to all galleries of parts (a picture
+        need not show each part)."""
+        lacking: dict[str | None, set[int]] = {}
+        for space, gallery in self.galleries.items():
+            there = gallery.known((one.digest for one in entries), (one.path for one in entries))
+            found = sorted_out(entries, there)
+            paths = {entries[row].path for row in found.rows}
+            gallery.remove(one for one in there if one.id in found.stale and one.path not in paths)
+            lacking[space] = set(found.rows)
+        whole = lacking.pop(WHOLE)
+        return whole | (set.intersection(*lacking.values()) if lacking else set())

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from fieldmark.core.errors import RunError, StorageError
 from fieldmark.core.reading import open_regular, parse_json, reason
 from fieldmark.core.storage import explained, json_bytes
-from fieldmark.gallery.store import FORMAT, Description, Entry
+from fieldmark.gallery.store import FORMAT, Absent, Description, Entry
 
 __all__ = ["NAME", "Addition", "LogReader", "LogWriter", "Removal", "write_log"]
 
@@ -111,7 +111,7 @@ class LogReader:
                     self.end += _HEAD.size + len(payload)
                     yield payload
         except FileNotFoundError:
-            raise RunError(f"There is no gallery at {self.path.parent}", "Make one with: fieldmark index RUN") from None
+            raise Absent(f"There is no gallery at {self.path.parent}", "Make one with: fieldmark index RUN") from None
         except (OSError, ValueError) as error:
             raise RunError(f"{self.path} cannot be read: {reason(error)}", AGAIN) from None
 

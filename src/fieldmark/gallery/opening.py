@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from fieldmark.core.errors import RunError
@@ -9,7 +10,7 @@ from fieldmark.gallery.folder import FolderStore
 from fieldmark.gallery.store import Description, Store
 from fieldmark.runs.opening import opened_run
 
-__all__ = ["default_place", "open_store", "part_place"]
+__all__ = ["default_place", "open_store", "space_place"]
 
 _POSTGRES, _QDRANT = ("postgresql://", "postgres://"), "qdrant:"
 
@@ -42,10 +43,14 @@ def default_place(run: Path) -> Path:
     return opened.folder / "gallery" if opened.exists else run.with_name(f"{run.name}-gallery")
 
 
-def part_place(place: Path | str, number: int) -> str:
-    """Where the vectors of a part are kept, by its number among the parts, beside those of whole pictures."""
+def space_place(place: Path | str, parts: Sequence[str], part: str | None) -> str:
+    """Where the vectors of a part are kept, by its number among the parts, beside those of wholes, which are at `place`
+    itself."""
     name = str(place)
+    if part is None:
+        return name
+    number = parts.index(part) + 1
     if name.startswith(_POSTGRES):
         url, _, gallery = name.partition("#")
-        return f"{url}#{gallery or 'default'}-part-{number + 1}"
-    return f"{name.rstrip('/')}-parts/{number + 1}"
+        return f"{url}#{gallery or 'default'}-part-{number}"
+    return f"{name.rstrip('/')}-parts/{number}"

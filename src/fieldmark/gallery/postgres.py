@@ -20,7 +20,7 @@ import numpy as np
 from fieldmark.core.errors import RunError, StorageError
 from fieldmark.core.reading import parse_json
 from fieldmark.core.storage import as_json
-from fieldmark.gallery.store import Added, Description, Entry, Hit, Vectors, Wanted, sorted_out
+from fieldmark.gallery.store import Absent, Added, Description, Entry, Hit, Vectors, Wanted, sorted_out
 
 if TYPE_CHECKING:
     from psycopg import Connection, sql
@@ -95,7 +95,7 @@ class PostgresStore:
     def _made(self, new: Description | None) -> tuple[int, Description]:
         """A new gallery, or the one that another process has made meanwhile."""
         if new is None:
-            raise RunError(
+            raise Absent(
                 f"There is no gallery at {self.place}", "Make one with: fieldmark index RUN --gallery postgresql://…"
             )
         run, sql = self._connection.execute, self._sql

@@ -20,7 +20,7 @@ from fieldmark.core.errors import RunError
 from fieldmark.core.locks import lock
 from fieldmark.core.reading import read_json
 from fieldmark.core.storage import write_json
-from fieldmark.gallery.store import Added, Description, Entry, Hit, Vectors, Wanted, sorted_out
+from fieldmark.gallery.store import Absent, Added, Description, Entry, Hit, Vectors, Wanted, sorted_out
 
 if TYPE_CHECKING:
     from qdrant_client.models import Filter
@@ -43,7 +43,7 @@ class QdrantStore:
             raise RunError("A gallery in Qdrant needs the package qdrant-client", INSTALL) from None
         self._models, self.folder, self.place = models, folder, f"qdrant:{folder}"
         if new is None and not (folder / _ABOUT).exists():
-            raise RunError(f"There is no gallery at {self.place}", "Make one with: fieldmark index RUN --gallery …")
+            raise Absent(f"There is no gallery at {self.place}", "Make one with: fieldmark index RUN --gallery …")
         claim(folder, "a gallery in Qdrant", option="--gallery")
         busy = RunError(f"Another process uses the gallery {self.place}", "Wait until it has finished.")
         with ExitStack() as undo:

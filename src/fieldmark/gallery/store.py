@@ -14,9 +14,28 @@ from annotated_types import Interval, Len
 from numpy.typing import NDArray
 from typing_extensions import TypedDict
 
-__all__ = ["FORMAT", "Added", "Description", "Entry", "Hit", "Maker", "Store", "Vectors", "Wanted", "sorted_out"]
+from fieldmark.core.errors import RunError
+
+__all__ = [
+    "FORMAT",
+    "Absent",
+    "Added",
+    "Description",
+    "Entry",
+    "Hit",
+    "Maker",
+    "Store",
+    "Vectors",
+    "Wanted",
+    "sorted_out",
+]
 
 FORMAT = 1
+
+
+class Absent(RunError):
+    """There is no gallery of this name."""
+
 
 Vectors = NDArray[np.float32]
 _Hash = Annotated[str, Len(64, 64)]

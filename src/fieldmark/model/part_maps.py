@@ -1,14 +1,15 @@
 """What part maps say: where a part is, and whether it is there.
 
-Shapes: B images, M maps of h × w cells.
+Shapes: B images, M maps of h × w cells, C channels.
 """
 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["cell_centres", "part_centres"]
+__all__ = ["cell_centres", "part_centres", "part_vectors"]
 
 
 def cell_centres(height: int, width: int, *, device: torch.device | None = None) -> Tensor:
@@ -36,3 +37,14 @@ def part_centres(maps: Tensor, *, has_background: bool) -> Tensor:
     wins = torch.stack([(first == m).any(dim=1) for m in range(parts.shape[1])], dim=1)
     visible = wins if has_background else total > 0
     return torch.cat([at, visible[..., None].to(at)], dim=-1)
+
+
+def part_vectors(cells: Tensor, maps: Tensor) -> Tensor:
+    """Cells (B, C, h', w') and maps of parts (B, M, h, w) → (B, M, C): the mean of the cells, weighed by each map.
+
+    A part without any mass has zeros.
+    """
+    maps = maps.float().clamp_min(0)
+    fine = F.interpolate(cells.float(), size=list(maps.shape[-2:]), mode="bilinear", align_corners=False)
+    mass = maps.sum(dim=(2, 3)).clamp_min(1e-12)
+    return torch.einsum("bmhw,bchw->bmc", maps, fine) / mass[..., None]

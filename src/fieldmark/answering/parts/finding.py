@@ -24,7 +24,7 @@ from fieldmark.data.catalog import Catalog
 from fieldmark.evaluation.part_names import Match, match_parts
 from fieldmark.runs.bundle import Bundle
 
-__all__ = ["Parts", "Sight", "find_parts", "sights"]
+__all__ = ["Parts", "Sight", "check_parts", "find_parts", "sights"]
 
 
 @final
@@ -61,17 +61,22 @@ class Sight(NamedTuple):
     """(M, 3) x, y, visible, in shares of the view."""
 
 
+def check_parts(bundle: Bundle) -> None:
+    """Raise RunError for a bundle whose method does not find parts."""
+    if not bundle.parts:
+        raise RunError(
+            f"The method {bundle.recipe.method.name!r} of this run does not find parts",
+            "Train with a method that does, such as --recipe part_discovery.",
+        )
+
+
 def find_parts(predictor: Predictor, catalog: Catalog, rows: NDArray[np.int64], listener: Listener) -> Parts:
     """Find the parts in these rows of the catalogue, and how far they are from its key points.
 
     Raises RunError for a method without part maps, and DataError if no image can be read.
     """
     bundle = predictor.bundle
-    if not bundle.parts:
-        raise RunError(
-            f"The method {bundle.recipe.method.name!r} of this run does not find parts",
-            "Train with a method that does, such as --recipe part_discovery.",
-        )
+    check_parts(bundle)
     seen = answer_rows(predictor, catalog, rows, PartEngine(predictor.model), listener, stage="Looking for parts")
     frames = np.array(seen.sizes, np.float64)
     centres = np.concatenate([sights.centres for sights in seen.outputs if sights])
