@@ -29,7 +29,7 @@ __all__ = ["INSTALL", "Graph", "is_available"]
 
 INSTALL: Final = "pip install 'fieldmark[gallery]'"
 _FILE, _ABOUT = "index.usearch", "index.json"
-_CONNECTIVITY, _EXPANSION_ADD, _EXPANSION_SEARCH = 32, 128, 256
+_CONNECTIVITY, _EXPANSION_ADD, _EXPANSION_SEARCH = 16, 128, 128
 _MOST_BYTES = 2**40
 
 
@@ -114,5 +114,5 @@ class Graph:
 
     def search(self, vector: Vectors, most: int) -> list[tuple[int, float]]:
         """Ids and cosines of about the most similar ones, the most similar first."""
-        found = self._index.search(vector, most)
+        found = self._index.search(vector, most, threads=1)
         return [(int(key), 1.0 - float(distance)) for key, distance in zip(found.keys, found.distances, strict=True)]

@@ -71,7 +71,7 @@ class FolderStore:
 
     def _read(self) -> None:
         self._log = LogReader(self.folder / NAME)
-        self._shelf = Shelf(self.description["dimension"], self.description["dtype"])
+        self._shelf = Shelf(self.description["dimension"])
         self._next = 0
         """The id that was never used."""
         self._follow()
@@ -135,7 +135,7 @@ class FolderStore:
         if graph is None or asked > max(1000, 4 * most):  # a graph cannot leave out: it would be asked for everything
             return self._shelf.search(vector, most, wanted)
         there = [
-            Hit(entry, min(1.0, float(self._shelf.vector(number).astype(np.float32) @ vector)))
+            Hit(entry, min(1.0, float(self._shelf.vector(number) @ vector)))
             for number, _ in graph.search(vector, asked)
             if (entry := self._shelf.entries.get(number)) and self._shelf.fits(entry, wanted)
         ]
