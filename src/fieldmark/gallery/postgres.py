@@ -240,5 +240,5 @@ def _text(vector: Vectors) -> str:
 
 
 def _line(error: Exception) -> str:
-    """What the database says, as one line."""
-    return " ".join(str(error).split()) or type(error).__name__
+    """What the database says; lines after the first are questions and hints of its own."""
+    return next(iter(str(error).splitlines()), "").strip() or type(error).__name__
