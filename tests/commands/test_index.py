@@ -8,17 +8,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 import fieldmark
 from fieldmark.answering.predictor import Predictor
 from fieldmark.core.errors import DataError, RunError, StorageError
+from fieldmark.core.recipe import load_recipe
 from fieldmark.gallery.gallery import Gallery
 from fieldmark.gallery.log import NAME
 from fieldmark.gallery.maker import maker_of
 from fieldmark.gallery.store import Added
+from fieldmark.model.build import build_model
+from fieldmark.model.method import METHODS
+from fieldmark.runs.bundle import Bundle
 from fieldmark.runs.run import Run
+from support.commands import settings
 from support.galleries import gallery_in
 
 Cli = Callable[..., Any]
@@ -118,6 +124,17 @@ def test_a_path_whose_new_file_is_known_elsewhere(trained: Run, pictures: Path, 
         assert gallery_paths(gallery) == [str(both[0])]
 
 
+def test_a_file_that_was_moved_has_its_new_path(trained: Run, pictures: Path, tmp_path: Path) -> None:
+    shutil.copytree(pictures / "jade", tmp_path / "old")
+    fieldmark.index(trained.folder, tmp_path / "old", gallery=tmp_path / "g")
+    (tmp_path / "old").rename(tmp_path / "new")
+    assert fieldmark.index(trained.folder, tmp_path / "new", gallery=tmp_path / "g").counts == Added(added=14)
+    with Gallery.open(tmp_path / "g") as gallery:
+        assert len(gallery) == len(gallery.below(tmp_path / "new")) == 14
+    shutil.copytree(tmp_path / "new", tmp_path / "copy")
+    assert fieldmark.index(trained.folder, tmp_path / "copy", gallery=tmp_path / "g").counts == Added(known=14)
+
+
 def test_photographs_are_taken_out(trained: Run, pictures: Path, tmp_path: Path, cli: Cli) -> None:
     cli("index", trained.folder, pictures)
     place = trained.folder / "gallery"
@@ -175,6 +192,22 @@ def test_a_new_class_leaves_the_gallery_valid(trained: Run) -> None:
     with torch.no_grad():
         next(predictor.model.backbone.parameters())[0] += 1e-3
     assert maker_of(predictor)["weights"] != before["weights"]
+
+
+@pytest.mark.parametrize("method", [*METHODS])
+def test_only_what_makes_the_embedding_counts(method: str) -> None:
+    """Weights that know about classes change no embedding exactly where they do not change the maker."""
+    recipe = load_recipe("walkthrough").changed(None, None, [*settings(), f"method.name={method}", "images.size=64"])
+    bundle = Bundle(("a", "b", "c"), recipe)
+    predictor = Predictor(bundle, build_model(recipe, bundle.task, load_weights=False))
+    picture = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    before, embedding = maker_of(predictor), predictor.embed(picture)
+    with torch.no_grad():
+        for name, one in predictor.model.method.state_dict().items():
+            if name.startswith(("head.", "centres")) and one.is_floating_point():
+                one += torch.rand_like(one)
+    np.testing.assert_array_equal(predictor.embed(picture), embedding)
+    assert maker_of(predictor) == before
 
 
 def test_a_gallery_of_another_model_is_refused(trained: Run, pictures: Path, tmp_path: Path, cli: Cli) -> None:

@@ -137,6 +137,15 @@ def test_a_file_that_is_no_log(tmp_path: Path, content: bytes) -> None:
         LogReader(tmp_path / NAME)
 
 
+@pytest.mark.parametrize("numbers", [(3, 3), (5, 4), (2**63,)])
+def test_ids_that_do_not_ascend(tmp_path: Path, numbers: tuple[int, ...]) -> None:
+    some = [Addition(entry(f"{at}"), unit(1)[0]) for at, _ in enumerate(numbers)]
+    some = [one._replace(entry=one.entry._replace(id=number)) for one, number in zip(some, numbers, strict=True)]
+    write_log(tmp_path / NAME, describe(MAKER, 8), some)
+    with pytest.raises(RunError, match=r"vectors\.log is damaged: the id \d+ comes after"):
+        Gallery.open(tmp_path)
+
+
 def test_everything_comes_back(tmp_path: Path) -> None:
     """Names that are not UTF-8, in any script, and what is not known."""
     some = [

@@ -19,6 +19,7 @@ from fieldmark.core.listener import Done, Listener, relayed_warnings
 from fieldmark.core.machine import AUTO
 from fieldmark.core.storage import check_writable, write_bytes
 from fieldmark.core.wording import counted
+from fieldmark.data.names import normal
 from fieldmark.data.readers.columns import Columns
 from fieldmark.gallery.contact_sheet import compose_sheet, draw_sheet
 from fieldmark.gallery.embedding import check_part, embedder
@@ -69,7 +70,7 @@ def search(
         check_writable(Path(out))
     if part is not None:
         check_part(predictor, part)
-    question = Question(most, label, not_own_group)
+    question = Question(most, None if label is None else normal(label), not_own_group)
     place, embed = space_place(gallery, predictor.bundle.parts, part), embedder(predictor, [part])
     found: list[Found | Skipped] = []
     with relayed_warnings(listener), _opened(place, maker_of(predictor, part), part) as opened:

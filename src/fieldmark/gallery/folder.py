@@ -28,6 +28,7 @@ LARGE = 100_000
 _LAG = 0.1
 """The share of the pictures that may be newer than the index before it is brought up to date."""
 _STEP = 10_000
+_MOST_IDS = 2**62
 _SPARE = 64
 """How many more neighbours the index is asked for than are wanted: some may have been removed since."""
 
@@ -82,6 +83,8 @@ class FolderStore:
             if isinstance(change, Removal):
                 self._shelf.take(change.id)
                 self._next = max(self._next, change.id + 1)
+            elif not self._next <= change.entry.id < _MOST_IDS:
+                raise RunError(f"{self._log.path} is damaged: the id {change.entry.id} comes after {self._next}", AGAIN)
             else:
                 self._shelf.put(*change)
                 self._next = max(self._next, change.entry.id + 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,10 +113,14 @@ class _Fresh(Iterable[Photograph]):
 
     def _rows(self, entries: list[Entry]) -> set[int]:
         """The entries to embed: those that are new to the gallery of wholes, or to all galleries of parts (a picture
-        need not show each part)."""
+        need not show each part). A file that has moved is new, so that its path is the one where it lies."""
         lacking: dict[str | None, set[int]] = {}
+        digests = {one.digest for one in entries}
         for space, gallery in self.galleries.items():
             there = gallery.known((one.digest for one in entries), (one.path for one in entries))
+            moved = [one for one in there if one.digest in digests and not os.path.exists(one.path)]
+            gallery.remove(moved)
+            there = [one for one in there if one not in moved]
             found = sorted_out(entries, there)
             paths = {entries[row].path for row in found.rows}
             gallery.remove(one for one in there if one.id in found.stale and one.path not in paths)

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["check_maker", "describe", "maker_of"]
 
-_HEAD = ("head.", "attributes.")
-"""The weights that read embeddings and do not make them."""
+_HEAD = ("head.", "attributes.", "centres")
+"""The weights that read embeddings, or are only learnt by, and make none; the last are bilinear attention's."""
 _DIFFERENCES = {
     "part": "of another part",
     "architecture": "of another network",
