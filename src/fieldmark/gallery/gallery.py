@@ -89,7 +89,8 @@ class Gallery:
 
     def known(self, digests: Iterable[str] = (), paths: Iterable[str] = ()) -> list[Entry]:
         """The pictures with one of these digests or at one of these paths."""
-        return self.store.known(digests, paths)
+        digests, paths = list(digests), list(paths)
+        return self.store.known(digests, paths) if digests or paths else []
 
     def add(self, entries: Sequence[Entry], vectors: Vectors) -> Added:
         """Add pictures with their embeddings (N, D) of unit length. Once this returns, they survive a crash.
@@ -103,7 +104,8 @@ class Gallery:
 
     def remove(self, entries: Iterable[Entry]) -> int:
         """Remove pictures, and return how many of these were there."""
-        return self.store.remove(entry.id for entry in entries)
+        ids = [entry.id for entry in entries]
+        return self.store.remove(ids) if ids else 0
 
     def below(self, *paths: Path | str) -> list[Entry]:
         """The pictures at these paths, or in these folders; the files may be gone."""
