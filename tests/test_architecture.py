@@ -21,6 +21,7 @@ STAGES = [
     "answering",
     "gallery",
     "learning",
+    "labelling",
     "reporting",
     "comparison",
     "commands",
@@ -28,7 +29,7 @@ STAGES = [
     "cli",
     "__main__",
 ]
-TO_COME = {"labelling", "exporting", "serving"}
+TO_COME = {"exporting", "serving"}
 MODULES = sorted(ROOT.rglob("*.py"))
 BIGGEST_COMMANDS = 1_900
 

@@ -20,7 +20,7 @@ from sklearn.preprocessing import StandardScaler, normalize
 
 from fieldmark.core.errors import TrainingError
 
-__all__ = ["STRENGTHS", "LinearHead", "Reading", "fit_linear_head", "held_out_folds"]
+__all__ = ["STRENGTHS", "LinearHead", "Reading", "fit_linear_head", "held_out_folds", "out_of_fold"]
 
 Reading = Literal["standardised", "unit"]
 
@@ -86,6 +86,34 @@ def fit_linear_head(
     weight /= scale
     bias -= weight @ mean
     return LinearHead(weight.astype(np.float32), bias.astype(np.float32), strength, held_out[strength][1])
+
+
+def out_of_fold(
+    features: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    groups: NDArray[np.int64],
+    num_classes: int,
+    *,
+    reading: Reading = "unit",
+    folds: int = 5,
+    strengths: Sequence[float] | None = None,
+    seed: int = 0,
+) -> NDArray[np.float64]:
+    """(N, K) probabilities of each row by a head that has not seen its group; see `fit_linear_head`.
+
+    C is chosen once, on all rows. A class of which a fold has learnt nothing has the probability 0 there.
+    """
+    inputs = normalize(features) if reading == "unit" else StandardScaler().fit_transform(features)
+    strength = fit_linear_head(
+        features, labels, groups, num_classes, reading=reading, strengths=strengths, seed=seed
+    ).strength
+    found = np.full((len(labels), num_classes), 1 / num_classes)
+    for train, held in held_out_folds(labels, groups, folds, seed):
+        if len(np.unique(labels[train])) > 1:
+            model = _regression(inputs[train], labels[train], strength)
+            found[held] = 0
+            found[np.ix_(held, model.classes_)] = model.predict_proba(inputs[held])
+    return found
 
 
 def _regression(inputs: NDArray[np.float32], labels: NDArray[np.int64], strength: float) -> LogisticRegression:
