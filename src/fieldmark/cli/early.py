@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fieldmark.core.errors import FieldmarkError
 
-__all__ = ["check_begun_run", "check_data", "check_recipes", "check_run"]
+__all__ = ["check_begun_run", "check_data", "check_recipes", "check_run", "following", "is_run"]
 
 
 def check_recipes(
@@ -59,3 +59,14 @@ def check_run(run: Path) -> None:
         from fieldmark.runs.bundle import Bundle
 
         Bundle.load(run)
+
+
+def is_run(path: Path) -> bool:
+    """Whether a path is a run and not data."""
+    return all(os.path.isfile(path / name) for name in ("environment.json", "recipe.toml"))
+
+
+def following(run: Path) -> Path:
+    """The folder beside a run for the one that follows it: birds-2 for birds, birds-3 for birds-2."""
+    name, _, number = run.resolve().name.rpartition("-")
+    return run.parent / (f"{name}-{int(number) + 1}" if name and number.isdecimal() else f"{run.resolve().name}-2")

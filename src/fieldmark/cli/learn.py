@@ -13,7 +13,7 @@ import typer
 
 from fieldmark.cli.answers import Format, print_explanation, printed
 from fieldmark.cli.app import DATA, Columns, Device, Root, app, columns_of
-from fieldmark.cli.early import check_data, check_recipes, check_run
+from fieldmark.cli.early import check_data, check_recipes, check_run, following, is_run
 from fieldmark.cli.scores import print_evaluation, print_leaderboard, print_validation
 from fieldmark.cli.terminal import INTERRUPTED, say, terminal
 from fieldmark.core.errors import FieldmarkError
@@ -32,7 +32,7 @@ _COVERAGE = "Share of images whose set of possible classes contains the true one
 
 @app.command()
 def train(
-    data: Annotated[Path, typer.Argument(help=DATA)],
+    data: Annotated[Path, typer.Argument(help=f"{DATA} Or a run, to train again on its data.")],
     recipe: Annotated[
         str | None,
         typer.Option(help="Name of a recipe (`fieldmark recipes` lists them) or a TOML file; finetune if not given."),
@@ -49,6 +49,10 @@ def train(
     ] = None,
     root: Root = None,
     columns: Columns = None,
+    decisions: Annotated[
+        list[Path] | None,
+        typer.Option(help="Table of decisions that a labelling page saved (see doubt, next). May be repeated."),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run; runs/<name of the data> if not given.")] = None,
     overrides: Annotated[
         list[str] | None,
@@ -61,7 +65,8 @@ def train(
     ] = None,
 ) -> None:
     """Train a classifier. The test split is not used."""
-    check_recipes([recipe or "finetune"], backbone=backbone, weights=weights, overrides=overrides or [])
+    if recipe or not is_run(data):
+        check_recipes([recipe or "finetune"], backbone=backbone, weights=weights, overrides=overrides or [])
     if not resume:  # a finished run does not need its data
         check_data(data, root)
     from fieldmark.commands.train import train as train_run
@@ -70,7 +75,7 @@ def train(
     from fieldmark.learning.fitting.fit import Stopped
 
     path = data.resolve()
-    out = out or Path("runs") / (path.name if path.is_dir() else path.stem)
+    out = out or (following(data) if is_run(data) else Path("runs") / (path.name if path.is_dir() else path.stem))
     listener = terminal()
     try:
         run = train_run(
@@ -79,6 +84,7 @@ def train(
             out=out,
             root=root,
             columns=columns_of(columns),
+            decisions=decisions,
             backbone=backbone,
             weights=weights,
             overrides=overrides or [],
@@ -89,6 +95,7 @@ def train(
     except Stopped as stopped:
         place = [] if root is None else ["--root", str(root)]
         said = [] if columns is None else ["--columns", columns]
+        said += [text for file in decisions or [] for text in ("--decisions", str(file))]
         command = shlex.join(["fieldmark", "train", str(data), *place, *said, "--out", str(out), "--resume"])
         say(f"fieldmark: {stopped}. To continue: {command}")
         raise SystemExit(INTERRUPTED) from None

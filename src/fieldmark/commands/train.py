@@ -17,8 +17,9 @@ from fieldmark.core.listener import Done, Listener, Listeners, relayed_warnings
 from fieldmark.core.machine import AUTO, Machine
 from fieldmark.core.recipe import Recipe
 from fieldmark.core.version import version
-from fieldmark.core.wording import first_few
+from fieldmark.core.wording import counted, first_few
 from fieldmark.data.catalog import Catalog
+from fieldmark.data.decisions import Decisions, read_decisions
 from fieldmark.data.grades import in_order
 from fieldmark.data.readers.columns import Columns
 from fieldmark.data.sets import find
@@ -36,6 +37,7 @@ from fieldmark.model.choosing import weights_name
 from fieldmark.model.license import weights_license
 from fieldmark.model.model import Model
 from fieldmark.runs.bundle import Bundle
+from fieldmark.runs.opening import catalog_of, opened_run
 from fieldmark.runs.record import Answers, score_answers, write_evaluation
 from fieldmark.runs.run import Run, RunLog
 
@@ -49,6 +51,7 @@ def train(
     out: Path | str,
     root: Path | str | None = None,
     columns: Columns | None = None,
+    decisions: Path | str | Sequence[Path | str] | Decisions | None = None,
     backbone: str | None = None,
     weights: str | None = None,
     overrides: Sequence[str] = (),
@@ -59,7 +62,10 @@ def train(
     """Train a classifier on `data` and write it to `out`. The test split is not used in any way.
 
     `data` is a path, the name of a data set (whose copy lies in `root`; see `fieldmark.read`) or a catalogue;
-    `columns` says which columns of a table hold what, such as {"path": "filename", "label": "species"}.
+    `columns` says which columns of a table hold what, such as {"path": "filename", "label": "species"}. `decisions` are
+    tables that a labelling page saved (`fieldmark.doubt`, `fieldmark.next`): labels are changed and samples dropped or
+    added in memory, and the run remembers it. A run in place of the data stands for its data, splits and earlier
+    decisions, and for its recipe if none is named; new photographs are then learnt from.
     The recipe is "finetune" by default. With `resume`, a run that was stopped continues where it was, with its own
     recipe; if there is none yet, a new one starts, so that one command can be repeated until it is done. For a run
     that is resumed, `device` "auto" is the device that it started on, if that is available; for a new run, it is a
@@ -67,6 +73,10 @@ def train(
     """
     listener = listener or Listener()
     run, heard = Run(out), Listeners(RunLog(Run(out)), listener)
+    made = decisions if isinstance(decisions, Decisions) else read_decisions(_several(decisions))
+    if (parent := _run_at(data)) is not None:
+        recipe = recipe or parent.recipe()
+        made = parent.decisions().then(made)
     with run.held():
         resolved = partial(
             resolve_recipe, recipe or "finetune", backbone=backbone, weights=weights, overrides=overrides
@@ -78,6 +88,7 @@ def train(
                 listener.note(f"{run.folder} is already finished")
                 return run
             _check_weights(run)
+            _check_decisions(run, made)
             _move(run, device, listener)
             _learn(run, data, root, columns, heard)
         else:
@@ -89,6 +100,7 @@ def train(
             with _discarded_on_failure(run):
                 Run.create(run.folder, asked, Machine.decide(asked, device))
                 run.decide("weights", weights_name(asked.backbone))
+                run.keep_decisions(made)
                 _learn(run, data, root, columns, heard)
     listener.hear(Done("train", run.folder))
     return run
@@ -127,11 +139,18 @@ def _learn(
     recipe = run.recipe()
     tell_license(recipe, listener)
     with run.timed("reading"):
-        if not isinstance(data, Catalog):
+        if (parent := _run_at(data)) is not None:
             with relayed_warnings(listener):
-                data = find(data, root, tell=listener.note)
-        prepared = prepare(data, recipe, listener, run, columns)
-    source = data.root if isinstance(data, Catalog) else data
+                source: Path | str = parent.data()["source"]
+                columns = columns or parent.data().get("columns")
+                catalog = catalog_of(parent, None, root, listener, columns, run.decisions())
+            prepared = prepare(catalog, recipe, listener, run)
+        else:
+            if not isinstance(data, Catalog):
+                with relayed_warnings(listener):
+                    data = find(data, root, tell=listener.note)
+            source = data.root if isinstance(data, Catalog) else data
+            prepared = prepare(data, recipe, listener, run, columns, run.decisions())
     run.write_data(source, prepared.catalog, prepared.pixels.fingerprints.digests, columns)
     check_data(recipe, prepared, listener)
     flip = decide_flip(run, recipe, prepared, listener)
@@ -170,6 +189,30 @@ def _learn(
     # last, since a bundle is what makes a run finished
     Predictor(_bundle(fit, model, calibration, rows, names), model).save(run.bundle)
     listener.note(f"Saved {run.bundle}")
+
+
+def _several(decisions: Path | str | Sequence[Path | str] | None) -> Sequence[Path | str]:
+    if decisions is None:
+        return ()
+    return [decisions] if isinstance(decisions, str | Path) else decisions
+
+
+def _run_at(data: Path | str | Catalog) -> Run | None:
+    """The run that stands in place of data; None for data."""
+    if isinstance(data, Catalog) or not (run := opened_run(Path(data).expanduser())).exists:
+        return None
+    if not run.data():
+        raise RunError(f"{run.folder} does not say what data it was trained on", "Name the data: train DATA.")
+    return run
+
+
+def _check_decisions(run: Run, asked: Decisions) -> None:
+    """Raise RunError if a resumed run began with other decisions than those that are named again."""
+    if asked and asked.digest != run.decisions().digest:
+        raise RunError(
+            f"{run.folder} began with other decisions: {counted(len(run.decisions()), 'decision')}, not {len(asked):,}",
+            "To continue it, leave --decisions out; or start a new run with another --out.",
+        )
 
 
 def _check_same(run: Run, asked: Recipe, overrides: Sequence[str]) -> None:

@@ -7,12 +7,17 @@ from pathlib import Path
 
 from fieldmark.core.errors import DataError, DataWarning
 from fieldmark.data.catalog import Catalog
+from fieldmark.data.decisions import decided
 from fieldmark.data.sets import read
 from fieldmark.reporting.material import Material, gather
 from fieldmark.runs.opening import opened_run
 from fieldmark.runs.run import Run
 
 __all__ = ["gathered"]
+
+
+def _silent(text: str) -> None:
+    """Training has already said it."""
 
 
 def gathered(
@@ -28,6 +33,7 @@ def gathered(
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", DataWarning)  # training has already said it
                 catalog = read(source, root, columns=opened.data().get("columns"))
+                catalog = decided(catalog, opened.decisions().present(catalog.root), _silent).catalog
         except DataError as error:
             if data is not None:
                 raise

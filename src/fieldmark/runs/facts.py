@@ -98,6 +98,13 @@ class Environment(TypedDict):
     decided: NotRequired[Decided]
 
 
+class DecisionFacts(TypedDict):
+    """The decisions by which the data was changed in memory; they are in decisions.csv."""
+
+    number: Count
+    digest: str
+
+
 class Facts(TypedDict):
     """data.json."""
 
@@ -113,6 +120,7 @@ class Facts(TypedDict):
     """Of the table of each split."""
     pictures: NotRequired[dict[str, str]]
     """Of the contents of each split's pictures; earlier versions did not look at them."""
+    decisions: NotRequired[DecisionFacts]
 
 
 class LogLine(TypedDict):

@@ -14,6 +14,7 @@ from fieldmark.core.errors import DataError, RunError, nearest
 from fieldmark.core.listener import Listener
 from fieldmark.core.wording import counted, first_few
 from fieldmark.data.catalog import SPLITS, Catalog
+from fieldmark.data.decisions import Decisions, decided
 from fieldmark.data.readers.columns import Columns
 from fieldmark.data.sets import find, read
 from fieldmark.runs.bundle import Bundle
@@ -36,9 +37,14 @@ def catalog_of(
     root: Path | str | None,
     listener: Listener,
     columns: Columns | None = None,
+    later: Decisions | None = None,
 ) -> Catalog:
-    """The data to look at: by default the run's own, split as in training. Images that were added later belong to no
-    split. A table is read by `columns`, or as in training if it is the same."""
+    """The data to look at: by default the run's own, split as in training, with the decisions that were carried out
+    there. Images that were added later belong to no split. A table is read by `columns`, or as in training if it is the
+    same.
+
+    Decisions of `later` are carried out, too: a photograph that they add belongs to train.
+    """
     known = run.data()
     if data is None:
         if not known:
@@ -56,12 +62,24 @@ def catalog_of(
     known_splits = run.splits()
     if not own and not all(path in known_splits for path in catalog.paths):
         return catalog
-    splits = [known_splits.get(path, said) for path, said in zip(catalog.paths, catalog.splits, strict=True)]
+    # what was added and is gone since is missing, as any picture of a folder would be
+    catalog = decided(catalog, run.decisions().present(catalog.root), _silent).catalog
+    before = len(catalog)
+    if later:
+        catalog, *_ = carried_out = decided(catalog, later, listener.warn)
+        listener.note(f"Carried out {counted(len(later), 'decision')}: {carried_out}")
+        before -= carried_out.dropped
+    said = np.where(np.arange(len(catalog)) < before, catalog.splits, "train")
+    splits = [known_splits.get(path, split) for path, split in zip(catalog.paths, said.tolist(), strict=True)]
     if strangers := [path for path, split in zip(catalog.paths, splits, strict=True) if not split]:
         why = "because it is new or" if len(strangers) == 1 else "because they are new or"
         them = f"{counted(len(strangers), 'image')} without a split, {why} could not be read in training"
         listener.warn(f"{them}: {first_few(strangers)}")
     return replace(catalog, splits=np.array(splits, "<U5"))
+
+
+def _silent(text: str) -> None:
+    """Training has already said it."""
 
 
 def default_split(catalog: Catalog) -> str:

@@ -6,6 +6,7 @@ runs/birds/
   recipe.toml        every default written out: running it again repeats the run; with it a run exists
   data.json          where the data is, class order, counts, a hash of each split and one of its pictures
   splits.csv         path, split, label
+  decisions.csv      what a person has decided about labels, if anything; it is carried out in memory
   log.jsonl          one line per epoch, append-only; of an epoch that was done twice the last line counts
   times.json         seconds spent on reading, training and evaluating, over all sittings
   memory.json        the most bytes that training took: of the process, and of the GPU
@@ -41,12 +42,13 @@ from fieldmark.core.storage import append_line, make_folder, read_rows, sweep, w
 from fieldmark.core.version import version
 from fieldmark.core.wording import brief, first_few
 from fieldmark.data.catalog import SPLITS, Catalog
+from fieldmark.data.decisions import COLUMNS, Decision, Decisions, write_decisions
 from fieldmark.runs.facts import Environment, Facts, LogLine, Memory, Seconds
 
 __all__ = ["Run", "RunLog"]
 
 _FORMAT = 1
-_BEGINNING = {"recipe.toml", "environment.json", "data.json", "splits.csv", "times.json"}
+_BEGINNING = {"recipe.toml", "environment.json", "data.json", "splits.csv", "decisions.csv", "times.json"}
 """What is written before anything is learnt."""
 _PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow", "scikit-learn")
 
@@ -232,6 +234,8 @@ class Run:
             "digests": {split: catalog.digest(split) for split in SPLITS},
             "pictures": {split: _digest(catalog, split, pictures) for split in SPLITS},
         }
+        if decisions := self.decisions():
+            found["decisions"] = {"number": len(decisions), "digest": decisions.digest}
         if (known := self.data()) and (changes := _changes(known, found)):
             raise RunError(
                 f"The data is not what this run began with: {changes}",
@@ -241,6 +245,24 @@ class Run:
         rows = zip(catalog.paths, catalog.splits.tolist(), labels, strict=True)
         write_rows(self.folder / "splits.csv", ["path", "split", "label"], rows)
         write_json(self.folder / "data.json", found)  # last: where it is, the splits are known
+
+    def decisions(self) -> Decisions:
+        """The decisions by which the data was changed in memory. Raises RunError if they are lost or edited."""
+        path, known = self.folder / "decisions.csv", self.data().get("decisions")
+        if known is None and not path.is_file():
+            return Decisions()
+        hint = "Put back the decisions.csv that training wrote, or train again."
+        found = Decisions(
+            tuple(Decision(*(row[name] for name in COLUMNS)) for row in read_rows(path, COLUMNS, hint=hint))
+        )
+        if known and known["digest"] != found.digest:
+            raise RunError(f"{path} is not what training wrote", hint)
+        return found
+
+    def keep_decisions(self, decisions: Decisions) -> None:
+        """Remember what is to be done with the data, before it is read."""
+        if decisions:
+            write_decisions(self.folder / "decisions.csv", decisions)
 
     def splits(self) -> dict[str, str]:
         """The split of each path, as the run was trained."""

@@ -15,6 +15,7 @@ from fieldmark.core.recipe import Recipe
 from fieldmark.core.wording import counted, first_few
 from fieldmark.data.cache import PixelStore, build_store
 from fieldmark.data.catalog import SPLITS, Catalog, data_read
+from fieldmark.data.decisions import Decisions, decided
 from fieldmark.data.duplicates import clusters
 from fieldmark.data.readers.columns import Columns
 from fieldmark.data.sets import read
@@ -54,15 +55,19 @@ def prepare(
     listener: Listener,
     run: Run | None = None,
     columns: Columns | None = None,
+    decisions: Decisions | None = None,
 ) -> Prepared:
-    """Read `data` (a table by these `columns`), decode it once and split it as the recipe's protocol asks. `run` keeps
-    what is decided on the way.
+    """Read `data` (a table by these `columns`), carry out `decisions` about it, decode it once and split it as the
+    recipe's protocol asks. `run` keeps what is decided on the way.
 
     Test images are fingerprinted, so that the same photograph in two splits is noticed; their pixels are not kept.
     Raises DataError if there is nothing to learn from.
     """
     with relayed_warnings(listener):
         catalog = data if isinstance(data, Catalog) else read(data, columns=columns, tell=listener.note)
+        if decisions:
+            catalog, *_ = carried_out = decided(catalog, decisions, listener.warn)
+            listener.note(f"Carried out {counted(len(decisions), 'decision')}: {carried_out}")
         listener.hear(data_read(catalog))
         check_labels(catalog, recipe)
         grey_bits = decide_grey_bits(run, recipe, catalog, listener)
