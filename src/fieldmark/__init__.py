@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from fieldmark.commands.audit import audit
     from fieldmark.commands.backbones import backbones
     from fieldmark.commands.compare import compare
+    from fieldmark.commands.doubt import doubt
     from fieldmark.commands.evaluate import evaluate
     from fieldmark.commands.explain import explain
     from fieldmark.commands.index import index
@@ -98,6 +99,7 @@ _HOMES = {
     "audit": "commands.audit",
     "backbones": "commands.backbones",
     "compare": "commands.compare",
+    "doubt": "commands.doubt",
     "draw": "fieldguide",
     "evaluate": "commands.evaluate",
     "explain": "commands.explain",
@@ -146,6 +148,7 @@ __all__ = [
     "audit",
     "backbones",
     "compare",
+    "doubt",
     "draw",
     "evaluate",
     "explain",

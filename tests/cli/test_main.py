@@ -22,6 +22,7 @@ COMMANDS = [
     "audit",
     "compare",
     "datasets",
+    "doubt",
     "draw",
     "evaluate",
     "explain",

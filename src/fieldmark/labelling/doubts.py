@@ -10,7 +10,7 @@ Shapes: N images, K classes, D embedding.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, final
 
 import numpy as np
@@ -51,6 +51,11 @@ class Doubt:
     """The row of its look-alike among the suggested class, or of its copy; −1 if there is none."""
     same: int
     """The row of its look-alike among its own class; −1 if there is none."""
+
+    def among(self, rows: Ints) -> Doubt:
+        """The same, if what was judged are these `rows` (N,) of a catalogue."""
+        row, other, same = (int(rows[at]) if at >= 0 else -1 for at in (self.row, self.other, self.same))
+        return replace(self, row=row, other=other, same=same)
 
 
 def doubtfulness(probabilities: Floats, voted: Floats, labels: Ints) -> Floats:

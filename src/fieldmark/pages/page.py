@@ -14,6 +14,8 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
 
+from fieldmark.core.storage import as_json
+
 __all__ = ["picture", "render"]
 
 
@@ -38,8 +40,18 @@ def _environment() -> Environment:
     )
     environment.filters["percent"] = lambda share: f"{100 * share:.1f} %"
     environment.filters["number"] = lambda value: f"{value:,}"
+    environment.filters["embedded"] = _embedded
+    environment.globals["script"] = lambda name: Markup(_source(name))
     environment.globals["style"] = Markup(_source("page.css"))
     return environment
+
+
+def _embedded(value: Any) -> Markup:
+    """A value as JSON within `<script>`, which no text in it can end: what could begin a tag is an escape in JSON."""
+    text = as_json(value)
+    for letter in "<>&":
+        text = text.replace(letter, f"\\u{ord(letter):04x}")
+    return Markup(text)
 
 
 def _source(name: str) -> str:
