@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from fieldmark.commands.evaluate import evaluate
     from fieldmark.commands.explain import explain
     from fieldmark.commands.index import index
+    from fieldmark.commands.next import next
     from fieldmark.commands.parts import parts
     from fieldmark.commands.predict import predict
     from fieldmark.commands.preview import preview
@@ -105,6 +106,7 @@ _HOMES = {
     "explain": "commands.explain",
     "index": "commands.index",
     "load_recipe": "core.recipe",
+    "next": "commands.next",
     "parts": "commands.parts",
     "predict": "commands.predict",
     "preview": "commands.preview",
@@ -154,6 +156,7 @@ __all__ = [
     "explain",
     "index",
     "load_recipe",
+    "next",
     "parts",
     "predict",
     "preview",

@@ -27,6 +27,7 @@ COMMANDS = [
     "evaluate",
     "explain",
     "index",
+    "next",
     "parts",
     "predict",
     "preview",

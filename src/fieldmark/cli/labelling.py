@@ -1,4 +1,4 @@
-"""Commands that ask a person: which labels are in doubt."""
+"""Commands that ask a person: which labels are wrong, and what a photograph shows."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from fieldmark.cli.app import Device, Root, app
+from fieldmark.cli.app import Columns, Device, Root, app, columns_of
 from fieldmark.cli.early import check_run
 from fieldmark.cli.terminal import terminal
 from fieldmark.core.wording import counted, shown
 
-__all__ = ["doubt"]
+__all__ = ["doubt", "next"]
 
 _MOST = typer.Option(min=1, help="Number of photographs on the page.")
 
@@ -42,3 +42,45 @@ def doubt(
     for one in found[:10]:
         typer.echo(shown(f"  {one.path}  {one.label} → {one.suggested or 'another split too'}"))
     listener.note(f"To decide, open {page}")
+
+
+@app.command()
+def next(
+    run: Annotated[Path, typer.Argument(help="A run.")],
+    unlabelled: Annotated[
+        list[str] | None,
+        typer.Argument(help="Files, folders, globs or tables of photographs; those of the last time if not given."),
+    ] = None,
+    columns: Columns = None,
+    decisions: Annotated[
+        list[Path] | None,
+        typer.Option(help="Table of decisions that were made meanwhile, to be left out. May be repeated."),
+    ] = None,
+    root: Root = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the page and next.csv; RUN/next if not given.")] = None,
+    most: Annotated[int, _MOST] = 50,
+    balanced: Annotated[bool, typer.Option("--balanced", help="Prefer classes with few labels.")] = False,
+    device: Device = "auto",
+) -> None:
+    """Choose the photographs to label next, and label them on a page."""
+    check_run(run)
+    from fieldmark.commands.next import next as choose_next
+    from fieldmark.runs.opening import opened_run
+
+    listener = terminal()
+    found = choose_next(
+        run,
+        unlabelled,
+        columns=columns_of(columns),
+        decisions=decisions or (),
+        root=root,
+        out=out,
+        most=most,
+        balanced=balanced,
+        device=device,
+        listener=listener,
+    )
+    page = (out or opened_run(run).folder / "next") / "index.html"
+    if found:
+        typer.echo(f"{counted(len(found), 'photograph')} to label, also listed in {page.with_name('next.csv')}")
+        listener.note(f"To label, open {page}")

@@ -101,6 +101,7 @@ def train(
                 Run.create(run.folder, asked, Machine.decide(asked, device))
                 run.decide("weights", weights_name(asked.backbone))
                 run.keep_decisions(made)
+                run.keep_unlabelled(parent.unlabelled() if parent else None)
                 _learn(run, data, root, columns, heard)
     listener.hear(Done("train", run.folder))
     return run

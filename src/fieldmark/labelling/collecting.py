@@ -5,8 +5,11 @@ Shapes: N images, K classes, D embedding.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import final
 
 import numpy as np
@@ -24,13 +27,14 @@ from fieldmark.data.catalog import Catalog
 from fieldmark.data.duplicates import clusters
 from fieldmark.data.splits import units
 from fieldmark.evaluation.outputs import Outputs, joined
+from fieldmark.labelling.bursts import bursts, taken
 from fieldmark.labelling.confidence import from_answers
 from fieldmark.learning.training.probe import out_of_fold
 from fieldmark.runs.opening import with_classes_of
 from fieldmark.runs.record import ANSWER_COLUMNS
 from fieldmark.runs.run import Run
 
-__all__ = ["Answered", "answered", "copies_of", "unseen_probabilities"]
+__all__ = ["Answered", "answered", "copies_of", "unlabelled_catalog", "unseen_probabilities"]
 
 Ints = NDArray[np.int64]
 _CACHE_GB = 2.0
@@ -80,6 +84,32 @@ def copies_of(catalog: Catalog, listener: Listener) -> Ints:
     found = np.arange(len(catalog)) + len(catalog)  # what cannot be read is nobody's copy
     found[store.readable] = clusters(store.fingerprints)
     return found
+
+
+def unlabelled_catalog(files: Sequence[Path], known: Catalog, listener: Listener) -> tuple[Catalog, Ints]:
+    """Photographs without labels as a catalogue, and what belongs together (N,): copies and frames of one burst.
+
+    Copies of photographs that are `known` are left out, with a note.
+    """
+    with listener.progress("Reading when they were taken") as tick:
+        times = [taken(file) for file in files]
+        tick(len(files), len(files))
+    num = len(files)
+    both = Catalog(
+        "photographs without labels",
+        Path(os.path.abspath(os.sep)),
+        (*map(str, files), *(str(known.file(row)) for row in range(len(known)))),
+        np.zeros(num + len(known), np.int64),
+        known.classes,
+        np.full(num + len(known), ""),
+        np.concatenate([np.array(bursts(files, times), np.str_), np.full(len(known), "")]),
+    )
+    copies = copies_of(both, listener)
+    fresh = np.flatnonzero(~np.isin(copies[:num], copies[num:]))
+    if left_out := num - len(fresh):
+        listener.note(f"{counted(left_out, 'photograph')} left out, because the same picture is in the data")
+    new = both.select(fresh)
+    return new, units(new, copies[fresh])
 
 
 def answered(

@@ -270,7 +270,7 @@ function tiles(state, page, send) {
   const item = current(state, page);
   const members = grouped(state, page);
   return el("div", { class: "grid" },
-    el("p", {}, `Group of ${members.length}: `, name(item.group, "b"),
+    el("p", {}, `${members.length} ${item.label === null ? "taken for" : "labelled"} `, name(item.group, "b"),
       state.chosen.length ? `, ${state.chosen.length} selected` : ". Select several, and name them together."),
     candidates(state, page, send), finder(state, page, send), buttons(state, page, send),
     el("div", { class: "tiles" }, ...members.map((one) => {

@@ -22,6 +22,7 @@ __all__ = [
     "Memory",
     "Scores",
     "Seconds",
+    "Unlabelled",
     "VerdictValues",
     "View",
     "ViewedImage",
@@ -121,6 +122,13 @@ class Facts(TypedDict):
     pictures: NotRequired[dict[str, str]]
     """Of the contents of each split's pictures; earlier versions did not look at them."""
     decisions: NotRequired[DecisionFacts]
+
+
+class Unlabelled(TypedDict):
+    """unlabelled.json: the photographs among which the next ones to label are chosen, as they were named."""
+
+    paths: list[str]
+    columns: NotRequired[dict[str, str]]
 
 
 class LogLine(TypedDict):

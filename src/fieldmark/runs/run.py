@@ -7,6 +7,7 @@ runs/birds/
   data.json          where the data is, class order, counts, a hash of each split and one of its pictures
   splits.csv         path, split, label
   decisions.csv      what a person has decided about labels, if anything; it is carried out in memory
+  unlabelled.json    where the photographs are that may be labelled next, if anybody asked
   log.jsonl          one line per epoch, append-only; of an epoch that was done twice the last line counts
   times.json         seconds spent on reading, training and evaluating, over all sittings
   memory.json        the most bytes that training took: of the process, and of the GPU
@@ -43,12 +44,20 @@ from fieldmark.core.version import version
 from fieldmark.core.wording import brief, first_few
 from fieldmark.data.catalog import SPLITS, Catalog
 from fieldmark.data.decisions import COLUMNS, Decision, Decisions, write_decisions
-from fieldmark.runs.facts import Environment, Facts, LogLine, Memory, Seconds
+from fieldmark.runs.facts import Environment, Facts, LogLine, Memory, Seconds, Unlabelled
 
 __all__ = ["Run", "RunLog"]
 
 _FORMAT = 1
-_BEGINNING = {"recipe.toml", "environment.json", "data.json", "splits.csv", "decisions.csv", "times.json"}
+_BEGINNING = {
+    "recipe.toml",
+    "environment.json",
+    "data.json",
+    "splits.csv",
+    "decisions.csv",
+    "unlabelled.json",
+    "times.json",
+}
 """What is written before anything is learnt."""
 _PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow", "scikit-learn")
 
@@ -263,6 +272,18 @@ class Run:
         """Remember what is to be done with the data, before it is read."""
         if decisions:
             write_decisions(self.folder / "decisions.csv", decisions)
+
+    def unlabelled(self) -> Unlabelled | None:
+        """Where the photographs are that may be labelled next; None if nobody asked."""
+        try:
+            return read_json(self.folder / "unlabelled.json", Unlabelled)
+        except FileNotFoundError:
+            return None
+
+    def keep_unlabelled(self, found: Unlabelled | None) -> None:
+        """Remember where they are."""
+        if found:
+            write_json(self.folder / "unlabelled.json", found)
 
     def splits(self) -> dict[str, str]:
         """The split of each path, as the run was trained."""
