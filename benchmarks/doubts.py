@@ -18,9 +18,9 @@ from frozen import frozen
 from scipy.stats import t
 from sklearn.metrics import average_precision_score
 
-from fieldmark.labelling.confidence import margin
-from fieldmark.labelling.doubts import doubtfulness
-from fieldmark.labelling.neighbours import neighbours, votes
+from fieldmark.labelling.confidence import self_confidence
+from fieldmark.labelling.doubts import pooled
+from fieldmark.labelling.neighbours import votes
 from fieldmark.learning.training.probe import out_of_fold
 
 
@@ -48,10 +48,10 @@ def measured(embedding, labels, alike, noise, seed):
     num_classes, units = len(alike), np.arange(len(labels))
     spoilt, wrong = planted(labels, alike, noise, num_classes, seed)
     probabilities = out_of_fold(embedding, spoilt, units, num_classes, seed=seed)
-    voted = votes(neighbours(embedding, units), spoilt, num_classes)
+    voted = votes(embedding, spoilt, units, num_classes)
     rankings = {
-        "fieldmark": doubtfulness(probabilities, voted, spoilt),
-        "neighbours alone": -margin(voted, spoilt),
+        "fieldmark": -self_confidence(pooled(probabilities, voted, spoilt), spoilt),
+        "look-alikes alone": -self_confidence(voted, spoilt),
     }
     for method in ("self_confidence", "normalized_margin", "confidence_weighted_entropy"):
         for adjusted in (False, True):

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from cleanlab.count import get_confident_thresholds
 from cleanlab.rank import get_label_quality_scores
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from fieldmark.labelling.confidence import from_answers, margin, self_confidence, thresholds
-from fieldmark.labelling.doubts import doubtfulness, find_doubts
-from fieldmark.labelling.neighbours import look_alikes, neighbours, unit, votes
+from fieldmark.labelling import neighbours as counting
+from fieldmark.labelling.confidence import from_answers, margin, self_confidence
+from fieldmark.labelling.doubts import find_doubts, pooled
+from fieldmark.labelling.neighbours import look_alikes, unit, votes
 from fieldmark.learning.training.probe import out_of_fold
 
 Floats = NDArray[np.float64]
@@ -39,7 +39,6 @@ def test_scores_are_those_of_cleanlab(seed: int) -> None:
     assert np.allclose(self_confidence(probabilities, labels), own)
     normalised = get_label_quality_scores(labels, probabilities, method="normalized_margin")
     assert np.allclose((margin(probabilities, labels) + 1) / 2, normalised)
-    assert np.allclose(thresholds(probabilities, labels), get_confident_thresholds(labels, probabilities))
 
 
 def test_what_two_probabilities_leave_is_spread_evenly() -> None:
@@ -48,29 +47,29 @@ def test_what_two_probabilities_leave_is_spread_evenly() -> None:
     assert np.allclose(found, [[0.1, 0.15, 0.6, 0.15], [0.1, 0.7, 0.1, 0.1]])
 
 
-@given(st.integers(0, 1000), st.integers(2, 30), st.integers(1, 5))
-def test_neighbours_are_those_of_a_loop(seed: int, num: int, several: int) -> None:
+@given(st.integers(0, 1000), st.integers(1, 30))
+def test_votes_are_those_of_a_loop(seed: int, num: int) -> None:
     random = np.random.default_rng(seed)
     embedding, units = random.normal(size=(num, 5)), random.integers(0, max(num // 2, 1), num)
-    found, vectors = neighbours(embedding, units, several), unit(embedding)
+    labels, vectors = random.integers(0, 3, num), unit(embedding)
+    found = votes(embedding, labels, units, 3)
     for row in range(num):
-        others = [other for other in range(num) if units[other] != units[row]]
-        nearest = sorted(others, key=lambda other: -float(vectors[row] @ vectors[other]))[: found.rows.shape[1]]
-        kept = found.rows[row][found.rows[row] >= 0]
-        assert set(kept) <= set(others)
-        assert np.allclose(vectors[row] @ vectors[kept].T, vectors[row] @ vectors[nearest].T, atol=1e-6)
+        expected = np.zeros(3)
+        for other in range(num):
+            if units[other] != units[row]:
+                expected[labels[other]] += np.exp((float(vectors[row] @ vectors[other]) - 1) / 0.07)
+        assert np.allclose(found[row], expected / expected.sum() if expected.any() else 0, atol=1e-4)
+
+
+def test_votes_are_counted_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    embedding, labels = blobs()
+    whole = votes(embedding, labels, np.arange(80), 4)
+    monkeypatch.setattr(counting, "_CHUNK", 7)
+    assert np.allclose(votes(embedding, labels, np.arange(80), 4), whole)
 
 
 def test_nobody_votes_where_all_belong_together() -> None:
-    near = neighbours(np.eye(3), np.zeros(3, np.int64))
-    assert np.array_equal(votes(near, np.array([0, 1, 0]), 2), np.zeros((3, 2)))
-
-
-@given(st.integers(0, 1000))
-def test_votes_are_shares(seed: int) -> None:
-    random = np.random.default_rng(seed)
-    voted = votes(neighbours(random.normal(size=(12, 3)), np.arange(12)), random.integers(0, 3, 12), 3)
-    assert np.allclose(voted.sum(axis=1), 1)
+    assert np.array_equal(votes(np.eye(3), np.array([0, 1, 0]), np.zeros(3, np.int64), 2), np.zeros((3, 2)))
 
 
 def test_a_look_alike_is_of_the_class_and_not_of_the_burst() -> None:
@@ -81,16 +80,30 @@ def test_a_look_alike_is_of_the_class_and_not_of_the_burst() -> None:
     assert look_alikes(queries, own, embedding, labels, units, wanted).tolist() == [2, 3, -1]
 
 
-@given(st.integers(0, 1000))
-def test_doubtfulness_knows_no_scale(seed: int) -> None:
-    """It is a rank: whatever order the images come in, and wherever classes are numbered otherwise."""
+@given(st.integers(0, 200))
+def test_a_pool_explains_the_labels_as_well_as_either_witness(seed: int) -> None:
+    """The weights are the likeliest, so neither is made worse by the other, in whatever order images come."""
     probabilities, labels = answers(seed)
     voted, _ = answers(seed + 1)
-    scores = doubtfulness(probabilities, voted, labels)
-    assert scores.min() >= 0
-    assert scores.max() <= 1
+    both = pooled(probabilities, voted, labels)
+    assert np.allclose(both.sum(axis=1), 1)
+
+    def nll(values: Floats) -> float:
+        return float(-np.log(self_confidence(values, labels).clip(1e-6)).mean())
+
+    assert nll(both) <= min(nll(probabilities), nll(voted)) + 1e-3
     order = np.random.default_rng(seed).permutation(len(labels))
-    assert np.allclose(doubtfulness(probabilities[order], voted[order], labels[order]), scores[order])
+    assert np.allclose(pooled(probabilities[order], voted[order], labels[order]), both[order], atol=1e-3)
+
+
+def test_a_witness_that_knows_nothing_is_not_heard() -> None:
+    _, labels = answers(0, num=400)
+    informed = np.full((400, 4), 0.1)
+    informed[np.arange(400), labels] = 0.7
+    informed[:60] = np.roll(informed[:60], 1, axis=1)  # and errs now and then
+    noise = np.random.default_rng(1).dirichlet(np.ones(4), 400)
+    both = pooled(informed, noise, labels)
+    assert (both.argmax(axis=1) == informed.argmax(axis=1)).mean() > 0.95
 
 
 def test_planted_mistakes_come_first() -> None:

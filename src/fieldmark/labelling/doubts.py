@@ -1,9 +1,10 @@
 """`find_doubts`: labels that are probably wrong, the most doubtful first.
 
 Two witnesses are heard, who err in different ways: a model that has not seen the image (`confidence`), and the images
-that look most like it (`neighbours`). Each ranks all images by its margin, and the mean of the two ranks decides, so
-neither has a scale or a weight that would have to be tuned. An image is in doubt only if a witness prefers another
-class to its label.
+that look like it (`neighbours`). Their probabilities p and v are pooled as pᵃ · vᵇ (a logarithmic opinion pool: Heskes,
+"Selecting weighting factors in logarithmic opinion pools", 1998). The weights are those that make the given labels
+likeliest. So each data set says itself how far either can be trusted, and nothing has to be tuned. An image is in doubt
+if the pool prefers another class to its label.
 
 Shapes: N images, K classes, D embedding.
 """
@@ -15,12 +16,13 @@ from typing import Literal, final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
+from scipy.optimize import minimize
+from scipy.special import log_softmax
 
-from fieldmark.labelling.confidence import margin, unbiased
-from fieldmark.labelling.neighbours import look_alikes, neighbours, votes
+from fieldmark.labelling.confidence import margin, self_confidence
+from fieldmark.labelling.neighbours import look_alikes, votes
 
-__all__ = ["CANDIDATES", "Doubt", "Kind", "doubtfulness", "find_doubts"]
+__all__ = ["CANDIDATES", "Doubt", "Kind", "find_doubts", "pooled"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -28,6 +30,9 @@ Kind = Literal["label", "copy", "leak"]
 
 CANDIDATES = 5
 """Classes that are offered for a label, the likeliest first."""
+_LEAST = 1e-6
+"""The probability that stands for 0, which no evidence could outweigh."""
+_MOST_WEIGHT = 10.0
 
 
 @final
@@ -40,7 +45,7 @@ class Doubt:
     """"label": it looks like another class; "copy": the same picture has another label; "leak": the same picture is in
     another split."""
     score: float
-    """From 0 to 1: the share of all images that are less doubtful; 1 for copies and leaks."""
+    """The probability that its label is wrong, as both witnesses see it together; 1 for copies and leaks."""
     candidates: tuple[int, ...]
     """The likeliest classes other than its label."""
     belief: float
@@ -58,13 +63,19 @@ class Doubt:
         return replace(self, row=row, other=other, same=same)
 
 
-def doubtfulness(probabilities: Floats, voted: Floats, labels: Ints) -> Floats:
-    """(N,) from 0 to 1: the mean rank of both margins, 1 for the most doubtful.
+def pooled(probabilities: Floats, voted: Floats, labels: Ints) -> Floats:
+    """(N, K) what both witnesses believe together, given probabilities of models that have not seen the image and votes
+    of its look-alikes, (N, K) each, and the labels (N,)."""
+    witnesses = np.log(np.stack([probabilities, voted]).clip(_LEAST))
 
-    `probabilities` and `voted` are (N, K), of models that have not seen the image and of its look-alikes.
-    """
-    ranks = [rankdata(-margin(values, labels)) for values in (unbiased(probabilities, labels), voted)]
-    return np.asarray((np.mean(ranks, axis=0) - 1) / max(len(labels) - 1, 1))
+    def pool(weights: Floats) -> Floats:
+        return np.asarray(log_softmax(np.tensordot(weights, witnesses, 1), axis=1))
+
+    def loss(weights: Floats) -> float:
+        return float(-self_confidence(pool(weights), labels).mean())
+
+    weights = minimize(loss, np.array([1.0, 0.1]), bounds=[(0, _MOST_WEIGHT)] * 2).x
+    return np.exp(pool(weights))
 
 
 def find_doubts(probabilities: Floats, embedding: NDArray[np.floating], labels: Ints, units: Ints) -> list[Doubt]:
@@ -74,14 +85,13 @@ def find_doubts(probabilities: Floats, embedding: NDArray[np.floating], labels: 
     belongs together. Images of a class that has only one unit are passed over: nobody could know them.
     """
     num_classes = probabilities.shape[1]
-    voted = votes(neighbours(embedding, units), labels, num_classes)
-    scores = doubtfulness(probabilities, voted, labels)
+    voted = votes(embedding, labels, units, num_classes)
+    believed = pooled(probabilities, voted, labels)
+    scores = 1 - self_confidence(believed, labels)
     of_classes = np.unique(np.stack([units, labels], axis=1), axis=0)[:, 1]
     num_units = np.bincount(of_classes, minlength=num_classes)
-    doubted = (margin(probabilities, labels) < 0) | (margin(voted, labels) < 0)
-    rows = np.flatnonzero(doubted & (num_units[labels] > 1))
+    rows = np.flatnonzero((margin(believed, labels) < 0) & (num_units[labels] > 1))
     rows = rows[np.argsort(-scores[rows], kind="stable")]
-    believed = (probabilities + voted) / 2
     believed[np.arange(len(labels)), labels] = -1
     likeliest = np.argsort(-believed[rows], axis=1, kind="stable")[:, : min(CANDIDATES, num_classes - 1)]
     others, sames = (

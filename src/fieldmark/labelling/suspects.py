@@ -30,7 +30,7 @@ class Suspect:
     """"label": it looks like another class; "copy": the same picture has another label; "leak": the same picture is in
     another split."""
     score: float
-    """From 0 to 1; 1 is the most doubtful."""
+    """The probability that its label is wrong, as model and look-alikes see it; 1 for copies and leaks."""
     candidates: tuple[str, ...]
     """Other classes that it may be, the likeliest first."""
     belief: float | None = None
