@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 __all__ = ["look_alikes", "unit", "votes"]
 
@@ -33,8 +34,6 @@ def votes(embedding: NDArray[np.floating], labels: Ints, units: Ints, num_classe
 
     Zeros where nobody votes.
     """
-    from scipy.sparse import csr_array
-
     num = len(labels)
     vectors = unit(embedding)
     ballots = csr_array((np.ones(num), (np.arange(num), labels)), shape=(num, num_classes))
