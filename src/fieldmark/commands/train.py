@@ -32,6 +32,7 @@ from fieldmark.learning.fitting.holdout import cross_fit, fit_calibration, hold_
 from fieldmark.learning.fitting.part_names import name_parts
 from fieldmark.learning.fitting.prepare import prepare
 from fieldmark.learning.fitting.resolve import check_data, plugins_of, resolve_recipe
+from fieldmark.learning.fitting.trial import settle_solver
 from fieldmark.learning.fitting.weights import tell_license
 from fieldmark.model.choosing import weights_name
 from fieldmark.model.license import weights_license
@@ -166,6 +167,8 @@ def _learn(
     with run.timed("training"):
         if recipe.protocol == "crossfit":
             rows, validation, split = np.sort(np.concatenate([rows, validation])), validation[:0], "crossfit"
+        fit = settle_solver(fit, rows)
+        if recipe.protocol == "crossfit":
             held, strengths = cross_fit(fit, rows)
             fit = settled(fit, strengths)
         model = fit.train(rows, validation).model

@@ -160,7 +160,7 @@ def differences(field: Sequence[Contestant]) -> list[str]:
 
 
 def _matters(recipe: Recipe, key: str) -> bool:
-    return recipe.train.solver == "gradient" or not key.startswith("train.")
+    return recipe.train.solver != "logistic" or not key.startswith("train.")
 
 
 def _value(recipe: Recipe, key: str) -> Any:

@@ -1,8 +1,8 @@
-"""A trained network beside a probe of the same weights, on the same images: was the training worth its time?"""
+"""A trained network beside a probe of the same weights, on the same images: is the training worth its time?"""
 
 from __future__ import annotations
 
-from typing import NamedTuple, Self
+from typing import Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from fieldmark.core.wording import counted
 from fieldmark.evaluation.paired import interval, resampled_means
 
-__all__ = ["BesideProbe"]
+__all__ = ["BesideProbe", "Trial"]
 
 
 class BesideProbe(NamedTuple):
@@ -42,3 +42,25 @@ class BesideProbe(NamedTuple):
         if self.low <= 0:
             return f"{text}: no clear difference, so --recipe probe would do, in a fraction of the time"
         return text
+
+
+class Trial(NamedTuple):
+    """Shares of images that were held out of the training images to choose between the two, before anything was learnt
+    from all of them."""
+
+    images: int
+    probe: float
+    network: float
+
+    @property
+    def solver(self) -> Literal["gradient", "logistic"]:
+        """What learns from all images: the network only if it had more of them right, since it takes longer."""
+        return "gradient" if self.network > self.probe else "logistic"
+
+    def sentence(self) -> str:
+        """What it found, without a full stop."""
+        learner = "the network" if self.solver == "gradient" else "a probe"
+        return (
+            f"In a trial on {counted(self.images, 'held-out training image')}, a probe was right for "
+            f"{100 * self.probe:.1f} %, the network for {100 * self.network:.1f} %: {learner} learns from all of them"
+        )

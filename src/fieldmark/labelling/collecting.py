@@ -139,7 +139,7 @@ def unseen_probabilities(run: Run, seen: Answered, listener: Listener) -> tuple[
         )
         predicted = np.array([index[row["predicted"]] for row in rows], np.int64)
         return seen, from_answers(seen.labels, own, predicted, probability, num_classes)
-    if recipe.train.solver == "gradient":
+    if run.solver != "logistic":
         listener.note(
             "This network was trained on the labels that are doubted, and may have learnt mistakes by heart: a run "
             "with --recipe probe or --set protocol=crossfit is a better witness"

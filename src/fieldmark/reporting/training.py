@@ -8,7 +8,7 @@ from typing import Any
 
 from fieldmark.core.wording import counted, duration
 from fieldmark.data.catalog import SPLITS
-from fieldmark.evaluation.beside_probe import BesideProbe
+from fieldmark.evaluation.beside_probe import BesideProbe, Trial
 from fieldmark.reporting.blocks import Bar, Block, Cell, Details, Figures, Gallery, Picture, Plots, Section, Table, Text
 from fieldmark.reporting.material import Material
 from fieldmark.reporting.plots import learning_curves
@@ -29,7 +29,11 @@ PROTOCOLS = {
 
 def learning(material: Material) -> Section:
     """The learning curves, and whether they were worth their time."""
-    history = material.run.history()
+    run = material.run
+    history = [line for line in run.history() if line["fit"] != "trial"]
+    blocks: list[Block] = []
+    if trial := run.decided("trial"):
+        blocks.append(Text(f"{Trial(**trial).sentence()}."))
     if history:
         last = history[-1]
         done = f"{counted(last['epoch'], 'epoch')}, {counted(last['step'], 'step')}"
@@ -38,17 +42,17 @@ def learning(material: Material) -> Section:
         else:
             text = f"{done}. The final weights are those of the last epoch"
         text += "; no epoch was chosen by its score."
-        blocks: list[Block] = [Text(text), Plots(tuple(learning_curves(history)))]
-        if found := material.run.decided("beside_probe"):
+        blocks += [Text(text), Plots(tuple(learning_curves(history)))]
+        if found := run.decided("beside_probe"):
             blocks.append(Text(f"{BesideProbe(**found).sentence(material.data['counts']['val'])}."))
-        return Section("learning", "Training", tuple(blocks))
-    if material.recipe.train.solver == "logistic":
+    elif run.solver == "logistic":
         text = (
             "There are no epochs: the backbone was not trained, and the head is a logistic regression on its features."
         )
+        blocks.append(Text(text))
     else:
-        text = "No epoch is finished yet."
-    return Section("learning", "Training", (Text(text),))
+        blocks.append(Text("No epoch is finished yet."))
+    return Section("learning", "Training", tuple(blocks))
 
 
 def data(material: Material) -> Section | None:

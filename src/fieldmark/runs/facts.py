@@ -67,6 +67,14 @@ class BesideProbe(TypedDict):
     high: float
 
 
+class Trial(TypedDict):
+    """How a probe and the network answered the images of a trial; shares."""
+
+    images: Count
+    probe: float
+    network: float
+
+
 class GreyBits(TypedDict):
     """How many bits 16-bit greyscale pictures use; None if there are none of them."""
 
@@ -82,6 +90,8 @@ class Decided(TypedDict):
     grey_bits: NotRequired[GreyBits]
     weights: NotRequired[str]
     beside_probe: NotRequired[BesideProbe]
+    solver: NotRequired[Literal["gradient", "logistic"]]
+    trial: NotRequired[Trial]
 
 
 class Environment(TypedDict):

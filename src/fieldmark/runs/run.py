@@ -206,6 +206,11 @@ class Run:
         """What was measured of the data and decided when the run began; None where it was not."""
         return self.environment().get("decided", {}).get(name)
 
+    @property
+    def solver(self) -> str:
+        """How the weights were learnt, "gradient" or "logistic"; "auto" before that is settled."""
+        return cast(str, self.decided("solver") or self.recipe().train.solver)
+
     def decide(self, name: str, found: Any) -> None:
         """Keep what was measured, so that a resume need not, and cannot, find otherwise."""
         known = self.environment()

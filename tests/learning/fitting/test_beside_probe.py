@@ -18,6 +18,7 @@ from support.hearing import Heard
 
 SMALL = {"backbone": "test_resnet", "weights": "fieldguide"}
 SIZE = ["images.size=64", "backbone.mean=[0.5, 0.5, 0.5]"]
+TRAINED = "train.solver=gradient"  # without a trial
 
 
 def lines(heard: Heard) -> list[str]:
@@ -30,7 +31,7 @@ def test_both_are_scored_on_the_same_images(pictures: Path, tmp_path: Path) -> N
         pictures,
         "finetune",
         out=tmp_path / "run",
-        overrides=[*SIZE, "train.epochs=1", "images.mirror=false"],
+        overrides=[*SIZE, TRAINED, "train.epochs=1", "images.mirror=false"],
         listener=heard,
         **SMALL,
     )
@@ -48,12 +49,14 @@ def test_both_are_scored_on_the_same_images(pictures: Path, tmp_path: Path) -> N
     assert alone.decided("beside_probe") is None
 
 
-@pytest.mark.parametrize("change", [{"weights": "none"}, {"overrides": [*SIZE, "train.epochs=1", "protocol=refit"]}])
+@pytest.mark.parametrize(
+    "change", [{"weights": "none"}, {"overrides": [*SIZE, TRAINED, "train.epochs=1", "protocol=refit"]}]
+)
 def test_nothing_is_said_where_there_is_nothing_to_compare(
     change: dict[str, Any], pictures: Path, tmp_path: Path
 ) -> None:
     heard = Heard()
-    options: dict[str, Any] = {"overrides": [*SIZE, "train.epochs=1"], **SMALL, **change}
+    options: dict[str, Any] = {"overrides": [*SIZE, TRAINED, "train.epochs=1"], **SMALL, **change}
     run = train(pictures, "finetune", out=tmp_path / "run", listener=heard, **options)
     assert lines(heard) == []
     assert Run.open(run.folder).decided("beside_probe") is None

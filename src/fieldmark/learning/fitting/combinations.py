@@ -41,7 +41,7 @@ def rehearse(recipe: Recipe) -> None:
             "Lower the options of its backbone, its method or its neck.",
         )
     model = build_model(plain, Task(2), load_weights=False).eval()
-    if recipe.train.solver == "gradient":
+    if recipe.train.solver != "logistic":
         early_stages(model, recipe.train.freeze_stages)
     method = model.method
     size = method.backbone.fixed_size or min(recipe.images.size, recipe.images.train_size)
@@ -96,6 +96,11 @@ def _check_logistic(recipe: Recipe) -> None:
     train = recipe.train
     if "logistic" in (train.solver, train.head_start) and recipe.head.name != "linear":
         raise no_linear_head(recipe)
+    if train.solver == "logistic" and recipe.loss.name != "cross_entropy":
+        raise RecipeError(
+            f"A logistic regression minimises cross-entropy and cannot use the loss {recipe.loss.name!r}",
+            "Use train.solver = 'gradient', or leave loss.name out.",
+        )
     if train.solver == "logistic" and train.members > 1:
         raise RecipeError(
             f"train.solver = 'logistic' has only one solution, so train.members = {train.members} would all be equal",

@@ -59,12 +59,6 @@ def resolve_recipe(
     check_pose_options(resolved)
     check_background_option(resolved)
     check_backbone(resolved.backbone)
-    plan = resolved.train
-    if plan.solver == "logistic" and resolved.loss.name != "cross_entropy":
-        raise RecipeError(
-            f"A logistic regression minimises cross-entropy and cannot use the loss {resolved.loss.name!r}",
-            "Use train.solver = 'gradient', or leave loss.name out.",
-        )
     resolved = resolved.model_copy(update=pieces)
     check_combination(resolved)
     return resolved

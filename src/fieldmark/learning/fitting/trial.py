@@ -1,0 +1,82 @@
+"""Few images: does the network learn from them, or does it forget? What decides is a trial on the images themselves.
+
+Where features already tell the classes apart, a handful of images spoils them, and a probe is better; where they do
+not, the network is better by far (Kumar et al., "Fine-tuning can distort pretrained features and underperform
+out-of-distribution", 2022). No rule about numbers tells which it is (benchmarks/README.md), so both learn from two
+thirds of the images and answer the last third. No validation image is looked at, so these can still judge.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fieldmark.core.errors import DataError, RecipeError
+from fieldmark.core.listener import Listener
+from fieldmark.core.recipe import NONE, Recipe
+from fieldmark.core.wording import counted
+from fieldmark.data.splits import folds
+from fieldmark.evaluation.beside_probe import Trial
+from fieldmark.learning.fitting.combinations import check_combination
+from fieldmark.learning.fitting.fit import Fit
+
+__all__ = ["settle_solver"]
+
+Ints = NDArray[np.int64]
+
+_FEW = 10
+"""Images of a class, on average, up to which there is a trial; it takes as long as a training."""
+_FOLDS = 3
+
+
+def settle_solver(fit: Fit, rows: Ints) -> Fit:
+    """The fit with a solver: where the recipe leaves it open, the one that a trial on `rows` finds, once for a run."""
+    if fit.recipe.train.solver != "auto":
+        return fit
+    solver = fit.run.decided("solver")
+    if solver is None:
+        trial = _tried(fit, rows)
+        solver = trial.solver if trial else "gradient"
+        if trial:
+            fit.listener.note(trial.sentence())
+            fit.run.decide("trial", trial._asdict())
+        fit.run.decide("solver", solver)
+    return replace(fit, recipe=_solved(fit.recipe, solver))
+
+
+def _solved(recipe: Recipe, solver: str) -> Recipe:
+    changes: dict[str, object] = {"train": recipe.train.model_copy(update={"solver": solver})}
+    if solver == "logistic":
+        changes["head"] = recipe.head.model_copy(update={"unit": True})
+    return recipe.model_copy(update=changes)
+
+
+def _tried(fit: Fit, rows: Ints) -> Trial | None:
+    """What the trial found; None where there is nothing to choose between, or enough images."""
+    recipe, catalog = fit.recipe, fit.data.catalog
+    labels = catalog.labels[rows]
+    if recipe.backbone.weights == NONE or len(rows) > _FEW * len(np.unique(labels)):
+        return None
+    network, probe = _solved(recipe, "gradient"), _solved(recipe, "logistic")
+    learnt = np.isin(np.arange(len(catalog)), rows)
+    try:
+        check_combination(probe)
+        pool = replace(catalog, splits=np.where(learnt, "train", "test").astype(catalog.splits.dtype))
+        held = folds(pool, k=_FOLDS, clusters=fit.data.clusters, seed=recipe.seed)[rows] == 0
+    except (RecipeError, DataError):  # a probe can do nothing with such a recipe, or there are too few images
+        return None
+    fit.listener.note(
+        f"With few images a probe may be better, so there is a trial first: the network and a probe learn from "
+        f"{counted(int((~held).sum()), 'image')} and answer the other {int(held.sum()):,}"
+    )
+    answers = {
+        "network": replace(fit, recipe=network, name="trial"),
+        "probe": replace(fit, recipe=probe, name="probe of the trial", listener=Listener()),
+    }
+    right = {}
+    for name, own in answers.items():
+        logits = own.outputs(own.train(rows[~held], rows[:0]).model, rows[held]).logits
+        right[name] = float((logits.argmax(axis=1) == labels[held]).mean())
+    return Trial(int(held.sum()), right["probe"], right["network"])

@@ -1,0 +1,94 @@
+"""With few images, a trial finds out whether the network or a probe learns from them."""
+
+from __future__ import annotations
+
+from html import unescape
+from pathlib import Path
+
+import pytest
+
+from fieldmark.commands.report import report
+from fieldmark.commands.train import train
+from fieldmark.evaluation.beside_probe import Trial
+from fieldmark.learning.fitting import trial
+from fieldmark.runs.run import Run
+from support.hearing import Heard
+from support.weights import identical, weights
+
+SMALL = {"backbone": "test_resnet", "weights": "fieldguide"}
+SETTINGS = ["images.size=32", "backbone.mean=[0.5, 0.5, 0.5]", "train.epochs=1"]
+
+
+def trained(pictures: Path, out: Path, *overrides: str, recipe: str = "finetune") -> tuple[Run, list[str]]:
+    heard = Heard()
+    run = train(pictures, recipe, out=out, overrides=[*SETTINGS, *overrides], listener=heard, **SMALL)
+    return run, [text for text in heard.notes if " trial " in text and "epoch" not in text]
+
+
+@pytest.mark.parametrize("protocol", ["holdout", "crossfit"])
+@pytest.mark.parametrize(
+    ("network", "as_said"), [(1.0, ["train.solver=gradient"]), (-1.0, ["train.solver=logistic", "head.unit=true"])]
+)
+def test_the_better_one_learns_from_all_images(
+    network: float, as_said: list[str], protocol: str, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    common = [f"protocol={protocol}", "folds=2"]
+    with monkeypatch.context() as patch:
+        patch.setattr(trial, "_FEW", 20)  # a cross-fit learns from the validation images, too
+        patch.setattr(trial, "Trial", lambda images, probe, _: Trial(images, probe, network))
+        run, said = trained(pictures, tmp_path / "run", *common)
+    other, nothing = trained(pictures, tmp_path / "other", *common, *as_said)
+    assert identical(weights(run), weights(other))
+    assert nothing == []
+    assert other.decided("trial") is None
+    assert (run.solver, other.solver) == (as_said[0].partition("=")[2],) * 2
+    found = Trial(**run.decided("trial"))
+    announced, told = said
+    assert announced.endswith(f"and answer the other {found.images}")
+    assert told == found.sentence()
+    page = unescape(report(run.folder).read_text())
+    assert f"{told}." in page
+    assert ("There are no epochs" in page) == (network < 0)
+
+
+def test_a_trial_is_held_once(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("fieldmark.commands.train.fit_calibration", lambda *_: 1 / 0)  # stopped after all is learnt
+        with pytest.raises(ZeroDivisionError):
+            trained(pictures, tmp_path / "run")
+    begun = Run.open(tmp_path / "run")
+    run = train(pictures, out=begun.folder, resume=True, listener=(heard := Heard()))
+    assert run.is_finished
+    assert [text for text in heard.notes if " trial " in text] == []
+    whole, _ = trained(pictures, tmp_path / "whole")
+    assert identical(weights(run), weights(whole))
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["augment.mix=mixup"],
+        ["head.name=cosine"],
+        ["train.members=2"],
+        ["train.sampling=class_batches", "train.images_per_class=2", "auxiliary.name=supcon"],
+        ["backbone.weights=none"],
+    ],
+)
+def test_there_is_none_where_a_probe_is_no_choice(overrides: list[str], pictures: Path, tmp_path: Path) -> None:
+    run, said = trained(pictures, tmp_path / "run", *overrides)
+    assert (run.solver, said) == ("gradient", [])
+
+
+def test_there_is_none_with_enough_images(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial, "_FEW", 2)
+    run, said = trained(pictures, tmp_path / "run")
+    assert (run.solver, said) == ("gradient", [])
+
+
+def test_of_equals_the_probe_is_chosen_which_takes_less_time() -> None:
+    assert Trial(10, 0.8, 0.8).solver == "logistic"
+    assert Trial(10, 0.8, 0.9).solver == "gradient"
+    assert Trial(1, 0.0, 1.0).sentence() == (
+        "In a trial on 1 held-out training image, a probe was right for 0.0 %, the network for 100.0 %: the network "
+        "learns from all of them"
+    )
