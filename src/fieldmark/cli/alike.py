@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from fieldmark.cli.answers import print_found
-from fieldmark.cli.app import Columns, Device, app, columns_of
+from fieldmark.cli.app import SEARCH, Columns, Device, app, columns_of
 from fieldmark.cli.early import check_run
 from fieldmark.cli.terminal import say, terminal
 from fieldmark.core.wording import shown
@@ -27,7 +27,7 @@ _PictureGallery = Annotated[
 ]
 
 
-@app.command()
+@app.command(rich_help_panel=SEARCH)
 def index(
     run: Annotated[Path, typer.Argument(help=_RUN)],
     paths: Annotated[
@@ -70,7 +70,7 @@ def index(
         raise SystemExit(_SOME_SKIPPED)
 
 
-@app.command()
+@app.command(rich_help_panel=SEARCH)
 def search(
     run: Annotated[Path, typer.Argument(help=_RUN)],
     paths: Annotated[list[str], typer.Argument(help="Photographs: files, folders, globs or tables.")],

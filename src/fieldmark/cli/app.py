@@ -6,11 +6,22 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer.core import TyperGroup
 
-__all__ = ["DATA", "Columns", "Device", "Root", "app", "columns_of"]
+__all__ = ["ANSWER", "DATA", "LABEL", "LOOK", "SEARCH", "Columns", "Device", "Root", "app", "columns_of"]
+
+_PANELS = ANSWER, SEARCH, LABEL, LOOK = "Train and answer", "Search", "Label", "Look at data and models"
+"""The groups of commands in the help, in order."""
+
+
+class _InOrder(TyperGroup):
+    def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]  # typer's own copy of click
+        return sorted(self.commands, key=lambda name: _PANELS.index(str(self.commands[name].rich_help_panel)))  # type: ignore[attr-defined]  # typer's commands have one
+
 
 app = typer.Typer(
     name="fieldmark",
+    cls=_InOrder,
     help="Fine-grained image classification: telling apart things that look alike.",
     no_args_is_help=True,
     add_completion=False,

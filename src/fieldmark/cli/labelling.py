@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fieldmark.cli.app import Columns, Device, Root, app, columns_of
+from fieldmark.cli.app import LABEL, Columns, Device, Root, app, columns_of
 from fieldmark.cli.early import check_run
 from fieldmark.cli.terminal import terminal
 from fieldmark.core.wording import counted, shown
@@ -17,7 +17,7 @@ __all__ = ["doubt", "next"]
 _MOST = typer.Option(min=1, help="Number of photographs on the page.")
 
 
-@app.command()
+@app.command(rich_help_panel=LABEL)
 def doubt(
     run: Annotated[Path, typer.Argument(help="A run.")],
     root: Root = None,
@@ -44,7 +44,7 @@ def doubt(
     listener.note(f"To decide, open {page}")
 
 
-@app.command()
+@app.command(rich_help_panel=LABEL)
 def next(
     run: Annotated[Path, typer.Argument(help="A run.")],
     unlabelled: Annotated[

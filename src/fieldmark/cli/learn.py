@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import typer
 
 from fieldmark.cli.answers import Format, print_explanation, printed
-from fieldmark.cli.app import DATA, Columns, Device, Root, app, columns_of
+from fieldmark.cli.app import ANSWER, DATA, Columns, Device, Root, app, columns_of
 from fieldmark.cli.early import check_data, check_recipes, check_run, following, is_run
 from fieldmark.cli.scores import print_evaluation, print_leaderboard, print_validation
 from fieldmark.cli.terminal import INTERRUPTED, say, terminal
@@ -30,7 +30,7 @@ _ACCURACY = (
 _COVERAGE = "Share of images whose set of possible classes contains the true one; 0.9 if not given."
 
 
-@app.command()
+@app.command(rich_help_panel=ANSWER)
 def train(
     data: Annotated[Path, typer.Argument(help=f"{DATA} Or a run, to train again on its data.")],
     recipe: Annotated[
@@ -103,7 +103,7 @@ def train(
     listener.note(f"Next: fieldmark evaluate {run.folder}")
 
 
-@app.command()
+@app.command(rich_help_panel=ANSWER)
 def compare(
     data: Annotated[Path, typer.Argument(help=DATA)],
     recipes: Annotated[
@@ -164,7 +164,7 @@ def compare(
         raise SystemExit(_SOME_FAILED)
 
 
-@app.command()
+@app.command(rich_help_panel=ANSWER)
 def evaluate(
     run: Annotated[Path, typer.Argument(help="A run or a bundle.")],
     data: Annotated[Path | None, typer.Argument(help="Other data; that of the run if not given.")] = None,
@@ -214,7 +214,7 @@ def evaluate(
     print_evaluation(result)
 
 
-@app.command()
+@app.command(rich_help_panel=ANSWER)
 def predict(
     run: Annotated[Path, typer.Argument(help="A run or a bundle.")],
     paths: Annotated[
@@ -270,7 +270,7 @@ def predict(
         raise SystemExit(_SOME_SKIPPED)
 
 
-@app.command()
+@app.command(rich_help_panel=ANSWER)
 def explain(
     run: Annotated[Path, typer.Argument(help="A run or a bundle.")],
     image: Annotated[Path, typer.Argument(help="A photograph.")],

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from fieldmark.cli.app import DATA, Columns, Device, Root, app, columns_of
+from fieldmark.cli.app import DATA, LOOK, Columns, Device, Root, app, columns_of
 from fieldmark.cli.early import check_begun_run, check_data, check_recipes, check_run
 from fieldmark.cli.lists import print_audit, print_backbones, print_datasets, print_parts, print_recipes
 from fieldmark.cli.terminal import terminal
@@ -17,7 +17,7 @@ __all__ = ["audit", "backbones", "datasets", "draw", "parts", "preview", "recipe
 _SPOILT = 1
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 def audit(
     data: Annotated[Path, typer.Argument(help=DATA)],
     root: Root = None,
@@ -39,7 +39,7 @@ def audit(
         raise SystemExit(_SPOILT)
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 def draw(
     dest: Annotated[Path, typer.Argument(help="Output folder.")],
     species: Annotated[int, typer.Option(help="Number of species.")] = 12,
@@ -84,7 +84,7 @@ def draw(
     listener.note(f"Drew {species} species into {folder}. To look at them, open {folder / 'guide.html'}")
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 def preview(
     data: Annotated[Path, typer.Argument(help=DATA)],
     recipe: Annotated[str, typer.Option(help="Name of a recipe or a TOML file.")] = "finetune",
@@ -116,7 +116,7 @@ def preview(
     listener.note(f"Wrote {path}")
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 def report(
     run: Annotated[Path, typer.Argument(help="A run or the bundle in it.")],
     data: Annotated[Path | None, typer.Argument(help="The data in its new place, if it was moved.")] = None,
@@ -136,7 +136,7 @@ def report(
     listener.note(f"Wrote {write_report(run, data, root=root, out=out, split=split, device=device, listener=listener)}")
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 def parts(
     run: Annotated[Path, typer.Argument(help="A run or a bundle whose method has parts, such as part_discovery.")],
     data: Annotated[Path | None, typer.Argument(help="Other data; that of the run if not given.")] = None,
@@ -161,7 +161,7 @@ def parts(
     )
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 def datasets(
     root: Root = None,
     format: Annotated[Literal["table", "json"], typer.Option(help="Output format.")] = "table",
@@ -173,7 +173,7 @@ def datasets(
         print_datasets(root, format)
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 def backbones(
     speed: Annotated[bool, typer.Option(help="Measure how fast each answers on this machine.")] = True,
     format: Annotated[Literal["table", "json"], typer.Option(help="Output format.")] = "table",
@@ -184,7 +184,7 @@ def backbones(
     print_backbones(find_backbones(speed=speed, listener=terminal()), format)
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 def recipes(
     name: Annotated[str | None, typer.Argument(help="Print this recipe with every key that --set can change.")] = None,
 ) -> None:
