@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from fieldmark.commands.predict import predict
     from fieldmark.commands.preview import preview
     from fieldmark.commands.report import report
+    from fieldmark.commands.retrieve import Retrieved, retrieve
     from fieldmark.commands.search import search
     from fieldmark.commands.show import show
     from fieldmark.commands.train import train
@@ -88,6 +89,7 @@ _HOMES = {
     "Predictor": "answering.predictor",
     "Recipe": "core.recipe",
     "RecipeError": "core.errors",
+    "Retrieved": "commands.retrieve",
     "Run": "runs.run",
     "RunError": "core.errors",
     "Skipped": "answering.things",
@@ -112,6 +114,7 @@ _HOMES = {
     "preview": "commands.preview",
     "read": "data.sets",
     "report": "commands.report",
+    "retrieve": "commands.retrieve",
     "search": "commands.search",
     "show": "commands.show",
     "train": "commands.train",
@@ -138,6 +141,7 @@ __all__ = [
     "Predictor",
     "Recipe",
     "RecipeError",
+    "Retrieved",
     "Run",
     "RunError",
     "Skipped",
@@ -162,6 +166,7 @@ __all__ = [
     "preview",
     "read",
     "report",
+    "retrieve",
     "search",
     "show",
     "train",

@@ -33,6 +33,7 @@ COMMANDS = [
     "preview",
     "recipes",
     "report",
+    "retrieve",
     "search",
     "train",
 ]

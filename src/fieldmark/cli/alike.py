@@ -13,10 +13,17 @@ from fieldmark.cli.early import check_run
 from fieldmark.cli.terminal import say, terminal
 from fieldmark.core.wording import shown
 
-__all__ = ["index", "search"]
+__all__ = ["index", "retrieve", "search"]
 
 _SOME_SKIPPED = 1
 _RUN = "A run or a bundle."
+_SCORES = {
+    "recall@1": "Recall@1",
+    "recall@5": "Recall@5",
+    "recall@10": "Recall@10",
+    "r_precision": "R-precision",
+    "map@r": "MAP@R",
+}
 _PictureGallery = Annotated[
     str | None,
     typer.Option(
@@ -121,4 +128,37 @@ def search(
     if out is not None:
         listener.note(f"Wrote {out / 'search.html'} and {out / 'search.png'}")
     if skipped:
+        raise SystemExit(_SOME_SKIPPED)
+
+
+@app.command(rich_help_panel=SEARCH)
+def retrieve(
+    run: Annotated[Path, typer.Argument(help=_RUN)],
+    paths: Annotated[list[str], typer.Argument(help="Photographs with labels: class folders or tables.")],
+    unseen: Annotated[bool, typer.Option("--unseen", help="Only classes that the run was not trained on.")] = False,
+    columns: Columns = None,
+    format: Annotated[Literal["table", "json"], typer.Option(help="Output format.")] = "table",
+    device: Device = "auto",
+) -> None:
+    """Score a search: does each photograph find others of its class? Exit status 1 means that some were skipped."""
+    check_run(run)
+    from fieldmark.commands.retrieve import retrieve as retrieve_pictures
+    from fieldmark.core.storage import as_json
+    from fieldmark.core.wording import counted
+
+    found = retrieve_pictures(
+        run, paths, unseen=unseen, columns=columns_of(columns), device=device, listener=terminal()
+    )
+    if format == "json":
+        typer.echo(as_json(found.as_dict(), ascii=True))
+    else:
+        typer.echo(
+            f"{counted(found.num_pictures, 'photograph')} with {counted(found.num_classes, 'label')}, searched for "
+            f"{len(found.retrieval.queries):,} of them; 95 % intervals over labels"
+        )
+        for name, share in found.retrieval.scores().items():
+            typer.echo(f"{_SCORES[name]:<14} {share}")
+    for one in found.skipped:
+        say(f"skipped: {one.reason}")
+    if found.skipped:
         raise SystemExit(_SOME_SKIPPED)
