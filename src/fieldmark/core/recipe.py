@@ -151,7 +151,7 @@ class Train(_Section):
 
     solver: Literal["gradient", "logistic", "auto"] = "gradient"
     """"logistic": the backbone stays as it is and a logistic regression on its embedding is the head. "auto": the same
-    if there are ten images of a class or fewer and a trial on them finds it no worse, else "gradient"; see
+    if there are eight images of a class or fewer and a trial on them finds it no worse, else "gradient"; see
     `fieldmark.learning.fitting.trial`."""
     epochs: Literal["auto"] | Annotated[int, Field(ge=1, le=100_000)] = 20
     """"auto": 20, or as many more as make 600 steps, since few images make few steps and a new head takes some hundreds

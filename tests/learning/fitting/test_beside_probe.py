@@ -18,7 +18,7 @@ from support.hearing import Heard
 
 SMALL = {"backbone": "test_resnet", "weights": "fieldguide"}
 SIZE = ["images.size=64", "backbone.mean=[0.5, 0.5, 0.5]"]
-TRAINED = "train.solver=gradient"  # without a trial
+TRAINED = "train.solver=gradient"
 
 
 def lines(heard: Heard) -> list[str]:
