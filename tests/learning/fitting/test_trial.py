@@ -19,6 +19,12 @@ SMALL = {"backbone": "test_resnet", "weights": "fieldguide"}
 SETTINGS = ["images.size=32", "backbone.mean=[0.5, 0.5, 0.5]", "train.epochs=1"]
 
 
+@pytest.fixture(autouse=True)
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twelve pictures of a class are few."""
+    monkeypatch.setattr(trial, "_FEW", 12)
+
+
 def trained(pictures: Path, out: Path, *overrides: str, recipe: str = "finetune") -> tuple[Run, list[str]]:
     heard = Heard()
     run = train(pictures, recipe, out=out, overrides=[*SETTINGS, *overrides], listener=heard, **SMALL)
@@ -34,7 +40,6 @@ def test_the_better_one_learns_from_all_images(
 ) -> None:
     common = [f"protocol={protocol}", "folds=2"]
     with monkeypatch.context() as patch:
-        patch.setattr(trial, "_FEW", 20)  # a cross-fit learns from the validation images, too
         patch.setattr(trial, "Trial", lambda images, probe, _: Trial(images, probe, network))
         run, said = trained(pictures, tmp_path / "run", *common)
     other, nothing = trained(pictures, tmp_path / "other", *common, *as_said)
@@ -57,6 +62,7 @@ def test_a_trial_is_held_once(pictures: Path, tmp_path: Path, monkeypatch: pytes
         with pytest.raises(ZeroDivisionError):
             trained(pictures, tmp_path / "run")
     begun = Run.open(tmp_path / "run")
+    assert begun.decided("trial") is not None
     run = train(pictures, out=begun.folder, resume=True, listener=(heard := Heard()))
     assert run.is_finished
     assert [text for text in heard.notes if " trial " in text] == []
