@@ -26,7 +26,7 @@ Reading = Literal["standardised", "unit"]
 
 STRENGTHS: Mapping[Reading, Sequence[float]] = {
     "standardised": (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1),
-    "unit": (3.0, 10.0, 30.0, 100.0, 300.0, 1000.0),
+    "unit": (3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0),
 }
 """The values from which C is chosen, for each way of reading features."""
 MOST_TO_CHOOSE = 10_000
