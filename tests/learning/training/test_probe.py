@@ -163,3 +163,13 @@ def test_where_nothing_can_be_held_out(num_classes: int, why: str) -> None:
         "C cannot be chosen by cross-validation: no class has training images in two separate groups. "
         "Add training images, or use a recipe without cross-validation, such as --recipe finetune."
     )
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_probabilities_too_small_for_a_number_are_no_problem(classes: int) -> None:
+    labels = np.repeat(np.arange(classes), 6)
+    features = 50 * np.eye(classes)[labels] + np.random.default_rng(0).normal(size=(len(labels), classes))
+    features[0] = 50 * np.eye(classes)[1]  # surely wrong
+    found = fit_linear_head(features, labels, np.arange(len(labels)), classes, strengths=(1e9, 1e12))
+    assert found.accuracy == pytest.approx(1 - 1 / len(labels))
+    assert np.isfinite(found.weight).all()

@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import log_softmax
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
@@ -123,6 +124,15 @@ def _regression(inputs: NDArray[np.float32], labels: NDArray[np.int64], strength
         return LogisticRegression(C=strength, max_iter=300).fit(inputs, labels)
 
 
+def _log_probabilities(model: LogisticRegression, inputs: NDArray[np.float32]) -> NDArray[np.float64]:
+    """(N, K); finite where a probability is too small for a number, which a large C brings about."""
+    logits = model.decision_function(inputs)
+    if logits.ndim == 1:  # of two classes, scikit-learn keeps the difference only
+        logits = np.stack([np.zeros_like(logits), logits], axis=1)
+    found: NDArray[np.float64] = log_softmax(logits, axis=1)
+    return found
+
+
 def held_out_folds(
     labels: NDArray[np.int64], groups: NDArray[np.int64], folds: int, seed: int
 ) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
@@ -154,7 +164,7 @@ def _cross_validated(
         model = _regression(inputs[train], labels[train], strength)
         held = held[np.isin(labels[held], model.classes_)]
         if len(held):
-            log_probabilities = model.predict_log_proba(inputs[held])
+            log_probabilities = _log_probabilities(model, inputs[held])
             truth = np.searchsorted(model.classes_, labels[held])
             losses.append(-log_probabilities[np.arange(len(held)), truth])
             hits.append(log_probabilities.argmax(1) == truth)
