@@ -1,0 +1,92 @@
+"""How likely a picture is of a class that only a few photographs show: probabilistic linear discriminant analysis.
+
+An embedding is taken for the sum of the mean of its class and a deviation, both normally distributed (Ioffe,
+"Probabilistic linear discriminant analysis", 2006; Prince & Elder, "Probabilistic linear discriminant analysis for
+inferences about identity", 2007, with full-rank covariances). Known classes say how both are distributed; then a few
+photographs of another class say where its mean may lie and how sure that is. So a class of five photographs and one of
+fifty are compared fairly, which nearest means and a regression do not: the former take every mean for exact, and the
+latter knows rare classes only as exceptions.
+
+The covariance of deviations is shrunk towards a multiple of the identity, and so is that of means: K classes span at
+most K − 1 directions, and another class may differ from them in others.
+
+Shapes: N images, K classes, D embedding.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Plda"]
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Plda:
+    """Coordinates in which deviations have unit variance and class means are independent."""
+
+    centre: Floats
+    """(D,) the mean of class means."""
+    axes: Floats
+    """(D, D) embedding − centre → coordinates."""
+    spread: Floats
+    """(D,) the variance of class means along each coordinate."""
+
+    @classmethod
+    def fit(cls, embedding: Floats, labels: Ints, *, within: float = 0.8, between: float = 0.3) -> Plda:
+        """Fit to embeddings (N, D) with labels (N,) of two or more classes, some of them with two or more images.
+
+        `within` and `between` are how far the covariances of deviations and of means are shrunk.
+        """
+        present, index, counts = np.unique(labels, return_inverse=True, return_counts=True)
+        means = np.zeros((len(present), embedding.shape[1]))
+        np.add.at(means, index, embedding)
+        means /= counts[:, None]
+        deviations = embedding - means[index]
+        covariance = deviations.T @ deviations / max(1, len(labels) - len(present))
+        values, vectors = np.linalg.eigh(covariance)
+        values = (1 - within) * values.clip(0) + within * values.mean()
+        whiten = vectors / np.sqrt(values.clip(1e-12 * max(values.max(), 1e-300)))
+        centre = means.mean(axis=0)
+        seen = (means - centre) @ whiten
+        # a mean of n images is off by a deviation divided by √n, which is no difference between classes
+        spread, turn = np.linalg.eigh(seen.T @ seen / max(1, len(present) - 1) - np.mean(1 / counts) * np.eye(len(values)))
+        spread = spread.clip(0)
+        return cls(centre, whiten @ turn, (1 - between) * spread + between * spread.mean())
+
+    def coordinates(self, embedding: Floats) -> Floats:
+        """(N, D) embeddings → coordinates (N, D)."""
+        return (embedding - self.centre) @ self.axes
+
+    def known(self, means: Floats, counts: Ints) -> tuple[Floats, Floats]:
+        """(K, D) where another image of each class is expected, and its variance there, for the mean (K, D), in
+        coordinates, of so many images (K,)."""
+        counts = np.asarray(counts, np.float64)[:, None]
+        share = counts * self.spread / (counts * self.spread + 1)
+        return share * means, 1 + self.spread / (counts * self.spread + 1)
+
+    def log_densities(self, coordinates: Floats, expected: Floats, variance: Floats) -> Floats:
+        """(N, K) how likely each image is of each class, as `known` gives them; without the constant."""
+        precision = 1 / variance
+        square = (
+            np.square(coordinates) @ precision.T
+            - 2 * coordinates @ (expected * precision).T
+            + (np.square(expected) * precision).sum(axis=1)
+        )
+        found: Floats = -0.5 * (square + np.log(variance).sum(axis=1))
+        return found
+
+    def same(self, one: Floats, other: Floats) -> Floats:
+        """(N,) the log-odds that pairs of images (N, D), in coordinates, are of one class, at even odds beforehand."""
+        alone = 1 + self.spread
+        shared = self.spread / alone  # the correlation of two images of one class
+        left = 1 - np.square(shared)
+        together = (np.square(one) + np.square(other) - 2 * shared * one * other) / (alone * left)
+        apart = (np.square(one) + np.square(other)) / alone
+        found: Floats = 0.5 * (apart - together).sum(axis=1) - 0.5 * np.log(left).sum()
+        return found
