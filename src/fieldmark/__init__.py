@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from fieldmark.commands.backbones import backbones
     from fieldmark.commands.compare import compare
     from fieldmark.commands.doubt import doubt
+    from fieldmark.commands.enrol import Enrolled, enrol
     from fieldmark.commands.evaluate import evaluate
     from fieldmark.commands.explain import explain
     from fieldmark.commands.index import index
@@ -75,6 +76,7 @@ _HOMES = {
     "Classifier": "classifier",
     "DataError": "core.errors",
     "DeviceError": "core.errors",
+    "Enrolled": "commands.enrol",
     "Evaluation": "runs.record",
     "Explanation": "answering.explaining.explanation",
     "FieldmarkError": "core.errors",
@@ -104,6 +106,7 @@ _HOMES = {
     "compare": "commands.compare",
     "doubt": "commands.doubt",
     "draw": "fieldguide",
+    "enrol": "commands.enrol",
     "evaluate": "commands.evaluate",
     "explain": "commands.explain",
     "index": "commands.index",
@@ -127,6 +130,7 @@ __all__ = [
     "Classifier",
     "DataError",
     "DeviceError",
+    "Enrolled",
     "Evaluation",
     "Explanation",
     "FieldmarkError",
@@ -156,6 +160,7 @@ __all__ = [
     "compare",
     "doubt",
     "draw",
+    "enrol",
     "evaluate",
     "explain",
     "index",

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import multivariate_normal
 
-from fieldmark.evaluation.plda import Plda
+from fieldmark.evaluation.plda import Plda, means_and_counts
 
 WIDTH = 3
 
@@ -85,3 +85,26 @@ def test_more_dimensions_than_images_are_no_problem() -> None:
     scores = plda.log_densities(coordinates, *plda.known(means, np.array([2, 2, 2])))
     assert (scores.argmax(axis=1) == labels).all()
     assert np.isfinite(plda.same(coordinates, coordinates[::-1])).all()
+
+
+def test_a_sample_of_the_images_is_enough_where_their_means_are_known() -> None:
+    embedding, labels = drawn(1)
+    means, counts = means_and_counts(embedding, labels, 40)
+    np.testing.assert_allclose(Plda.fit(embedding, labels, means, counts).axes, Plda.fit(embedding, labels).axes)
+    some = np.arange(len(labels)) % 30 < 10
+    whole, part = Plda.fit(embedding, labels), Plda.fit(embedding[some], labels[some], means, counts)
+    np.testing.assert_allclose(normal_model(part)[1], normal_model(whole)[1], rtol=0.3, atol=0.3)
+
+
+def test_likeness_is_of_the_same_class_against_any_other() -> None:
+    embedding, labels = drawn(2)
+    plda = Plda.fit(embedding, labels)
+    own = plda.coordinates(embedding[:4])
+    mean, count = plda.coordinates(embedding[4:9]).mean(axis=0, keepdims=True), np.array([5])
+    found = plda.likeness(own, np.repeat(mean, 4, axis=0), np.repeat(count, 4))
+    theirs = plda.log_densities(own, *plda.known(mean, count)) - plda.log_densities(
+        own, np.zeros((1, WIDTH)), 1 + plda.spread[None]
+    )
+    np.testing.assert_allclose(found, theirs[:, 0])
+    one = plda.coordinates(embedding[4:5])
+    np.testing.assert_allclose(plda.likeness(own[:1], one, np.array([1])), plda.same(own[:1], one))

@@ -22,15 +22,17 @@ from fieldmark.answering.views import evaluation_square, short_side
 from fieldmark.core.errors import RecipeError, RunError
 from fieldmark.core.machine import AUTO, choose_device
 from fieldmark.data.decode import Decoded
+from fieldmark.evaluation.enrolment import TEMPERATURE, Gate
 from fieldmark.evaluation.outputs import Outputs, joined
 from fieldmark.evaluation.verdict import Verdict
 from fieldmark.model.backbone import Normalization
 from fieldmark.model.build import build_model, is_plain, num_parameters
+from fieldmark.model.enrolled import Enrolled
 from fieldmark.model.model import Model
 from fieldmark.runs.bundle import Bundle
 from fieldmark.runs.description import AGAIN
 
-__all__ = ["Predictor"]
+__all__ = ["Predictor", "enrolled_module"]
 
 
 @final
@@ -67,6 +69,8 @@ class Predictor:
             model.load_weights(bundle.weights())
         except RuntimeError as error:  # torch's own text runs over as many lines as there are layers
             raise RunError(f"The weights in {bundle.folder} do not match its model.json", AGAIN) from error
+        if bundle.enrolment:
+            model.enrolled = enrolled_module(bundle.enrolment.gate)
         model.to(torch.device(chosen), memory_format=torch.channels_last).eval()  # type: ignore[call-overload]  # torch's stub lacks it
         return cls(bundle, model)
 
@@ -74,10 +78,12 @@ class Predictor:
         """Write a bundle with the weights and the normalisation of the network."""
         own, recipe = self.model.backbone.normalization, self.bundle.recipe
         backbone = recipe.backbone.model_copy(update={"mean": own.mean, "std": own.std})
-        kept = replace(
-            self.bundle, recipe=recipe.model_copy(update={"backbone": backbone}), interpolation=own.interpolation
+        trained = replace(
+            self.bundle.trained,
+            recipe=recipe.model_copy(update={"backbone": backbone}),
+            interpolation=own.interpolation,
         )
-        kept.save(Path(folder), self.model.weights())
+        trained.with_enrolment(self.bundle.enrolment).save(Path(folder), self.model.weights())
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -149,11 +155,20 @@ class Predictor:
         return names, joined(outputs)
 
 
+def enrolled_module(gate: Gate) -> Enrolled:
+    """What gives enrolled classes their logits, as a part of the network."""
+    arrays = (gate.plda.centre, gate.plda.axes, gate.expected, gate.variance)
+    return Enrolled(
+        *(torch.from_numpy(one) for one in arrays), num_new=gate.num_new, temperature=TEMPERATURE, offset=gate.offset
+    )
+
+
 def _check_size(bundle: Bundle) -> None:
     """Raise RunError for a network that is larger than its weights, before it takes any memory."""
     assert bundle.folder is not None
     path = bundle.folder / "model.safetensors"
-    if path.is_file() and num_parameters(bundle.recipe, bundle.task) > path.stat().st_size:  # each has at least a byte
+    parameters = num_parameters(bundle.recipe, bundle.trained.task)
+    if path.is_file() and parameters > path.stat().st_size:  # each has at least a byte
         raise RunError(f"The weights in {bundle.folder} do not match its model.json", AGAIN)
 
 
@@ -162,7 +177,7 @@ def _network(bundle: Bundle) -> Model:
     try:
         if not is_plain(bundle.recipe):
             _check_size(bundle)
-        model = build_model(bundle.recipe, bundle.task, load_weights=False)
+        model = build_model(bundle.recipe, bundle.trained.task, load_weights=False)
     except RecipeError as error:
         for section, one in bundle.plugins.items():
             if repr(one["name"]) in error.problem:

@@ -85,6 +85,7 @@ def score_split(
         unreadable=found.unreadable,
         verdicts=_held_to(judged, outputs, answers, listener) if judged else None,
         classes=_by_class(answers, judged),
+        enrolment=predictor.bundle.enrolled_as,
         of_interest=[_detected(predictor, answers, label, sensitivity) for label in interesting],
     )
     result = write_evaluation(folder, result, answers, task)

@@ -61,7 +61,7 @@ class Speaker:
             nearness(outputs.embedding, self.thresholds.calibration.means) if self.thresholds else np.zeros(len(names))
         )
         spoken = self._spoken(names, self.bundle.log_probabilities(outputs.logits), near)
-        return self._with_traits(spoken, [log_softmax(logits, axis=1) for logits in outputs.attributes])
+        return self._completed(spoken, [log_softmax(logits, axis=1) for logits in outputs.attributes])
 
     def pooled(self, paths: Sequence[str], outputs: Outputs) -> list[Verdict]:
         """Return one verdict for each folder, as photographs of one thing. What folders of several photographs are
@@ -76,7 +76,7 @@ class Speaker:
         if self.thresholds:
             near = np.bincount(groups, nearness(outputs.embedding, self.thresholds.calibration.means)) / frames
         spoken = self._spoken(folders.tolist(), log_probabilities, near, frames)
-        return self._with_traits(
+        return self._completed(
             spoken, [pool(log_softmax(logits, axis=1), groups, DEPENDENT) for logits in outputs.attributes]
         )
 
@@ -94,8 +94,11 @@ class Speaker:
             for name, z, number in answers
         ]
 
-    def _with_traits(self, verdicts: list[Verdict], attributes: Sequence[NDArray[np.floating]]) -> list[Verdict]:
-        """Add the most likely value of each attribute, from its log-probabilities (N, V)."""
+    def _completed(self, verdicts: list[Verdict], attributes: Sequence[NDArray[np.floating]]) -> list[Verdict]:
+        """Add the most likely value of each attribute, from its log-probabilities (N, V), and of how many photographs
+        an enrolled class is known."""
+        if photographs := self.bundle.photographs:
+            verdicts = [replace(one, photographs=photographs.get(one.label)) for one in verdicts]
         if not self.bundle.attributes:
             return verdicts
         told = list(zip(self.bundle.attributes.items(), attributes, strict=True))

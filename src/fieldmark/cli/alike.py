@@ -1,4 +1,4 @@
-"""Commands about likeness: galleries of photographs, and what in them looks like others."""
+"""Commands about likeness: galleries of photographs, and classes that a few photographs show."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Annotated, Literal
 import typer
 
 from fieldmark.cli.answers import print_found
-from fieldmark.cli.app import SEARCH, Columns, Device, app, columns_of
+from fieldmark.cli.app import ANSWER, SEARCH, Columns, Device, app, columns_of
 from fieldmark.cli.early import check_run
 from fieldmark.cli.terminal import say, terminal
 from fieldmark.core.wording import shown
 
-__all__ = ["index", "retrieve", "search"]
+__all__ = ["enrol", "index", "retrieve", "search"]
 
 _SOME_SKIPPED = 1
 _RUN = "A run or a bundle."
@@ -160,5 +160,47 @@ def retrieve(
             typer.echo(f"{_SCORES[name]:<14} {share}")
     for one in found.skipped:
         say(f"skipped: {one.reason}")
+    if found.skipped:
+        raise SystemExit(_SOME_SKIPPED)
+
+
+@app.command(rich_help_panel=ANSWER)
+def enrol(
+    run: Annotated[Path, typer.Argument(help=_RUN)],
+    name: Annotated[str, typer.Argument(help="The class.")],
+    paths: Annotated[
+        list[str] | None, typer.Argument(help="Photographs of the class: files, folders, globs or tables.")
+    ] = None,
+    under: Annotated[
+        list[str] | None,
+        typer.Option(metavar="LEVEL=NAME", help="What it belongs to, such as genus=Passerina. May be repeated."),
+    ] = None,
+    add: Annotated[bool, typer.Option("--add", help="Add photographs to a class that is enrolled already.")] = False,
+    rename: Annotated[str | None, typer.Option(help="Give an enrolled class this name instead.")] = None,
+    remove: Annotated[bool, typer.Option("--remove", help="Remove an enrolled class instead.")] = False,
+    device: Device = "auto",
+) -> None:
+    """Add a class from a few photographs, without training. Exit status 1 means that some files were skipped."""
+    check_run(run)
+    from fieldmark.commands.enrol import enrol as enrol_class
+    from fieldmark.core.errors import DataError
+
+    pairs = [one.partition("=") for one in under or ()]
+    if wrong := [level for level, equals, belongs in pairs if not (level and equals and belongs)]:
+        raise DataError(f"--under cannot be {wrong[0]!r}", "Expected LEVEL=NAME, such as genus=Passerina.")
+    found = enrol_class(
+        run,
+        name,
+        paths or None,
+        under={level: belongs for level, _, belongs in pairs},
+        add=add,
+        rename=rename,
+        remove=remove,
+        device=device,
+        listener=terminal(),
+    )
+    for one in found.skipped:
+        say(f"skipped: {one.reason}")
+    typer.echo(shown(found.said))
     if found.skipped:
         raise SystemExit(_SOME_SKIPPED)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -28,7 +29,7 @@ from fieldmark.learning.fitting.beside_probe import beside_probe
 from fieldmark.learning.fitting.combinations import rehearse
 from fieldmark.learning.fitting.fit import Fit
 from fieldmark.learning.fitting.flips import decide_flip
-from fieldmark.learning.fitting.holdout import cross_fit, fit_calibration, hold_out, means_of, settled
+from fieldmark.learning.fitting.holdout import cross_fit, fit_calibration, hold_out, kept_of, learnt_of, settled
 from fieldmark.learning.fitting.part_names import name_parts
 from fieldmark.learning.fitting.prepare import prepare
 from fieldmark.learning.fitting.resolve import check_data, plugins_of, resolve_recipe
@@ -173,9 +174,11 @@ def _learn(
             fit = settled(fit, strengths)
         model = fit.train(rows, validation).model
     calibration = None
+    with run.timed("evaluating"):
+        learnt = learnt_of(fit, model, rows)
     if held or len(validation):
         with run.timed("evaluating"):
-            means = means_of(fit, model, rows)
+            means = learnt.means
             if held is None:
                 held = hold_out(fit, model, means, validation, learnt_from=rows)
                 if found := beside_probe(fit, held, rows, validation):
@@ -191,7 +194,8 @@ def _learn(
     run.keep_memory()
     names = name_parts(fit, model, rows)
     # last, since a bundle is what makes a run finished
-    Predictor(_bundle(fit, model, calibration, rows, names), model).save(run.bundle)
+    kept = kept_of(fit, learnt, held, rows if split == "crossfit" else validation)
+    Predictor(replace(_bundle(fit, model, calibration, rows, names), kept=kept), model).save(run.bundle)
     listener.note(f"Saved {run.bundle}")
 
 

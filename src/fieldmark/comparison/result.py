@@ -132,7 +132,7 @@ class Result:
             else None,
             answering_speed=_speed(len(catalog.rows("val")), validated[len(validated) // 2]) if validated else None,
             memory=run.memory(),
-            num_parameters=num_parameters(bundle.recipe, bundle.task),
+            num_parameters=num_parameters(bundle.recipe, bundle.trained.task),
             machine={**vars(run.machine()), "processor": processor()},
             looks=read_scores(folder)["looks"],
         )

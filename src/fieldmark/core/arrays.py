@@ -19,7 +19,7 @@ __all__ = ["Array", "parse_arrays"]
 class Array:
     """What an array must be."""
 
-    kind: Literal["float", "int64", "bool"]
+    kind: Literal["float", "half", "int64", "bool"]
     sides: tuple[str | int, ...]
     """The length of each side, as a number or as a letter that stands for the same number wherever it occurs."""
     least: float = -inf
@@ -31,7 +31,7 @@ class Array:
     optional: bool = False
 
 
-_TYPES = {"float": ("float32", "float64"), "int64": ("int64",), "bool": ("bool",)}
+_TYPES = {"float": ("float32", "float64"), "half": ("float16",), "int64": ("int64",), "bool": ("bool",)}
 
 
 def parse_arrays(data: bytes, shapes: Mapping[str, Array], sizes: Mapping[str, int]) -> dict[str, NDArray[Any]]:

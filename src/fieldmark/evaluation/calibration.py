@@ -97,14 +97,26 @@ class Held(NamedTuple):
     """The logits (N, V) of each attribute that is learnt. Promises cover only the class."""
     learnt: NDArray[np.bool_] | None = None
     """(N,) whether the model that answered has learnt the image's class; None if all have been."""
+    embedding: NDArray[np.float32] | None = None
+    """(N, D) by the model that is shipped; None if others gave the answers."""
 
     def of_learnt_classes(self) -> Held:
         """Without the images that no answer could be right for."""
         if self.learnt is None or self.learnt.all():
             return self
-        kept = self.learnt
-        attributes = tuple(values[kept] for values in self.attributes)
-        return Held(self.logits[kept], self.nearness[kept], self.labels[kept], self.units[kept], attributes)
+        return self.at(np.flatnonzero(self.learnt))._replace(learnt=None)
+
+    def at(self, rows: Ints) -> Held:
+        """Those of some rows."""
+        return Held(
+            self.logits[rows],
+            self.nearness[rows],
+            self.labels[rows],
+            self.units[rows],
+            tuple(values[rows] for values in self.attributes),
+            None if self.learnt is None else self.learnt[rows],
+            None if self.embedding is None else self.embedding[rows],
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,10 +20,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Plda"]
+__all__ = ["Plda", "means_and_counts"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+
+
+def means_and_counts(embedding: Floats, labels: Ints, num_classes: int) -> tuple[Floats, Ints]:
+    """The mean (K, D) and the number (K,) of each class's embeddings (N, D); zeros for a class without images."""
+    counts = np.bincount(labels, minlength=num_classes)
+    means = np.zeros((num_classes, embedding.shape[1]))
+    np.add.at(means, labels, embedding)
+    return means / counts.clip(1)[:, None], counts
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,24 +46,37 @@ class Plda:
     """(D,) the variance of class means along each coordinate."""
 
     @classmethod
-    def fit(cls, embedding: Floats, labels: Ints, *, within: float = 0.8, between: float = 0.3) -> Plda:
+    def fit(
+        cls,
+        embedding: Floats,
+        labels: Ints,
+        means: Floats | None = None,
+        counts: Ints | None = None,
+        *,
+        within: float = 0.8,
+        between: float = 0.3,
+    ) -> Plda:
         """Fit to embeddings (N, D) with labels (N,) of two or more classes, some of them with two or more images.
 
-        `within` and `between` are how far the covariances of deviations and of means are shrunk.
+        The images may be a sample of those that the `means` (K, D) are of, so many (K,) of each class; a class without
+        images is passed over. `within` and `between` are how far the covariances of deviations and of means are shrunk.
         """
-        present, index, counts = np.unique(labels, return_inverse=True, return_counts=True)
-        means = np.zeros((len(present), embedding.shape[1]))
-        np.add.at(means, index, embedding)
-        means /= counts[:, None]
-        deviations = embedding - means[index]
-        covariance = deviations.T @ deviations / max(1, len(labels) - len(present))
+        if means is None or counts is None:
+            means, counts = means_and_counts(embedding, labels, int(labels.max()) + 1)
+        several = counts[labels] > 1
+        index = labels[several]
+        # an image has its share in the mean that it deviates from, which makes the deviation smaller
+        deviations = (embedding[several] - means[index]) / np.sqrt(1 - 1 / counts[index])[:, None]
+        covariance = deviations.T @ deviations / max(1, len(deviations))
         values, vectors = np.linalg.eigh(covariance)
         values = (1 - within) * values.clip(0) + within * values.mean()
         whiten = vectors / np.sqrt(values.clip(1e-12 * max(values.max(), 1e-300)))
-        centre = means.mean(axis=0)
-        seen = (means - centre) @ whiten
+        present = counts > 0
+        centre = means[present].mean(axis=0)
+        seen = (means[present] - centre) @ whiten
         # a mean of n images is off by a deviation divided by √n, which is no difference between classes
-        spread, turn = np.linalg.eigh(seen.T @ seen / max(1, len(present) - 1) - np.mean(1 / counts) * np.eye(len(values)))
+        noise = np.mean(1 / counts[present]) * np.eye(len(values))
+        spread, turn = np.linalg.eigh(seen.T @ seen / max(1, len(seen) - 1) - noise)
         spread = spread.clip(0)
         return cls(centre, whiten @ turn, (1 - between) * spread + between * spread.mean())
 
@@ -66,9 +87,8 @@ class Plda:
     def known(self, means: Floats, counts: Ints) -> tuple[Floats, Floats]:
         """(K, D) where another image of each class is expected, and its variance there, for the mean (K, D), in
         coordinates, of so many images (K,)."""
-        counts = np.asarray(counts, np.float64)[:, None]
-        share = counts * self.spread / (counts * self.spread + 1)
-        return share * means, 1 + self.spread / (counts * self.spread + 1)
+        known = np.asarray(counts, np.float64)[:, None] * self.spread
+        return known / (known + 1) * means, 1 + self.spread / (known + 1)
 
     def log_densities(self, coordinates: Floats, expected: Floats, variance: Floats) -> Floats:
         """(N, K) how likely each image is of each class, as `known` gives them; without the constant."""
@@ -79,6 +99,15 @@ class Plda:
             + (np.square(expected) * precision).sum(axis=1)
         )
         found: Floats = -0.5 * (square + np.log(variance).sum(axis=1))
+        return found
+
+    def likeness(self, coordinates: Floats, means: Floats, counts: Ints) -> Floats:
+        """(N,) the log-odds that each image (N, D) is of the class whose mean, of so many images (N,), is (N, D), and
+        not of another that nobody has seen; everything in coordinates."""
+        expected, variance = self.known(means, counts)
+        own = np.square(coordinates - expected) / variance + np.log(variance)
+        other = np.square(coordinates) / (1 + self.spread) + np.log(1 + self.spread)
+        found: Floats = 0.5 * (other - own).sum(axis=1)
         return found
 
     def same(self, one: Floats, other: Floats) -> Floats:

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
+from fieldmark.core.wording import counted
+
 __all__ = ["NO_PROMISE", "Candidate", "Trait", "Verdict", "trait", "verdict"]
 
 NO_PROMISE = "no accuracy can be promised"
@@ -64,16 +66,19 @@ class Verdict:
     """With bursts, the number of photographs behind the answer, where `path` is their folder; otherwise None."""
     attributes: Mapping[str, Trait] | None = None
     """The attributes of the pictured thing, or None if the model has learnt none."""
+    photographs: int | None = None
+    """The number of photographs that `label` was enrolled from; None for a class that was learnt in training."""
 
     @property
     def said(self) -> str:
         """The answer in words, which differ wherever nobody vouches for it."""
+        shown = "" if self.photographs is None else f" (from {counted(self.photographs, 'photograph')})"
         if self.name is not None:
             is_class = self.name == self.label and not self.reason  # a genus may have the name of its class
-            return self.name if is_class else f"{self.name} ({self.level})"
+            return self.name + shown if is_class else f"{self.name} ({self.level})"
         if self.familiar is False:
             return "no answer"
-        return f"likely {self.label}, not vouched for"
+        return f"likely {self.label}{shown}, not vouched for"
 
     @property
     def sureness(self) -> float | None:
@@ -94,7 +99,7 @@ class Verdict:
         """The verdict as plain values: path, label, probability, candidates, promised.
 
         A calibrated bundle adds name, level, certainty, familiar, possible and reason. Bursts add frames, learnt
-        attributes add attributes, and a checklist adds outside.
+        attributes add attributes, a checklist adds outside, and a class that was enrolled adds photographs.
         """
         values: dict[str, Any] = {
             "path": self.path,
@@ -114,6 +119,8 @@ class Verdict:
             }
         if self.frames is not None:
             values["frames"] = self.frames
+        if self.photographs is not None:
+            values["photographs"] = self.photographs
         if self.attributes is not None:
             values["attributes"] = {
                 name: {"value": one.value, "probability": round(one.probability, 6)}

@@ -1,4 +1,4 @@
-"""`Model`: a method, with heads for attributes and mirroring. Recipes build models, and bundles keep them.
+"""`Model`: a method, with heads for attributes, mirroring and enrolled classes. Recipes build it, and bundles keep it.
 
 Shapes: B images, A attributes of V values.
 """
@@ -14,6 +14,7 @@ from fieldmark.model.attributes import AttributeHeads
 from fieldmark.model.auxiliaries.auxiliary import Auxiliary
 from fieldmark.model.backbone import Backbone
 from fieldmark.model.batch import Batch
+from fieldmark.model.enrolled import Enrolled
 from fieldmark.model.method import Method, Prediction
 
 __all__ = ["LossModule", "Model"]
@@ -23,7 +24,7 @@ _ATTRIBUTES = "attributes."
 
 @final
 class Model(nn.Module):
-    """A method with attribute heads and mirroring. The method itself knows of neither."""
+    """A method with attribute heads, mirroring and enrolled classes. The method itself knows of none of them."""
 
     def __init__(self, method: Method, attributes: AttributeHeads | None = None, *, mirrored: bool = False) -> None:
         """With `mirrored`, the answer is the mean over an image and its mirror image."""
@@ -31,6 +32,8 @@ class Model(nn.Module):
         self.method = method
         self.attributes = attributes
         self.mirrored = mirrored
+        self.enrolled: Enrolled | None = None
+        """Classes that were enrolled after training; no part of `weights`, since a bundle keeps them apart."""
 
     @property
     def backbone(self) -> Backbone:
@@ -43,14 +46,24 @@ class Model(nn.Module):
         maps are those of the original images.
         """
         seen = self._look(images)
-        if not self.mirrored:
+        if self.mirrored:
+            other = self._look(images.flip(-1))
+            seen = seen._replace(
+                logits=(seen.logits + other.logits) / 2,
+                embedding=(seen.embedding + other.embedding) / 2,
+                attributes=tuple((one + two) / 2 for one, two in zip(seen.attributes, other.attributes, strict=True)),
+            )
+        if self.enrolled is None:
             return seen
-        other = self._look(images.flip(-1))
-        return seen._replace(
-            logits=(seen.logits + other.logits) / 2,
-            embedding=(seen.embedding + other.embedding) / 2,
-            attributes=tuple((one + two) / 2 for one, two in zip(seen.attributes, other.attributes, strict=True)),
-        )
+        return seen._replace(logits=self.enrolled(seen.logits, seen.embedding))
+
+    def unmirrored(self) -> Model:
+        """The same that sees an image as it is, for explanations."""
+        if not self.mirrored:
+            return self
+        plain = Model(self.method, self.attributes)
+        plain.enrolled = self.enrolled
+        return plain.train(self.training)
 
     def _look(self, images: Tensor) -> Prediction:
         prediction: Prediction = self.method(images)

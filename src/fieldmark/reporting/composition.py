@@ -80,6 +80,11 @@ def _notices(material: Material) -> list[str]:
         notices.append(
             f"There are no predictions yet, so the sections about them are missing. Run: fieldmark evaluate {folder}"
         )
+    elif material.shown.enrolment != material.enrolment:
+        notices.append(
+            "Classes were enrolled, renamed or removed since: these scores are of the model before. "
+            f"Run: fieldmark evaluate {folder}"
+        )
     pictures = material.pictures
     if pictures.missing:
         notices.append(

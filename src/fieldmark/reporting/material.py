@@ -85,6 +85,8 @@ class Split:
     """How well the classes of interest are found, as scores.json has it."""
     attributes: Mapping[str, tuple[Score, int]] = field(default_factory=dict)
     """The balanced accuracy of each attribute that was learnt, and the number of images whose value is known."""
+    enrolment: str = ""
+    """Which classes were enrolled when it was made; "" if none were."""
 
     @property
     def title(self) -> str:
@@ -157,6 +159,8 @@ class Material:
     environment: Environment
     provenance: Mapping[str, Any]
     """The provenance of the bundle; {} if training is not finished."""
+    enrolment: str
+    """Which classes are enrolled now; "" if none are."""
     splits: Sequence[Split]
     """The splits that were evaluated, in the order of TITLES."""
     shown: Split | None
@@ -204,6 +208,7 @@ def gather(
     Raises RunError if there is no run, or if `split` has not been evaluated.
     """
     environment = Run.open(run.folder).environment()
+    bundle = Bundle.load(run.bundle) if run.is_finished else None
     data = run.data()
     splits = _splits(run)
     roots = [Path(data["root"])] if data else []
@@ -214,7 +219,8 @@ def gather(
         recipe=recipe,
         data=data,
         environment=environment,
-        provenance=Bundle.load(run.bundle).provenance if run.is_finished else {},
+        provenance=bundle.provenance if bundle else {},
+        enrolment=bundle.enrolled_as if bundle else "",
         splits=splits,
         shown=_shown(run, splits, split),
         catalog=catalog,
@@ -272,6 +278,7 @@ def _split(folder: Path) -> Split:
             _of_classes(folder / "classes.csv", hint),
             written.get("of_interest", ()),
             {name: (Score.of(found), found["num_images"]) for name, found in written.get("attributes", {}).items()},
+            written.get("enrolment", ""),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"The evaluation in {folder} cannot be read ({type(error).__name__}: {error})", hint) from None

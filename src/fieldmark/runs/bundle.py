@@ -1,14 +1,16 @@
 """`Bundle`: a folder with all that a model needs to predict anywhere. It is only files; `Predictor` predicts.
 
-The files are `model.safetensors`, `model.json`, `calibration.safetensors` if the model is calibrated, and `index.json`
-with the SHA-256 of the others: whoever reads one of them reads the bytes whose hash was compared.
+The files are `model.safetensors`, `model.json`, `calibration.safetensors` if the model is calibrated,
+`held.safetensors` with embeddings by which classes can be enrolled, and `index.json` with the SHA-256 of the others:
+whoever reads one of them reads the bytes whose hash was compared. What is enrolled lies beside them; see
+`fieldmark.runs.enrolment`.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
@@ -26,8 +28,10 @@ from fieldmark.data.names import lookup
 from fieldmark.data.task import Attribute, Task
 from fieldmark.data.taxonomy import Taxonomy
 from fieldmark.evaluation.calibration import SHAPES, Calibration, Values
+from fieldmark.evaluation.enrolment import KEPT_SHAPES, Kept
 from fieldmark.evaluation.thresholds import Thresholds
 from fieldmark.runs.description import AGAIN, FORMAT, INDEX, describe, digests, index_of, known_bytes
+from fieldmark.runs.enrolment import Enrolment, read_enrolment, write_enrolment
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -67,6 +71,12 @@ class Bundle:
     """The folder of the bundle; None before it is saved."""
     index: Mapping[str, str] | None = None
     """The SHA-256 of each file in the folder, by name; None if it is not known, as in bundles of before."""
+    kept: Kept | None = None
+    """What classes can be enrolled by, before it is saved; afterwards `read_kept` reads it."""
+    enrolment: Enrolment | None = None
+    """The classes that were enrolled after training, which are the last of the classes; None if there are none."""
+    learnt: Bundle | None = None
+    """With an enrolment, the bundle without it."""
 
     def __post_init__(self) -> None:
         if self.taxonomy is None:
@@ -82,20 +92,56 @@ class Bundle:
         return self.recipe.images
 
     @property
+    def trained(self) -> Bundle:
+        """The bundle as training left it, without what was enrolled."""
+        return self.learnt or self
+
+    @property
     def task(self) -> Task:
-        """What the model tells apart."""
+        """What its answers tell apart. What the network has learnt to tell apart is the task of `trained`."""
         grades = grades_of(self.classes, self.recipe.labels.order)
         told = tuple(Attribute(name, values) for name, values in self.attributes.items())
         unlearnt = tuple(self.class_rows(self.provenance.get("unlearnt", ())).tolist())
         return Task(len(self.classes), unlearnt=unlearnt, taxonomy=self.taxonomy, grades=grades, attributes=told)
 
+    def with_enrolment(self, enrolment: Enrolment | None) -> Bundle:
+        """The bundle with these classes beside those that were learnt, or with none."""
+        trained = self.trained
+        if enrolment is None:
+            return trained
+        taxonomy = enrolment.taxonomy(trained.taxonomy)
+        return replace(
+            trained,
+            classes=taxonomy.classes,
+            taxonomy=taxonomy,
+            calibration=enrolment.calibration,
+            enrolment=enrolment,
+            learnt=trained,
+        )
+
+    @property
+    def photographs(self) -> Mapping[str, int]:
+        """By how many photographs each enrolled class is shown."""
+        return self.enrolment.photographs if self.enrolment else {}
+
+    @property
+    def enrolled_as(self) -> str:
+        """By which scores of before and after an enrolment are told apart; "" if nothing is enrolled."""
+        return self.enrolment.digest if self.enrolment else ""
+
     # ---- files
 
     def save(self, folder: Path, weights: Mapping[str, Tensor]) -> None:
         """Write the files. The description comes last, so that a bundle that has one is complete."""
+        if self.enrolment:
+            self.trained.save(folder, weights)
+            write_enrolment(folder, self.enrolment, digests(folder) or {})
+            return
         files = {"model.safetensors": tensor_bytes(weights, {"format": str(FORMAT)})}
         if self.calibration:
             files["calibration.safetensors"] = array_bytes(self.calibration.arrays())
+        if kept := self.kept or self.read_kept():
+            files["held.safetensors"] = array_bytes(kept.arrays())
         description = json_bytes(
             {
                 "format": FORMAT,
@@ -139,7 +185,7 @@ class Bundle:
             ) from None
         classes = tuple(description["classes"])
         taxonomy = Taxonomy.of(classes, description["taxonomy"])
-        return cls(
+        trained = cls(
             classes,
             recipe,
             description["interpolation"],
@@ -152,6 +198,20 @@ class Bundle:
             folder,
             index,
         )
+        return trained.with_enrolment(read_enrolment(folder, taxonomy, index))
+
+    def read_kept(self) -> Kept | None:
+        """What classes can be enrolled by; None in bundles of before. Raises RunError if it is damaged."""
+        if self.folder is None or self.index is None or "held.safetensors" not in self.index:
+            return None
+        path = self.folder / "held.safetensors"
+        try:
+            arrays = parse_arrays(known_bytes(path, self.index), KEPT_SHAPES, {"K": len(self.trained.classes)})
+            if ("learnt" in arrays) != ("learnt_labels" in arrays):
+                raise ValueError("it has embeddings without labels, or labels without embeddings")
+        except (OSError, ValueError) as error:
+            raise RunError(f"{path} cannot be read: {reason(error)}", AGAIN) from None
+        return Kept(**arrays)
 
     def weights(self) -> dict[str, Tensor]:
         """The tensors in `model.safetensors`. Raises RunError if they are missing, damaged or not numbers."""

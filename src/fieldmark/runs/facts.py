@@ -245,5 +245,6 @@ class Scores(TypedDict):
     unreadable: list[str]
     confused: list[Confused]
     verdicts: NotRequired[VerdictValues | None]
+    enrolment: NotRequired[str]
     of_interest: NotRequired[list[DetectionValues]]
     attributes: NotRequired[dict[str, AttributeValues]]

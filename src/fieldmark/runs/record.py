@@ -82,6 +82,8 @@ class Evaluation:
     """The scores of each class that occurs."""
     of_interest: Sequence[Detection] = ()
     """How well the classes of interest are found."""
+    enrolment: str = ""
+    """Which classes were enrolled when it was made (`Enrolment.digest`); "" if none were."""
     folder: Path | None = field(default=None, compare=False)
 
     def as_dict(self) -> dict[str, Any]:
@@ -93,6 +95,7 @@ class Evaluation:
             "unreadable": list(self.unreadable),
             "confused": [vars(pair) for pair in self.confused],
             "verdicts": self.verdicts.as_dict() if self.verdicts else None,
+            **({"enrolment": self.enrolment} if self.enrolment else {}),
             **({"of_interest": [one.as_dict() for one in self.of_interest]} if self.of_interest else {}),
             **({"attributes": {k: one.as_dict() for k, one in self.attributes.items()}} if self.attributes else {}),
         }

@@ -23,6 +23,7 @@ from fieldmark.answering.explaining.taps import Tap, last_map, read
 from fieldmark.answering.stream import Shown, stream
 from fieldmark.answering.things import Thing
 from fieldmark.model.method import Method
+from fieldmark.model.model import Model
 
 __all__ = ["Counterpart", "Known", "counterparts", "known_maps", "place_of", "points_inside"]
 
@@ -65,7 +66,7 @@ class Counterpart:
 
 
 def known_maps(
-    method: Method,
+    method: Method | Model,
     things: Iterable[Thing],
     see: Callable[[Thing], Shown],
     normalise: Callable[[Tensor], Tensor],

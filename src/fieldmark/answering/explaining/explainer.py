@@ -51,7 +51,7 @@ class Explainer:
         """`root` is the folder of the training images, if they were moved."""
         self.predictor = run if isinstance(run, Predictor) else Predictor.load(run, device=device)
         self.bundle = self.predictor.bundle
-        self.method = self.predictor.model.method
+        self.method = self.predictor.model.unmirrored()
         place = self.bundle.folder if isinstance(run, Predictor) else Path(run)
         opened = opened_run(place) if place else None
         self._run = opened if opened and opened.exists else None
@@ -155,6 +155,9 @@ class Explainer:
             [] if self.bundle.calibration else ["The model is not calibrated: these are plain softmax probabilities."]
         )
         missing = [name for name, one in zip(names, known, strict=True) if one is None]
+        if shown := [name for name in missing if name in self.bundle.photographs]:
+            notes.append(f"No photograph of {' and '.join(shown)} is kept, as it was enrolled, so no example is shown.")
+            missing = [name for name in missing if name not in shown]
         if missing and (self._run is None or not self._run.data()):
             notes.append("A bundle alone has no training images, so there are no examples and no replacements.")
         elif missing:

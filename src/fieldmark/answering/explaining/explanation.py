@@ -21,6 +21,7 @@ from fieldmark.answering.explaining.regions import Region, find_regions
 from fieldmark.answering.explaining.taps import Tap, answers, tap
 from fieldmark.evaluation.verdict import Verdict
 from fieldmark.model.method import Method
+from fieldmark.model.model import Model
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -241,7 +242,7 @@ def _moved(found: Exchange, margin: float) -> dict[str, Any]:
 
 
 def explain_view(
-    method: Method,
+    method: Method | Model,
     image: Tensor,
     contrast: Contrast,
     known: tuple[Known | None, Known | None] = (None, None),
@@ -274,7 +275,7 @@ def explain_view(
 
 
 def exchange(
-    method: Method,
+    method: Method | Model,
     image: Tensor,
     contrast: Contrast,
     place: Tap,
@@ -297,7 +298,7 @@ def exchange(
 
 
 def exchange_whole(
-    method: Method,
+    method: Method | Model,
     image: Tensor,
     contrast: Contrast,
     place: Tap,
@@ -331,7 +332,7 @@ def exchange_whole(
     return Whole(Exchange(float(margins.mean()), len(donors)), shown)
 
 
-def margins_of(method: Method, image: Tensor, contrast: Contrast, place: Tap, maps: Tensor) -> Tensor:
+def margins_of(method: Method | Model, image: Tensor, contrast: Contrast, place: Tap, maps: Tensor) -> Tensor:
     """(n,) margins with these maps (n, C, h, w) in place of the image's own."""
     with torch.no_grad():
         return contrast(answers(method, image, place, maps))

@@ -30,6 +30,7 @@ from fieldmark.answering.explaining.explanation import NUM_EXAMPLES, exchange
 from fieldmark.answering.explaining.taps import Tap, answers, read
 from fieldmark.evaluation.paired import interval, resampled_means
 from fieldmark.model.method import Method
+from fieldmark.model.model import Model
 
 __all__ = [
     "Gain", "Swaps", "curves", "gain", "grad_cam", "likeness", "moved", "nearest_point", "peak_of", "pixel_order",
@@ -44,7 +45,7 @@ _BLUR = 0.06
 """Of the side: what insertion begins with shows colours and no marks."""
 
 
-def grad_cam(method: Method, image: Tensor, label: int, place: Tap) -> Floats:
+def grad_cam(method: Method | Model, image: Tensor, label: int, place: Tap) -> Floats:
     """(h, w) Grad-CAM of a class for a normalised image (1, 3, S, S), on the map at `place`."""
     method.eval()
     with torch.no_grad(), read((place,)) as found:
@@ -66,7 +67,7 @@ def pixel_order(cells: Floats, side: int, *, blur: float = 0.0) -> NDArray[np.in
     return rank.reshape(side, side)
 
 
-def curves(method: Method, image: Tensor, cells: Floats, label: int, scale: float = 1.0) -> tuple[float, float]:
+def curves(method: Method | Model, image: Tensor, cells: Floats, label: int, scale: float = 1.0) -> tuple[float, float]:
     """Areas under the deletion and the insertion curve: the mean probability of `label`, low and high if true.
 
     image (1, 3, S, S) normalised. Deleted pixels become the mean colour; insertion begins with the blurred image.
@@ -111,7 +112,7 @@ class Swaps(NamedTuple):
 
 
 def swaps(
-    method: Method,
+    method: Method | Model,
     image: Tensor,
     contrast: Contrast,
     place: Tap,
@@ -144,7 +145,7 @@ def moved(cells: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.bool
     return there
 
 
-def randomised(method: Method, *, seed: int, whole: bool) -> None:
+def randomised(method: Method | Model, *, seed: int, whole: bool) -> None:
     """Draw weights anew, in place: those of the last linear layer, or with `whole` of the entire network."""
     generator = torch.Generator().manual_seed(seed)
     layers = [one for one in method.modules() if isinstance(one, nn.Linear | nn.Conv2d)]

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from fieldmark.core.errors import RecipeError
 from fieldmark.model.backbone import Backbone
 from fieldmark.model.method import Method
+from fieldmark.model.model import Model
 
 __all__ = ["CELLS", "Tap", "answers", "last_map", "read", "tap"]
 
@@ -52,12 +53,12 @@ class Tap:
             handle.remove()
 
 
-def last_map(method: Method) -> Tap:
+def last_map(method: Method | Model) -> Tap:
     """The last map of a method's backbone."""
     return Tap(method.backbone, method.backbone.last)
 
 
-def tap(method: Method, size: int) -> Tap:
+def tap(method: Method | Model, size: int) -> Tap:
     """The deepest map that has `CELLS` cells across a picture of `size` pixels; the last where there is no such.
 
     Of a transformer it is the map before the last block: where the class token alone is read, the tokens that leave the
@@ -93,7 +94,7 @@ def read(places: Sequence[Tap]) -> Iterator[dict[Tap, Tensor]]:
         yield found
 
 
-def answers(method: Method, image: Tensor, place: Tap, maps: Tensor) -> Tensor:
+def answers(method: Method | Model, image: Tensor, place: Tap, maps: Tensor) -> Tensor:
     """(n, K) the logits with these maps (n, C, h, w) in place of that of the image (1, 3, S, S)."""
     given = maps.to(image.device)
 

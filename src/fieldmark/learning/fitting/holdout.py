@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,18 +12,23 @@ from numpy.typing import NDArray
 from fieldmark.core.wording import counted, first_few
 from fieldmark.data.splits import folds
 from fieldmark.evaluation.calibration import Calibration, Held, Source
+from fieldmark.evaluation.enrolment import MOST_KEPT, Kept, unit
+from fieldmark.evaluation.outputs import Outputs
+from fieldmark.evaluation.plda import means_and_counts
 from fieldmark.evaluation.scaling import calibrate
 from fieldmark.evaluation.thresholds import Thresholds
 from fieldmark.evaluation.unknown import class_means, nearness
 from fieldmark.learning.fitting.fit import Fit
 from fieldmark.model.model import Model
 
-__all__ = ["cross_fit", "fit_calibration", "hold_out", "means_of", "settled"]
+__all__ = ["Learnt", "cross_fit", "fit_calibration", "hold_out", "kept_of", "learnt_of", "means_of", "settled"]
 
 Ints = NDArray[np.int64]
 
 _ENOUGH = 200
 """Images of a class that its mean is taken of: what more of them would move it by is a fraction of their spread."""
+_MOST_LOGITS = 2**24
+"""Of held-out images that a bundle keeps: 64 MB."""
 
 
 def cross_fit(fit: Fit, rows: Ints) -> tuple[Held, list[float]]:
@@ -72,14 +78,73 @@ def hold_out(fit: Fit, model: Model, means: NDArray[np.float64], rows: Ints, *, 
     outputs, catalog = fit.outputs(model, rows), fit.data.catalog
     near, labels = nearness(outputs.embedding, means), catalog.labels[rows]
     learnt = np.isin(labels, catalog.labels[learnt_from])
-    return Held(outputs.logits, near, labels, fit.data.units[rows], outputs.attributes, learnt)
+    return Held(outputs.logits, near, labels, fit.data.units[rows], outputs.attributes, learnt, outputs.embedding)
+
+
+class Learnt(NamedTuple):
+    """How a model sees images that it learnt from, `_ENOUGH` of a class at most."""
+
+    rows: Ints
+    """(N,) ascending."""
+    labels: Ints
+    outputs: Outputs
+    num_classes: int
+
+    @property
+    def means(self) -> NDArray[np.float64]:
+        """(K, D) class means, in the method's space, of unit length."""
+        return class_means(self.outputs.embedding, self.labels, self.num_classes)
+
+
+def learnt_of(fit: Fit, model: Model, rows: Ints) -> Learnt:
+    """How the model sees the rows that it learnt from."""
+    catalog = fit.data.catalog
+    rows = _few_of_each(rows, catalog.labels[rows], seed=fit.recipe.seed)
+    return Learnt(rows, catalog.labels[rows], fit.outputs(model, rows), len(catalog.classes))
 
 
 def means_of(fit: Fit, model: Model, rows: Ints) -> NDArray[np.float64]:
     """(K, D) class means, in the method's space, of the rows that it learnt from; of `_ENOUGH` of a class at most."""
-    catalog = fit.data.catalog
-    rows = _few_of_each(rows, catalog.labels[rows], seed=fit.recipe.seed)
-    return class_means(fit.outputs(model, rows).embedding, catalog.labels[rows], len(catalog.classes))
+    return learnt_of(fit, model, rows).means
+
+
+def kept_of(fit: Fit, learnt: Learnt, held: Held | None, rows: Ints) -> Kept | None:
+    """What a bundle keeps so that classes can be enrolled; None where too little was learnt for that.
+
+    `held` are the answers for `rows` that calibrate the bundle; None if nothing was held out. Those of a cross-fit come
+    from models with embedding spaces of their own, so the same images are kept as the model that is shipped sees them.
+    It has learnt from them: a network that was trained sees them closer to their classes than it sees others, and its
+    new classes get fewer images than they could. A probe's embedding is not learnt, and loses nothing.
+    """
+    embedding = unit(learnt.outputs.embedding)
+    means, counts = means_and_counts(embedding, learnt.labels, learnt.num_classes)
+    if (counts > 1).sum() < 2:
+        return None
+    half, few = embedding.astype(np.float16), min(MOST_KEPT, max(1, _MOST_LOGITS // learnt.num_classes))
+    some = _drawn(len(half), few, fit.recipe.seed)
+    known = means.astype(np.float32), counts
+    if held is not None and held.embedding is not None:
+        own = held.of_learnt_classes()
+        if not len(own.labels):
+            return None
+        own = own.at(_drawn(len(own.labels), few, fit.recipe.seed))
+        assert own.embedding is not None
+        seen = unit(own.embedding).astype(np.float16)
+        return Kept(own.logits, own.nearness, own.labels, own.units, seen, *known, half[some], learnt.labels[some])
+    if held is None:
+        near = nearness(learnt.outputs.embedding, learnt.means)
+        answers = Held(learnt.outputs.logits, near, learnt.labels, fit.data.units[learnt.rows]).at(some)
+    else:
+        at = np.searchsorted(rows, learnt.rows)
+        if held.learnt is not None:
+            some = some[held.learnt[at[some]]]
+        answers = held.at(at[some])
+    return Kept(answers.logits, answers.nearness, answers.labels, answers.units, half[some], *known)
+
+
+def _drawn(count: int, most: int, seed: int) -> Ints:
+    """So many of the rows (N,) at random, ascending; all if there are fewer."""
+    return np.sort(np.random.default_rng(seed).permutation(count)[:most])
 
 
 def _few_of_each(rows: Ints, labels: Ints, *, seed: int) -> Ints:

@@ -1,0 +1,232 @@
+"""Enrol: a new class from a handful of photographs, without training; and what becomes of it later."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fieldmark.answering.predictor import Predictor
+from fieldmark.answering.things import Skipped, Things, named
+from fieldmark.core.errors import DataError, RunError
+from fieldmark.core.listener import Done, Listener
+from fieldmark.core.locks import lock
+from fieldmark.core.machine import AUTO
+from fieldmark.core.storage import explained
+from fieldmark.core.wording import counted, first_few
+from fieldmark.evaluation.enrolment import Shown, unit
+from fieldmark.evaluation.thresholds import Thresholds
+from fieldmark.runs.bundle import Bundle
+from fieldmark.runs.enrolling import Classes, enrolled_label, free_name, kept_in, place_of
+from fieldmark.runs.enrolment import Enrolment, remove_enrolment, write_enrolment
+from fieldmark.runs.opening import opened_run
+
+__all__ = ["Enrolled", "enrol"]
+
+_TWO = 2
+_SAME = 1 - 1e-4
+"""The cosine of two embeddings from which they are of the same picture, up to rounding."""
+
+
+@final
+@dataclass(frozen=True)
+class Enrolled:
+    """What became of a class."""
+
+    name: str
+    photographs: int
+    """By how many it is known now; 0 if it was removed."""
+    recognised: int | None = None
+    """How many of them would be recognised as this class if they were not among them; None if none was asked about."""
+    odd: tuple[str, ...] = ()
+    """Those among the photographs given that do not look like the others."""
+    skipped: tuple[Skipped, ...] = ()
+    """Those that cannot be used, with the reasons."""
+
+    @property
+    def said(self) -> str:
+        """In words."""
+        if not self.photographs:
+            return f"{self.name} is no class any more"
+        known = f"{self.name} is known from {counted(self.photographs, 'photograph')}"
+        if self.recognised is None or self.photographs < _TWO:
+            return known
+        return f"{known}; {self.recognised} of them would be recognised by the others"
+
+
+def enrol(
+    run: Path | str,
+    name: str,
+    photographs: Things | None = None,
+    *,
+    under: Mapping[str, str] | None = None,
+    add: bool = False,
+    rename: str | None = None,
+    remove: bool = False,
+    device: str = AUTO,
+    listener: Listener | None = None,
+) -> Enrolled:
+    """Make a new class of a few photographs in the bundle of a run, without training; in seconds.
+
+    `under` names what the class belongs to, such as {"genus": "Passerina"}, where the run has a taxonomy; levels above
+    a known name follow from it. With `add`, the photographs are further ones of a class that is enrolled already.
+    `rename` gives an enrolled class another name, and `remove` takes it out: once none is left, the bundle answers as
+    it did before the first. Photographs that cannot be read, and copies, are skipped. Classes that were learnt cannot
+    be changed. Raises RunError for a name that is taken or unknown, and for a bundle of a version that kept nothing to
+    enrol by, and DataError if no photograph can be used.
+    """
+    listener = listener or Listener()
+    asked = sum((photographs is not None, rename is not None, remove))
+    if asked != 1:
+        raise DataError(
+            "No photographs were given" if not asked else "A class is either shown, renamed or removed",
+            "Give files, folders, globs or tables of photographs that show the class, and nothing else.",
+        )
+    bundle = Bundle.load(run)
+    assert bundle.folder is not None
+    with _alone(bundle.folder):
+        bundle = Bundle.load(run)  # what another process has enrolled meanwhile
+        if remove:
+            result = _removed(bundle, name)
+        elif rename is not None:
+            result = _renamed(bundle, name, rename)
+        else:
+            assert photographs is not None
+            result = _shown(bundle, name, photographs, under or {}, add=add, device=device, listener=listener)
+    scored = sorted(path.parent.name for path in opened_run(Path(run)).evaluation("").glob("*/scores.json"))
+    if scored:
+        listener.note(f"The scores that the run has ({', '.join(scored)}) are of the model before this")
+    listener.hear(Done("enrol", bundle.folder))
+    return result
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One change at a time."""
+    path = folder / ".enrolling"
+    with ExitStack() as stack:
+        with explained(path):
+            alone = stack.enter_context(lock(path, wait=False))
+        if not alone:
+            raise RunError(f"Another process is enrolling in {folder}", "Wait until it has finished.")
+        stack.callback(path.unlink, missing_ok=True)
+        yield
+
+
+def _shown(
+    bundle: Bundle,
+    name: str,
+    photographs: Things,
+    under: Mapping[str, str],
+    *,
+    add: bool,
+    device: str,
+    listener: Listener,
+) -> Enrolled:
+    kept = kept_in(bundle)
+    classes = Classes.of(bundle, kept)
+    if add:
+        label = enrolled_label(bundle, name)
+        if under:
+            raise DataError(f"{classes.names[label]} has its place already", "Leave --under out, with --add.")
+    else:
+        label = len(classes.names)
+        classes = classes.with_class(free_name(bundle, name), place_of(bundle, under))
+    names, new, skipped = _look(bundle, classes.shown, photographs, device, listener)
+    if not names:
+        why = f": {first_few(one.reason for one in skipped)}" if skipped else ""
+        raise DataError(f"No photograph can be used{why}", "Give pictures that show the class.")
+    classes = classes.with_photographs(label, new)
+    enrolment, found = classes.fitted(bundle, kept)
+    _write(bundle, enrolment)
+    own = np.flatnonzero(classes.shown.labels == label)
+    odd = np.flatnonzero(found.odd[own[-len(names) :]])
+    result = Enrolled(
+        classes.names[label],
+        len(own),
+        int(found.recognised[own].sum()),
+        tuple(names[i] for i in odd),
+        tuple(skipped),
+    )
+    _tell(result, bundle.with_enrolment(enrolment), listener)
+    return result
+
+
+def _removed(bundle: Bundle, name: str) -> Enrolled:
+    label = enrolled_label(bundle, name)
+    classes = Classes.of(bundle, kept := kept_in(bundle))
+    rest = classes.without(label)
+    _write(bundle, rest.fitted(bundle, kept)[0] if rest.names else None)
+    return Enrolled(classes.names[label], 0)
+
+
+def _renamed(bundle: Bundle, name: str, new: str) -> Enrolled:
+    label, enrolment = enrolled_label(bundle, name), bundle.enrolment
+    assert enrolment
+    new = free_name(bundle, new, instead_of=enrolment.names[label])
+    names = tuple(new if k == label else other for k, other in enumerate(enrolment.names))
+    _write(bundle, replace(enrolment, names=names))
+    return Enrolled(new, enrolment.photographs[enrolment.names[label]])
+
+
+def _write(bundle: Bundle, enrolment: Enrolment | None) -> None:
+    assert bundle.folder is not None
+    assert bundle.index is not None
+    if enrolment:
+        write_enrolment(bundle.folder, enrolment, bundle.index)
+    else:
+        remove_enrolment(bundle.folder)
+
+
+def _tell(result: Enrolled, bundle: Bundle, listener: Listener) -> None:
+    if result.photographs < _TWO:
+        listener.warn(
+            f"One photograph shows little of {result.name}, and nothing can be held out to see how well it is "
+            "recognised. To add others: --add"
+        )
+    if result.odd:
+        them = "does" if len(result.odd) == 1 else "do"
+        listener.warn(
+            f"{counted(len(result.odd), 'photograph')} {them} not look like the others of {result.name}: "
+            f"{first_few(result.odd)}. If another class is shown there, remove {result.name} and enrol it again"
+        )
+    if bundle.calibration is None:
+        listener.note(
+            "Nothing was held out in training (protocol=refit), so no promise is made, and how many images of other "
+            "classes the new one takes is not measured"
+        )
+        return
+    thresholds = Thresholds.of(bundle.calibration, bundle.taxonomy)
+    for note in thresholds.notes or (thresholds.promise.kept,):
+        listener.note(f"{note}.")
+
+
+def _look(
+    bundle: Bundle, earlier: Shown, photographs: Things, device: str, listener: Listener
+) -> tuple[list[str], Shown, list[Skipped]]:
+    """The names and answers of photographs as the network gives them without what is enrolled, and those skipped."""
+    assert bundle.folder is not None
+    predictor = Predictor.load(bundle.folder, device=device)
+    predictor.model.enrolled = None
+    names, skipped = list[str](), list[Skipped]()
+    logits, seen = list[NDArray[np.float32]](), [*earlier.embedding.astype(np.float64)]
+    for answered in predictor.stream(named(photographs, listener.note)):
+        skipped += [Skipped(thing.name, str(error)) for thing, error in answered.skipped]
+        if answered.output is None:
+            continue
+        for thing, own, z in zip(
+            answered.readable, unit(answered.output.embedding), answered.output.logits, strict=True
+        ):
+            if seen and np.max(np.array(seen) @ own) > _SAME:
+                skipped.append(Skipped(thing.name, f"{thing.name}: the same picture was given before"))
+                continue
+            names.append(thing.name)
+            logits.append(z)
+            seen.append(own)
+    embedding = np.array(seen[len(earlier.labels) :], np.float16)
+    return names, Shown(np.array(logits, np.float32), embedding, np.zeros(len(names), np.int64)), skipped
