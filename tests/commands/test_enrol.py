@@ -55,7 +55,7 @@ def test_a_new_class_answers_and_goes_again(trained: Run, teal: Path, pictures: 
     answer = cli("enrol", trained.folder, "teal", teal)
     assert answer.status == 0
     assert answer.out.startswith("teal is known from 5 photographs; ")
-    assert "The scores that the run has (val) are of the model before this" in answer.err
+    assert "Scores of the model before this, until they are made again: val" in answer.err
     predictor = Predictor.load(trained.folder)
     assert predictor.classes == ("amber", "jade", "plum", "teal")
     outputs = predictor.outputs(teal)
@@ -70,7 +70,9 @@ def test_a_new_class_answers_and_goes_again(trained: Run, teal: Path, pictures: 
         "training's own files stay"
     )
 
-    assert cli("enrol", trained.folder, "Teal", "--remove").out == "teal is no class any more\n"
+    gone = cli("enrol", trained.folder, "Teal", "--remove")
+    assert gone.out == "teal is no class any more\n"
+    assert "Scores" not in gone.err, "they are of this model again"
     assert files(trained) == before
     np.testing.assert_array_equal(Predictor.load(trained.folder).outputs(teal).logits, answers.logits)
 

@@ -165,6 +165,7 @@ def test_what_is_written(pictures: Path, trained: Run) -> None:
     files = {str(path.relative_to(trained.folder)) for path in trained.folder.rglob("[!.]*") if path.is_file()}
     assert files == {
         "bundle/calibration.safetensors",
+        "bundle/held.safetensors",
         "bundle/index.json",
         "bundle/model.json",
         "bundle/model.safetensors",

@@ -25,6 +25,8 @@ from fieldmark.runs.bundle import Bundle
 from fieldmark.runs.enrolling import Classes, enrolled_label, free_name, kept_in, place_of
 from fieldmark.runs.enrolment import Enrolment, remove_enrolment, write_enrolment
 from fieldmark.runs.opening import opened_run
+from fieldmark.runs.record import read_scores
+from fieldmark.runs.run import Run
 
 __all__ = ["Enrolled", "enrol"]
 
@@ -98,9 +100,7 @@ def enrol(
         else:
             assert photographs is not None
             result = _shown(bundle, name, photographs, under or {}, add=add, device=device, listener=listener)
-    scored = sorted(path.parent.name for path in opened_run(Path(run)).evaluation("").glob("*/scores.json"))
-    if scored:
-        listener.note(f"The scores that the run has ({', '.join(scored)}) are of the model before this")
+    _tell_of_scores(opened_run(Path(run)), Bundle.load(run).enrolled_as, listener)
     listener.hear(Done("enrol", bundle.folder))
     return result
 
@@ -181,6 +181,13 @@ def _write(bundle: Bundle, enrolment: Enrolment | None) -> None:
         write_enrolment(bundle.folder, enrolment, bundle.index)
     else:
         remove_enrolment(bundle.folder)
+
+
+def _tell_of_scores(run: Run, enrolled_as: str, listener: Listener) -> None:
+    """Name the scores of a run that are of another model now."""
+    folders = sorted(path.parent for path in run.evaluation("").glob("*/scores.json"))
+    if old := [one.name for one in folders if read_scores(one).get("enrolment", "") != enrolled_as]:
+        listener.note(f"Scores of the model before this, until they are made again: {', '.join(old)}")
 
 
 def _tell(result: Enrolled, bundle: Bundle, listener: Listener) -> None:

@@ -24,6 +24,7 @@ from fieldmark.data.taxonomy import Taxonomy
 from fieldmark.model.auxiliaries.auxiliary import AUXILIARIES, Auxiliary
 from fieldmark.model.batch import Batch
 from fieldmark.model.build import build_model
+from fieldmark.model.enrolled import Enrolled
 from fieldmark.model.head import Head
 from fieldmark.model.heads.classifier import CLASSIFIERS
 from fieldmark.model.losses.loss import LOSSES
@@ -81,6 +82,21 @@ def batch_of(size: int, count: int = 6) -> Batch:
     images = torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(1)) * 0.3
     images += labels.view(-1, 1, 1, 1) - 1.0
     return Batch(images, labels.unsqueeze(1), torch.ones(count, 1), torch.arange(count), 0.0)
+
+
+def two_enrolled(embedding: torch.Tensor) -> Enrolled:
+    """Two more classes, each where one of these embeddings (B, D) lies."""
+    width = embedding.shape[1]
+    expected = torch.nn.functional.normalize(embedding, dim=1)[: CLASSES + 2]
+    return Enrolled(
+        torch.zeros(width),
+        torch.eye(width),
+        expected,
+        torch.ones_like(expected),
+        num_new=2,
+        temperature=4.0,
+        offset=0.0,
+    )
 
 
 def total(method: Method, batch: Batch, step: int = 0) -> torch.Tensor:
@@ -224,6 +240,20 @@ def test_attributes_are_learnt_beside_any_method(name: str, backbone: str) -> No
     assert [tuple(logits.shape) for logits in prediction.attributes] == [(6, 2), (6, 3)]
 
 
+def test_enrolled_classes_join_any_method(name: str, backbone: str) -> None:
+    """The method does not know of them: the classes that it learnt keep their logits."""
+    model = Model(make(name, backbone, 64).eval(), mirrored=True).eval()
+    images = batch_of(64).images
+    with torch.no_grad():
+        before = model(images)
+        model.enrolled = two_enrolled(before.embedding)
+        after = model(images)
+    assert after.logits.shape == (6, CLASSES + 2)
+    assert torch.isfinite(after.logits).all()
+    np.testing.assert_array_equal(after.logits[:, :CLASSES], before.logits)
+    assert model.weights().keys() == Model(model.method).weights().keys()
+
+
 def test_saves_loads_and_answers_the_same(name: str, backbone: str, tmp_path: Path) -> None:
     method = make(name, backbone, 64).eval()
     loaded = saved(method, recipe_of(name, backbone, 64), tmp_path)
@@ -280,6 +310,8 @@ def check_export(name: str, options: dict[str, object], neck: str, head: str, ba
     recipe = recipe.model_copy(update={"method": Choice.model_validate({"name": name, **options})})
     told = (Attribute("beak", ("red", "yellow"), (3, 3)),)
     model = build_model(recipe, replace(TASK, attributes=told)).eval()
+    with torch.no_grad():
+        model.enrolled = two_enrolled(model(batch_of(64).images).embedding)
     batch = torch.export.Dim("batch", min=1, max=64)
     with torch.no_grad():
         exported = torch.export.export(model, (torch.randn(2, 3, 64, 64),), dynamic_shapes=({0: batch},)).module()

@@ -12,7 +12,8 @@ runs/birds/
   times.json         seconds spent on reading, training and evaluating, over all sittings
   memory.json        the most bytes that training took: of the process, and of the GPU
   checkpoints/       what a resume needs
-  bundle/            model.safetensors, model.json, index.json, calibration.safetensors: what one ships
+  bundle/            model.safetensors, model.json, index.json, calibration.safetensors, held.safetensors, and
+                     enrolled.json with its arrays: what one ships
   evaluation/<split>/ scores.json, predictions.csv
 """
 
