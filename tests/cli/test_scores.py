@@ -41,5 +41,5 @@ def test_what_is_promised_is_said(
 
 
 def test_every_score_has_a_title() -> None:
-    no_scores = {"num_images", "looks", "unreadable", "confused", "verdicts", "of_interest", "attributes"}
+    no_scores = {"num_images", "looks", "unreadable", "confused", "verdicts", "of_interest", "attributes", "enrolment"}
     assert set(Scores.__annotations__) - no_scores <= set(SCORE_TITLES)

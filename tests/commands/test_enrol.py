@@ -20,6 +20,7 @@ from fieldmark.commands.enrol import enrol
 from fieldmark.commands.evaluate import evaluate
 from fieldmark.commands.train import train
 from fieldmark.core.errors import DataError, RunError
+from fieldmark.core.locks import lock
 from fieldmark.data.sets import read
 from fieldmark.data.taxonomy import Taxonomy
 from fieldmark.gallery.maker import maker_of
@@ -218,6 +219,42 @@ def test_an_enrolled_bundle_is_saved_whole_and_known_for_its_own(trained: Run, t
     (trained.bundle / "enrolled.json").write_text(json.dumps(other))
     with pytest.raises(RunError, match="were enrolled in another bundle"):
         Bundle.load(trained.folder)
+
+
+def test_what_a_killed_process_left_is_nothing(trained: Run, teal: Path) -> None:
+    before = files(trained)
+    torn = trained.bundle / "enrolled-0123456789abcdef.safetensors"
+    torn.write_bytes(b"half of it")
+    assert not Bundle.load(trained.folder).photographs
+    enrol(trained.folder, "teal", teal)
+    assert not torn.exists()
+    enrol(trained.folder, "teal", remove=True)
+    assert files(trained) == before
+
+
+def test_one_process_at_a_time(trained: Run, teal: Path, cli: Cli) -> None:
+    with lock(trained.bundle / ".enrolling"):
+        assert "Another process is enrolling in" in cli("enrol", trained.folder, "teal", teal).complaint
+    assert cli("enrol", trained.folder, "teal", teal).status == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"name": "jade"}, "its names do not go with those of the bundle"),
+        ({"above": {"genus": "x"}}, "its names do not go with those of the bundle"),
+        ({"photographs": 4}, "it has other photographs"),
+        ({"photographs": -1}, "enrolled.json"),
+    ],
+)
+def test_a_description_that_is_wrong(
+    changes: dict[str, Any], said: str, trained: Run, teal: Path, cli: Cli
+) -> None:
+    enrol(trained.folder, "teal", teal)
+    path = trained.bundle / "enrolled.json"
+    found = json.loads(path.read_text())
+    path.write_text(json.dumps(found | {"classes": [found["classes"][0] | changes]}))
+    assert said in cli("predict", trained.folder, teal).complaint
 
 
 def test_scores_say_which_model_they_are_of(trained: Run, pictures: Path, teal: Path, tmp_path: Path, cli: Cli) -> None:
