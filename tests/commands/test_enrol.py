@@ -276,6 +276,14 @@ def test_scores_say_which_model_they_are_of(trained: Run, pictures: Path, teal: 
     assert told in page.read_text()
 
 
+def test_an_enrolled_class_was_not_trained_on(trained: Run, pictures: Path, teal: Path, tmp_path: Path) -> None:
+    everything = shutil.copytree(pictures, tmp_path / "all")
+    shutil.copytree(teal, everything / "teal")
+    enrol(trained.folder, "teal", teal)
+    found = fieldmark.retrieve(trained.folder, everything, unseen=True)
+    assert (found.num_classes, found.num_pictures) == (1, 5)
+
+
 def test_a_new_class_is_explained(trained: Run, teal: Path) -> None:
     enrol(trained.folder, "teal", teal)
     found = fieldmark.explain(trained.folder, teal / "0.png")

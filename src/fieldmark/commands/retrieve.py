@@ -63,7 +63,7 @@ def retrieve(
     """
     listener = listener or Listener()
     predictor = run if isinstance(run, Predictor) else Predictor.load(run, device=device)
-    known = lookup(predictor.classes)
+    known = lookup(predictor.bundle.trained.classes)
     vectors, labels, groups = list[Floats](), list[str](), list[str]()
     skipped, unlabelled = list[Skipped](), 0
 
