@@ -247,9 +247,7 @@ def test_one_process_at_a_time(trained: Run, teal: Path, cli: Cli) -> None:
         ({"photographs": -1}, "enrolled.json"),
     ],
 )
-def test_a_description_that_is_wrong(
-    changes: dict[str, Any], said: str, trained: Run, teal: Path, cli: Cli
-) -> None:
+def test_a_description_that_is_wrong(changes: dict[str, Any], said: str, trained: Run, teal: Path, cli: Cli) -> None:
     enrol(trained.folder, "teal", teal)
     path = trained.bundle / "enrolled.json"
     found = json.loads(path.read_text())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import final
@@ -114,8 +114,11 @@ def _alone(folder: Path) -> Iterator[None]:
             alone = stack.enter_context(lock(path, wait=False))
         if not alone:
             raise RunError(f"Another process is enrolling in {folder}", "Wait until it has finished.")
-        stack.callback(path.unlink, missing_ok=True)
-        yield
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # where a file that is held cannot be removed, it stays, and nobody minds
+                path.unlink(missing_ok=True)
 
 
 def _shown(
