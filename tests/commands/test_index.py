@@ -97,7 +97,7 @@ def test_unreadable_pictures_are_skipped_and_listed(trained: Run, pictures: Path
 def test_a_changed_file_replaces(trained: Run, pictures: Path, tmp_path: Path) -> None:
     photo = tmp_path / "a.png"
     shutil.copy(pictures / "jade/00.png", photo)
-    index = lambda *paths: fieldmark.index(trained.folder, list(paths), gallery=tmp_path / "g").counts  # noqa: E731
+    index = lambda *paths: fieldmark.index(trained.folder, list(paths), gallery=tmp_path / "g").counts  # noqa: E731  (a name for a call)
     assert index(photo) == Added(added=1)
     shutil.copy(pictures / "plum/00.png", photo)
     assert index(photo) == Added(replaced=1)

@@ -105,7 +105,7 @@ def test_what_is_not_known_is_asked_for(trained: Run, cli: Cli, tmp_path: Path) 
     assert "does not know which photographs to choose from" in cli("next", trained.folder).complaint
     assert "contains no images" in cli("next", trained.folder, trained.folder / "checkpoints").complaint
     with pytest.raises(DataError, match="must lie in files"):
-        fieldmark.next(trained.folder, [Image.new("RGB", (8, 8))])  # type: ignore[list-item]
+        fieldmark.next(trained.folder, [Image.new("RGB", (8, 8))])  # type: ignore[list-item]  # what it refuses
     shutil.copytree(trained.bundle, tmp_path / "bundle")
     assert "does not know its training images" in cli("next", tmp_path / "bundle", tmp_path).complaint
 

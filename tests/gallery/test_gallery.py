@@ -243,7 +243,7 @@ def _best(gallery: Gallery, query: Any, wanted: Wanted | None = None) -> list[En
 
 @pytest.mark.usefixtures("large")
 def test_the_index_finds_what_looking_at_all_finds(tmp_path: Path) -> None:
-    pytest.importorskip("usearch")
+    pytest.importorskip("usearch", reason="usearch is not installed: pip install 'fieldmark[gallery]'")
     with gallery_in(tmp_path / "g", 400) as gallery:
         gallery.tidy()
         assert (tmp_path / "g" / "index.usearch").exists()
@@ -270,7 +270,7 @@ def test_the_index_finds_what_looking_at_all_finds(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("large")
 @pytest.mark.parametrize("at", [0, 100, -1])
 def test_a_flipped_byte_in_the_index_is_noticed(tmp_path: Path, at: int) -> None:
-    pytest.importorskip("usearch")
+    pytest.importorskip("usearch", reason="usearch is not installed: pip install 'fieldmark[gallery]'")
     with gallery_in(tmp_path / "g", 60) as gallery:
         gallery.tidy()
     data = bytearray((tmp_path / "g" / "index.usearch").read_bytes())
@@ -302,7 +302,7 @@ def test_without_usearch_the_search_goes_on_and_says_what_to_install(
 
 @pytest.mark.usefixtures("large")
 def test_an_index_of_another_gallery_is_not_used(tmp_path: Path) -> None:
-    pytest.importorskip("usearch")
+    pytest.importorskip("usearch", reason="usearch is not installed: pip install 'fieldmark[gallery]'")
     for name in ("a", "b"):
         with gallery_in(tmp_path / name, 60) as gallery:
             gallery.tidy()

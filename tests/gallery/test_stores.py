@@ -160,7 +160,7 @@ def test_killed_while_adding_a_database_has_all_it_acknowledged(server: Any) -> 
 
 @pytest.mark.parametrize("wrong", ["postgresql://host:port/db", "postgresql://h/db?nonsense=1"])
 def test_an_address_that_is_none(wrong: str) -> None:
-    pytest.importorskip("psycopg")
+    pytest.importorskip("psycopg", reason="psycopg is not installed: pip install 'fieldmark[postgres]'")
     with pytest.raises(StorageError):
         open_store(wrong, new=describe(MAKER, 8))
 
@@ -173,7 +173,7 @@ def test_a_package_that_is_missing(name: str, module: str, monkeypatch: pytest.M
 
 
 def test_a_folder_of_qdrants_that_is_in_use(tmp_path: Path) -> None:
-    pytest.importorskip("qdrant_client")
+    pytest.importorskip("qdrant_client", reason="qdrant-client is not installed: pip install 'fieldmark[qdrant]'")
     place, used = f"qdrant:{tmp_path / 'q'}", "Another process uses the gallery"
     with gallery_in(place, 2), pytest.raises(RunError, match=used):
         Gallery.open(place)

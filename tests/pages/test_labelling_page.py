@@ -25,7 +25,7 @@ def item(path: str, label: str | None, *candidates: str, group: str = "robin") -
 
 def page(folder: Path, *items: Item, kind: str = "doubt") -> Path:
     text = compose_labelling(
-        kind,  # type: ignore[arg-type]
+        kind,  # type: ignore[arg-type]  # one of the literals
         items,
         CLASSES,
         title=f"Labels in doubt: {EVIL}",

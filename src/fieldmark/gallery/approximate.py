@@ -46,7 +46,7 @@ class About(TypedDict):
 def is_available() -> bool:
     """Whether usearch is installed."""
     try:
-        import usearch.index  # noqa: F401
+        import usearch.index  # noqa: F401  (whether it is there is all that is asked)
     except ImportError:
         return False
     return True

@@ -72,7 +72,7 @@ class PostgresStore:
         try:
             with self._talk():
                 self._number, self.description = self._found() or self._made(new)
-        except BaseException:
+        except BaseException:  # whatever ended it, nobody else closes the connection
             self._connection.close()
             raise
         self._table = sql.Identifier(f"fieldmark_pictures_{self._number}")
