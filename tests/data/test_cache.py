@@ -5,11 +5,6 @@ from __future__ import annotations
 import os
 import pickle
 import shutil
-import subprocess
-import sys
-import threading
-import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,23 +19,7 @@ from fieldmark.core.errors import ImageError
 from fieldmark.data import cache
 from fieldmark.data.cache import PixelStore, build_store
 from fieldmark.data.catalog import Catalog
-from fieldmark.data.decode import decode
-from fieldmark.data.duplicates import fingerprint
-
-SIDE = 20
-
-
-def make_catalog(root: Path, n: int = 12, broken: tuple[int, ...] = ()) -> Catalog:
-    """Noise of various sizes, as PNG and JPEG; `broken` rows are cut short."""
-    generator = np.random.default_rng(0)
-    paths = tuple(f"{row}.{'png' if row % 2 else 'jpg'}" for row in range(n))
-    for row, path in enumerate(paths):
-        height, width = generator.integers(8, 60, 2)
-        Image.fromarray(generator.integers(0, 256, (height, width, 3), dtype=np.uint8)).save(root / path)
-        if row in broken:
-            (root / path).write_bytes((root / path).read_bytes()[:100])
-    blank = np.full(n, "")
-    return Catalog("noise", root, paths, np.zeros(n, np.int64), ("one",), blank, blank)
+from support.stores import SIDE, assert_right, make_catalog, stores
 
 
 @pytest.fixture
@@ -54,29 +33,12 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "cache"
 
 
-def assert_right(store: PixelStore) -> None:
-    """Every row is what `decode` says."""
-    for row in store.readable:
-        pixels, size = decode(store.catalog.file(row), short_side=store.side)
-        np.testing.assert_array_equal(store[row].pixels, pixels)
-        assert store[row].size == size
-        assert store[row].pixels.flags.writeable
-    for place, row in enumerate(store.readable):
-        digest, thumbnail = fingerprint(store.catalog.file(row).read_bytes(), store[row].pixels)
-        assert store.fingerprints.digests[place] == digest
-        np.testing.assert_array_equal(store.fingerprints.thumbnails[place], thumbnail)
-
-
 def forbid_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("an image was read")
 
     monkeypatch.setattr(cache, "decode", refuse)
     monkeypatch.setattr(cache, "read_bytes", refuse)
-
-
-def stores(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir() if path.suffix != ".lock")
 
 
 def test_cached_pixels_equal_fresh_ones(catalog: Catalog, folder: Path) -> None:
@@ -378,92 +340,6 @@ def test_a_store_that_is_evicted_while_open(catalog: Catalog, folder: Path) -> N
     store = build_store(catalog, side=SIDE, folder=folder)
     shutil.rmtree(folder)
     assert_right(store)
-
-
-# Several builds
-
-
-BUILD = """
-import sys, time
-from pathlib import Path
-import numpy as np
-from fieldmark.data import cache
-from fieldmark.data.catalog import Catalog
-root, folder, slow = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3])
-paths = tuple(sorted(path.name for path in root.iterdir()))
-blank = np.full(len(paths), "")
-catalog = Catalog("noise", root, paths, np.zeros(len(paths), np.int64), ("one",), blank, blank)
-see = cache._see
-def slowly(job, row):
-    print("image", row, flush=True)
-    time.sleep(slow)
-    return see(job, row)
-cache._see = slowly
-store = cache.build_store(catalog, side=20, folder=folder, workers=1)
-assert store.cached.all() and not store.notes, store.notes
-for row in range(len(paths)):
-    assert (store[row].pixels == cache.decode(catalog.file(row), short_side=20).pixels).all()
-print("done")
-"""
-
-
-def start(catalog: Catalog, folder: Path, slow: float) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", BUILD, str(catalog.root), str(folder), str(slow)]
-    source = str(Path(cache.__file__).parents[2])
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": source})
-
-
-@pytest.mark.skipif(os.name == "nt", reason="processes are killed differently there")
-def test_a_killed_build_leaves_nothing_half_used(catalog: Catalog, folder: Path) -> None:
-    process = start(catalog, folder, slow=60)
-    assert process.stdout is not None
-    assert process.stdout.readline().startswith("image")
-    process.kill()
-    process.wait()
-    process.stdout.close()
-    assert [Path(name).suffix for name in stores(folder)] == [".part"]
-    store = build_store(catalog, side=SIDE + 5, folder=folder)  # of other pixels: sweeps all the same
-    assert store.file is not None
-    assert stores(folder) == [store.file.parent.name]
-
-
-def test_a_build_that_fails_leaves_nothing(catalog: Catalog, folder: Path) -> None:
-    def stop(done: int, total: int) -> None:
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        build_store(catalog, side=SIDE, folder=folder, progress=stop)
-    assert stores(folder) == []
-    assert build_store(catalog, side=SIDE, folder=folder).cached.all()
-
-
-def test_two_processes_build_once(catalog: Catalog, folder: Path) -> None:
-    processes = [start(catalog, folder, slow=0.02) for _ in range(2)]
-    outputs = [process.communicate(timeout=120)[0] for process in processes]
-    assert all(output.endswith("done\n") for output in outputs), outputs
-    assert sum(output.count("image") for output in outputs) == 12
-    assert len(stores(folder)) == 1
-
-
-def test_threads_of_one_process_build_once(catalog: Catalog, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = []
-    see = cache._see
-    barrier = threading.Barrier(3)
-
-    def counted(job: cache._Job, row: int) -> object:
-        seen.append(row)
-        time.sleep(0.005)
-        return see(job, row)
-
-    def build(_: int) -> PixelStore:
-        barrier.wait()
-        return build_store(catalog, side=SIDE, folder=folder, workers=1)
-
-    monkeypatch.setattr(cache, "_see", counted)
-    with ThreadPoolExecutor(3) as pool:
-        for store in pool.map(build, range(3)):
-            assert_right(store)
-    assert sorted(seen) == list(range(12))
 
 
 @pytest.mark.skipif("FIELDMARK_DATA" not in os.environ, reason="FIELDMARK_DATA does not name a folder of photographs")
