@@ -1,6 +1,6 @@
 """Few images: does the network learn from them, or does it forget? What decides is a trial on the images themselves.
 
-Where features already tell the classes apart, a handful of images spoils them, and a probe is better; where they do
+Where features already tell the classes apart, a handful of images can spoil them, and a probe is better; where they do
 not, the network is better by far (Kumar et al., "Fine-tuning can distort pretrained features and underperform
 out-of-distribution", 2022). No rule about numbers tells which it is (benchmarks/README.md), so both learn from two
 thirds of the images and answer the last third. No validation image is looked at, so these can still judge.
