@@ -48,7 +48,7 @@ from fieldmark.fieldguide.truth import sightings
 
 def seen(predictor, pixels):
     """Normalised (1, 3, S, S)."""
-    return predictor.model.backbone.normalization(predictor.view(pixels)[None])
+    return predictor.model.backbone.normalization(torch.from_numpy(predictor.view(pixels))[None])
 
 
 def answered(method, image):

@@ -23,10 +23,10 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-from fieldmark.augment.image import evaluation_view
 from fieldmark.core.storage import cache_folder
 from fieldmark.data.decode import decode
 from fieldmark.data.sets import read
+from fieldmark.data.square import evaluation_view
 from fieldmark.fieldguide import Kind, make_guide, render
 from fieldmark.learning.training.mirror import SIZE, Mirroring, judge_mirroring, mirror_features
 
@@ -174,7 +174,7 @@ def measured(file: Path, pictures: Callable[[], Iterable[Picture]]) -> Measured:
         labels: list[int] = []
         groups: list[int] = []
 
-        def views() -> Iterator[torch.Tensor]:
+        def views() -> Iterator[np.ndarray]:
             for pixels, label, group in pictures():
                 labels.append(label)
                 groups.append(group)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from fieldmark.answering.stream import Shown, batches, stream
 from fieldmark.core.errors import ImageError
@@ -15,14 +16,14 @@ def see(number: int) -> Shown:
     """A view that shows a number; odd ones cannot be read."""
     if number % 2:
         raise ImageError(f"{number} is odd")
-    return Shown(torch.full((3, 2, 2), number % 256, dtype=torch.uint8), (number, number))
+    return Shown(np.full((3, 2, 2), number % 256, np.uint8), (number, number))
 
 
 @given(st.lists(st.integers(0, 255)), st.integers(1, 9))
 def test_every_thing_is_answered_or_skipped_in_order(numbers: list[int], size: int) -> None:
-    seen: list[torch.Size] = []
+    seen: list[tuple[int, ...]] = []
 
-    def engine(images: torch.Tensor) -> list[int]:
+    def engine(images: NDArray[np.uint8]) -> list[int]:
         seen.append(images.shape)
         return images[:, 0, 0, 0].tolist()
 
@@ -38,7 +39,7 @@ def test_every_thing_is_answered_or_skipped_in_order(numbers: list[int], size: i
 
 def test_batches_of_views() -> None:
     assert [len(batch) for batch in batches([0, 2, 4, 6, 8], see, batch_size=2)] == [2, 2, 1]
-    assert torch.cat(list(batches([0, 2, 4], see, batch_size=2)))[:, 0, 0, 0].tolist() == [0, 2, 4]
+    assert np.concatenate(list(batches([0, 2, 4], see, batch_size=2)))[:, 0, 0, 0].tolist() == [0, 2, 4]
     assert list(batches([], see)) == []
     with pytest.raises(ImageError, match="3 is odd"):
         list(batches([2, 3], see))

@@ -13,9 +13,7 @@ from torchvision.transforms.v2 import functional as F
 
 from fieldmark.augment import image as module
 from fieldmark.augment.image import (
-    INTERPOLATIONS,
     ImageAugment,
-    evaluation_view,
     mirror_permutation,
     training_view,
 )
@@ -40,35 +38,6 @@ def centroid(image: torch.Tensor) -> tuple[float, float]:
     light = image.float().mean(dim=0).numpy()
     y, x = np.mgrid[: light.shape[0], : light.shape[1]] + 0.5
     return float((x * light).sum() / light.sum()), float((y * light).sum() / light.sum())
-
-
-class TestEvaluationView:
-    @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
-    def test_is_resize_and_centre_crop(self, interpolation: str) -> None:
-        pixels = noise(256, 320)
-        reference = v2.Compose(
-            [v2.Resize(128, interpolation=InterpolationMode(interpolation), antialias=True), v2.CenterCrop(112)]
-        )
-        expected = reference(torch.from_numpy(pixels).permute(2, 0, 1)).int()
-        got = evaluation_view(pixels, size=112, interpolation=interpolation)
-        assert got.dtype == torch.uint8
-        assert got.shape == (3, 112, 112)
-        assert (got.int() - expected).abs().max() <= 2
-
-    def test_whole_sees_every_corner(self) -> None:
-        pixels = noise(60, 200)
-        expected = v2.functional.resize(torch.from_numpy(pixels).permute(2, 0, 1), [64, 64], antialias=True)
-        got = evaluation_view(pixels, size=64, whole=True, interpolation="bilinear")
-        assert (got.int() - expected.int()).abs().max() <= 2
-
-    @pytest.mark.parametrize("shape", [(1, 1), (1, 500), (7, 3)])
-    def test_tiny_pictures(self, shape: tuple[int, int]) -> None:
-        assert evaluation_view(noise(*shape), size=32).shape == (3, 32, 32)
-        assert training_view(noise(*shape), size=32, options=ImageAugment(), seed=0).image.shape == (3, 32, 32)
-
-    def test_unknown_interpolation(self) -> None:
-        with pytest.raises(RecipeError, match=r"no interpolation 'bicubik'\. Did you mean 'bicubic'"):
-            evaluation_view(noise(8, 8), size=4, interpolation="bicubik")
 
 
 class TestPointsAndBoxesMoveAlong:
@@ -386,8 +355,3 @@ def test_options_that_make_no_sense(options: dict[str, float], message: str) -> 
     with pytest.raises(RecipeError) as caught:
         ImageAugment(**options)
     assert message in str(caught.value)
-
-
-def test_all_interpolations_work() -> None:
-    views = [evaluation_view(noise(50, 70), size=20, interpolation=name) for name in INTERPOLATIONS]
-    assert all(view.shape == (3, 20, 20) for view in views)

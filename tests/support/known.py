@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from fieldmark.answering.explaining.examples import Known, known_maps
@@ -19,10 +20,12 @@ def known_noise(method: Method, place: Tap, label: str, count: int, side: int = 
     """The maps of so many images of noise, which are called after their class."""
 
     def see(thing: Thing) -> Shown:
-        generator = torch.Generator().manual_seed(sum(thing.name.encode()))
-        return Shown(torch.randint(0, 256, (3, side, side), dtype=torch.uint8, generator=generator), (side, side))
+        rng = np.random.default_rng(sum(thing.name.encode()))
+        return Shown(rng.integers(0, 256, (3, side, side), np.uint8), (side, side))
 
     things = [Thing(f"{label}{number}", Path(f"{label}{number}")) for number in range(count)]
-    known, shown = known_maps(method, things, see, method.backbone.normalization, place, label)
+    known, shown = known_maps(
+        method, things, see, lambda views: method.backbone.normalization(torch.from_numpy(views)), place, label
+    )
     assert len(shown) == count
     return known

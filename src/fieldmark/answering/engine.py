@@ -34,9 +34,9 @@ class TorchEngine:
         self.precision = precision
         self.device = next(model.parameters()).device
 
-    def __call__(self, images: Tensor) -> Outputs:
+    def __call__(self, images: NDArray[np.uint8]) -> Outputs:
         with torch.inference_mode(), autocast(self.precision, self.device):
-            prediction = self.model(self.model.backbone.normalization(images.to(self.device)))
+            prediction = self.model(self.model.backbone.normalization(torch.from_numpy(images).to(self.device)))
         attributes = tuple(_array(values) for values in prediction.attributes)
         return Outputs(_array(prediction.logits), _array(prediction.embedding), attributes)
 
@@ -61,9 +61,9 @@ class PartEngine:
         self.method = model.eval().method
         self.device = next(model.parameters()).device
 
-    def __call__(self, images: Tensor) -> Sights | None:
+    def __call__(self, images: NDArray[np.uint8]) -> Sights | None:
         with torch.inference_mode():
-            maps = self.method(self.method.backbone.normalization(images.to(self.device))).parts
+            maps = self.method(self.method.backbone.normalization(torch.from_numpy(images).to(self.device))).parts
             if maps is None:
                 return None
             centres = part_centres(maps, has_background=self.method.has_background)
@@ -81,9 +81,9 @@ class PartVectorEngine:
         self.method = model.eval().method
         self.device = next(model.parameters()).device
 
-    def __call__(self, images: Tensor) -> NDArray[np.float32]:
+    def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         with torch.inference_mode():
-            normal = self.method.backbone.normalization(images.to(self.device))
+            normal = self.method.backbone.normalization(torch.from_numpy(images).to(self.device))
             maps = self.method(normal).parts
             assert maps is not None, "the bundle names parts only where there are maps"
             visible = part_centres(maps, has_background=self.method.has_background)[..., 2] > 0

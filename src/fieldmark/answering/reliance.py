@@ -19,7 +19,6 @@ from fieldmark.answering.predictor import Predictor
 from fieldmark.answering.rows import things_of
 from fieldmark.answering.stream import Shown, stream
 from fieldmark.augment.background import alone, exchanged, scenery
-from fieldmark.augment.image import evaluation_window
 from fieldmark.core.errors import DataError, ImageError
 from fieldmark.core.listener import Listener
 from fieldmark.core.seeds import Stream, generator
@@ -27,6 +26,7 @@ from fieldmark.core.storage import write_bytes, write_json
 from fieldmark.data.catalog import Catalog
 from fieldmark.data.objects import knows_object, no_object, object_in
 from fieldmark.data.splits import units
+from fieldmark.data.square import evaluation_window
 from fieldmark.evaluation.background import VIEWS, Reliance, reliance
 from fieldmark.evaluation.outputs import joined
 
@@ -149,7 +149,7 @@ def measure_reliance(
 def _in_parts(predictor: Predictor, pixels: Pixels) -> NDArray[np.bool_]:
     """(H, W) where parts have a larger share of a cell than the background. There are none outside the model's view."""
     images, (height, width) = predictor.bundle.images, pixels.shape[:2]
-    seen = PartEngine(predictor.model)(predictor.view(pixels).unsqueeze(0))
+    seen = PartEngine(predictor.model)(predictor.view(pixels)[None])
     assert seen is not None
     window = evaluation_window(width, height, crop=images.crop, whole=images.whole)
     left, top, right, bottom = (round(edge) for edge in window)

@@ -7,7 +7,6 @@ from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from fieldmark.answering.predictor import Predictor
 from fieldmark.answering.stream import stream
@@ -44,7 +43,7 @@ def answer_rows(
     predictor: Predictor,
     catalog: Catalog,
     rows: NDArray[np.int64],
-    engine: Callable[[Tensor], A],
+    engine: Callable[[NDArray[np.uint8]], A],
     listener: Listener,
     *,
     stage: str,

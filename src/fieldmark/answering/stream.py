@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, TypeVar
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from fieldmark.core.errors import ImageError
 
@@ -25,8 +25,8 @@ A = TypeVar("A")
 class Shown(NamedTuple):
     """A thing as the network sees it."""
 
-    view: Tensor
-    """uint8 (3, S, S)."""
+    view: NDArray[np.uint8]
+    """(3, S, S)."""
     size: tuple[int, int] = (0, 0)
     """The width and height of the picture, in pixels."""
 
@@ -55,15 +55,15 @@ class Answered(Generic[T, A]):
         return [(thing, error) for thing, error in zip(self.things, self.errors, strict=True) if error is not None]
 
     @property
-    def images(self) -> Tensor:
-        """The views as one uint8 tensor (B, 3, S, S)."""
-        return torch.stack([one.view for one in self.shown])
+    def images(self) -> NDArray[np.uint8]:
+        """The views as one array (B, 3, S, S)."""
+        return np.stack([one.view for one in self.shown])
 
 
 def stream(
     things: Iterable[T],
     see: Callable[[T], Shown],
-    engine: Callable[[Tensor], A],
+    engine: Callable[[NDArray[np.uint8]], A],
     *,
     batch_size: int = BATCH,
 ) -> Iterator[Answered[T, A]]:
@@ -96,13 +96,13 @@ def stream(
         yield _answered(batch, engine)
 
 
-def _answered(batch: Answered[T, A], engine: Callable[[Tensor], A]) -> Answered[T, A]:
+def _answered(batch: Answered[T, A], engine: Callable[[NDArray[np.uint8]], A]) -> Answered[T, A]:
     if batch.shown:
         batch.output = engine(batch.images)
     return batch
 
 
-def batches(things: Iterable[T], see: Callable[[T], Shown], *, batch_size: int = BATCH) -> Iterator[Tensor]:
+def batches(things: Iterable[T], see: Callable[[T], Shown], *, batch_size: int = BATCH) -> Iterator[NDArray[np.uint8]]:
     """The views alone, uint8 (B, 3, S, S), for code that runs the network itself. Raises ImageError."""
     for answered in stream(things, see, lambda images: images, batch_size=batch_size):
         for _, error in answered.skipped:

@@ -7,10 +7,9 @@ from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
-from fieldmark.augment.image import evaluation_view
 from fieldmark.core.recipe import Images
+from fieldmark.data.square import evaluation_view
 
 __all__ = ["evaluation_square", "short_side"]
 
@@ -20,6 +19,6 @@ def short_side(images: Images) -> int:
     return round(1.5 * images.size)
 
 
-def evaluation_square(images: Images, interpolation: str) -> Callable[[NDArray[np.uint8]], Tensor]:
+def evaluation_square(images: Images, interpolation: str) -> Callable[[NDArray[np.uint8]], NDArray[np.uint8]]:
     """Decoded pixels (H, W, 3) → uint8 (3, S, S), as every answer sees them."""
     return partial(evaluation_view, size=images.size, crop=images.crop, whole=images.whole, interpolation=interpolation)

@@ -20,15 +20,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from fieldmark.core.errors import DataError, RecipeError, nearest
+from fieldmark.core.errors import DataError, RecipeError
+from fieldmark.data.square import channels_first, evaluation_window, resized
 
 __all__ = [
-    "INTERPOLATIONS",
     "ImageAugment",
     "View",
     "evaluation_annotations",
-    "evaluation_view",
-    "evaluation_window",
     "flip_keeps_meaning",
     "mirror_permutation",
     "training_view",
@@ -36,11 +34,6 @@ __all__ = [
 
 Floats = NDArray[np.float64]
 
-INTERPOLATIONS = {
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-    "lanczos": Image.Resampling.LANCZOS,
-}
 _TRIES = 16
 
 
@@ -92,26 +85,6 @@ def _check(options: ImageAugment, expected: str, holds: bool) -> None:
         raise RecipeError(f"Augmentation cannot have {got}", f"Expected {expected}.")
 
 
-def evaluation_view(
-    pixels: NDArray[np.uint8], *, size: int, crop: float = 0.875, whole: bool = False, interpolation: str = "bicubic"
-) -> Tensor:
-    """The view that is answered on: pixels (H, W, 3) → (3, size, size) uint8.
-
-    The central square whose side is `crop` × the short side; with `whole`, the entire picture squeezed to a square.
-    Cut and resized in one step, antialiased. RecipeError for an unknown interpolation.
-    """
-    height, width = pixels.shape[:2]
-    return _tensor(_resized(pixels, evaluation_window(width, height, crop=crop, whole=whole), size, interpolation))
-
-
-def evaluation_window(width: int, height: int, *, crop: float, whole: bool) -> tuple[float, float, float, float]:
-    """Left, top, right, bottom of what `evaluation_view` sees of a picture of this size."""
-    side = crop * min(height, width)
-    part_width, part_height = (width, height) if whole else (side, side)
-    left, top = (width - part_width) / 2, (height - part_height) / 2
-    return left, top, left + part_width, top + part_height
-
-
 def evaluation_annotations(
     pixels: NDArray[np.uint8],
     box: NDArray[np.floating] | None,
@@ -153,7 +126,7 @@ def training_view(
     rng = np.random.default_rng(seed)
     height, width = pixels.shape[:2]
     crop = _draw_crop(rng, width, height, options, box)
-    picture = _resized(pixels, crop, size, interpolation)
+    picture = resized(pixels, crop, size, interpolation)
     moves = [_crop_matrix(crop, size)]
     flipped = options.flip and rng.random() < 0.5
     if flipped:
@@ -169,26 +142,10 @@ def training_view(
         keypoints = None if keypoints is None else _moved_points(keypoints, move, size)
     if flipped and keypoints is not None and mirror is not None:
         keypoints = keypoints[mirror]
-    image = _tensor(picture)
+    image = torch.from_numpy(channels_first(picture))
     if rng.random() < options.erasing:
         keypoints = _erase(image, keypoints, rng)
     return View(image, _float_tensor(box), _float_tensor(keypoints))
-
-
-def _resized(
-    pixels: NDArray[np.uint8], part: tuple[float, float, float, float], size: int, interpolation: str
-) -> Image.Image:
-    """`part` (left, top, right, bottom) of `pixels` (H, W, 3) as a square picture."""
-    assert pixels.dtype == np.uint8
-    assert pixels.ndim == 3
-    assert pixels.shape[2] == 3
-    if interpolation not in INTERPOLATIONS:
-        raise RecipeError(f"There is no interpolation {interpolation!r}", nearest(interpolation, INTERPOLATIONS))
-    return Image.fromarray(pixels).resize((size, size), INTERPOLATIONS[interpolation], box=part)
-
-
-def _tensor(picture: Image.Image) -> Tensor:
-    return torch.from_numpy(np.asarray(picture).transpose(2, 0, 1).copy())
 
 
 def _float_tensor(values: NDArray[np.floating] | None) -> Tensor | None:

@@ -8,9 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from fieldmark.augment.image import ImageAugment, View, evaluation_annotations, evaluation_view, training_view
+from fieldmark.augment.image import ImageAugment, View, evaluation_annotations, training_view
+from fieldmark.data.square import evaluation_view
 
 __all__ = ["PlainViews", "RandomViews"]
 
@@ -57,4 +59,4 @@ class PlainViews:
             pixels, size=self.size, crop=self.crop, whole=self.whole, interpolation=self.interpolation
         )
         moved = evaluation_annotations(pixels, box, keypoints, size=self.size, crop=self.crop, whole=self.whole)
-        return View(image, *moved)
+        return View(torch.from_numpy(image), *moved)

@@ -9,9 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from fieldmark.answering.engine import PartVectorEngine
 from fieldmark.answering.parts.finding import check_parts
@@ -23,8 +21,8 @@ __all__ = ["WHOLE", "Embed", "check_part", "embedder", "widths"]
 
 WHOLE = None
 """Stands for the whole picture where others are names of parts."""
-Embed: TypeAlias = "Callable[[Tensor], dict[str | None, Vectors]]"
-"""uint8 (B, 3, S, S) → for the whole or a part, (B, D) of unit length, NaN where the part is not seen."""
+Embed: TypeAlias = "Callable[[NDArray[np.uint8]], dict[str | None, Vectors]]"
+"""(B, 3, S, S) → for the whole or a part, (B, D) of unit length, NaN where the part is not seen."""
 
 
 def embedder(predictor: Predictor, spaces: Sequence[str | None]) -> Embed:
@@ -32,7 +30,7 @@ def embedder(predictor: Predictor, spaces: Sequence[str | None]) -> Embed:
     names = predictor.bundle.parts
     parts = PartVectorEngine(predictor.model) if any(space is not WHOLE for space in spaces) else None
 
-    def embed(images: Tensor) -> dict[str | None, Vectors]:
+    def embed(images: NDArray[np.uint8]) -> dict[str | None, Vectors]:
         found: dict[str | None, Vectors] = {}
         vectors = None if parts is None else parts(images)
         for space in spaces:
@@ -48,7 +46,7 @@ def embedder(predictor: Predictor, spaces: Sequence[str | None]) -> Embed:
 def widths(predictor: Predictor, embed: Embed) -> dict[str | None, int]:
     """D of each kind of vector."""
     side = predictor.bundle.images.size
-    blank = torch.zeros((1, 3, side, side), dtype=torch.uint8)
+    blank = np.zeros((1, 3, side, side), np.uint8)
     return {space: vectors.shape[1] for space, vectors in embed(blank).items()}
 
 

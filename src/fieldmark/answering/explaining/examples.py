@@ -69,7 +69,7 @@ def known_maps(
     method: Method | Model,
     things: Iterable[Thing],
     see: Callable[[Thing], Shown],
-    normalise: Callable[[Tensor], Tensor],
+    normalise: Callable[[NDArray[np.uint8]], Tensor],
     place: Tap,
     label: str,
 ) -> tuple[Known, list[Shown]]:
@@ -79,7 +79,7 @@ def known_maps(
     end = last_map(method)
 
     @torch.no_grad()
-    def maps_of(images: Tensor) -> tuple[Tensor, Tensor]:
+    def maps_of(images: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
         with read((place, end)) as found:
             method(normalise(images))
         return found[place].half().cpu(), found[end].half().cpu()

@@ -124,9 +124,9 @@ class Explainer:
         device = self.predictor.engine.device
         return AgainstAll(label, *(torch.tensor(one, dtype=torch.float32, device=device) for one in (scale, bias)))
 
-    def _normalised(self, views: Tensor) -> Tensor:
-        """uint8 (B, 3, S, S) → what the network computes with."""
-        return self.method.backbone.normalization(views.to(self.predictor.engine.device))
+    def _normalised(self, views: NDArray[np.uint8]) -> Tensor:
+        """(B, 3, S, S) → what the network computes with."""
+        return self.method.backbone.normalization(torch.from_numpy(views).to(self.predictor.engine.device))
 
     def _own_name(self, thing: Thing) -> str:
         """An image of the run's own data, as the run calls it; "" for any other."""
@@ -234,7 +234,7 @@ def _only(image: Things) -> Thing:
 
 def _pixels(shown: Shown) -> NDArray[np.uint8]:
     """(S, S, 3)."""
-    return np.ascontiguousarray(shown.view.permute(1, 2, 0).numpy())
+    return np.ascontiguousarray(shown.view.transpose(1, 2, 0))
 
 
 def _read_known(path: Path, label: str, stamp: str) -> Known | None:

@@ -8,9 +8,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from fieldmark.augment.image import evaluation_window
 from fieldmark.core.recipe import Images
 from fieldmark.data.catalog import Catalog
+from fieldmark.data.square import evaluation_window
 
 __all__ = ["frames_to_pixels", "object_sizes"]
 

@@ -140,7 +140,8 @@ class Fit:
         """Give the model the head of a probe, a logistic regression on the features as they are; return its C."""
         classifier = linear_head(model, self.recipe)
         if self.recipe.train.batchnorm == "refreshed":
-            refresh_statistics(model, batches(rows.tolist(), self.see(model), batch_size=_BATCH), precision="fp32")
+            views = batches(rows.tolist(), self.see(model), batch_size=_BATCH)
+            refresh_statistics(model, map(torch.from_numpy, views), precision="fp32")
         self.listener.note(f"Computing the features of {counted(len(rows), 'image')}")
         features = self.outputs(model, rows, stage="Computing features").embedding
         catalog = self.data.catalog

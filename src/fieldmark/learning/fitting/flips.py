@@ -8,12 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldmark.answering.stream import Shown, batches
-from fieldmark.augment.image import evaluation_view, flip_keeps_meaning
+from fieldmark.augment.image import flip_keeps_meaning
 from fieldmark.core.listener import Listener
 from fieldmark.core.recipe import Recipe
 from fieldmark.core.seeds import Stream, generator
 from fieldmark.core.wording import first_few
 from fieldmark.data.attributes import attribute_values
+from fieldmark.data.square import evaluation_view
 from fieldmark.learning.fitting.prepare import Prepared
 from fieldmark.learning.training.mirror import SIZE, judge_mirroring, mirror_features
 from fieldmark.runs.run import Run

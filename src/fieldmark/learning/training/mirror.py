@@ -31,7 +31,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.covariance import ledoit_wolf_shrinkage
-from torch import Tensor
 from torch.nn import functional as F
 
 from fieldmark.core.recipe import Backbone as BackboneChoice
@@ -86,15 +85,15 @@ class Mirroring(NamedTuple):
         return self.pair is None or self.probability > LEVEL
 
 
-def mirror_features(batches: Iterable[Tensor]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Features (N, D) of images, uint8 (B, 3, `SIZE`, `SIZE`), and of their mirror images."""
+def mirror_features(batches: Iterable[NDArray[np.uint8]]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Features (N, D) of images (B, 3, `SIZE`, `SIZE`), and of their mirror images."""
     choice = BackboneChoice(name="test_resnet", weights="fieldguide")
     with torch.random.fork_rng(devices=[]):  # nothing that follows depends on whether this was measured
         backbone = build_backbone(choice, size=SIZE).eval()
     own: list[NDArray[np.float32]] = []
     mirrored: list[NDArray[np.float32]] = []
     with torch.inference_mode():
-        for images in batches:
+        for images in map(torch.from_numpy, batches):
             for views, features in ((images, own), (images.flip(3), mirrored)):
                 cells = F.adaptive_avg_pool2d(backbone(backbone.normalization(views)).map, _GRID)
                 features.append(cells.flatten(1).numpy())
