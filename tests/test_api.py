@@ -54,7 +54,7 @@ def test_the_readme(
     exec(snippet.replace('"probe"', repr(probe)), names)
     assert repr(names["catalog"]) == "Catalog('photographs': 42 images, 3 classes, not split)"
     assert repr(names["run"]) == "Run('runs/birds', finished)"
-    device = names["predictor"].engine.device
+    device = names["predictor"].device
     assert repr(names["predictor"]) == f"Predictor(Bundle(transfer on test_resnet, 3 classes, 32 px) on {device})"
     assert names["classifier"].predict_proba(["new.jpg"]).shape == (1, 3)
 

@@ -24,14 +24,15 @@ STAGES = [
     "labelling",
     "reporting",
     "comparison",
+    "exporting",
     "commands",
     "classifier",
     "cli",
     "__main__",
 ]
-TO_COME = {"exporting", "serving"}
+TO_COME = {"serving"}
 MODULES = sorted(ROOT.rglob("*.py"))
-BIGGEST_COMMANDS = 1_900
+BIGGEST_COMMAND, ORDINARY_COMMAND = 290, 110  # lines
 
 
 def _stage(module: str) -> str:
@@ -83,7 +84,9 @@ def test_commands_are_acts() -> None:
         for module in _imports(path)
         if module.startswith("fieldmark.commands")
     ] == []
-    assert sum(len(path.read_text(encoding="utf-8").splitlines()) for path in files) <= BIGGEST_COMMANDS
+    lengths = [len(path.read_text(encoding="utf-8").splitlines()) for path in files]
+    assert max(lengths) <= BIGGEST_COMMAND
+    assert sum(lengths) <= ORDINARY_COMMAND * len(files)
 
 
 def test_pictures_are_answered_in_one_place() -> None:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from fieldmark.commands.enrol import Enrolled, enrol
     from fieldmark.commands.evaluate import evaluate
     from fieldmark.commands.explain import explain
+    from fieldmark.commands.export import Exported, export
     from fieldmark.commands.index import index
     from fieldmark.commands.next import next
     from fieldmark.commands.parts import parts
@@ -79,6 +80,7 @@ _HOMES = {
     "Enrolled": "commands.enrol",
     "Evaluation": "runs.record",
     "Explanation": "answering.explaining.explanation",
+    "Exported": "commands.export",
     "FieldmarkError": "core.errors",
     "Finding": "data.auditing.findings",
     "Found": "gallery.finding",
@@ -109,6 +111,7 @@ _HOMES = {
     "enrol": "commands.enrol",
     "evaluate": "commands.evaluate",
     "explain": "commands.explain",
+    "export": "commands.export",
     "index": "commands.index",
     "load_recipe": "core.recipe",
     "next": "commands.next",
@@ -133,6 +136,7 @@ __all__ = [
     "Enrolled",
     "Evaluation",
     "Explanation",
+    "Exported",
     "FieldmarkError",
     "Finding",
     "Found",
@@ -163,6 +167,7 @@ __all__ = [
     "enrol",
     "evaluate",
     "explain",
+    "export",
     "index",
     "load_recipe",
     "next",

@@ -57,7 +57,7 @@ def test_commands_refuse_it_in_one_line(cli: Any, pictures: Path, trained: Run, 
 def test_every_command_that_computes_takes_the_processor(cli: Any, pictures: Path, trained: Run) -> None:
     answer = cli("predict", trained.folder, pictures / "jade" / "00.png", "--device", "cpu")
     assert answer.status == 0
-    assert fieldmark.Predictor.load(trained.folder, device="cpu").engine.device == torch.device("cpu")
+    assert fieldmark.Predictor.load(trained.folder, device="cpu").device == "cpu"
 
 
 def test_a_run_stays_on_its_device_or_moves(monkeypatch: pytest.MonkeyPatch) -> None:

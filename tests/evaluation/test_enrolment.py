@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.special import log_softmax
 
-from fieldmark.answering.predictor import enrolled_module
+from fieldmark.answering.network import enrolled_module
 from fieldmark.data.taxonomy import Taxonomy
 from fieldmark.evaluation.calibration import Calibration, Held
 from fieldmark.evaluation.enrolment import LOST, UNMEASURED, Fitted, Gate, Kept, Shown, fit_enrolment, unit

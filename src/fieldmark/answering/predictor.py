@@ -1,4 +1,4 @@
-"""`Predictor`: a bundle that is ready to answer.
+"""`Predictor`: a bundle that is ready to answer. It loads torch only where torch computes.
 
 Shapes: N images, K classes, D embedding.
 """
@@ -8,31 +8,31 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import final
+from typing import TYPE_CHECKING, Protocol, final
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from fieldmark.answering.engine import TorchEngine
 from fieldmark.answering.stream import BATCH, Answered, Shown, stream
 from fieldmark.answering.things import Thing, Things, named
 from fieldmark.answering.verdicts import Speaker
 from fieldmark.answering.views import evaluation_square, short_side
-from fieldmark.core.errors import RecipeError, RunError
-from fieldmark.core.machine import AUTO, choose_device
+from fieldmark.core.machine import AUTO, choose_device, has_gpu
 from fieldmark.data.decode import Decoded
-from fieldmark.evaluation.enrolment import TEMPERATURE, Gate
 from fieldmark.evaluation.outputs import Outputs, joined
 from fieldmark.evaluation.verdict import Verdict
-from fieldmark.model.backbone import Normalization
-from fieldmark.model.build import build_model, is_plain, num_parameters
-from fieldmark.model.enrolled import Enrolled
-from fieldmark.model.model import Model
 from fieldmark.runs.bundle import Bundle
-from fieldmark.runs.description import AGAIN
 
-__all__ = ["Predictor", "enrolled_module"]
+if TYPE_CHECKING:
+    from fieldmark.model.model import Model
+
+__all__ = ["Engine", "Predictor"]
+
+
+class Engine(Protocol):
+    """Answers views (B, 3, S, S) of 8 bits."""
+
+    def __call__(self, images: NDArray[np.uint8]) -> Outputs: ...
 
 
 @final
@@ -46,33 +46,57 @@ class Predictor:
     shape (H, W, 3) or (H, W), each alone or in any iterable, or a data frame with a column `path`.
     """
 
-    def __init__(self, bundle: Bundle, model: Model, *, engine: TorchEngine | None = None) -> None:
+    def __init__(
+        self, bundle: Bundle, model: Model | None = None, *, engine: Engine | None = None, device: str = "cpu"
+    ) -> None:
+        """A bundle with its network or another engine. The network of a bundle on disk is loaded when asked for."""
         self.bundle = bundle
-        self.model = model
-        self.engine = engine or TorchEngine(model)
         self.view = evaluation_square(bundle.images, bundle.interpolation)
         """Decoded pixels (H, W, 3) → the square that the network sees, uint8 (3, S, S)."""
+        self._model = model
+        self._device = device
+        self.engine = engine or self._torch_engine()
+        """What answers."""
 
     def __repr__(self) -> str:
-        return f"Predictor({self.bundle!r} on {self.engine.device})"
+        return f"Predictor({self.bundle!r} on {self.device})"
 
     @classmethod
-    def load(cls, path: Path | str, *, device: str = AUTO) -> Predictor:
+    def load(cls, path: Path | str, *, device: str = AUTO, engine: str = AUTO) -> Predictor:
         """Open a bundle, or the bundle of a run.
 
-        Raises RunError if there is no bundle, if it is of another version, or if it needs a plug-in that is not
-        installed. Raises DeviceError for a device that this machine does not have.
+        `engine` "torch" computes in PyTorch, and "onnx" in ONNX Runtime on the processor. "auto" is the latter if the
+        bundle was exported, ONNX Runtime is installed and there is no GPU.
+
+        Raises RunError if there is no bundle, if it is of another version, if it needs a plug-in that is not installed,
+        or if it lacks what the engine needs. Raises DeviceError for a device that this machine does not have.
         """
-        chosen, bundle = choose_device(device), Bundle.load(path)
-        model = _network(bundle)
-        try:
-            model.load_weights(bundle.weights())
-        except RuntimeError as error:  # torch's own text runs over as many lines as there are layers
-            raise RunError(f"The weights in {bundle.folder} do not match its model.json", AGAIN) from error
-        if bundle.enrolment:
-            model.enrolled = enrolled_module(bundle.enrolment.gate)
-        model.to(torch.device(chosen), memory_format=torch.channels_last).eval()  # type: ignore[call-overload]  # torch's stub lacks it
-        return cls(bundle, model)
+        bundle = Bundle.load(path)
+        if engine == "onnx" or (engine == AUTO and (device == "cpu" or (device == AUTO and not has_gpu()))):
+            from fieldmark.answering.onnx import onnx_engine
+
+            if (found := onnx_engine(bundle, required=engine == "onnx")) is not None:
+                return cls(bundle, engine=found)
+        return cls(bundle, device=choose_device(device))
+
+    @property
+    def model(self) -> Model:
+        """The network. Raises RunError if its weights are damaged, or if it needs a plug-in that is not installed."""
+        if self._model is None:
+            from fieldmark.answering.network import load_network
+
+            self._model = load_network(self.bundle, self._device)
+        return self._model
+
+    @property
+    def device(self) -> str:
+        """Where the network computes."""
+        return self._device if self._model is None else str(next(self._model.parameters()).device)
+
+    def _torch_engine(self) -> Engine:
+        from fieldmark.answering.engine import TorchEngine
+
+        return TorchEngine(self.model)
 
     def save(self, folder: Path | str) -> None:
         """Write a bundle with the weights and the normalisation of the network."""
@@ -153,44 +177,3 @@ class Predictor:
             names += [thing.name for thing in answered.things]
             outputs.append(answered.output)
         return names, joined(outputs)
-
-
-def enrolled_module(gate: Gate) -> Enrolled:
-    """What gives enrolled classes their logits, as a part of the network."""
-    arrays = (gate.plda.centre, gate.plda.axes, gate.expected, gate.variance)
-    return Enrolled(
-        *(torch.from_numpy(one) for one in arrays), num_new=gate.num_new, temperature=TEMPERATURE, offset=gate.offset
-    )
-
-
-def _check_size(bundle: Bundle) -> None:
-    """Raise RunError for a network that is larger than its weights, before it takes any memory."""
-    assert bundle.folder is not None
-    path = bundle.folder / "model.safetensors"
-    parameters = num_parameters(bundle.recipe, bundle.trained.task)
-    if path.is_file() and parameters > path.stat().st_size:  # each has at least a byte
-        raise RunError(f"The weights in {bundle.folder} do not match its model.json", AGAIN)
-
-
-def _network(bundle: Bundle) -> Model:
-    """The network that a bundle describes, without its weights."""
-    try:
-        if not is_plain(bundle.recipe):
-            _check_size(bundle)
-        model = build_model(bundle.recipe, bundle.trained.task, load_weights=False)
-    except RecipeError as error:
-        for section, one in bundle.plugins.items():
-            if repr(one["name"]) in error.problem:
-                needed = f"{one['package']}=={one['version']}"
-                raise RunError(
-                    f"{bundle.folder} needs the {section} {one['name']!r} from the package {one['package']} "
-                    f"{one['version']}: {error.problem}",
-                    f"Install it with: pip install {needed}.",
-                ) from None
-        raise RunError(
-            f"This version of Fieldmark cannot open {bundle.folder}: {error.problem}",
-            "Use the version that wrote the bundle. If it is this one, the bundle is damaged: copy it again.",
-        ) from None
-    own = model.backbone.normalization
-    model.backbone.normalization = Normalization(own.mean, own.std, bundle.interpolation)
-    return model

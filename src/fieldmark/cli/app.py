@@ -8,9 +8,15 @@ from typing import Annotated
 import typer
 from typer.core import TyperGroup
 
-__all__ = ["ANSWER", "DATA", "LABEL", "LOOK", "SEARCH", "Columns", "Device", "Root", "app", "columns_of"]
+__all__ = ["ANSWER", "DATA", "DEPLOY", "LABEL", "LOOK", "SEARCH", "Columns", "Device", "Root", "app", "columns_of"]
 
-_PANELS = ANSWER, SEARCH, LABEL, LOOK = "Train and answer", "Search", "Label", "Look at data and models"
+_PANELS = ANSWER, DEPLOY, SEARCH, LABEL, LOOK = (
+    "Train and answer",
+    "Take it elsewhere",
+    "Search",
+    "Label",
+    "Look at data and models",
+)
 """The groups of commands in the help, in order."""
 
 

@@ -221,7 +221,7 @@ def _look(
 ) -> tuple[list[str], Shown, list[Skipped]]:
     """The names and answers of photographs as the network gives them without what is enrolled, and those skipped."""
     assert bundle.folder is not None
-    predictor = Predictor.load(bundle.folder, device=device)
+    predictor = Predictor.load(bundle.folder, device=device, engine="torch")
     predictor.model.enrolled = None
     names, skipped = list[str](), list[Skipped]()
     logits, seen = list[NDArray[np.float32]](), [*earlier.embedding.astype(np.float64)]

@@ -25,8 +25,9 @@ _MARK, _LOCK = ".fieldmark", ".lock"
 _OF_THE_SYSTEM = {".DS_Store", "Thumbs.db", "desktop.ini", "lost+found"}
 """What file managers and file systems put into any folder. It is never touched."""
 
-_SIGNATURES = (b'<meta name="generator" content="Fieldmark">', b"Software\x00Fieldmark")
-"""In the head of every page, and of the PNG files that are signed; the first bytes of a file hold it."""
+_SIGNATURES = (b'<meta name="generator" content="Fieldmark">', b"Software\x00Fieldmark", b"\x12\x09Fieldmark")
+"""In the head of every page, of PNG files that are signed, and of ONNX graphs, as their producer; the first bytes of a
+file hold it."""
 _HEAD = 4096
 
 

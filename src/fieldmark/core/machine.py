@@ -16,7 +16,7 @@ from fieldmark.core.errors import DeviceError
 if TYPE_CHECKING:
     from fieldmark.core.recipe import Recipe
 
-__all__ = ["AUTO", "Machine", "choose_device", "devices", "peak_memory"]
+__all__ = ["AUTO", "Machine", "choose_device", "devices", "has_gpu", "num_threads", "peak_memory"]
 
 AUTO = "auto"
 """The first CUDA GPU, or the CPU if there is none. Apple's GPU ("mps") is used only on request."""
@@ -43,6 +43,23 @@ def choose_device(asked: str = AUTO) -> str:
     raise DeviceError(f"There is no device {asked!r} on this machine", f"Choose one of: {', '.join(['auto', *here])}.")
 
 
+def has_gpu() -> bool:
+    """Whether there is a driver of NVIDIA's, which is known without torch; it takes seconds to load."""
+    driver = Path(os.environ.get("SYSTEMROOT", r"C:\Windows")) / "System32" / "nvcuda.dll"
+    return (driver if sys.platform == "win32" else Path("/dev/nvidiactl")).exists()
+
+
+def num_threads() -> int:
+    """How many threads compute, for libraries other than torch: the cores that this process may use, or fewer if
+    OMP_NUM_THREADS says so, as torch has it."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return min(_num_cores(), int(asked)) if asked.isdecimal() and int(asked) else _num_cores()
+
+
+def _num_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @dataclass(frozen=True)
 class Machine:
     """What depends on the machine. It is decided once per run and not again on resume."""
@@ -59,7 +76,7 @@ class Machine:
 
         chosen = choose_device(device)
         gpu = chosen.startswith("cuda")
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        cores = _num_cores()
         precision = recipe.train.precision
         if precision == "auto":
             precision = (

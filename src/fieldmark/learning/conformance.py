@@ -286,7 +286,7 @@ _CHANGED: list[tuple[str, dict[str, object]]] = [
     ("bilinear_attention", {"refine": True}),
     ("progressive_jigsaw", {"combined": True}),
 ]
-_SOME: list[tuple[str, dict[str, object], str, str]] = [
+SOME: list[tuple[str, dict[str, object], str, str]] = [
     *((method, {}, NONE, "linear") for method in METHODS),
     *((method, options, NONE, "linear") for method, options in _CHANGED),
     *(("transfer", {}, neck, "linear") for neck in NECKS),
@@ -295,7 +295,7 @@ _SOME: list[tuple[str, dict[str, object], str, str]] = [
 
 
 @pytest.mark.parametrize("backbone", ["mobilenetv3_small_050", "vit_tiny_patch16_224"])
-@pytest.mark.parametrize(("name", "options", "neck", "head"), _SOME)
+@pytest.mark.parametrize(("name", "options", "neck", "head"), SOME)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # torch's own, on the way
 def test_exports_with_any_number_of_images(
     name: str, options: dict[str, object], neck: str, head: str, backbone: str

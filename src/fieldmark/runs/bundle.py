@@ -8,6 +8,7 @@ whoever reads one of them reads the bytes whose hash was compared. What is enrol
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -123,6 +124,12 @@ class Bundle:
     def photographs(self) -> Mapping[str, int]:
         """By how many photographs each enrolled class is shown."""
         return self.enrolment.photographs if self.enrolment else {}
+
+    @property
+    def state(self) -> str:
+        """A SHA-256 of its files and of what is enrolled: bundles that answer alike have the same. It must be saved."""
+        known = self.index or {"model.json": hashlib.sha256(json_bytes(self.provenance)).hexdigest()}
+        return hashlib.sha256(json_bytes([dict(sorted(known.items())), self.enrolled_as])).hexdigest()
 
     @property
     def enrolled_as(self) -> str:

@@ -121,12 +121,12 @@ class Explainer:
         scale, bias = (
             (calibration.scaling.scale, calibration.scaling.bias) if calibration else (np.ones(count), np.zeros(count))
         )
-        device = self.predictor.engine.device
+        device = self.predictor.device
         return AgainstAll(label, *(torch.tensor(one, dtype=torch.float32, device=device) for one in (scale, bias)))
 
     def _normalised(self, views: NDArray[np.uint8]) -> Tensor:
         """(B, 3, S, S) → what the network computes with."""
-        return self.method.backbone.normalization(torch.from_numpy(views).to(self.predictor.engine.device))
+        return self.method.backbone.normalization(torch.from_numpy(views).to(self.predictor.device))
 
     def _own_name(self, thing: Thing) -> str:
         """An image of the run's own data, as the run calls it; "" for any other."""

@@ -1,0 +1,1 @@
+"""A bundle in other forms: files that answer without Fieldmark, or without torch."""
