@@ -66,14 +66,14 @@ class Browser:
         self._out.close()
         self._in.close()
 
-    def open(self, page: Path, *, width: int = 1200, height: int = 900, dark: bool = False) -> None:
-        """Load a page at this size, and wait until it is there."""
+    def open(self, page: Path | str, *, width: int = 1200, height: int = 900, dark: bool = False) -> None:
+        """Load a page, a file or an address, at this size, and wait until it is there."""
         self._ask(
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 500
         )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self._ask("Emulation.setEmulatedMedia", features=[scheme])
-        self._ask("Page.navigate", url=page.as_uri())
+        self._ask("Page.navigate", url=page if isinstance(page, str) else page.as_uri())
         while self.run("document.readyState") != "complete" or self.run("location.href") == "about:blank":
             time.sleep(0.02)
 
@@ -89,6 +89,19 @@ class Browser:
     def write(self, text: str) -> None:
         """Type text into the field that has the focus."""
         self._ask("Input.insertText", text=text)
+
+    def choose(self, selector: str, *files: Path) -> None:
+        """Give files to a field that asks for some."""
+        found = self._ask("Runtime.evaluate", expression=f"document.querySelector({json.dumps(selector)})")
+        self._ask("DOM.setFileInputFiles", objectId=found["result"]["objectId"], files=[str(one) for one in files])
+
+    def until(self, script: str, *, seconds: float = 30) -> Any:
+        """The value of an expression on the page, once it is true."""
+        until = time.monotonic() + seconds
+        while not (found := self.run(script)):
+            assert time.monotonic() < until, f"{script} was never true"
+            time.sleep(0.05)
+        return found
 
     def run(self, script: str) -> Any:
         """The value of an expression on the page."""

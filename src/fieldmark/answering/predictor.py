@@ -55,8 +55,7 @@ class Predictor:
         """Decoded pixels (H, W, 3) → the square that the network sees, uint8 (3, S, S)."""
         self._model = model
         self._device = device
-        self.engine = engine or self._torch_engine()
-        """What answers."""
+        self._engine = engine
 
     def __repr__(self) -> str:
         return f"Predictor({self.bundle!r} on {self.device})"
@@ -77,7 +76,9 @@ class Predictor:
 
             if (found := onnx_engine(bundle, required=engine == "onnx")) is not None:
                 return cls(bundle, engine=found)
-        return cls(bundle, device=choose_device(device))
+        predictor = cls(bundle, device=choose_device(device))
+        _ = predictor.engine  # what is wrong with its weights is said now
+        return predictor
 
     @property
     def model(self) -> Model:
@@ -93,10 +94,14 @@ class Predictor:
         """Where the network computes."""
         return self._device if self._model is None else str(next(self._model.parameters()).device)
 
-    def _torch_engine(self) -> Engine:
-        from fieldmark.answering.engine import TorchEngine
+    @property
+    def engine(self) -> Engine:
+        """What answers: the network, unless it was made with another engine."""
+        if self._engine is None:
+            from fieldmark.answering.engine import TorchEngine
 
-        return TorchEngine(self.model)
+            self._engine = TorchEngine(self.model)
+        return self._engine
 
     def save(self, folder: Path | str) -> None:
         """Write a bundle with the weights and the normalisation of the network."""

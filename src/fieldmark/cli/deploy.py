@@ -18,20 +18,41 @@ __all__ = ["export"]
 @app.command(rich_help_panel=DEPLOY)
 def export(
     run: Annotated[Path, typer.Argument(help="A run or a bundle.")],
-    to: Annotated[Literal["onnx"], typer.Option(help="onnx: a graph for ONNX Runtime.")] = "onnx",
+    to: Annotated[
+        Literal["onnx", "web"],
+        typer.Option(help="onnx: a graph for ONNX Runtime. web: a page that answers in a browser, also off line."),
+    ] = "onnx",
     out: Annotated[
         Path | None,
-        typer.Option(help="File to write. If not given: the bundle's own in fp32, else a file in RUN/exports."),
+        typer.Option(help="File or folder to write. If not given: the bundle's own graph, else in RUN/exports."),
     ] = None,
     precision: Annotated[Literal["fp32", "fp16", "int8"], typer.Option(help="Of weights and computation.")] = "fp32",
     allow_loss: Annotated[
         bool, typer.Option("--allow-loss", help="Also where more than a point of accuracy is lost.")
     ] = False,
+    examples: Annotated[
+        int, typer.Option(min=0, help="For web: training photographs of each class that the page shows to anybody.")
+    ] = 0,
+    title: Annotated[str | None, typer.Option(help="For web: the name of the page; the run's if not given.")] = None,
+    runtime: Annotated[
+        Path | None, typer.Option(help="For web: the npm package of onnxruntime-web, if npm cannot fetch it.")
+    ] = None,
     root: Annotated[Path | None, typer.Option(help="Folder of the run's data, if it was moved.")] = None,
 ) -> None:
     """Write the model as a file for other programs. With its graph, a bundle answers without PyTorch, and at once."""
     check_run(run)
     from fieldmark.commands.export import export as export_run
 
-    found = export_run(run, to, out=out, precision=precision, allow_loss=allow_loss, root=root, listener=terminal())
+    found = export_run(
+        run,
+        to,
+        out=out,
+        precision=precision,
+        allow_loss=allow_loss,
+        examples=examples,
+        title=title,
+        runtime=runtime,
+        root=root,
+        listener=terminal(),
+    )
     typer.echo(shown(found.said))

@@ -9,18 +9,22 @@ from typing import Literal, final
 
 from fieldmark.answering.onnx import INSTALL, OnnxEngine, has_onnx
 from fieldmark.answering.predictor import Predictor
-from fieldmark.core.claims import check_replaceable
+from fieldmark.core.claims import check_replaceable, claim
 from fieldmark.core.errors import RunError
 from fieldmark.core.listener import Done, Listener
 from fieldmark.core.storage import make_folder, write_bytes
-from fieldmark.exporting.checking import TOLERANCE, Checked, Pictures
+from fieldmark.exporting.checking import TOLERANCE, Checked, Pictures, example_pictures
 from fieldmark.exporting.narrow import Precision, narrowed
-from fieldmark.runs.exported import write_onnx
+from fieldmark.exporting.runtime import runtime_files
+from fieldmark.exporting.web import site
+from fieldmark.runs.bundle import Bundle
+from fieldmark.runs.exported import read_onnx, write_onnx
 from fieldmark.runs.opening import opened_run
+from fieldmark.runs.run import Run
 
 __all__ = ["Exported", "Form", "export"]
 
-Form = Literal["onnx"]
+Form = Literal["onnx", "web"]
 _MOST_LOST = 0.01
 
 
@@ -30,14 +34,16 @@ class Exported:
     """What was written."""
 
     path: Path
-    checked: Checked
     size: int
-    """In bytes."""
+    """In bytes, of all files."""
+    checked: Checked | None = None
+    """How the graph was compared with the network; None if that was done before."""
 
     @property
     def said(self) -> str:
         """In words."""
-        return f"{self.path} ({self.size / 1e6:.1f} MB). {self.checked.said}"
+        written = f"{self.path} ({self.size / 1e6:.1f} MB)"
+        return f"{written}. {self.checked.said}" if self.checked else written
 
 
 def export(
@@ -47,42 +53,95 @@ def export(
     out: Path | str | None = None,
     precision: Precision = "fp32",
     allow_loss: bool = False,
+    examples: int = 0,
+    title: str | None = None,
+    runtime: Path | str | None = None,
     root: Path | str | None = None,
     listener: Listener | None = None,
 ) -> Exported:
-    """Write the network of a run as an ONNX graph, with the rules of its verdicts in the metadata.
+    """Write a run in another form.
 
-    In full precision the graph becomes part of the bundle, which then answers without torch where ONNX Runtime is
-    installed; `out` writes it elsewhere. "fp16" and "int8" are written to RUN/exports. They are refused if they lose
-    more than a point of accuracy, unless `allow_loss`. What is lost is measured on the run's validation images; `root`
-    says where they are, if they were moved.
+    "onnx" is its network as an ONNX graph, with the rules of its verdicts in the metadata. In full precision the graph
+    becomes part of the bundle, which then answers without torch where ONNX Runtime is installed; `out` writes it
+    elsewhere. "fp16" and "int8" are written to RUN/exports. They are refused if they lose more than a point of
+    accuracy, unless `allow_loss`. What is lost is measured on the run's validation images; `root` says where they are,
+    if they were moved.
+
+    "web" is a page that answers in a browser, in the folder `out` (by default RUN/exports/web). `title` is what it is
+    called. With `examples`, it shows so many training photographs of each class, reduced and without metadata; nobody
+    sees any otherwise. `runtime` is the file of the npm package onnxruntime-web, if npm cannot fetch it.
 
     Raises RunError if a package is missing, for a network that cannot be expressed, and for a graph that answers
-    otherwise.
+    otherwise; StorageError for an `out` that is not Fieldmark's.
     """
     listener = listener or Listener()
+    if to == "onnx" and (examples or title or runtime):
+        raise RunError("Examples, a title and a runtime belong to a page", "Add --to web, or leave them out.")
+    opened = opened_run(Path(run))
+    exports, bundle = opened.folder / "exports", Bundle.load(run)
+    if to == "web":
+        place = Path(out) if out is not None else exports / "web"
+        found = _write_page(opened, bundle, place, precision, allow_loss, examples, title, runtime, root, listener)
+    else:
+        if out is not None:
+            check_replaceable(Path(out))
+        data, checked = _graph(opened, bundle, precision, allow_loss, root, listener)
+        if out is None and precision == "fp32":
+            path = write_onnx(bundle, data, precision=precision, checked=checked.as_dict())
+        else:
+            path = Path(out) if out is not None else exports / f"model-{precision}.onnx"
+            make_folder(path.parent)
+            write_bytes(path, data)
+        found = Exported(path, len(data), checked)
+    listener.hear(Done("export", found.path))
+    return found
+
+
+def _graph(
+    opened: Run,
+    bundle: Bundle,
+    precision: Precision,
+    allow_loss: bool,
+    root: Path | str | None,
+    listener: Listener,
+) -> tuple[bytes, Checked]:
+    """The graph in this precision, compared with the network."""
     _check_installed()
     from fieldmark.exporting.graph import METADATA, annotated, graph_of
 
-    opened, predictor = opened_run(Path(run)), Predictor.load(run, device="cpu", engine="torch")
-    bundle = predictor.bundle
-    if out is not None:
-        check_replaceable(Path(out))
-    pictures = Pictures.of(opened, root, listener)
+    predictor, pictures = Predictor(bundle), Pictures.of(opened, root, listener)
     listener.note(f"Exporting {bundle.recipe.method.name} on {bundle.recipe.backbone.name}")
     graph = narrowed(graph_of(bundle), precision, pictures.views(predictor))
     checked = pictures.compared(predictor, OnnxEngine(graph.SerializeToString(), bundle), listener)
     _refuse(checked, precision, allow_loss)
     own = {"precision": precision, "checked": checked.as_dict()}
-    data = annotated(graph, f"{METADATA}.checked", own).SerializeToString()
-    if out is None and precision == "fp32":
-        path = write_onnx(bundle, data, precision=precision, checked=checked.as_dict())
-    else:
-        path = Path(out) if out is not None else opened.folder / "exports" / f"model-{precision}.onnx"
-        make_folder(path.parent)
-        write_bytes(path, data)
-    listener.hear(Done("export", path))
-    return Exported(path, checked, len(data))
+    return annotated(graph, f"{METADATA}.checked", own).SerializeToString(), checked
+
+
+def _write_page(
+    opened: Run,
+    bundle: Bundle,
+    place: Path,
+    precision: Precision,
+    allow_loss: bool,
+    examples: int,
+    title: str | None,
+    runtime: Path | str | None,
+    root: Path | str | None,
+    listener: Listener,
+) -> Exported:
+    """A page that answers in a browser."""
+    claim(place, "a page")
+    files, checked = runtime_files(None if runtime is None else Path(runtime)), None
+    graph = read_onnx(bundle) if precision == "fp32" else None
+    if graph is None:
+        graph, checked = _graph(opened, bundle, precision, allow_loss, root, listener)
+    shown = example_pictures(Predictor(bundle), opened, examples, root) if examples else None
+    written = site(bundle, graph, files, title=title or opened.folder.name, examples=shown)
+    for name, data in written.items():
+        make_folder((place / name).parent)
+        write_bytes(place / name, data)
+    return Exported(place, sum(map(len, written.values())), checked)
 
 
 def _check_installed() -> None:

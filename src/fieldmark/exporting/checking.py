@@ -5,6 +5,7 @@ Shapes: N images, K classes.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from fieldmark.answering.predictor import Engine, Predictor
 from fieldmark.answering.rows import answer_rows, things_of
 from fieldmark.answering.stream import stream
-from fieldmark.core.errors import DataError, RunError
+from fieldmark.core.errors import DataError, ImageError, RunError
 from fieldmark.core.listener import Listener, kept_warnings
 from fieldmark.core.wording import counted
 from fieldmark.data.catalog import Catalog
@@ -24,7 +25,7 @@ from fieldmark.evaluation.outputs import Outputs, joined
 from fieldmark.runs.opening import catalog_of
 from fieldmark.runs.run import Run
 
-__all__ = ["TOLERANCE", "Checked", "Pictures", "compared"]
+__all__ = ["TOLERANCE", "Checked", "Pictures", "compared", "example_pictures"]
 
 Rows = NDArray[np.int64]
 
@@ -143,3 +144,19 @@ class Pictures:
 def _noise(predictor: Predictor) -> NDArray[np.uint8]:
     side = predictor.bundle.images.size
     return np.random.default_rng(0).integers(0, 256, (_NOISE, 3, side, side), np.uint8)
+
+
+def example_pictures(
+    predictor: Predictor, run: Run, most: int, root: Path | str | None
+) -> dict[str, list[NDArray[np.uint8]]]:
+    """Up to so many training photographs (H, W, 3) of each class. Raises DataError or RunError if the data is gone."""
+    with kept_warnings():
+        catalog = catalog_of(run, None, root, Listener())
+    rows = np.random.default_rng(0).permutation(catalog.rows("train"))
+    found: dict[str, list[NDArray[np.uint8]]] = {label: [] for label in catalog.classes}
+    for row, thing in zip(rows.tolist(), things_of(catalog, rows), strict=True):
+        shown = found[catalog.classes[catalog.labels[row]]]
+        if len(shown) < most:
+            with contextlib.suppress(ImageError):  # another one will do
+                shown.append(predictor.decode(thing).pixels)
+    return found

@@ -63,7 +63,7 @@ def num_selected(share: float, num_cells: int) -> int:
 def select(logits: Tensor, count: int) -> Selection:
     """Part cells by the probability of their likeliest class; logits (B, N, K)."""
     certainty = logits.float().softmax(-1).amax(-1)
-    order = certainty.argsort(dim=1, descending=True, stable=True)
+    order = certainty.sort(dim=1, descending=True).indices  # no stable sort: ONNX has none
     return Selection(order[:, :count], order[:, count:])
 
 

@@ -1,0 +1,207 @@
+"""`fieldmark export --to web`: the page in a real browser, with a network and without, and what is in its folder."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import io
+import json
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from conftest import paint
+from fieldmark.answering.predictor import Predictor
+from fieldmark.commands.export import export
+from fieldmark.core.errors import RunError, StorageError
+from fieldmark.core.storage import cache_folder
+from fieldmark.data.decode import reduced
+from fieldmark.data.square import evaluation_view
+from fieldmark.evaluation.verdict import Verdict
+from fieldmark.exporting import runtime
+from fieldmark.exporting.rules import rules
+from fieldmark.exporting.web import site
+from fieldmark.runs.bundle import Bundle
+from fieldmark.runs.run import Run
+from support.browser import Browser
+from support.calibrations import any_calibration
+
+Cli = Callable[..., Any]
+PAGES = Path(runtime.__file__).parents[1] / "pages"
+STAND_IN = {"ort.wasm.min.js": b"", "ort-wasm-simd-threaded.mjs": b"", "ort-wasm-simd-threaded.wasm": b""}
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """The address of a static host of this folder."""
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *told: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder)))
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@pytest.fixture(scope="session")
+def npm_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """ONNX Runtime for browsers."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FIELDMARK_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+        try:
+            runtime.runtime_files()
+        except RunError as error:
+            pytest.skip(str(error))
+        return cache_folder() / runtime.PACKAGE
+
+
+def scripts(folder: Path, *names: str) -> Path:
+    """A page with nothing but these scripts."""
+    tags = "".join(f"<script>{(PAGES / name).read_text()}</script>" for name in names)
+    page = folder / "scripts.html"
+    page.write_text(f"<!doctype html><meta charset=utf-8>{tags}")
+    return page
+
+
+def test_the_page_answers_with_and_without_a_network(
+    trained: Run, pictures: Path, npm_package: Path, browser: Browser, tmp_path: Path
+) -> None:
+    seen = [*sorted(pictures.rglob("0[0-3].png")), tmp_path / "turned.jpg"]
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    paint((220, 160, 40), 5, size=(480, 300)).save(seen[-1], exif=exif)
+    (tmp_path / "notes.txt").write_text("no picture")
+    found = export(trained.folder, "web", title="Blobs <b>", runtime=npm_package)
+    assert found.path == trained.folder / "exports" / "web"
+    with served(found.path) as address:
+        browser.open(address, width=360)
+        browser.until("state.rules !== null || state.broken")
+        assert browser.text("h1") == "Blobs <b>"
+        browser.choose("#files", *seen, tmp_path / "notes.txt")
+        browser.until("state.answers.length === 14 && state.answers.every((one) => one.verdict || one.problem)")
+        theirs = browser.run("state.answers.map((one) => one.verdict)")
+        ours = Predictor.load(trained.folder).predict(seen)
+        for one, other in zip(ours, theirs, strict=False):
+            assert one.label == other["label"]
+            assert one.probability == pytest.approx(other["probability"], abs=0.01)
+        assert theirs[-1] is None
+        assert "cannot be read as a photograph" in browser.text("#answer-13")
+        assert browser.run("document.documentElement.scrollWidth") <= 360
+        assert browser.run("document.querySelectorAll('img:not([alt])').length") == 0
+        browser.until("navigator.serviceWorker.controller !== null")
+    browser.open(address, width=360)  # nobody serves it any more
+    browser.until("state.rules !== null || state.broken")
+    browser.choose("#files", seen[0])
+    browser.until("state.answers.length === 1 && state.answers[0].verdict")
+    assert browser.run("state.answers[0].verdict.label") == ours[0].label
+
+
+def test_verdicts_in_the_browser_are_those_of_python(browser: Browser, tmp_path: Path) -> None:
+    """In any calibration: with a taxonomy, in either order, sure and unsure, with sets or without."""
+    browser.open(scripts(tmp_path, "verdicts.js"))
+    levels = set()
+    for seed in range(24):
+        bundle, thresholds, log_probabilities, near = any_calibration(seed)
+        familiarity = bundle.calibration.familiarity
+        scores = familiarity.score(np.exp(log_probabilities).max(axis=1), near)
+        told = json.dumps([rules(bundle), log_probabilities.tolist(), scores.tolist()])
+        browser.run(f"var [told, rows, scores] = {told}; null")
+        found = browser.run(
+            "rows.map((row, i) => { const v = verdictOf(told, row, scores[i]); return [v, saidOf(v)]; })"
+        )
+        for one, (other, said) in zip(thresholds.verdicts([""] * 20, log_probabilities, near), found, strict=True):
+            _same(one, other, said)
+            levels.add(one.level)
+    assert levels >= {"species", "genus", "family", "none"}
+
+
+def _same(one: Verdict, other: dict[str, Any], said: str) -> None:
+    ours = one.as_dict()
+    for name in ("label", "name", "level", "familiar", "possible", "promised", "reason"):
+        assert ours[name] == other[name], name
+    assert said == one.said
+    assert other["probability"] == pytest.approx(one.probability)
+    assert (other["certainty"] is None) == (one.certainty is None)
+    assert one.certainty is None or other["certainty"] == pytest.approx(one.certainty)
+    assert [c["label"] for c in other["candidates"]] == [c.label for c in one.candidates]
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "lanczos"])
+@pytest.mark.parametrize(("width", "height", "whole"), [(60, 44, False), (70, 90, True), (400, 330, False)])
+def test_the_browser_sees_what_python_sees(
+    browser: Browser, tmp_path: Path, interpolation: str, width: int, height: int, whole: bool
+) -> None:
+    picture = paint((40, 160, 110), 3, size=(width, height))
+    view = {"size": 32, "crop": 0.875, "whole": whole, "interpolation": interpolation, "short_side": 48}
+    rgba = np.asarray(picture.convert("RGBA")).ravel().tolist()
+    browser.open(scripts(tmp_path, "seeing.js"))
+    pixels = f"{{data: Uint8ClampedArray.from({json.dumps(rgba)}), width: {width}, height: {height}}}"
+    theirs = np.array(browser.run(f"[...viewOf({pixels}, {json.dumps(view)}, false)]")).reshape(3, 32, 32)
+    decoded = reduced(np.asarray(picture), short_side=48).pixels
+    ours = evaluation_view(decoded, size=32, whole=whole, interpolation=interpolation)
+    assert np.abs(ours.astype(int) - theirs).max() <= 2
+
+
+def test_what_is_in_the_folder(trained: Run, tmp_path: Path) -> None:
+    bundle = Bundle.load(trained.folder)
+    shown = {"amber": [np.zeros((400, 800, 3), np.uint8)]}
+    files = site(bundle, b"graph", STAND_IN, title="</title><script>", examples=shown)
+    assert b"<script>" not in files["index.html"].split(b"<link")[0]
+    kept = files["offline.js"].decode()
+    assert all(json.dumps(name)[1:-1] in kept for name in files if name not in ("offline.js", "runtime/LICENSE.txt"))
+    assert json.loads(files["examples.json"]) == {"amber": ["examples/0-0.jpg"]}
+    with Image.open(io.BytesIO(files["examples/0-0.jpg"])) as example:
+        assert example.size == (320, 160)
+        assert not example.getexif()
+    one, other = (site(bundle, graph, STAND_IN, title="a")["offline.js"] for graph in (b"graph", b"another graph"))
+    assert one != other, "a new version replaces what is on the device"
+
+
+def test_photographs_are_shown_on_request_only(trained: Run, monkeypatch: pytest.MonkeyPatch, cli: Cli) -> None:
+    monkeypatch.setattr("fieldmark.commands.export.runtime_files", lambda package: STAND_IN)
+    out = trained.folder / "page"
+    assert cli("export", trained.folder, "--to", "web", "--out", out).status == 0
+    assert not (out / "examples").exists()
+    assert cli("export", trained.folder, "--to", "web", "--out", out, "--examples", 2).status == 0
+    assert len(list((out / "examples").iterdir())) == 6
+    assert "belong to a page" in cli("export", trained.folder, "--examples", 2).complaint
+
+
+def test_a_folder_of_something_else_is_left_alone(trained: Run, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "index.html").write_text("mine")
+    with pytest.raises(StorageError, match="mine"):
+        export(trained.folder, "web", out=tmp_path / "mine")
+    assert (tmp_path / "mine" / "index.html").read_text() == "mine"
+
+
+def test_a_runtime_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FIELDMARK_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(RunError, match=r"there is no npm to fetch it with\. Fetch it with: npm pack onnxruntime-web@"):
+        runtime.runtime_files()
+    with pytest.raises(RunError, match="cannot be read"):
+        runtime.runtime_files(tmp_path / "none.tgz")
+    (tmp_path / "other.tgz").write_bytes(b"something else")
+    with pytest.raises(RunError, match="its SHA-256 is another"):
+        runtime.runtime_files(tmp_path / "other.tgz")
+    failing = tmp_path / "npm"
+    failing.write_text("#!/bin/sh\necho 'no network' >&2\nexit 1\n")
+    failing.chmod(0o755)
+    monkeypatch.setattr(shutil, "which", lambda name: str(failing))
+    with pytest.raises(RunError, match="npm could not fetch ONNX Runtime for browsers: no network"):
+        runtime.runtime_files()
