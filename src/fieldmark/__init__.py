@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from fieldmark.classifier import Classifier
     from fieldmark.commands.audit import audit
     from fieldmark.commands.backbones import backbones
+    from fieldmark.commands.bundle import Shipped, bundle
     from fieldmark.commands.compare import compare
     from fieldmark.commands.doubt import doubt
     from fieldmark.commands.enrol import Enrolled, enrol
@@ -96,6 +97,7 @@ _HOMES = {
     "Retrieved": "commands.retrieve",
     "Run": "runs.run",
     "RunError": "core.errors",
+    "Shipped": "commands.bundle",
     "Skipped": "answering.things",
     "Stopped": "learning.fitting.fit",
     "StorageError": "core.errors",
@@ -105,6 +107,7 @@ _HOMES = {
     "WeightsError": "core.errors",
     "audit": "commands.audit",
     "backbones": "commands.backbones",
+    "bundle": "commands.bundle",
     "compare": "commands.compare",
     "doubt": "commands.doubt",
     "draw": "fieldguide",
@@ -152,6 +155,7 @@ __all__ = [
     "Retrieved",
     "Run",
     "RunError",
+    "Shipped",
     "Skipped",
     "Stopped",
     "StorageError",
@@ -161,6 +165,7 @@ __all__ = [
     "WeightsError",
     "audit",
     "backbones",
+    "bundle",
     "compare",
     "doubt",
     "draw",

@@ -12,7 +12,7 @@ from fieldmark.cli.early import check_run
 from fieldmark.cli.terminal import terminal
 from fieldmark.core.wording import shown
 
-__all__ = ["export"]
+__all__ = ["bundle", "export"]
 
 
 @app.command(rich_help_panel=DEPLOY)
@@ -56,3 +56,18 @@ def export(
         listener=terminal(),
     )
     typer.echo(shown(found.said))
+
+
+@app.command(rich_help_panel=DEPLOY)
+def bundle(
+    run: Annotated[Path, typer.Argument(help="A run or a bundle.")],
+    out: Annotated[Path | None, typer.Option(help="Folder to copy the bundle to, to be passed on.")] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only see whether a bundle is whole and answers; write nothing.")
+    ] = False,
+) -> None:
+    """Write the model card of a run, and copy the bundle; or check one that came from somewhere."""
+    check_run(run)
+    from fieldmark.commands.bundle import bundle as bundle_run
+
+    typer.echo(shown(bundle_run(run, out=out, check=check, listener=terminal()).said))

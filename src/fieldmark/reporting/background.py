@@ -15,17 +15,22 @@ from fieldmark.reporting.blocks import Block, Gallery, Interval, Picture, Sectio
 from fieldmark.reporting.material import Material
 from fieldmark.runs.facts import Background, View, ViewedImage
 
-__all__ = ["background"]
+__all__ = ["background", "read_background"]
+
+
+def read_background(material: Material) -> Background | None:
+    """What was measured on the split that is shown; None if nothing was."""
+    if material.shown is None:
+        return None
+    path = material.run.evaluation(material.shown.name) / "background.json"
+    return read_json(path, Background) if path.is_file() else None
 
 
 def background(material: Material) -> Section | None:
     """How accurate the model is when backgrounds are exchanged."""
-    if material.shown is None:
+    if material.shown is None or (found := read_background(material)) is None:
         return None
     folder = material.run.evaluation(material.shown.name)
-    if not (folder / "background.json").is_file():
-        return None
-    found = read_json(folder / "background.json", Background)
     bad = "remedy" in found["advice"]
     measured = {str(name): Score.of(values) for name, values in found["accuracy"].items()}
     rows = tuple((title, Interval(measured[name])) for name, title in VIEWS.items() if name in measured)
