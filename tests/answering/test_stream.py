@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -19,15 +22,15 @@ def see(number: int) -> Shown:
     return Shown(np.full((3, 2, 2), number % 256, np.uint8), (number, number))
 
 
-@given(st.lists(st.integers(0, 255)), st.integers(1, 9))
-def test_every_thing_is_answered_or_skipped_in_order(numbers: list[int], size: int) -> None:
+@given(st.lists(st.integers(0, 255)), st.integers(1, 9), st.sampled_from([0, 1, 3]))
+def test_every_thing_is_answered_or_skipped_in_order(numbers: list[int], size: int, threads: int) -> None:
     seen: list[tuple[int, ...]] = []
 
     def engine(images: NDArray[np.uint8]) -> list[int]:
         seen.append(images.shape)
         return images[:, 0, 0, 0].tolist()
 
-    found = list(stream(numbers, see, engine, batch_size=size))
+    found = list(stream(numbers, see, engine, batch_size=size, threads=threads))
     assert [number for one in found for number in one.things] == numbers
     assert [number for one in found for number in one.output or []] == [n for n in numbers if n % 2 == 0]
     assert [one.readable for one in found] == [one.output or [] for one in found]
@@ -43,3 +46,43 @@ def test_batches_of_views() -> None:
     assert list(batches([], see)) == []
     with pytest.raises(ImageError, match="3 is odd"):
         list(batches([2, 3], see))
+
+
+@pytest.mark.parametrize("threads", [0, 2])
+def test_what_the_iterator_raises_comes_after_what_it_gave(threads: int) -> None:
+    def numbers() -> Iterator[int]:
+        yield from (0, 2, 4)
+        raise KeyError("gone")
+
+    answered = stream(numbers(), see, lambda images: images[:, 0, 0, 0].tolist(), batch_size=2, threads=threads)
+    assert [next(answered).output, next(answered).output] == [[0, 2], [4]]
+    with pytest.raises(KeyError, match="gone"):
+        next(answered)
+
+
+def test_the_next_batch_is_decoded_while_the_network_computes() -> None:
+    """And no further ones: memory does not grow with the number of things."""
+    seen = threading.Semaphore(0)
+    taken: list[int] = []
+
+    def slow(number: int) -> Shown:
+        seen.release()
+        return see(number)
+
+    def engine(images: NDArray[np.uint8]) -> int:
+        for _ in range(2):
+            assert seen.acquire(timeout=10), "the next one is not decoded"
+        return len(taken)
+
+    things = (taken.append(n) or n for n in range(0, 12, 2))
+    answered = stream(things, slow, engine, batch_size=1, threads=1)
+    assert next(answered).output == 2
+    answered.close()
+
+
+def test_what_goes_wrong_in_a_thread_is_raised() -> None:
+    def broken(number: int) -> Shown:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        list(stream([1], broken, len, threads=2))

@@ -143,7 +143,7 @@ def test_bytes_that_are_no_image(predictor: Predictor) -> None:
     assert skipped.path == "image 1"
 
 
-def test_a_generator_is_taken_once_and_no_further_than_needed(predictor: Predictor, photograph: Path) -> None:
+def test_a_generator_is_taken_once_and_no_further_than_a_batch_ahead(predictor: Predictor, photograph: Path) -> None:
     taken: list[int] = []
 
     def photographs() -> Iterator[Path]:
@@ -153,7 +153,7 @@ def test_a_generator_is_taken_once_and_no_further_than_needed(predictor: Predict
 
     answers = predict(predictor, photographs())
     next(answers)
-    assert len(taken) == 32  # a batch
+    assert len(taken) == 64  # a batch, and the next one, which is decoded meanwhile
     assert sum(1 for _ in answers) == 99
     assert taken == list(range(100))
 

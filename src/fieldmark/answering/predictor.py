@@ -17,7 +17,7 @@ from fieldmark.answering.stream import BATCH, Answered, Shown, stream
 from fieldmark.answering.things import Thing, Things, named
 from fieldmark.answering.verdicts import Speaker
 from fieldmark.answering.views import evaluation_square, short_side
-from fieldmark.core.machine import AUTO, choose_device, has_gpu
+from fieldmark.core.machine import AUTO, choose_device, has_gpu, num_decoders
 from fieldmark.data.decode import Decoded
 from fieldmark.evaluation.outputs import Outputs, joined
 from fieldmark.evaluation.verdict import Verdict
@@ -157,7 +157,7 @@ class Predictor:
 
     def stream(self, things: Things, *, batch_size: int = BATCH) -> Iterator[Answered[Thing, Outputs]]:
         """Yield outputs batch by batch, as images arrive; unreadable images are skipped and reported in the batch."""
-        return stream(named(things), self.see, self.engine, batch_size=batch_size)
+        return stream(named(things), self.see, self.engine, batch_size=batch_size, threads=num_decoders())
 
     def see(self, thing: Thing) -> Shown:
         """Return what the network sees of a thing. Raises ImageError."""

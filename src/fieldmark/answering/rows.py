@@ -13,6 +13,7 @@ from fieldmark.answering.stream import stream
 from fieldmark.answering.things import Thing
 from fieldmark.core.errors import DataError
 from fieldmark.core.listener import Listener
+from fieldmark.core.machine import num_decoders
 from fieldmark.core.wording import counted, first_few
 from fieldmark.data.catalog import Catalog
 
@@ -54,7 +55,7 @@ def answer_rows(
     readable: list[bool] = []
     unreadable: list[str] = []
     with listener.progress(stage) as tick:
-        for answered in stream(things_of(catalog, rows), predictor.see, engine):
+        for answered in stream(things_of(catalog, rows), predictor.see, engine, threads=num_decoders()):
             outputs += [] if answered.output is None else [answered.output]
             sizes += [shown.size for shown in answered.shown]
             readable += [error is None for error in answered.errors]

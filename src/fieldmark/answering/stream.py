@@ -5,9 +5,12 @@ Shapes: B images of a batch, S × S pixels.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,40 +69,83 @@ def stream(
     engine: Callable[[NDArray[np.uint8]], A],
     *,
     batch_size: int = BATCH,
+    threads: int = 0,
 ) -> Iterator[Answered[T, A]]:
     """Answer things batch by batch, once and in order; memory does not grow with their number.
 
     `see` decodes a thing and gives its view. If it raises ImageError, the thing is skipped and the error is kept beside
-    it. `engine` answers uint8 (B, 3, S, S). If the iterator of things raises, the things before are answered first.
+    it. `engine` answers (B, 3, S, S). With `threads`, so many decode the next batch while the engine computes; `see`
+    is then called from them. If the iterator of things raises, the things before are answered first.
     """
-    batch: Answered[T, A] = Answered()
+    with ExitStack() as ended:
+        run = ended.enter_context(ThreadPoolExecutor(threads)).submit if threads else _at_once
+        ahead: deque[list[tuple[T, Future[Shown | ImageError]]]] = deque()
+        for batch in _batched(things, batch_size):
+            if isinstance(batch, _Raised):
+                while ahead:
+                    yield _answered(ahead.popleft(), engine)
+                raise batch.error
+            ahead.append([(thing, run(_seen, see, thing)) for thing in batch])
+            if len(ahead) > bool(threads):
+                yield _answered(ahead.popleft(), engine)
+        while ahead:
+            yield _answered(ahead.popleft(), engine)
+
+
+class _Raised(NamedTuple):
+    error: BaseException
+
+
+def _batched(things: Iterable[T], size: int) -> Iterator[list[T] | _Raised]:
+    """The things in lists of this size, and at the end what their iterator raised."""
+    batch: list[T] = []
     source = iter(things)
     while True:
         try:
-            thing = next(source)
+            batch.append(next(source))
         except StopIteration:
             break
-        except BaseException:  # whatever it is, it goes on once what came before is answered
-            if batch.things:
-                yield _answered(batch, engine)
-            raise
-        batch.things.append(thing)
-        try:
-            batch.shown.append(see(thing))
-            batch.errors.append(None)
-        except ImageError as error:
-            batch.errors.append(error)
-        if len(batch.things) == batch_size:
-            yield _answered(batch, engine)
-            batch = Answered()
-    if batch.things:
-        yield _answered(batch, engine)
+        except BaseException as error:  # whatever it is, it goes on once what came before is answered
+            if batch:
+                yield batch
+            yield _Raised(error)
+            return
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
 
 
-def _answered(batch: Answered[T, A], engine: Callable[[NDArray[np.uint8]], A]) -> Answered[T, A]:
-    if batch.shown:
-        batch.output = engine(batch.images)
-    return batch
+def _seen(see: Callable[[T], Shown], thing: T) -> Shown | ImageError:
+    try:
+        return see(thing)
+    except ImageError as error:
+        return error
+
+
+def _at_once(call: Callable[..., Shown | ImageError], *arguments: Any) -> Future[Shown | ImageError]:
+    """As an executor's `submit`, without another thread."""
+    found: Future[Shown | ImageError] = Future()
+    found.set_result(call(*arguments))
+    return found
+
+
+def _answered(
+    batch: list[tuple[T, Future[Shown | ImageError]]], engine: Callable[[NDArray[np.uint8]], A]
+) -> Answered[T, A]:
+    answered: Answered[T, A] = Answered()
+    for thing, future in batch:
+        seen = future.result()
+        answered.things.append(thing)
+        if isinstance(seen, ImageError):
+            answered.errors.append(seen)
+        else:
+            answered.errors.append(None)
+            answered.shown.append(seen)
+    if answered.shown:
+        answered.output = engine(answered.images)
+    return answered
 
 
 def batches(things: Iterable[T], see: Callable[[T], Shown], *, batch_size: int = BATCH) -> Iterator[NDArray[np.uint8]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import glob
 import itertools
 import os
+import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -52,6 +53,10 @@ class Skipped:
     reason: str
 
 
+_LOADING = threading.Lock()
+"""Pillow's images load their pixels when they are first needed, which two threads must not do to one of them."""
+
+
 class Thing(NamedTuple):
     """A picture and its name."""
 
@@ -62,7 +67,8 @@ class Thing(NamedTuple):
     def decode(self, *, short_side: int, grey_bits: int | None) -> Decoded:
         """Return the pixels, reduced to this short side. Raises ImageError if the picture cannot be read."""
         if isinstance(self.source, Image.Image):
-            return decode_image(self.source, self.name, short_side=short_side, grey_bits=grey_bits)
+            with _LOADING:
+                return decode_image(self.source, self.name, short_side=short_side, grey_bits=grey_bits)
         if isinstance(self.source, np.ndarray):
             return reduced(self.source, short_side=short_side)
         return decode(self.source, short_side=short_side, grey_bits=grey_bits)
@@ -73,7 +79,7 @@ def _warn_of_left_out(text: str) -> None:
 
 
 def named(things: Things, tell: Tell = _warn_of_left_out, columns: Columns | None = None) -> Iterator[Thing]:
-    """The pictures in whatever a user has. Each iterable is read once, and only as far as needed.
+    """The pictures in whatever a user has. Each iterable is read once, and no further than asked.
 
     `columns` says which column of a table or data frame holds the paths, if it is not "path".
 

@@ -14,7 +14,7 @@ from fieldmark.answering.stream import stream
 from fieldmark.answering.things import Skipped, Things
 from fieldmark.core.errors import DataError
 from fieldmark.core.listener import Done, Listener, relayed_warnings
-from fieldmark.core.machine import AUTO
+from fieldmark.core.machine import AUTO, num_decoders
 from fieldmark.core.wording import counted
 from fieldmark.data.names import lookup
 from fieldmark.data.readers.columns import Columns
@@ -76,7 +76,8 @@ def retrieve(
                 yield one
 
     with relayed_warnings(listener):
-        for answered in stream(wanted(), lambda one: predictor.see(one.thing), predictor.engine):
+        answers = stream(wanted(), lambda one: predictor.see(one.thing), predictor.engine, threads=num_decoders())
+        for answered in answers:
             for one, error in zip(answered.things, answered.errors, strict=True):
                 if error is not None:
                     skipped.append(Skipped(one.thing.name, str(error)))

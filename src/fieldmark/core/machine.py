@@ -16,7 +16,7 @@ from fieldmark.core.errors import DeviceError
 if TYPE_CHECKING:
     from fieldmark.core.recipe import Recipe
 
-__all__ = ["AUTO", "Machine", "choose_device", "devices", "has_gpu", "num_threads", "peak_memory"]
+__all__ = ["AUTO", "Machine", "choose_device", "devices", "has_gpu", "num_decoders", "num_threads", "peak_memory"]
 
 AUTO = "auto"
 """The first CUDA GPU, or the CPU if there is none. Apple's GPU ("mps") is used only on request."""
@@ -54,6 +54,11 @@ def num_threads() -> int:
     OMP_NUM_THREADS says so, as torch has it."""
     asked = os.environ.get("OMP_NUM_THREADS", "")
     return min(_num_cores(), int(asked)) if asked.isdecimal() and int(asked) else _num_cores()
+
+
+def num_decoders() -> int:
+    """How many threads decode pictures while the network computes; none of them computes for long."""
+    return max(1, min(4, _num_cores()))
 
 
 def _num_cores() -> int:

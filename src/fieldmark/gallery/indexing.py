@@ -15,6 +15,7 @@ from fieldmark.answering.stream import BATCH, Shown, stream
 from fieldmark.answering.things import Skipped
 from fieldmark.core.errors import DataError
 from fieldmark.core.listener import Listener
+from fieldmark.core.machine import num_decoders
 from fieldmark.core.wording import counted
 from fieldmark.gallery.embedding import WHOLE, Embed
 from fieldmark.gallery.gallery import Gallery
@@ -69,7 +70,7 @@ def fill(
     skipped: list[Skipped] = []
     fresh = _Fresh(galleries, pictures)
     with listener.progress("Indexing") as tick:
-        for answered in stream(fresh, see, embed):
+        for answered in stream(fresh, see, embed, threads=num_decoders()):
             skipped += [Skipped(one.thing.name, str(error)) for one, error in answered.skipped]
             if answered.output is not None:
                 counts += _add(galleries, [one.entry() for one in answered.readable], answered.output)
