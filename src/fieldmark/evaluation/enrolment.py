@@ -114,6 +114,15 @@ class Kept(NamedTuple):
         """The arrays, by name, as `KEPT_SHAPES` has them."""
         return {name: values for name, values in self._asdict().items() if values is not None}
 
+    def plda(self, without: NDArray[np.bool_] | None = None) -> Plda:
+        """Fitted to what was learnt; without the classes (K,) that this is true of."""
+        learnt, labels = self.embedding, self.labels
+        if self.learnt is not None and self.learnt_labels is not None:
+            learnt, labels = self.learnt, self.learnt_labels
+        counts = self.counts if without is None else np.where(without, 0, self.counts)
+        rows = counts[labels] > 0
+        return Plda.fit(learnt[rows].astype(np.float64), labels[rows], self.means.astype(np.float64), counts)
+
 
 class Shown(NamedTuple):
     """Photographs of new classes."""
@@ -207,10 +216,8 @@ def fit_enrolment(kept: Kept, shown: Shown, base: Calibration | None, taxonomy: 
     `taxonomy` is that of all K + E classes. Without `base` nothing was held out: the offset is then `UNMEASURED`, and
     nothing is calibrated.
     """
-    learnt = kept.embedding if kept.learnt is None else kept.learnt
-    labels = kept.labels if kept.learnt_labels is None else kept.learnt_labels
     means, counts = kept.means.astype(np.float64), kept.counts
-    gate = Gate.of(Plda.fit(learnt.astype(np.float64), labels, means, counts), means, counts, shown)
+    gate = Gate.of(kept.plda(), means, counts, shown)
     scores, usual = _as_if_new(kept, gate, shown, seed)
     offset = _offset(gate, kept, scores) if base else UNMEASURED
     gate = replace(gate, offset=offset)

@@ -8,14 +8,14 @@ Shapes: N images, C columns (one figure each), R replicates, S seeds.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Difference", "interval", "resampled_means", "resamples"]
+__all__ = ["Difference", "Share", "group_codes", "interval", "resampled_means", "resamples"]
 
 Floats = NDArray[np.float64]
 
@@ -42,6 +42,26 @@ class Difference:
 
     def as_dict(self) -> dict[str, Any]:
         return {"value": self.value, "low": self.low, "high": self.high, "by_seed": list(self.by_seed)}
+
+
+@final
+@dataclass(frozen=True)
+class Share:
+    """A share with its 95 % interval, from 0 to 1."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{100 * self.value:.1f} % ({100 * self.low:.1f}–{100 * self.high:.1f})"
+
+
+def group_codes(names: Sequence[str]) -> NDArray[np.int64]:
+    """(N,) a number for each group (a burst, a camera); pictures of no group, "", have a number each."""
+    text = np.array(names, dtype=object)
+    codes = np.unique(text.astype(str), return_inverse=True)[1]
+    return np.where(text == "", -1 - np.arange(len(text)), codes).astype(np.int64)
 
 
 def resamples(units: NDArray[np.integer], *, seed: int, replicates: int) -> Iterator[Floats]:

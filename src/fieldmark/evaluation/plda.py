@@ -110,12 +110,24 @@ class Plda:
         found: Floats = 0.5 * (other - own).sum(axis=1)
         return found
 
-    def same(self, one: Floats, other: Floats) -> Floats:
-        """(N,) the log-odds that pairs of images (N, D), in coordinates, are of one class, at even odds beforehand."""
+    @property
+    def terms(self) -> tuple[Floats, Floats, float]:
+        """The log-odds that two images x and y are of one class as a sum over coordinates: (D,) the factors of x² and
+        of y², (D,) that of x · y, and what is added."""
         alone = 1 + self.spread
         shared = self.spread / alone  # the correlation of two images of one class
         left = 1 - np.square(shared)
-        together = (np.square(one) + np.square(other) - 2 * shared * one * other) / (alone * left)
-        apart = (np.square(one) + np.square(other)) / alone
-        found: Floats = 0.5 * (apart - together).sum(axis=1) - 0.5 * np.log(left).sum()
+        own = -0.5 * np.square(shared) / (alone * left)
+        return own, shared / (alone * left), float(-0.5 * np.log(left).sum())
+
+    def same(self, one: Floats, other: Floats) -> Floats:
+        """(N,) the log-odds that pairs of images (N, D), in coordinates, are of one class, at even odds beforehand."""
+        own, common, start = self.terms
+        found: Floats = (np.square(one) + np.square(other)) @ own + (one * other) @ common + start
+        return found
+
+    def all_same(self, one: Floats, other: Floats) -> Floats:
+        """(N, M) the same for each of N images with each of M, in coordinates."""
+        own, common, start = self.terms
+        found: Floats = (np.square(one) @ own)[:, None] + np.square(other) @ own + (one * common) @ other.T + start
         return found

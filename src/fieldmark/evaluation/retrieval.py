@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldmark.core.errors import DataError
-from fieldmark.evaluation.paired import interval, resampled_means
+from fieldmark.evaluation.paired import Share, group_codes, interval, resampled_means
 
-__all__ = ["KS", "Retrieval", "Share", "retrieval"]
+__all__ = ["KS", "Retrieval", "retrieval"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -29,18 +29,6 @@ KS = (1, 5, 10)
 """The ranks up to which a recall is told."""
 _BLOCK = 512
 """Queries whose distances are in memory at a time."""
-
-
-@dataclass(frozen=True)
-class Share:
-    """A mean over queries, with its 95 % interval over classes."""
-
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{100 * self.value:.1f} % ({100 * self.low:.1f}–{100 * self.high:.1f})"
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,8 +66,7 @@ def retrieval(embedding: NDArray[np.floating], labels: Ints, groups: Sequence[st
     pictures that may find each other.
     """
     unit = embedding / np.linalg.norm(embedding, axis=1, keepdims=True).clip(1e-12)
-    names = np.array(groups if groups is not None else [""] * len(labels), dtype=object)
-    group = np.where(names == "", -1 - np.arange(len(labels)), np.unique(names.astype(str), return_inverse=True)[1])
+    group = group_codes([""] * len(labels) if groups is None else groups)
     found = list(_each(unit.astype(np.float32), labels, group))
     if not found:
         raise DataError(
