@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from fieldmark.commands.search import search
     from fieldmark.commands.show import show
     from fieldmark.commands.train import train
+    from fieldmark.commands.verify import identify, measure, verify
     from fieldmark.comparison import Leaderboard
     from fieldmark.core.errors import (
         DataError,
@@ -66,6 +67,7 @@ if TYPE_CHECKING:
     from fieldmark.gallery.finding import Found
     from fieldmark.gallery.gallery import Gallery
     from fieldmark.gallery.indexing import Indexed
+    from fieldmark.gallery.judged import Identified, Measured, Verified
     from fieldmark.learning.fitting.fit import Stopped
     from fieldmark.runs.bundle import Bundle
     from fieldmark.runs.record import Evaluation
@@ -86,10 +88,12 @@ _HOMES = {
     "Finding": "data.auditing.findings",
     "Found": "gallery.finding",
     "Gallery": "gallery.gallery",
+    "Identified": "gallery.judged",
     "ImageError": "core.errors",
     "Indexed": "gallery.indexing",
     "Leaderboard": "comparison",
     "Listener": "core.listener",
+    "Measured": "gallery.judged",
     "Parts": "answering.parts.finding",
     "Predictor": "answering.predictor",
     "Recipe": "core.recipe",
@@ -104,6 +108,7 @@ _HOMES = {
     "Taxonomy": "data.taxonomy",
     "TrainingError": "core.errors",
     "Verdict": "evaluation.verdict",
+    "Verified": "gallery.judged",
     "WeightsError": "core.errors",
     "audit": "commands.audit",
     "backbones": "commands.backbones",
@@ -115,8 +120,10 @@ _HOMES = {
     "evaluate": "commands.evaluate",
     "explain": "commands.explain",
     "export": "commands.export",
+    "identify": "commands.verify",
     "index": "commands.index",
     "load_recipe": "core.recipe",
+    "measure": "commands.verify",
     "next": "commands.next",
     "parts": "commands.parts",
     "predict": "commands.predict",
@@ -127,6 +134,7 @@ _HOMES = {
     "search": "commands.search",
     "show": "commands.show",
     "train": "commands.train",
+    "verify": "commands.verify",
 }
 
 __all__ = [
@@ -144,10 +152,12 @@ __all__ = [
     "Finding",
     "Found",
     "Gallery",
+    "Identified",
     "ImageError",
     "Indexed",
     "Leaderboard",
     "Listener",
+    "Measured",
     "Parts",
     "Predictor",
     "Recipe",
@@ -162,6 +172,7 @@ __all__ = [
     "Taxonomy",
     "TrainingError",
     "Verdict",
+    "Verified",
     "WeightsError",
     "audit",
     "backbones",
@@ -173,8 +184,10 @@ __all__ = [
     "evaluate",
     "explain",
     "export",
+    "identify",
     "index",
     "load_recipe",
+    "measure",
     "next",
     "parts",
     "predict",
@@ -185,6 +198,7 @@ __all__ = [
     "search",
     "show",
     "train",
+    "verify",
 ]
 
 

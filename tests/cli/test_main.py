@@ -36,6 +36,7 @@ COMMANDS = [
     "retrieve",
     "search",
     "train",
+    "verify",
 ]
 HEAVY = {"torch", "torchvision", "timm", "sklearn", "scipy", "numpy", "PIL", "pyarrow"}
 

@@ -68,6 +68,9 @@ def test_a_store_keeps_its_contract(place: str) -> None:
             there[3].path,
         }
         assert gallery.known() == []
+        pictures, vectors = gallery.contents()
+        assert pictures == there
+        np.testing.assert_allclose(vectors, [*unit(3)[:2], *unit(2, seed=1)], atol=1e-3)
         (best, *_) = gallery.search(unit(2, seed=1)[0])
         assert best.entry == there[2]
         assert best.similarity == pytest.approx(1, abs=2e-3)

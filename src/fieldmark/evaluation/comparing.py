@@ -10,12 +10,14 @@ Shapes: N pictures, G classes of a reference, D embedding.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal, Self, TypeAlias, final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fieldmark.data.names import lookup
 from fieldmark.evaluation.enrolment import Kept, unit
 from fieldmark.evaluation.identification import Identification, Reference
 from fieldmark.evaluation.plda import Plda
@@ -43,21 +45,24 @@ class Basis:
     """(N, D) of unit length."""
     labels: Ints
     """(N,)."""
+    names: tuple[str, ...]
+    """Of the classes, by label."""
     groups: Ints
     """(N,) pictures of one group are not compared."""
     folds: tuple[tuple[Plda, Ints], ...]
     """Rows that are compared with each other, and by what."""
 
     @classmethod
-    def measured(cls, plda: Plda, embedding: NDArray[np.floating], labels: Ints, groups: Ints) -> Self:
-        """Of classes that the network has not learnt, nor PLDA."""
+    def measured(cls, plda: Plda, embedding: NDArray[np.floating], labels: Sequence[str], groups: Ints) -> Self:
+        """Of classes that the network has not learnt, nor PLDA; the labels (N,) are their names."""
         rows = _some(len(labels))
+        names, codes = np.unique(np.array(labels, dtype=np.str_)[rows], return_inverse=True)
         everything = ((plda, np.arange(len(rows))),)
-        return cls("measured", unit(embedding[rows]), labels[rows], groups[rows], everything)
+        return cls("measured", unit(embedding[rows]), codes, tuple(names.tolist()), groups[rows], everything)
 
     @classmethod
-    def learnt(cls, kept: Kept, *, seed: int = 0) -> Self:
-        """Of the images that a bundle keeps. Classes are divided into folds, and those of two folds are not compared."""
+    def learnt(cls, kept: Kept, names: Sequence[str], *, seed: int = 0) -> Self:
+        """Of the images that a bundle keeps. Classes are cut into folds, and those of two folds are not compared."""
         rows = _some(len(kept.labels))
         labels, present = kept.labels[rows], np.flatnonzero(kept.counts)
         fold = np.zeros(len(kept.counts), np.int64)
@@ -68,16 +73,19 @@ class Basis:
             for one in out
             if ((kept.counts > 1) & ~one).sum() > 1 and one[labels].any()
         )
-        return cls("learnt", unit(kept.embedding[rows]), labels, kept.units[rows], fitted)
+        return cls("learnt", unit(kept.embedding[rows]), labels, tuple(names), kept.units[rows], fitted)
+
+    def without(self, names: Sequence[str]) -> Self:
+        """The same, but for the pictures of these classes."""
+        known = lookup(names)
+        gone = np.array([known(name) is not None for name in self.names])[self.labels]
+        return replace(self, folds=tuple((plda, rows[~gone[rows]]) for plda, rows in self.folds))
 
     @property
-    def num_classes(self) -> int:
-        return len(np.unique(self.labels))
-
-    def without(self, labels: NDArray[np.bool_]) -> Self:
-        """The pictures of other classes than these, of which this is true (N,)."""
-        folds = tuple((plda, rows[~labels[rows]]) for plda, rows in self.folds)
-        return type(self)(self.source, self.embedding, self.labels, self.groups, folds)
+    def size(self) -> tuple[int, int]:
+        """The number of pictures that are compared, and that of their classes."""
+        rows = np.concatenate([*(rows for _, rows in self.folds), np.zeros(0, np.int64)])
+        return len(rows), len(np.unique(self.labels[rows]))
 
     def verification(self) -> Verification:
         """What becomes of all pairs. Raises DataError if there is no pair of one class, or none of two."""

@@ -1,9 +1,10 @@
 """Same or different: how often a comparison of two pictures is right at a threshold, and what few classes cannot show.
 
 A pair of one class is genuine, a pair of two is an impostor. At a threshold, the false-accept rate (FAR) is the share
-of impostors that are accepted, the true-accept rate (TAR) that of genuine pairs, and the equal error rate (EER) is where
-FAR is 1 − TAR (ISO/IEC 19795-1). Pairs share pictures, and pictures share classes, so intervals come from drawing whole
-classes again (Bolle, Ratha & Pankanti, "Error analysis of pattern recognition systems: the subsets bootstrap", 2004).
+of impostors that are accepted, the true-accept rate (TAR) that of genuine pairs, and the equal error rate (EER) is
+where FAR is 1 − TAR (ISO/IEC 19795-1). Pairs share pictures, and pictures share classes, so intervals come from drawing
+whole classes again (Bolle, Ratha & Pankanti, "Error analysis of pattern recognition systems: the subsets bootstrap",
+2004).
 
 Which pairs are alike depends on the classes far more than on the photographs: 12 classes of 5 photographs each give a
 threshold as good as 12 of 40 do, and 5 classes of 40 a poor one. So a rate is promised where its interval over classes
@@ -210,4 +211,5 @@ class Verification:
             start = end
         impostors, genuine = (np.stack(one, axis=1) for one in zip(*counts, strict=True))
         usable = (impostors[:, -1] > 0) & (genuine[:, -1] > 0)
-        return tuple(one[usable, :-1] / one[usable, -1:] for one in (impostors, genuine))  # type: ignore[return-value]  # two
+        far, tar = (one[usable, :-1] / one[usable, -1:] for one in (impostors, genuine))
+        return far, tar

@@ -105,6 +105,10 @@ class FolderStore:
     def entries(self) -> Iterator[Entry]:
         yield from list(self._shelf.entries.values())
 
+    def contents(self) -> Iterator[tuple[Entry, Vectors]]:
+        for entry in self.entries():
+            yield entry, self._shelf.vector(entry.id)
+
     def known(self, digests: Iterable[str], paths: Iterable[str]) -> list[Entry]:
         return self._shelf.known(set(digests), set(paths))
 

@@ -81,6 +81,12 @@ class Gallery:
     def __iter__(self) -> Iterator[Entry]:
         return self.store.entries()
 
+    def contents(self) -> tuple[list[Entry], Vectors]:
+        """The N pictures and their embeddings (N, D)."""
+        found = list(self.store.contents())
+        vectors = np.array([vector for _, vector in found], np.float32)
+        return [entry for entry, _ in found], vectors.reshape(len(found), self.description["dimension"])
+
     def __enter__(self) -> Self:
         return self
 

@@ -7,10 +7,11 @@ from pathlib import Path
 
 from fieldmark.core.errors import RunError
 from fieldmark.gallery.folder import FolderStore
+from fieldmark.gallery.log import NAME
 from fieldmark.gallery.store import Description, Store
 from fieldmark.runs.opening import opened_run
 
-__all__ = ["default_place", "open_store", "space_place"]
+__all__ = ["default_place", "is_gallery", "open_store", "space_place"]
 
 _POSTGRES, _QDRANT = ("postgresql://", "postgres://"), "qdrant:"
 
@@ -37,10 +38,15 @@ def open_store(place: Path | str, *, writing: bool = False, new: Description | N
     return FolderStore(Path(place), writing=writing, new=new)
 
 
-def default_place(run: Path) -> Path:
+def default_place(run: Path, name: str = "gallery") -> Path:
     """The gallery of a run or, for a bundle alone, beside it."""
     opened = opened_run(run)
-    return opened.folder / "gallery" if opened.exists else run.with_name(f"{run.name}-gallery")
+    return opened.folder / name if opened.exists else run.with_name(f"{run.name}-{name}")
+
+
+def is_gallery(place: Path | str) -> bool:
+    """Whether a place names a database, or is a folder that holds a gallery."""
+    return str(place).startswith((*_POSTGRES, _QDRANT)) or (Path(place) / NAME).is_file()
 
 
 def space_place(place: Path | str, parts: Sequence[str], part: str | None) -> str:

@@ -144,6 +144,11 @@ class PostgresStore:
         query = self._sql.SQL(f"SELECT {_COLUMNS} FROM {{}} ORDER BY id").format(self._table)
         yield from map(_entry, self._rows(query))
 
+    def contents(self) -> Iterator[tuple[Entry, Vectors]]:
+        query = self._sql.SQL(f"SELECT {_COLUMNS}, embedding::text FROM {{}} ORDER BY id").format(self._table)
+        for row in self._rows(query):
+            yield _entry(row), np.array(row[5].strip("[]").split(","), np.float32)
+
     def known(self, digests: Iterable[str], paths: Iterable[str]) -> list[Entry]:
         query = self._sql.SQL(f"SELECT {_COLUMNS} FROM {{}} WHERE digest = ANY(%s) OR sha256(path) = ANY(%s)").format(
             self._table

@@ -15,6 +15,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, final
 
+import numpy as np
+
 from fieldmark.core.claims import claim
 from fieldmark.core.errors import RunError
 from fieldmark.core.locks import lock
@@ -75,6 +77,10 @@ class QdrantStore:
     def entries(self) -> Iterator[Entry]:
         yield from sorted(self._scrolled(None), key=lambda entry: entry.id)
 
+    def contents(self) -> Iterator[tuple[Entry, Vectors]]:
+        found = [(_entry(point), np.array(point.vector, np.float32)) for point in self._points(None, vectors=True)]
+        yield from sorted(found, key=lambda one: one[0].id)
+
     def known(self, digests: Iterable[str], paths: Iterable[str]) -> list[Entry]:
         models = self._models
         either = [
@@ -128,15 +134,22 @@ class QdrantStore:
         self._stack.close()
 
     def _scrolled(self, chosen: Filter | None) -> list[Entry]:
-        entries: list[Entry] = []
+        return list(map(_entry, self._points(chosen)))
+
+    def _points(self, chosen: Filter | None, *, vectors: bool = False) -> Iterator[Any]:
         offset = None
         while True:
             points, offset = self._client.scroll(
-                _COLLECTION, scroll_filter=chosen, limit=_PAGE, offset=offset, with_payload=True
+                _COLLECTION,
+                scroll_filter=chosen,
+                limit=_PAGE,
+                offset=offset,
+                with_payload=True,
+                with_vectors=vectors,
             )
-            entries += map(_entry, points)
+            yield from points
             if offset is None:
-                return entries
+                return
 
     def _new_id(self) -> int:
         """Larger than all before, and never given again."""

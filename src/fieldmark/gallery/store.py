@@ -134,6 +134,10 @@ class Store(Protocol):
         """All pictures, in the order in which they were added."""
         ...
 
+    def contents(self) -> Iterator[tuple[Entry, Vectors]]:
+        """The same, each with its embedding (D,)."""
+        ...
+
     def known(self, digests: Iterable[str], paths: Iterable[str]) -> list[Entry]:
         """The pictures with one of these digests or at one of these paths."""
         ...
