@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import fieldmark
 from conftest import paint
@@ -132,6 +133,18 @@ def test_what_was_measured_is_of_one_model(measured: Run, others: Path, tmp_path
     next(with_other_weights.parameters()).data.add_(0.01)
     with pytest.raises(RunError, match=r"was measured with another model, transfer on .* \(weights \w{8}\), where"):
         verify(predictor, *pair)
+
+
+def test_the_evidence_is_a_picture(measured: Run, others: Path, tmp_path: Path, cli: Cli) -> None:
+    pair = [others / "red" / "0.png", others / "red" / "1.png", "--false-accepts", RATE]
+    picture = tmp_path / "pictures" / "evidence.png"
+    assert cli("verify", measured.folder, *pair, "--evidence", picture).status == 0
+    with Image.open(picture) as image:
+        assert image.size == (1265, 803)
+        assert len(np.unique(np.asarray(image.convert("RGB")).reshape(-1, 3), axis=0)) > 1000
+    assert cli("verify", measured.folder, *pair, "--evidence", picture).status == 0, "its own picture is replaced"
+    foreign = shutil.copy(others / "red" / "0.png", tmp_path / "mine.png")
+    assert "is in the way" in cli("verify", measured.folder, *pair, "--evidence", foreign).complaint
 
 
 def test_three_learnt_classes_promise_nothing(trained: Run, others: Path, cli: Cli) -> None:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from fieldmark.answering.explaining.agreement import agreement
 from fieldmark.answering.predictor import Predictor
 from fieldmark.answering.stream import stream
 from fieldmark.answering.things import Skipped, Thing, Things, named
+from fieldmark.core.claims import check_replaceable
 from fieldmark.core.errors import DataError
 from fieldmark.core.listener import Done, Listener, relayed_warnings
 from fieldmark.core.machine import AUTO
+from fieldmark.core.storage import check_writable, write_bytes
 from fieldmark.core.wording import counted
 from fieldmark.data.readers.columns import Columns
 from fieldmark.evaluation.enrolment import unit
 from fieldmark.gallery.comparer import MEASURE, Comparer, Seen
 from fieldmark.gallery.embedding import WHOLE, embedder, widths
+from fieldmark.gallery.evidence_picture import draw_comparison, png_of
 from fieldmark.gallery.gallery import Gallery
 from fieldmark.gallery.indexing import fill
 from fieldmark.gallery.judged import Identified, Measured, Verified
@@ -37,7 +41,7 @@ def verify(
     listener: Listener | None = None,
 ) -> Verified:
     """Say whether two pictures are of the same class, at a rate of false accepts: 1 %, or the lowest above that can be
-    promised, if none is asked for.
+    promised, if none is asked for. With `evidence`, a PNG file of that name shows where they agree and where not.
 
     The threshold comes from photographs that were measured (see `measure`), which are in `measured`, by default
     RUN/measured. Where there are none, it comes from the classes that the run was trained on, and the listener is
@@ -46,12 +50,18 @@ def verify(
     another model, and for a bundle that keeps nothing to compare by.
     """
     listener = listener or Listener()
+    if evidence is not None:  # before the work
+        check_replaceable(Path(evidence))
+        check_writable(Path(evidence).parent)
     comparer = _comparer(run, measured, device)
     with relayed_warnings(listener):
         first, second = (_seen(comparer.predictor, picture) for picture in (one, other))
         found = comparer.pair(first, second, false_accepts)
+        if evidence is not None:
+            sides = agreement(comparer.predictor, comparer.plda, first.picture.thing, second.picture.thing)
+            write_bytes(Path(evidence), png_of(draw_comparison(found, sides, comparer.verification)))
     _tell_of_learnt(comparer, listener)
-    listener.hear(Done("verify", None))
+    listener.hear(Done("verify", None if evidence is None else Path(evidence)))
     return found
 
 

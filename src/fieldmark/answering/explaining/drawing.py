@@ -18,21 +18,38 @@ from scipy import ndimage
 from fieldmark.answering.explaining.explanation import Example, Explanation, RegionFound, odds
 from fieldmark.pages import legible, shortened, wrapped
 
-__all__ = ["AGAINST", "FOR", "close_up", "draw", "outlined", "overlaid"]
+__all__ = [
+    "AGAINST",
+    "FAINT",
+    "FOR",
+    "INK",
+    "PAPER",
+    "SOFT",
+    "STYLE",
+    "below_it",
+    "caption",
+    "close_up",
+    "draw",
+    "enlarged",
+    "outline",
+    "outlined",
+    "overlaid",
+    "picture_axes",
+]
 
 FOR: Final = "#0f7a72"
 AGAINST: Final = "#c4581b"
 """Colours for A and for B that people with red–green colour blindness can tell apart."""
 INK, SOFT, PAPER, FAINT = "#22252a", "#626872", "#fbfaf7", "#dedcd5"
 _SIDE = 420
-_STYLE: Any = {"font.family": "sans-serif", "font.size": 10, "text.color": INK}
+STYLE: Any = {"font.family": "sans-serif", "font.size": 10, "text.color": INK}
 _SMALL = 3
 """The number of regions that are outlined."""
 
 
 def draw(explanation: Explanation) -> Figure:
     """Draw the figure, without opening a window or changing global state."""
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         first = explanation.regions[0] if explanation.regions else None
         rows = 2 if first and (first.first or first.second) else 1
         figure = Figure(figsize=(11.5, 5.4 if rows == 1 else 7.7), facecolor=PAPER)
@@ -66,24 +83,25 @@ def _title(figure: Figure, explanation: Explanation) -> None:
 
 
 def _above(figure: Figure, grid: Any, explanation: Explanation) -> None:
-    left, middle = _picture_axes(figure, grid[0]), _picture_axes(figure, grid[1])
+    left, middle = picture_axes(figure, grid[0]), picture_axes(figure, grid[1])
     decided = explanation.cells if explanation.decided is None else explanation.decided
     left.imshow(overlaid(explanation.pixels, decided), extent=(0, 1, 1, 0))
-    _caption(left, "What decided")
-    _below_it(left, f"for {shortened(explanation.first)}", FOR)
-    _below_it(left, "against it", AGAINST, at=1.0)
-    middle.imshow(_enlarged(explanation.pixels), extent=(0, 1, 1, 0))
-    _caption(middle, f"Why not {shortened(explanation.second, 24)}")
+    caption(left, "What decided")
+    below_it(left, f"for {shortened(explanation.first)}", FOR)
+    below_it(left, "against it", AGAINST, at=1.0)
+    middle.imshow(enlarged(explanation.pixels), extent=(0, 1, 1, 0))
+    caption(middle, f"Why not {shortened(explanation.second, 24)}")
     for number, found in enumerate(explanation.regions[:_SMALL]):
-        _outline(middle, found.region.cells, FOR if number == 0 else INK, 2.6 if number == 0 else 1.2)
+        outline(middle, found.region.cells, FOR if number == 0 else INK, 2.6 if number == 0 else 1.2)
         _numbered(middle, found.region.cells, number + 1, number == 0)
     if explanation.whole and explanation.whole.cells.any():
-        _outline(middle, explanation.whole.cells, AGAINST, 1.6)
-        _below_it(middle, f"where {shortened(explanation.second, 24)} would differ", AGAINST)
+        outline(middle, explanation.whole.cells, AGAINST, 1.6)
+        below_it(middle, f"where {shortened(explanation.second, 24)} would differ", AGAINST)
     _words(figure.add_subplot(grid[2]), explanation)
 
 
-def _below_it(axes: Axes, text: str, colour: str, at: float = 0.0) -> None:
+def below_it(axes: Axes, text: str, colour: str, at: float = 0.0) -> None:
+    """A word beneath a picture, with a square of its colour."""
     side = "left" if at == 0 else "right"
     axes.text(
         at, -0.055, f"■ {text}", color=colour, size=9, ha=side, va="center", transform=axes.transAxes, parse_math=False
@@ -93,7 +111,7 @@ def _below_it(axes: Axes, text: str, colour: str, at: float = 0.0) -> None:
 def _words(axes: Axes, explanation: Explanation) -> None:
     """Bars of the odds, with what they mean."""
     axes.axis("off")
-    _caption(axes, "How the odds change")
+    caption(axes, "How the odds change")
     axes.text(1, 1.04, "logarithmic bars", size=8.5, color=SOFT, ha="right", va="bottom", transform=axes.transAxes)
     first = explanation.regions[0] if explanation.regions else None
     bars = [("this picture", explanation.margin, FOR)]
@@ -141,19 +159,19 @@ def _meaning(explanation: Explanation) -> str:
 
 def _below(figure: Figure, grid: Any, explanation: Explanation, found: RegionFound) -> None:
     """The region, and its counterparts in known images of A and of B."""
-    own = _picture_axes(figure, grid[0])
+    own = picture_axes(figure, grid[0])
     _close(own, explanation.pixels, found.region.cells, FOR)
-    _caption(own, shortened(found.title.capitalize(), 15), "in this picture")
+    caption(own, shortened(found.title.capitalize(), 15), "in this picture")
     for at, examples, colour in ((1, found.first, FOR), (4, found.second, AGAINST)):
         for i in range(3):
-            axes = _picture_axes(figure, grid[at + i])
+            axes = picture_axes(figure, grid[at + i])
             if i >= len(examples):
                 axes.set_visible(False)
                 continue
             _example(axes, examples[i], colour)
             if i == 0:
                 name = shortened(examples[0].label, 34)
-                _caption(axes, name, "most similar known images", colour)
+                caption(axes, name, "most similar known images", colour)
 
 
 def _example(axes: Axes, example: Example, colour: str) -> None:
@@ -165,7 +183,8 @@ def _example(axes: Axes, example: Example, colour: str) -> None:
     axes.text(0, -0.05, shortened(name, 22), size=7, color=SOFT, transform=axes.transAxes, va="top", parse_math=False)
 
 
-def _picture_axes(figure: Figure, place: Any) -> Axes:
+def picture_axes(figure: Figure, place: Any) -> Axes:
+    """Axes for a picture, without ticks."""
     axes = figure.add_subplot(place)
     axes.set(xticks=[], yticks=[], aspect="equal", anchor="NW")
     for spine in axes.spines.values():
@@ -173,7 +192,8 @@ def _picture_axes(figure: Figure, place: Any) -> Axes:
     return axes
 
 
-def _caption(axes: Axes, text: str, below: str = "", colour: str = INK) -> None:
+def caption(axes: Axes, text: str, below: str = "", colour: str = INK) -> None:
+    """A title above a picture, and a line below the title."""
     lift = 1.16 if below else 1.04
     axes.text(
         0, lift, text, size=11, weight="bold", color=colour, transform=axes.transAxes, va="bottom", parse_math=False
@@ -182,13 +202,14 @@ def _caption(axes: Axes, text: str, below: str = "", colour: str = INK) -> None:
         axes.text(0, 1.04, below, size=9, color=SOFT, transform=axes.transAxes, va="bottom")
 
 
-def _enlarged(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def enlarged(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The picture as (_SIDE, _SIDE, 3)."""
     return np.asarray(Image.fromarray(pixels).resize((_SIDE, _SIDE), Image.Resampling.BICUBIC))
 
 
 def overlaid(pixels: NDArray[np.uint8], cells: NDArray[np.float32]) -> NDArray[np.uint8]:
     """The picture in pale grey, overlaid with the evidence for A and for B: (_SIDE, _SIDE, 3)."""
-    grey = np.asarray(Image.fromarray(_enlarged(pixels)).convert("L"), np.float32)[..., None] / 255
+    grey = np.asarray(Image.fromarray(enlarged(pixels)).convert("L"), np.float32)[..., None] / 255
     base = np.repeat(0.42 + 0.58 * grey, 3, axis=2)
     strength = _smooth(cells) / max(float(np.abs(cells).max()), 1e-9)
     colours = _COLOURS(0.5 + 0.5 * np.clip(strength, -1, 1))[..., :3]
@@ -204,7 +225,7 @@ def _smooth(cells: NDArray[np.float32], side: int = _SIDE) -> NDArray[np.float32
     return np.asarray(Image.fromarray(cells.astype(np.float32)).resize((side, side), Image.Resampling.BICUBIC))
 
 
-def _outline(axes: Axes, cells: NDArray[np.bool_], colour: str, width: float) -> None:
+def outline(axes: Axes, cells: NDArray[np.bool_], colour: str, width: float) -> None:
     """A smooth line around cells, on axes from 0 to 1; white beneath, so that it is seen on any ground."""
     padded = np.pad(cells.astype(np.float32), 1)
     inside = ndimage.gaussian_filter(ndimage.zoom(padded, 8, order=0, grid_mode=True, mode="nearest"), 3)
@@ -252,8 +273,8 @@ def _window_of(cells: NDArray[np.bool_], least: float = 0.34) -> tuple[float, fl
 
 def _close(axes: Axes, pixels: NDArray[np.uint8], cells: NDArray[np.bool_], colour: str) -> None:
     x, y, side = _window_of(cells)
-    axes.imshow(_enlarged(pixels), extent=(0, 1, 1, 0))
-    _outline(axes, cells, colour, 1.6)
+    axes.imshow(enlarged(pixels), extent=(0, 1, 1, 0))
+    outline(axes, cells, colour, 1.6)
     axes.set_xlim(x, x + side)
     axes.set_ylim(y + side, y)
 
@@ -268,7 +289,7 @@ def close_up(pixels: NDArray[np.uint8], cells: NDArray[np.bool_]) -> NDArray[np.
 
 def outlined(pixels: NDArray[np.uint8], cells: NDArray[np.bool_], colour: str) -> NDArray[np.uint8]:
     """The picture, enlarged, with a line around cells drawn into it: (_SIDE, _SIDE, 3)."""
-    picture = _enlarged(pixels).copy()
+    picture = enlarged(pixels).copy()
     padded = np.pad(cells, 1).astype(np.float32)
     scale = _SIDE / np.array(cells.shape)
     smooth = ndimage.gaussian_filter(ndimage.zoom(padded, scale, order=0, grid_mode=True, mode="nearest"), scale * 0.35)

@@ -25,9 +25,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fieldmark.answering.explaining.taps import Tap, answers, last_map, read
-from fieldmark.model.method import Method
-from fieldmark.model.model import Model
+from fieldmark.answering.explaining.taps import Network, Tap, answers, last_map, read
 
 __all__ = ["AgainstAll", "Contrast", "Evidence", "Margin", "find_evidence", "mean_gradient", "start_of"]
 
@@ -96,7 +94,7 @@ class Evidence:
         return self.margin - float(self.cells.sum())
 
 
-def find_evidence(method: Method | Model, image: Tensor, contrast: Margin, place: Tap) -> Evidence:
+def find_evidence(method: Network, image: Tensor, contrast: Margin, place: Tap) -> Evidence:
     """Find the evidence in a normalised image (1, 3, S, S) for one class against the other, read at `place`."""
     method.eval()
     end = last_map(method)
@@ -114,14 +112,14 @@ def find_evidence(method: Method | Model, image: Tensor, contrast: Margin, place
     )
 
 
-def start_of(method: Method | Model, own: Tensor) -> Tensor:
+def start_of(method: Network, own: Tensor) -> Tensor:
     """(n, C, h, w) where the way to `own` begins: see above."""
     if any(isinstance(layer, nn.LayerNorm) for layer in method.backbone.modules()):
         return own.mean((2, 3), keepdim=True).expand_as(own)
     return torch.zeros_like(own)
 
 
-def mean_gradient(method: Method | Model, image: Tensor, contrast: Margin, place: Tap, own: Tensor) -> Tensor:
+def mean_gradient(method: Network, image: Tensor, contrast: Margin, place: Tap, own: Tensor) -> Tensor:
     """(n, C, h, w) the gradient of the margin, averaged on the way from the start to each of n maps `own`.
 
     The image (1, 3, S, S) is what comes before `place`, and has no say where the map is all that is read.
@@ -136,7 +134,7 @@ def mean_gradient(method: Method | Model, image: Tensor, contrast: Margin, place
 
 
 @contextmanager
-def _frozen(method: Method | Model) -> Iterator[None]:
+def _frozen(method: Network) -> Iterator[None]:
     """While this lasts, parameters want no gradient: nothing is kept for what comes before the map."""
     wanting = [one for one in method.parameters() if one.requires_grad]
     for one in wanting:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
-__all__ = ["Region", "find_regions"]
+__all__ = ["LEAST_PEAK", "Region", "find_regions"]
 
 NUM_REGIONS = 3
 LEAST_SHARE = 0.15

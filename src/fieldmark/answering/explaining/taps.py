@@ -10,19 +10,31 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import final
+from typing import Any, Protocol, final
 
 from torch import Tensor, nn
 
 from fieldmark.core.errors import RecipeError
 from fieldmark.model.backbone import Backbone
-from fieldmark.model.method import Method
-from fieldmark.model.model import Model
+from fieldmark.model.method import Prediction
 
-__all__ = ["CELLS", "Tap", "answers", "last_map", "read", "tap"]
+__all__ = ["CELLS", "Network", "Tap", "answers", "last_map", "read", "tap"]
 
 CELLS = 8
 """Across the picture, at least; a coarser map does not tell an eye from a beak."""
+
+
+class Network(Protocol):
+    """A method, a model, or whatever else gives predictions by a backbone."""
+
+    @property
+    def backbone(self) -> Backbone: ...
+
+    def __call__(self, images: Tensor) -> Prediction: ...
+
+    def eval(self) -> Any: ...
+
+    def parameters(self) -> Iterator[nn.Parameter]: ...
 
 
 @final
@@ -53,12 +65,12 @@ class Tap:
             handle.remove()
 
 
-def last_map(method: Method | Model) -> Tap:
+def last_map(method: Network) -> Tap:
     """The last map of a method's backbone."""
     return Tap(method.backbone, method.backbone.last)
 
 
-def tap(method: Method | Model, size: int) -> Tap:
+def tap(method: Network, size: int) -> Tap:
     """The deepest map that has `CELLS` cells across a picture of `size` pixels; the last where there is no such.
 
     Of a transformer it is the map before the last block: where the class token alone is read, the tokens that leave the
@@ -94,7 +106,7 @@ def read(places: Sequence[Tap]) -> Iterator[dict[Tap, Tensor]]:
         yield found
 
 
-def answers(method: Method | Model, image: Tensor, place: Tap, maps: Tensor) -> Tensor:
+def answers(method: Network, image: Tensor, place: Tap, maps: Tensor) -> Tensor:
     """(n, K) the logits with these maps (n, C, h, w) in place of that of the image (1, 3, S, S)."""
     given = maps.to(image.device)
 
