@@ -101,6 +101,15 @@ def test_an_interval_is_that_of_a_loop() -> None:
     assert (share.low, share.high) == pytest.approx(tuple(expected))
 
 
+def test_nothing_counted_is_not_nothing() -> None:
+    scores, labels = drawn(5, 10, 20)
+    point = Verification.of(scores, labels).at(scores.max() + 1)
+    assert (point.false_accepts.value, point.false_accepts.low) == (0, 0)
+    assert point.false_accepts.high == pytest.approx(3 / 100)
+    point = Verification.of(scores, labels).at(scores.min() - 1)
+    assert (point.true_accepts.value, point.true_accepts.low) == (1, pytest.approx(1 - 3 / 100))
+
+
 def test_pictures_of_a_group_are_not_compared() -> None:
     scores, labels = drawn(2, 3, 4)
     groups = np.arange(len(labels)) // 2

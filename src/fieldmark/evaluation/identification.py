@@ -126,12 +126,14 @@ class Identification:
 
 
 def _share(right: NDArray[np.bool_], classes: Ints) -> Share:
-    """The share that is true, with its interval over classes."""
+    """The share that is true, with its interval over classes; over pictures where there is one class."""
     if not len(right):
         return Share(np.nan, np.nan, np.nan)
+    if len(np.unique(classes)) == 1:
+        classes = np.arange(len(right))
     size = int(classes.max()) + 1
     times = drawn_again(size)
     total = times @ np.bincount(classes, minlength=size)
     draws = (times @ np.bincount(classes, right, minlength=size))[total > 0] / total[total > 0]
     value = float(right.mean())
-    return Share(value, *interval(value, draws))
+    return Share(value, *interval(value, draws)).widened(len(right))

@@ -53,6 +53,13 @@ class Share:
     low: float
     high: float
 
+    def widened(self, number: int) -> Share:
+        """Where nothing or everything of so many independent cases was counted, draws vary no more: then the interval
+        reaches as far as 95 % certainty does (the rule of three)."""
+        low = max(0.0, 1 - 3 / max(1, number)) if self.value == 1 else self.low
+        high = min(1.0, 3 / max(1, number)) if self.value == 0 else self.high
+        return Share(self.value, min(low, self.low), max(high, self.high))
+
     def __str__(self) -> str:
         return f"{100 * self.value:.1f} % ({100 * self.low:.1f}–{100 * self.high:.1f})"
 

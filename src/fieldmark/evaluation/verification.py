@@ -197,7 +197,8 @@ class Verification:
         values = float(accepted[~same].mean()), float(accepted[same].mean())
         draws = self._resampled(np.array([threshold]))
         far, tar = (Share(value, *interval(value, one[:, 0])) for value, one in zip(values, draws, strict=True))
-        return Point(threshold, far, tar)
+        apart = self.num_pictures // 2  # pairs that have no picture in common
+        return Point(threshold, far.widened(apart), tar.widened(min(apart, int(same.sum()))))
 
     def _resampled(self, thresholds: Floats) -> tuple[Floats, Floats]:
         """(R, T) FAR and TAR at these descending thresholds, in replicates of the classes that have both."""

@@ -135,7 +135,8 @@ class Identified:
         return (
             f"{self.path}: {self.name or none}, at {_percent(self.rate)} false identifications"
             + (" (a close call)" if self.close else ""),
-            f"{self.alike} of strangers are at least as alike to one of {counted(self.num_known, 'known one')}",
+            f"{self.alike} of strangers are at least as alike"
+            + (f" to one of {self.num_known:,} known ones" if self.num_known > 1 else ""),
             f"likeness {self.candidates[0].likeness:.1f}, threshold {self.point.threshold:.1f}: "
             f"{self.point.false_accepts} of strangers get a name{found}",
             f"threshold from {self.basis}",

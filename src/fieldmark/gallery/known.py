@@ -84,7 +84,8 @@ def read_known(
             f"The reference {what} has no photograph that can be read", "Give photographs of what is known."
         )
     if all(one.label is None for one, _ in pairs):
-        alone = Path(what).resolve().stem if isinstance(place, str | Path) else "the known one"
+        folder = Path(what).resolve()
+        alone = folder.name if folder.is_dir() else folder.stem if isinstance(place, str | Path) else "the known one"
         pairs = [(one._replace(label=alone), vector) for one, vector in pairs]
     if nameless := sum(one.label is None for one, _ in pairs):
         listener.warn(f"{counted(nameless, 'photograph')} of the reference without a label left out")
