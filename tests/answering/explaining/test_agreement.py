@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from conftest import paint
@@ -50,7 +51,7 @@ def test_of_pooled_cells_it_is_exact(predictor: Predictor, monkeypatch: pytest.M
     monkeypatch.setattr(module, "tap", lambda network, size: last_map(network))
     plda, things = learnt(predictor), (drawn(3), drawn(4, (220, 160, 40)))
     side, _ = agreement(predictor, plda, *things)
-    view = predictor.see(things[0]).view[None]
+    view = torch.from_numpy(predictor.see(things[0]).view)[None]
     found = predictor.model.backbone(predictor.model.backbone.normalization(view)).map[0].detach().double().numpy()
     outputs = predictor.outputs([thing.source for thing in things]).embedding.astype(np.float64)
     np.testing.assert_allclose(found.mean(axis=(1, 2)), outputs[0], atol=1e-4)

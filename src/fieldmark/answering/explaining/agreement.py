@@ -62,7 +62,7 @@ def agreement(predictor: Predictor, plda: Plda, one: Thing, other: Thing) -> tup
         raise error
     assert answered.output is not None
     network = _Embedding(predictor.model.unmirrored())
-    views = network.backbone.normalization(answered.images.to(predictor.engine.device))
+    views = network.backbone.normalization(torch.from_numpy(answered.images).to(predictor.device))
     lengths = np.linalg.norm(answered.output.embedding.astype(np.float64), axis=1)
     first, second = plda.coordinates(unit(answered.output.embedding))
     own, common, _ = plda.terms
@@ -99,4 +99,4 @@ class _Embedding(nn.Module):
 
 
 def _pixels(shown: Shown) -> NDArray[np.uint8]:
-    return np.ascontiguousarray(shown.view.permute(1, 2, 0).numpy())
+    return np.ascontiguousarray(shown.view.transpose(1, 2, 0))
