@@ -53,6 +53,12 @@ def train(
         list[Path] | None,
         typer.Option(help="Table of decisions that a labelling page saved (see doubt, next). May be repeated."),
     ] = None,
+    unlabelled: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Photographs without labels, for --recipe pseudo_labels: a folder, glob or table. May be repeated."
+        ),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run; runs/<name of the data> if not given.")] = None,
     overrides: Annotated[
         list[str] | None,
@@ -85,6 +91,7 @@ def train(
             root=root,
             columns=columns_of(columns),
             decisions=decisions,
+            unlabelled=unlabelled or None,
             backbone=backbone,
             weights=weights,
             overrides=overrides or [],

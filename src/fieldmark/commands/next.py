@@ -10,16 +10,16 @@ import numpy as np
 
 from fieldmark.answering.predictor import Predictor
 from fieldmark.answering.rows import answer_rows
-from fieldmark.answering.things import named
+from fieldmark.answering.unlabelled import unlabelled_facts, unlabelled_files
 from fieldmark.answering.verdicts import Speaker
 from fieldmark.core.claims import claim
-from fieldmark.core.errors import DataError, RunError
+from fieldmark.core.errors import RunError
 from fieldmark.core.listener import Done, Listener, relayed_warnings
 from fieldmark.core.machine import AUTO
 from fieldmark.core.storage import write_bytes, write_rows
 from fieldmark.core.wording import counted
 from fieldmark.data.catalog import Catalog
-from fieldmark.data.decisions import Decisions, read_decisions
+from fieldmark.data.decisions import Decisions, read_decisions, undecided
 from fieldmark.data.readers.columns import Columns
 from fieldmark.evaluation.outputs import joined
 from fieldmark.labelling.asking import COLUMNS, Asked, ask
@@ -96,26 +96,14 @@ def _files(
                 f"{run.folder} does not know which photographs to choose from", f"Name them: next {run.folder} PHOTOS."
             )
         unlabelled, columns = known["paths"], known.get("columns")
-    several = [unlabelled] if isinstance(unlabelled, str | Path) else list(unlabelled)
-    if not all(isinstance(one, str | Path) for one in several):
-        raise DataError(
-            "Photographs to label must lie in files", "Name files, folders, globs or tables with a column 'path'."
-        )
-    places = [str(one) if _is_pattern(one) else os.path.abspath(Path(one).expanduser()) for one in several]
-    sources = [thing.source for thing in named(places, listener.note, columns)]
-    files = [Path(os.path.abspath(source)) for source in sources if isinstance(source, Path)]
-    return list(dict.fromkeys(files)), {"paths": places, "columns": dict(columns or {})}
-
-
-def _is_pattern(one: str | Path) -> bool:
-    return not os.path.exists(Path(one).expanduser()) and any(letter in str(one) for letter in "*?[")
+    facts = unlabelled_facts(unlabelled, columns)
+    return unlabelled_files(facts, listener.note), facts
 
 
 def _open(files: Sequence[Path], catalog: Catalog, decided: Decisions) -> list[Path]:
     """The files that are neither in the data nor decided about."""
     known = {os.path.abspath(catalog.file(row)) for row in range(len(catalog))}
-    known |= {os.path.abspath(catalog.root / one.path) for one in decided}
-    return [file for file in files if str(file) not in known]
+    return [file for file in undecided(files, catalog.root, decided) if str(file) not in known]
 
 
 def _asked(

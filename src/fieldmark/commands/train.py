@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -13,14 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldmark.answering.predictor import Predictor
-from fieldmark.core.errors import RunError, WeightsError
+from fieldmark.answering.unlabelled import unlabelled_facts, unlabelled_files
+from fieldmark.core.errors import RecipeError, RunError, WeightsError
 from fieldmark.core.listener import Done, Listener, Listeners, relayed_warnings
 from fieldmark.core.machine import AUTO, Machine
 from fieldmark.core.recipe import Recipe
 from fieldmark.core.version import version
 from fieldmark.core.wording import counted, first_few
 from fieldmark.data.catalog import Catalog
-from fieldmark.data.decisions import Decisions, read_decisions
+from fieldmark.data.decisions import Decisions, read_decisions, undecided
 from fieldmark.data.grades import in_order
 from fieldmark.data.readers.columns import Columns
 from fieldmark.data.sets import find
@@ -31,7 +33,8 @@ from fieldmark.learning.fitting.fit import Fit
 from fieldmark.learning.fitting.flips import decide_flip
 from fieldmark.learning.fitting.holdout import cross_fit, fit_calibration, hold_out, kept_of, learnt_of, settled
 from fieldmark.learning.fitting.part_names import name_parts
-from fieldmark.learning.fitting.prepare import prepare
+from fieldmark.learning.fitting.prepare import Prepared, prepare
+from fieldmark.learning.fitting.pseudo_labels import trained
 from fieldmark.learning.fitting.resolve import check_data, plugins_of, resolve_recipe
 from fieldmark.learning.fitting.trial import settle_solver
 from fieldmark.learning.fitting.weights import tell_license
@@ -39,6 +42,7 @@ from fieldmark.model.choosing import weights_name
 from fieldmark.model.license import weights_license
 from fieldmark.model.model import Model
 from fieldmark.runs.bundle import Bundle
+from fieldmark.runs.facts import Unlabelled
 from fieldmark.runs.opening import catalog_of, opened_run
 from fieldmark.runs.record import Answers, score_answers, write_evaluation
 from fieldmark.runs.run import Run, RunLog
@@ -54,6 +58,7 @@ def train(
     root: Path | str | None = None,
     columns: Columns | None = None,
     decisions: Path | str | Sequence[Path | str] | Decisions | None = None,
+    unlabelled: Path | str | Sequence[Path | str] | None = None,
     backbone: str | None = None,
     weights: str | None = None,
     overrides: Sequence[str] = (),
@@ -68,6 +73,8 @@ def train(
     tables that a labelling page saved (`fieldmark.doubt`, `fieldmark.next`): labels are changed and samples dropped or
     added in memory, and the run remembers it. A run in place of the data stands for its data, splits and earlier
     decisions, and for its recipe if none is named; new photographs are then learnt from.
+    `unlabelled` are photographs without labels, files, folders, globs or tables, which a recipe with
+    `train.pseudo_weight` learns from too (see the recipe "pseudo_labels"); a run in place of the data has its own.
     The recipe is "finetune" by default. With `resume`, a run that was stopped continues where it was, with its own
     recipe; if there is none yet, a new one starts, so that one command can be repeated until it is done. For a run
     that is resumed, `device` "auto" is the device that it started on, if that is available; for a new run, it is a
@@ -91,6 +98,11 @@ def train(
                 return run
             _check_weights(run)
             _check_decisions(run, made)
+            if unlabelled is not None and unlabelled_facts(unlabelled) != run.unlabelled():
+                raise RunError(
+                    f"{run.folder} began with other photographs without labels",
+                    "To continue it, leave --unlabelled out; or start a new run with another --out.",
+                )
             _move(run, device, listener)
             _learn(run, data, root, columns, heard)
         else:
@@ -99,11 +111,13 @@ def train(
                 named = recipe if isinstance(recipe, str) else "given" if recipe else "finetune"
                 listener.note(f"There is no run in {out} to resume, so a new one starts (recipe: {named})")
             rehearse(asked := resolved())
+            pool = unlabelled_facts(unlabelled) if unlabelled is not None else parent.unlabelled() if parent else None
+            _check_pool(asked, pool, named=unlabelled is not None)
             with _discarded_on_failure(run):
                 Run.create(run.folder, asked, Machine.decide(asked, device))
                 run.decide("weights", weights_name(asked.backbone))
                 run.keep_decisions(made)
-                run.keep_unlabelled(parent.unlabelled() if parent else None)
+                run.keep_unlabelled(pool)
                 _learn(run, data, root, columns, heard)
     listener.hear(Done("train", run.folder))
     return run
@@ -142,19 +156,24 @@ def _learn(
     recipe = run.recipe()
     tell_license(recipe, listener)
     with run.timed("reading"):
+        pool = run.unlabelled() if recipe.train.pseudo_weight else None
+        files = unlabelled_files(pool, listener.note) if pool else ()
         if (parent := _run_at(data)) is not None:
             with relayed_warnings(listener):
                 source: Path | str = parent.data()["source"]
                 columns = columns or parent.data().get("columns")
                 catalog = catalog_of(parent, None, root, listener, columns, run.decisions())
-            prepared = prepare(catalog, recipe, listener, run)
+            prepared = prepare(
+                catalog, recipe, listener, run, unlabelled=undecided(files, catalog.root, run.decisions())
+            )
         else:
             if not isinstance(data, Catalog):
                 with relayed_warnings(listener):
                     data = find(data, root, tell=listener.note)
             source = data.root if isinstance(data, Catalog) else data
-            prepared = prepare(data, recipe, listener, run, columns, run.decisions())
+            prepared = prepare(data, recipe, listener, run, columns, run.decisions(), files)
     run.write_data(source, prepared.catalog, prepared.pixels.fingerprints.digests, columns)
+    _keep_pool(run, prepared)
     check_data(recipe, prepared, listener)
     flip = decide_flip(run, recipe, prepared, listener)
     seen = {
@@ -172,7 +191,7 @@ def _learn(
         if recipe.protocol == "crossfit":
             held, strengths = cross_fit(fit, rows)
             fit = settled(fit, strengths)
-        model = fit.train(rows, validation).model
+        model = trained(fit, rows, validation).model
     calibration = None
     with run.timed("evaluating"):
         learnt = learnt_of(fit, model, rows)
@@ -234,6 +253,36 @@ def _check_same(run: Run, asked: Recipe, overrides: Sequence[str]) -> None:
             + first_few(f"{key} was {before!r}, not {now!r}" for key, (before, now) in changed.items()),
             "To continue it, give no options or the same options as before; or start a new run with another --out.",
         )
+
+
+def _check_pool(recipe: Recipe, pool: Unlabelled | None, *, named: bool) -> None:
+    """Raise RecipeError if a recipe learns from photographs without labels and there are none, or the other way."""
+    if recipe.train.pseudo_weight and pool is None:
+        raise RecipeError(
+            "The recipe learns from photographs without labels too (train.pseudo_weight), and none were named",
+            "Name them with --unlabelled PHOTOS, or choose another recipe, such as probe.",
+        )
+    if named and not recipe.train.pseudo_weight:
+        raise RecipeError(
+            "Photographs without labels were named, but the recipe learns from labels alone",
+            "Add --recipe pseudo_labels, or --set train.pseudo_weight=0.3; or leave --unlabelled out.",
+        )
+
+
+def _keep_pool(run: Run, prepared: Prepared) -> None:
+    """Remember which photographs without labels there are. Raises RunError if others were there when the run began."""
+    if not prepared.unlabelled:
+        return
+    digests = prepared.pixels.fingerprints.digests[len(prepared.catalog) :]
+    lines = [f"{path}\t{digest:016x}" for path, digest in zip(prepared.unlabelled, digests, strict=True)]
+    found = {"number": len(lines), "digest": hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]}
+    if (known := run.decided("unlabelled")) not in (None, found):
+        raise RunError(
+            f"The photographs without labels are not those that this run began with: {known['number']:,} then, "
+            f"{len(lines):,} now, or other pictures",
+            "Put them back as they were, or start a new run with another --out.",
+        )
+    run.decide("unlabelled", found)
 
 
 def _check_weights(run: Run) -> None:

@@ -167,6 +167,9 @@ class Train(_Section):
     """The number of early stages of the backbone that stay as they are; see `early_stages` in
     `fieldmark.learning.training`."""
     batch_size: int = Field(default=32, ge=2, le=65_536)
+    pseudo_weight: float = Field(default=0.0, ge=0.0, le=1.0)
+    """How much a photograph without a label counts if it is certain what it shows; 0 = leave such photographs out. See
+    `fieldmark.learning.fitting.pseudo_labels`."""
     sampling: Literal["shuffled", "balanced", "class_batches"] = "shuffled"
     """"shuffled": each image once an epoch. "balanced": each class equally often, the images of rare classes again and
     again, under other augmentation. "class_batches": likewise, and a batch has `images_per_class` images of each of its

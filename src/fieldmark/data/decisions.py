@@ -31,7 +31,17 @@ from fieldmark.data.names import lookup, normal
 from fieldmark.data.readers.sheet import read_sheet
 from fieldmark.data.taxonomy import Taxonomy
 
-__all__ = ["COLUMNS", "Decided", "Decision", "Decisions", "decided", "read_decisions", "write_decisions"]
+__all__ = [
+    "COLUMNS",
+    "Decided",
+    "Decision",
+    "Decisions",
+    "decided",
+    "read_decisions",
+    "undecided",
+    "with_samples",
+    "write_decisions",
+]
 
 COLUMNS = ("path", "decision", "label")
 _LABELLED = ("relabel", "label")
@@ -138,8 +148,14 @@ def decided(catalog: Catalog, decisions: Decisions, tell: Tell) -> Decided:
     relabelled = int((labels != catalog.labels).sum())
     changed = replace(catalog, labels=labels, classes=classes, taxonomy=_taxonomy(catalog.taxonomy, classes))
     new = {_in_catalog(catalog.root, one.path): meant[one.gives] for row, one in placed if row is None and one.gives}
-    whole = _with_samples(changed.select(np.flatnonzero(keep)), list(new), list(new.values()))
+    whole = with_samples(changed.select(np.flatnonzero(keep)), list(new), list(new.values()))
     return Decided(whole, relabelled, int((~keep).sum()), len(new))
+
+
+def undecided(files: Iterable[Path], root: Path, decisions: Iterable[Decision]) -> list[Path]:
+    """The files that nobody has decided about; `root` is that of the data."""
+    known = {os.path.abspath(root / one.path) for one in decisions}
+    return [file for file in files if os.path.abspath(file) not in known]
 
 
 # ---- tables
@@ -226,8 +242,9 @@ def _taxonomy(taxonomy: Taxonomy, classes: tuple[str, ...]) -> Taxonomy:
     return Taxonomy(classes, {level: (*names, *new) for level, names in taxonomy.items()})
 
 
-def _with_samples(catalog: Catalog, paths: Sequence[str], labels: Sequence[int]) -> Catalog:
-    """The catalogue and further samples, of which nothing but the label is known."""
+def with_samples(catalog: Catalog, paths: Sequence[str], labels: Sequence[int]) -> Catalog:
+    """The catalogue, and behind its own further samples of which nothing but the label is known. They are of train if
+    the data is split, and of no split otherwise."""
     num = len(paths)
     if not num:
         return catalog

@@ -9,6 +9,7 @@ from typing import Any
 from fieldmark.core.wording import counted, duration
 from fieldmark.data.catalog import SPLITS
 from fieldmark.evaluation.beside_probe import BesideProbe, Trial
+from fieldmark.evaluation.unlabelled import PseudoLabelled
 from fieldmark.reporting.blocks import Bar, Block, Cell, Details, Figures, Gallery, Picture, Plots, Section, Table, Text
 from fieldmark.reporting.material import Material
 from fieldmark.reporting.plots import learning_curves
@@ -34,6 +35,8 @@ def learning(material: Material) -> Section:
     blocks: list[Block] = []
     if trial := run.decided("trial"):
         blocks.append(Text(f"{Trial(**trial).sentence()}."))
+    if taught := run.decided("pseudo_labels"):
+        blocks.append(Text(f"{PseudoLabelled(**taught).sentence()}."))
     if history:
         last = history[-1]
         done = f"{counted(last['epoch'], 'epoch')}, {counted(last['step'], 'step')}"

@@ -83,6 +83,25 @@ class GreyBits(TypedDict):
     pictures: NotRequired[Count]
 
 
+class PseudoLabels(TypedDict):
+    """Photographs without labels that were learnt from, how certain their pseudo-labels are on average, and how many
+    images of a trial were right without and with them."""
+
+    photographs: Count
+    used: Count
+    certainty: float
+    tried: Count
+    alone: Count
+    taught: Count
+
+
+class DigestFacts(TypedDict):
+    """How many things there were, and a hash that they are known by."""
+
+    number: Count
+    digest: str
+
+
 class Decided(TypedDict):
     """What was measured of the data and decided by it."""
 
@@ -92,6 +111,8 @@ class Decided(TypedDict):
     beside_probe: NotRequired[BesideProbe]
     solver: NotRequired[Literal["gradient", "logistic"]]
     trial: NotRequired[Trial]
+    unlabelled: NotRequired[DigestFacts]
+    pseudo_labels: NotRequired[PseudoLabels]
 
 
 class Environment(TypedDict):
@@ -109,13 +130,6 @@ class Environment(TypedDict):
     decided: NotRequired[Decided]
 
 
-class DecisionFacts(TypedDict):
-    """The decisions by which the data was changed in memory; they are in decisions.csv."""
-
-    number: Count
-    digest: str
-
-
 class Facts(TypedDict):
     """data.json."""
 
@@ -131,11 +145,12 @@ class Facts(TypedDict):
     """Of the table of each split."""
     pictures: NotRequired[dict[str, str]]
     """Of the contents of each split's pictures; earlier versions did not look at them."""
-    decisions: NotRequired[DecisionFacts]
+    decisions: NotRequired[DigestFacts]
+    """By which the data was changed in memory; they are in decisions.csv."""
 
 
 class Unlabelled(TypedDict):
-    """unlabelled.json: the photographs among which the next ones to label are chosen, as they were named."""
+    """unlabelled.json: photographs without labels, as they were named; to label some of them, or to learn from all."""
 
     paths: list[str]
     columns: NotRequired[dict[str, str]]

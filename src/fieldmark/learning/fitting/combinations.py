@@ -136,6 +136,12 @@ def _check_logistic(recipe: Recipe) -> None:
 
 def _check_batches(recipe: Recipe) -> None:
     train = recipe.train
+    if recipe.auxiliary.name != NONE and train.pseudo_weight:
+        raise RecipeError(
+            f"The auxiliary {recipe.auxiliary.name!r} compares images by their labels and takes all for certain, but "
+            f"train.pseudo_weight = {train.pseudo_weight:g} adds labels that are not",
+            "Set train.pseudo_weight = 0 or auxiliary.name = 'none'.",
+        )
     if recipe.auxiliary.name != NONE and recipe.augment.mix != NONE:
         raise RecipeError(
             f"The auxiliary {recipe.auxiliary.name!r} needs images of one class each, but augment.mix = "

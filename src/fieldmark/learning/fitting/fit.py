@@ -153,10 +153,16 @@ class Fit:
             self.data.units[rows],
             len(catalog.classes),
             reading=reading,
+            weights=None if self.data.weights is None else self.data.weights[rows],
             strengths=tried,
             seed=self.recipe.seed,
         )
-        self.listener.note(f"Chose C = {fitted.strength:g} (cross-validated accuracy {100 * fitted.accuracy:.1f} %)")
+        if fitted.accuracy is None:
+            self.listener.note(f"C = {fitted.strength:g}: with one image of a class, there is none to choose it by")
+        else:
+            self.listener.note(
+                f"Chose C = {fitted.strength:g} (cross-validated accuracy {100 * fitted.accuracy:.1f} %)"
+            )
         ends = len(tried) > 1 and fitted.strength in (min(tried), max(tried))
         if ends and self.recipe.train.solver == "logistic":  # a head that is trained further need not be the best
             self.listener.note("This is the end of the range that was tried, and a C beyond it may be better")
@@ -269,6 +275,7 @@ class Fit:
             precision=self.machine.precision,
             workers=self.machine.workers,
             attributes=torch.from_numpy(codes_of(self.data.catalog, task)) if task.attributes else None,
+            weights=None if self.data.weights is None else torch.from_numpy(self.data.weights),
         )
         with self.listener.stoppable() as stop_asked, self.listener.progress(f"Training {self._which}".strip()) as tick:
             for progress in steps:

@@ -97,7 +97,7 @@ def _outside(data: Prepared, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
 def _poses(data: Prepared, rows: NDArray[np.int64]) -> NDArray[np.complex128]:
     """(N, P)."""
     assert data.catalog.keypoints is not None
-    return pose_of(data.catalog.keypoints[rows], data.pixels.shapes[rows][:, 2:])
+    return pose_of(data.catalog.keypoints[rows], data.sizes[rows])
 
 
 def _to_see_more(data: Prepared, rows: NDArray[np.int64]) -> str:
@@ -132,7 +132,7 @@ def bind_poses(recipe: Recipe, data: Prepared, rows: NDArray[np.int64], *, flip:
     """The changes that the recipe asks for, with donors from `rows`; None if it asks for none or key points are few."""
     if not _asked(recipe.augment) or len(data.catalog.keypoint_names) < FEWEST_POINTS:
         return None
-    changes = PoseChanges.bind(recipe.augment, data.catalog, data.pixels.shapes[:, 2:], rows, flip=flip)
+    changes = PoseChanges.bind(recipe.augment, data.catalog, data.sizes, rows, flip=flip)
     return None if changes.canonical is None else changes
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from fieldmark.core.recipe import Recipe
 from fieldmark.core.wording import counted, first_few
 from fieldmark.data.cache import PixelStore, build_store
 from fieldmark.data.catalog import SPLITS, Catalog, data_read
-from fieldmark.data.decisions import Decisions, decided
+from fieldmark.data.decisions import Decisions, decided, undecided, with_samples
 from fieldmark.data.duplicates import clusters
 from fieldmark.data.readers.columns import Columns
 from fieldmark.data.sets import read
@@ -35,13 +36,23 @@ class Prepared:
 
     catalog: Catalog
     pixels: PixelStore
+    """(N + M) of the catalogue's images, and behind them those of `unlabelled`."""
     clusters: NDArray[np.int64]
     """(N,) near-duplicates share a number."""
+    unlabelled: tuple[str, ...] = ()
+    """(M) paths of photographs without a label. None is a copy of another, or of an image of any split."""
+    weights: NDArray[np.float32] | None = None
+    """(N,) how much each image counts in training; all alike if not given."""
 
     @property
     def units(self) -> NDArray[np.int64]:
         """(N,) images that must stay together, by group or as near-duplicates, share a number."""
         return units(self.catalog, self.clusters)
+
+    @property
+    def sizes(self) -> NDArray[np.int32]:
+        """(N, 2) widths and heights of the originals."""
+        return self.pixels.shapes[: len(self.catalog), 2:]
 
     def learnt(self, recipe: Recipe) -> NDArray[np.int64]:
         """The rows of all images that the recipe's protocol learns from; in a cross-fit, of all folds."""
@@ -56,12 +67,14 @@ def prepare(
     run: Run | None = None,
     columns: Columns | None = None,
     decisions: Decisions | None = None,
+    unlabelled: Sequence[Path] = (),
 ) -> Prepared:
     """Read `data` (a table by these `columns`), carry out `decisions` about it, decode it once and split it as the
     recipe's protocol asks. `run` keeps what is decided on the way.
 
     Test images are fingerprinted, so that the same photograph in two splits is noticed; their pixels are not kept.
-    Raises DataError if there is nothing to learn from.
+    Of the files that are `unlabelled`, those that somebody decided about and copies of any image are left out. Raises
+    DataError if there is nothing to learn from.
     """
     with relayed_warnings(listener):
         catalog = data if isinstance(data, Catalog) else read(data, columns=columns, tell=listener.note)
@@ -71,19 +84,25 @@ def prepare(
         listener.hear(data_read(catalog))
         check_labels(catalog, recipe)
         grey_bits = decide_grey_bits(run, recipe, catalog, listener)
+        files = undecided(unlabelled, catalog.root, decisions or ())
+        both = with_samples(catalog, [file.as_posix() for file in files], [0] * len(files))
         with listener.progress("Decoding images") as tick:
             pixels = build_store(
-                catalog,
+                both,
                 side=short_side(recipe.images),
                 grey_bits=grey_bits,
-                keep=catalog.splits != "test",
+                keep=both.splits != "test",
                 limit_gb=recipe.images.cache_gb,
                 progress=tick,
             )
         for note in pixels.notes:
             listener.note(note)
-        catalog, pixels = _readable(catalog, pixels, listener)
-        near = clusters(pixels.fingerprints)
+        labelled = int((pixels.readable < len(catalog)).sum())
+        catalog, pixels = _readable(both, pixels, listener)
+        added: tuple[str, ...] = ()
+        if files:
+            catalog, pixels, added = _parted(catalog, pixels, labelled, listener)
+        near = clusters(pixels.fingerprints.select(np.arange(len(catalog))))
         unsplit, catalog = catalog, _split(catalog, near, recipe)
         if catalog is not unsplit:
             sizes = ", ".join(f"{split} {len(catalog.rows(split)):,}" for split in SPLITS)
@@ -95,7 +114,20 @@ def prepare(
             f"Near-duplicates: {conflicts.describe(catalog)}. {follows}. Only whole pictures were compared; "
             "`fieldmark audit` finds cropped, mirrored and turned copies too"
         )
-    return Prepared(catalog, pixels, near)
+    return Prepared(catalog, pixels, near, added)
+
+
+def _parted(
+    both: Catalog, pixels: PixelStore, labelled: int, listener: Listener
+) -> tuple[Catalog, PixelStore, tuple[str, ...]]:
+    """The `labelled` rows alone, the pixels of all but copies among the others, and their paths."""
+    _, first = np.unique(clusters(pixels.fingerprints), return_index=True)
+    known, fresh = np.arange(labelled), np.sort(first[first >= labelled])
+    copies = len(both) - labelled - len(fresh)
+    left_out = f"; {copies:,} more left out as copies" if copies else ""
+    listener.note(f"{counted(len(fresh), 'photograph')} without a label{left_out}")
+    paths = tuple(both.paths[row] for row in fresh)
+    return both.select(known), pixels.select(np.concatenate([known, fresh])), paths
 
 
 def _split(catalog: Catalog, near: NDArray[np.int64], recipe: Recipe) -> Catalog:

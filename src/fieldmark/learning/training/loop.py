@@ -54,10 +54,12 @@ def train_steps(
     precision: str,
     workers: int,
     attributes: Tensor | None = None,
+    weights: Tensor | None = None,
 ) -> Iterator[Progress]:
     """Take the steps that `state` has not taken yet, and yield after each. `state` is consistent at every yield.
 
-    `attributes` (N, A) are the learnt attributes of the catalogue's rows, −1 where unknown.
+    `attributes` (N, A) are the learnt attributes of the catalogue's rows, −1 where unknown; `weights` (N,) how much
+    each row counts, 1 if not given.
 
     Raises TrainingError if a loss is not finite.
     """
@@ -71,7 +73,8 @@ def train_steps(
         if state.step % schedule.steps_per_epoch == 0:
             state.sums = {}
         start = time.monotonic()
-        batch = _batch(sampled, recipe, model, state.step, schedule.num_steps, precision)
+        counted = torch.ones(len(sampled.rows)) if weights is None else weights[sampled.rows]
+        batch = _batch(sampled, counted, recipe, model, state.step, schedule.num_steps, precision)
         set_learning(model, early=early, head_only=state.step < head_steps)
         if train.batchnorm == "frozen":
             freeze_statistics(model)
@@ -119,16 +122,17 @@ def _step(module: LossModule, state: TrainingState, batch: Batch, clip_norm: flo
     return total
 
 
-def _batch(sampled: Sampled, recipe: Recipe, model: Model, step: int, num_steps: int, precision: str) -> Batch:
+def _batch(
+    sampled: Sampled, weights: Tensor, recipe: Recipe, model: Model, step: int, num_steps: int, precision: str
+) -> Batch:
     """Normalise, then mix. May leave the model in evaluation mode."""
     device = next(model.parameters()).device
     images = model.backbone.normalization(sampled.images.to(device))
     labels = sampled.labels.to(device).unsqueeze(1)
-    weights = torch.ones(labels.shape, device=device)
     images, labels, weights = mix(
         images,
         labels,
-        weights,
+        weights.to(device).unsqueeze(1),
         kind=recipe.augment.mix,
         alphas=recipe.augment.mix_alpha,
         probability=recipe.augment.mix_probability,

@@ -21,7 +21,7 @@ from sklearn.preprocessing import StandardScaler, normalize
 
 from fieldmark.core.errors import TrainingError
 
-__all__ = ["STRENGTHS", "LinearHead", "Reading", "fit_linear_head", "held_out_folds", "out_of_fold"]
+__all__ = ["STRENGTHS", "LinearHead", "Reading", "fit_linear_head", "held_out_folds", "out_of_fold", "regression"]
 
 Reading = Literal["standardised", "unit"]
 
@@ -43,8 +43,8 @@ class LinearHead(NamedTuple):
     """(K,)."""
     strength: float
     """The chosen C."""
-    accuracy: float
-    """The accuracy in cross-validation on the training rows, with that C."""
+    accuracy: float | None
+    """The accuracy in cross-validation on the training rows, with that C; None where no row can be held out."""
 
 
 def fit_linear_head(
@@ -54,16 +54,18 @@ def fit_linear_head(
     num_classes: int,
     *,
     reading: Reading = "standardised",
+    weights: NDArray[np.floating] | None = None,
     folds: int = 3,
     strengths: Sequence[float] | None = None,
     seed: int = 0,
 ) -> LinearHead:
     """Fit a head to features (N, D) and labels (N,); C by cross-validation that never parts a group (N,).
 
+    A row counts as much as its weight (N,) says. Those that count less than one are pseudo-labels, which choose no C.
     C is the one with the most held-out rows right, of equals the likeliest, among `MOST_TO_CHOOSE` rows at most. (The
     likeliest of all would be larger: it is better calibrated, which a temperature can mend later, and right less often,
-    which nothing can.) Classes without a training image get a bias that makes them all but impossible. Raises
-    TrainingError where no row can be held out.
+    which nothing can.) Where no row can be held out, it is the one in the middle. Classes without a training image get
+    a bias that makes them all but impossible.
     """
     mean, scale = np.zeros(features.shape[1]), np.ones(features.shape[1])
     if reading == "unit":
@@ -71,12 +73,13 @@ def fit_linear_head(
     else:
         scaler = StandardScaler().fit(features)
         mean, scale, inputs = scaler.mean_, scaler.scale_, scaler.transform(features)
-    few = np.sort(np.random.default_rng(seed).permutation(len(labels))[:MOST_TO_CHOOSE])
+    known = np.arange(len(labels)) if weights is None else np.flatnonzero(weights >= 1)
+    few = np.sort(np.random.default_rng(seed).permutation(known)[:MOST_TO_CHOOSE])
     splits = held_out_folds(labels[few], groups[few], folds, seed)
     tried = strengths or STRENGTHS[reading]
-    held_out = {c: _cross_validated(inputs[few], labels[few], splits, c) for c in tried}
-    strength = min(held_out, key=lambda c: (-held_out[c][1], held_out[c][0]))
-    model = _regression(inputs, labels, strength)
+    held_out = {c: found for c in tried if (found := _cross_validated(inputs[few], labels[few], splits, c))}
+    strength = min(held_out, key=lambda c: (-held_out[c][1], held_out[c][0]), default=tried[len(tried) // 2])
+    model = regression(inputs, labels, strength, weights)
     weight = np.zeros((num_classes, features.shape[1]))
     bias = np.full(num_classes, -1e4)
     present = model.classes_
@@ -86,7 +89,9 @@ def fit_linear_head(
     weight[present], bias[present] = rows, offsets
     weight /= scale
     bias -= weight @ mean
-    return LinearHead(weight.astype(np.float32), bias.astype(np.float32), strength, held_out[strength][1])
+    return LinearHead(
+        weight.astype(np.float32), bias.astype(np.float32), strength, held_out[strength][1] if held_out else None
+    )
 
 
 def out_of_fold(
@@ -102,26 +107,39 @@ def out_of_fold(
 ) -> NDArray[np.float64]:
     """(N, K) probabilities of each row by a head that has not seen its group; see `fit_linear_head`.
 
-    C is chosen once, on all rows. A class of which a fold has learnt nothing has the probability 0 there.
+    C is chosen once, on all rows. A class of which a fold has learnt nothing has the probability 0 there. Raises
+    TrainingError where no row can be held out.
     """
+    splits = held_out_folds(labels, groups, folds, seed)
+    if not splits:
+        raise TrainingError(
+            "Nothing can be cross-validated: no class has training images in two separate groups",
+            "Add training images.",
+        )
     inputs = normalize(features) if reading == "unit" else StandardScaler().fit_transform(features)
     strength = fit_linear_head(
         features, labels, groups, num_classes, reading=reading, strengths=strengths, seed=seed
     ).strength
     found = np.full((len(labels), num_classes), 1 / num_classes)
-    for train, held in held_out_folds(labels, groups, folds, seed):
+    for train, held in splits:
         if len(np.unique(labels[train])) > 1:
-            model = _regression(inputs[train], labels[train], strength)
+            model = regression(inputs[train], labels[train], strength)
             found[held] = 0
             found[np.ix_(held, model.classes_)] = model.predict_proba(inputs[held])
     return found
 
 
-def _regression(inputs: NDArray[np.float32], labels: NDArray[np.int64], strength: float) -> LogisticRegression:
+def regression(
+    inputs: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    strength: float,
+    weights: NDArray[np.floating] | None = None,
+) -> LogisticRegression:
+    """A logistic regression of labels (N,) on inputs (N, D), each row of which counts as much as its weight (N,)."""
     with warnings.catch_warnings():
         # a head that has all but converged answers the same; the warning would only worry
         warnings.simplefilter("ignore", ConvergenceWarning)
-        return LogisticRegression(C=strength, max_iter=300).fit(inputs, labels)
+        return LogisticRegression(C=strength, max_iter=300).fit(inputs, labels, weights)
 
 
 def _log_probabilities(model: LogisticRegression, inputs: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -155,13 +173,13 @@ def _cross_validated(
     labels: NDArray[np.int64],
     splits: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]],
     strength: float,
-) -> tuple[float, float]:
-    """Mean negative log-likelihood and accuracy of held-out rows whose class is among the others."""
+) -> tuple[float, float] | None:
+    """Mean negative log-likelihood and accuracy of held-out rows whose class is among the others; None without any."""
     losses, hits = [], []
     for train, held in splits:
         if len(np.unique(labels[train])) < 2:
             continue
-        model = _regression(inputs[train], labels[train], strength)
+        model = regression(inputs[train], labels[train], strength)
         held = held[np.isin(labels[held], model.classes_)]
         if len(held):
             log_probabilities = _log_probabilities(model, inputs[held])
@@ -169,8 +187,5 @@ def _cross_validated(
             losses.append(-log_probabilities[np.arange(len(held)), truth])
             hits.append(log_probabilities.argmax(1) == truth)
     if not losses:
-        raise TrainingError(
-            "C cannot be chosen by cross-validation: no class has training images in two separate groups",
-            "Add training images, or use a recipe without cross-validation, such as --recipe finetune.",
-        )
+        return None
     return float(np.concatenate(losses).mean()), float(np.concatenate(hits).mean())
