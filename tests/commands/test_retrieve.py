@@ -12,6 +12,7 @@ import pytest
 
 import fieldmark
 from fieldmark.core.errors import DataError, FieldmarkWarning
+from fieldmark.evaluation.open_set import open_set
 from fieldmark.evaluation.retrieval import retrieval
 from fieldmark.runs.run import Run
 
@@ -52,6 +53,25 @@ def test_groups_and_unread_files(trained: Run, pictures: Path, tmp_path: Path, c
     assert found["scores"]["map@r"]["value"] == pytest.approx(
         retrieval(embedding, labels, groups).scores()["map@r"].value
     )
+
+
+def test_it_names_or_knows_nobody(trained: Run, pictures: Path, cli: Cli) -> None:
+    files = sorted(pictures.rglob("*.png"))
+    embedding = fieldmark.Predictor.load(trained.folder).embed(files)
+    labels = np.unique([file.parent.name for file in files], return_inverse=True)[1]
+    expected = open_set(embedding, labels).scores()
+    found = json.loads(cli("retrieve", trained.folder, pictures, "--identify", "--format", "json").out)["identified"]
+    assert found["fnir@0.01"] is None, "42 strangers are too few"
+    for name in ("known", "auroc", "fnir@0.05"):
+        assert found[name]["value"] == pytest.approx(vars(expected[name])["value"])
+    lines = cli("retrieve", trained.folder, pictures, "--identify").out.splitlines()[6:]
+    assert lines == [
+        f"known: the right name first                     {expected['known']}",
+        f"known or a stranger: AUROC                      {expected['auroc']}",
+        "known: missed where 1 % of strangers get a name too few photographs",
+        f"known: missed where 5 % of strangers get a name {expected['fnir@0.05']}",
+    ]
+    assert "identified" not in json.loads(cli("retrieve", trained.folder, pictures, "--format", "json").out)
 
 
 def test_only_classes_that_are_new(trained: Run, pictures: Path, tmp_path: Path) -> None:

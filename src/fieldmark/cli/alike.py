@@ -24,6 +24,12 @@ _SCORES = {
     "r_precision": "R-precision",
     "map@r": "MAP@R",
 }
+_IDENTIFIED = {
+    "known": "known: the right name first",
+    "auroc": "known or a stranger: AUROC",
+    "fnir@0.01": "known: missed where 1 % of strangers get a name",
+    "fnir@0.05": "known: missed where 5 % of strangers get a name",
+}
 _PictureGallery = Annotated[
     str | None,
     typer.Option(
@@ -136,6 +142,12 @@ def retrieve(
     run: Annotated[Path, typer.Argument(help=_RUN)],
     paths: Annotated[list[str], typer.Argument(help="Photographs with labels: class folders or tables.")],
     unseen: Annotated[bool, typer.Option("--unseen", help="Only classes that the run was not trained on.")] = False,
+    identify: Annotated[
+        bool,
+        typer.Option(
+            "--identify", help="Also search for a name or none: how many are missed, how many strangers named."
+        ),
+    ] = False,
     columns: Columns = None,
     format: Annotated[Literal["table", "json"], typer.Option(help="Output format.")] = "table",
     device: Device = "auto",
@@ -147,7 +159,13 @@ def retrieve(
     from fieldmark.core.wording import counted
 
     found = retrieve_pictures(
-        run, paths, unseen=unseen, columns=columns_of(columns), device=device, listener=terminal()
+        run,
+        paths,
+        unseen=unseen,
+        identify=identify,
+        columns=columns_of(columns),
+        device=device,
+        listener=terminal(),
     )
     if format == "json":
         typer.echo(as_json(found.as_dict(), ascii=True))
@@ -158,6 +176,8 @@ def retrieve(
         )
         for name, share in found.retrieval.scores().items():
             typer.echo(f"{_SCORES[name]:<14} {share}")
+        for name, one in found.identified.scores().items() if found.identified else ():
+            typer.echo(f"{_IDENTIFIED[name]:<47} {one or 'too few photographs'}")
     for one in found.skipped:
         say(f"skipped: {one.reason}")
     if found.skipped:

@@ -18,6 +18,7 @@ from fieldmark.core.machine import AUTO, num_decoders
 from fieldmark.core.wording import counted
 from fieldmark.data.names import lookup
 from fieldmark.data.readers.columns import Columns
+from fieldmark.evaluation.open_set import OpenSet, open_set
 from fieldmark.evaluation.retrieval import Retrieval, retrieval
 from fieldmark.gallery.photographs import Photograph, photographs
 
@@ -34,6 +35,8 @@ class Retrieved(NamedTuple):
     num_classes: int
     skipped: list[Skipped]
     """The pictures that cannot be read."""
+    identified: OpenSet | None = None
+    """Searches for a name, if they were asked for."""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -42,6 +45,11 @@ class Retrieved(NamedTuple):
             "classes": self.num_classes,
             "queries": len(self.retrieval.queries),
             "scores": {name: vars(share) for name, share in self.retrieval.scores().items()},
+            **(
+                {"identified": {name: share and vars(share) for name, share in self.identified.scores().items()}}
+                if self.identified
+                else {}
+            ),
             "skipped": [vars(one) for one in self.skipped],
         }
 
@@ -51,6 +59,7 @@ def retrieve(
     pictures: Things,
     *,
     unseen: bool = False,
+    identify: bool = False,
     columns: Columns | None = None,
     device: str = AUTO,
     listener: Listener | None = None,
@@ -58,8 +67,9 @@ def retrieve(
     """Search for each of the pictures among the others, and score what is found; see `fieldmark.evaluation.retrieval`.
 
     `pictures` are class folders, tables or whatever else gives labels and, where there are any, groups: pictures of
-    one group do not find each other. With `unseen`, only pictures of classes that the run was not trained on. Raises
-    DataError if no picture has a label, or if there is nothing to find.
+    one group do not find each other. With `unseen`, only pictures of classes that the run was not trained on. With
+    `identify`, each picture also searches for its name, once as one that is known and once as a stranger; see
+    `fieldmark.evaluation.open_set`. Raises DataError if no picture has a label, or if there is nothing to find.
     """
     listener = listener or Listener()
     predictor = run if isinstance(run, Predictor) else Predictor.load(run, device=device)
@@ -95,6 +105,8 @@ def retrieve(
     if unlabelled:
         listener.warn(f"{counted(unlabelled, 'picture')} without a label left out")
     names, codes = np.unique(labels, return_inverse=True)
-    found = retrieval(np.concatenate(vectors), codes, groups)
+    embedding = np.concatenate(vectors)
+    found = retrieval(embedding, codes, groups)
+    identified = open_set(embedding, codes, groups) if identify else None
     listener.hear(Done("retrieve", None))
-    return Retrieved(found, len(labels), len(names), skipped)
+    return Retrieved(found, len(labels), len(names), skipped, identified)

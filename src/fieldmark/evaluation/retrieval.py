@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from fieldmark.core.errors import DataError
 from fieldmark.evaluation.paired import Share, group_codes, interval, resampled_means
 
-__all__ = ["KS", "Retrieval", "retrieval"]
+__all__ = ["KS", "Retrieval", "retrieval", "unit"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -65,9 +65,8 @@ def retrieval(embedding: NDArray[np.floating], labels: Ints, groups: Sequence[st
     `groups` (N,): pictures of one group do not find each other; "" is none. Raises DataError if no class has two
     pictures that may find each other.
     """
-    unit = embedding / np.linalg.norm(embedding, axis=1, keepdims=True).clip(1e-12)
     group = group_codes([""] * len(labels) if groups is None else groups)
-    found = list(_each(unit.astype(np.float32), labels, group))
+    found = list(_each(unit(embedding), labels, group))
     if not found:
         raise DataError(
             "There is nothing to find: no class has two pictures that are not of one group",
@@ -77,11 +76,16 @@ def retrieval(embedding: NDArray[np.floating], labels: Ints, groups: Sequence[st
     return Retrieval(queries, labels[queries], recall, precision, average)
 
 
-def _each(unit: NDArray[np.float32], labels: Ints, group: Ints) -> Iterator[tuple[int, Floats, float, float]]:
+def unit(embedding: NDArray[np.floating]) -> NDArray[np.float32]:
+    """(N, D) at unit length."""
+    return (embedding / np.linalg.norm(embedding, axis=1, keepdims=True).clip(1e-12)).astype(np.float32)
+
+
+def _each(vectors: NDArray[np.float32], labels: Ints, group: Ints) -> Iterator[tuple[int, Floats, float, float]]:
     """For each query with something to find: its row, recalls, R-precision and average precision at R."""
-    for start in range(0, len(unit), _BLOCK):
-        rows = np.arange(start, min(start + _BLOCK, len(unit)))
-        alike = unit[rows] @ unit.T
+    for start in range(0, len(vectors), _BLOCK):
+        rows = np.arange(start, min(start + _BLOCK, len(vectors)))
+        alike = vectors[rows] @ vectors.T
         for row, own in zip(rows.tolist(), alike, strict=True):
             others = group != group[row]
             same = others & (labels == labels[row])

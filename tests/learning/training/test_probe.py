@@ -85,15 +85,30 @@ def test_the_strength_has_the_most_held_out_rows_right() -> None:
     assert head.accuracy == pytest.approx(reference[best][1])
 
 
+def test_a_row_counts_as_much_as_its_weight_says() -> None:
+    features, labels, groups = clouds(3, per_class=12)
+    weights = np.where(np.arange(len(labels)) % 2, 0.25, 1.0)
+    head = fit_linear_head(features, labels, groups, 3, reading="unit", weights=weights)
+    known = weights == 1
+    assert head.strength == fit_linear_head(features[known], labels[known], groups[known], 3, reading="unit").strength
+    often = np.repeat(np.arange(len(labels)), np.where(known, 4, 1))
+    same = LogisticRegression(C=head.strength / 4, max_iter=300).fit(normalize(features)[often], labels[often])
+    np.testing.assert_allclose(
+        softmax(normalize(features) @ head.weight.T + head.bias, axis=1),
+        same.predict_proba(normalize(features)),
+        atol=2e-3,
+    )
+
+
 def test_of_very_many_rows_some_are_enough_to_choose_by(monkeypatch: pytest.MonkeyPatch) -> None:
     features, labels, groups = clouds(3, per_class=40)
     monkeypatch.setattr(probe, "MOST_TO_CHOOSE", 60)
     fitted: list[int] = []
     regression = probe.regression
 
-    def counted(inputs: Any, labels: Any, strength: float) -> LogisticRegression:
+    def counted(inputs: Any, labels: Any, strength: float, weights: Any = None) -> LogisticRegression:
         fitted.append(len(labels))
-        return regression(inputs, labels, strength)
+        return regression(inputs, labels, strength, weights)
 
     monkeypatch.setattr(probe, "regression", counted)
     head = fit_linear_head(features, labels, groups, 3, strengths=(1e-2, 1.0))
