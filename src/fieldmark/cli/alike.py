@@ -176,8 +176,8 @@ def retrieve(
         )
         for name, share in found.retrieval.scores().items():
             typer.echo(f"{_SCORES[name]:<14} {share}")
-        for name, one in found.identified.scores().items() if found.identified else ():
-            typer.echo(f"{_IDENTIFIED[name]:<47} {one or 'too few photographs'}")
+        for name, found_share in found.identified.scores().items() if found.identified else ():
+            typer.echo(f"{_IDENTIFIED[name]:<47} {found_share or 'too few photographs'}")
     for one in found.skipped:
         say(f"skipped: {one.reason}")
     if found.skipped:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 
 from fieldmark.answering.predictor import Predictor
 from fieldmark.answering.unlabelled import unlabelled_facts, unlabelled_files
-from fieldmark.core.errors import RecipeError, RunError, WeightsError
+from fieldmark.core.errors import RunError, WeightsError
 from fieldmark.core.listener import Done, Listener, Listeners, relayed_warnings
 from fieldmark.core.machine import AUTO, Machine
 from fieldmark.core.recipe import Recipe
@@ -33,8 +32,8 @@ from fieldmark.learning.fitting.fit import Fit
 from fieldmark.learning.fitting.flips import decide_flip
 from fieldmark.learning.fitting.holdout import cross_fit, fit_calibration, hold_out, kept_of, learnt_of, settled
 from fieldmark.learning.fitting.part_names import name_parts
-from fieldmark.learning.fitting.prepare import Prepared, prepare
-from fieldmark.learning.fitting.pseudo_labels import trained
+from fieldmark.learning.fitting.prepare import prepare
+from fieldmark.learning.fitting.pseudo_labels import check_unlabelled, keep_unlabelled, trained
 from fieldmark.learning.fitting.resolve import check_data, plugins_of, resolve_recipe
 from fieldmark.learning.fitting.trial import settle_solver
 from fieldmark.learning.fitting.weights import tell_license
@@ -42,7 +41,6 @@ from fieldmark.model.choosing import weights_name
 from fieldmark.model.license import weights_license
 from fieldmark.model.model import Model
 from fieldmark.runs.bundle import Bundle
-from fieldmark.runs.facts import Unlabelled
 from fieldmark.runs.opening import catalog_of, opened_run
 from fieldmark.runs.record import Answers, score_answers, write_evaluation
 from fieldmark.runs.run import Run, RunLog
@@ -112,7 +110,7 @@ def train(
                 listener.note(f"There is no run in {out} to resume, so a new one starts (recipe: {named})")
             rehearse(asked := resolved())
             pool = unlabelled_facts(unlabelled) if unlabelled is not None else parent.unlabelled() if parent else None
-            _check_pool(asked, pool, named=unlabelled is not None)
+            check_unlabelled(asked, pool, named=unlabelled is not None)
             with _discarded_on_failure(run):
                 Run.create(run.folder, asked, Machine.decide(asked, device))
                 run.decide("weights", weights_name(asked.backbone))
@@ -173,7 +171,7 @@ def _learn(
             source = data.root if isinstance(data, Catalog) else data
             prepared = prepare(data, recipe, listener, run, columns, run.decisions(), files)
     run.write_data(source, prepared.catalog, prepared.pixels.fingerprints.digests, columns)
-    _keep_pool(run, prepared)
+    keep_unlabelled(run, prepared)
     check_data(recipe, prepared, listener)
     flip = decide_flip(run, recipe, prepared, listener)
     seen = {
@@ -253,36 +251,6 @@ def _check_same(run: Run, asked: Recipe, overrides: Sequence[str]) -> None:
             + first_few(f"{key} was {before!r}, not {now!r}" for key, (before, now) in changed.items()),
             "To continue it, give no options or the same options as before; or start a new run with another --out.",
         )
-
-
-def _check_pool(recipe: Recipe, pool: Unlabelled | None, *, named: bool) -> None:
-    """Raise RecipeError if a recipe learns from photographs without labels and there are none, or the other way."""
-    if recipe.train.pseudo_weight and pool is None:
-        raise RecipeError(
-            "The recipe learns from photographs without labels too (train.pseudo_weight), and none were named",
-            "Name them with --unlabelled PHOTOS, or choose another recipe, such as probe.",
-        )
-    if named and not recipe.train.pseudo_weight:
-        raise RecipeError(
-            "Photographs without labels were named, but the recipe learns from labels alone",
-            "Add --recipe pseudo_labels, or --set train.pseudo_weight=0.3; or leave --unlabelled out.",
-        )
-
-
-def _keep_pool(run: Run, prepared: Prepared) -> None:
-    """Remember which photographs without labels there are. Raises RunError if others were there when the run began."""
-    if not prepared.unlabelled:
-        return
-    digests = prepared.pixels.fingerprints.digests[len(prepared.catalog) :]
-    lines = [f"{path}\t{digest:016x}" for path, digest in zip(prepared.unlabelled, digests, strict=True)]
-    found = {"number": len(lines), "digest": hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]}
-    if (known := run.decided("unlabelled")) not in (None, found):
-        raise RunError(
-            f"The photographs without labels are not those that this run began with: {known['number']:,} then, "
-            f"{len(lines):,} now, or other pictures",
-            "Put them back as they were, or start a new run with another --out.",
-        )
-    run.decide("unlabelled", found)
 
 
 def _check_weights(run: Run) -> None:

@@ -121,6 +121,20 @@ def test_the_loss_is_the_mean_since_the_epoch_began(make: Make, samples: Samples
     assert [p.loss for p in seen] == pytest.approx(expected, rel=1e-5)
 
 
+def test_an_image_counts_as_much_as_its_weight_says(make: Make, samples: Samples) -> None:
+    method = Witness(make().backbone)
+    weights = torch.linspace(0, 1, 24)
+    chosen = recipe(augment={"mix": "mixup"})
+    schedule = Schedule(np.arange(24), BATCH, EPOCHS, chosen.seed)
+    state = begin(method, chosen)
+    for _ in train_steps(state, samples, schedule, chosen, precision="fp32", workers=0, weights=weights):
+        batch = method.seen[-1][1]
+        torch.testing.assert_close(batch.weights.sum(), weights[batch.rows].sum())
+        own = weights[batch.rows]
+        share = batch.weights[:, 0] / own.clip(1e-9)
+        assert (share[own > 0] - share[own > 0][0]).abs().max() < 1e-5, "one share for the whole batch"
+
+
 def test_what_a_step_is_given(make: Make, samples: Samples) -> None:
     method = Witness(make().backbone)
     steps(begin(method, recipe()), samples, recipe())
