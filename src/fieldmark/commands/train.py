@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldmark.answering.predictor import Predictor
-from fieldmark.answering.unlabelled import unlabelled_facts, unlabelled_files
+from fieldmark.answering.unlabelled import unlabelled_facts
 from fieldmark.core.errors import RunError, WeightsError
 from fieldmark.core.listener import Done, Listener, Listeners, relayed_warnings
 from fieldmark.core.machine import AUTO, Machine
@@ -26,6 +26,7 @@ from fieldmark.data.grades import in_order
 from fieldmark.data.readers.columns import Columns
 from fieldmark.data.sets import find
 from fieldmark.evaluation.calibration import Calibration
+from fieldmark.learning.fitting import without_labels
 from fieldmark.learning.fitting.beside_probe import beside_probe
 from fieldmark.learning.fitting.combinations import rehearse
 from fieldmark.learning.fitting.fit import Fit
@@ -33,7 +34,7 @@ from fieldmark.learning.fitting.flips import decide_flip
 from fieldmark.learning.fitting.holdout import cross_fit, fit_calibration, hold_out, kept_of, learnt_of, settled
 from fieldmark.learning.fitting.part_names import name_parts
 from fieldmark.learning.fitting.prepare import prepare
-from fieldmark.learning.fitting.pseudo_labels import check_unlabelled, keep_unlabelled, trained
+from fieldmark.learning.fitting.pseudo_labels import trained
 from fieldmark.learning.fitting.resolve import check_data, plugins_of, resolve_recipe
 from fieldmark.learning.fitting.trial import settle_solver
 from fieldmark.learning.fitting.weights import tell_license
@@ -71,8 +72,8 @@ def train(
     tables that a labelling page saved (`fieldmark.doubt`, `fieldmark.next`): labels are changed and samples dropped or
     added in memory, and the run remembers it. A run in place of the data stands for its data, splits and earlier
     decisions, and for its recipe if none is named; new photographs are then learnt from.
-    `unlabelled` are photographs without labels, files, folders, globs or tables, which a recipe with
-    `train.pseudo_weight` learns from too (see the recipe "pseudo_labels"); a run in place of the data has its own.
+    `unlabelled` are photographs without labels (files, folders, globs, tables), from which a recipe with
+    `train.pseudo_weight` learns too, such as "pseudo_labels"; a run in place of the data has its own.
     The recipe is "finetune" by default. With `resume`, a run that was stopped continues where it was, with its own
     recipe; if there is none yet, a new one starts, so that one command can be repeated until it is done. For a run
     that is resumed, `device` "auto" is the device that it started on, if that is available; for a new run, it is a
@@ -81,6 +82,7 @@ def train(
     listener = listener or Listener()
     run, heard = Run(out), Listeners(RunLog(Run(out)), listener)
     made = decisions if isinstance(decisions, Decisions) else read_decisions(_several(decisions))
+    pool = None if unlabelled is None else unlabelled_facts(unlabelled)
     if (parent := _run_at(data)) is not None:
         recipe = recipe or parent.recipe()
         made = parent.decisions().then(made)
@@ -96,11 +98,7 @@ def train(
                 return run
             _check_weights(run)
             _check_decisions(run, made)
-            if unlabelled is not None and unlabelled_facts(unlabelled) != run.unlabelled():
-                raise RunError(
-                    f"{run.folder} began with other photographs without labels",
-                    "To continue it, leave --unlabelled out; or start a new run with another --out.",
-                )
+            without_labels.check_same(run, pool)
             _move(run, device, listener)
             _learn(run, data, root, columns, heard)
         else:
@@ -109,8 +107,7 @@ def train(
                 named = recipe if isinstance(recipe, str) else "given" if recipe else "finetune"
                 listener.note(f"There is no run in {out} to resume, so a new one starts (recipe: {named})")
             rehearse(asked := resolved())
-            pool = unlabelled_facts(unlabelled) if unlabelled is not None else parent.unlabelled() if parent else None
-            check_unlabelled(asked, pool, named=unlabelled is not None)
+            pool = without_labels.checked(asked, pool, parent)
             with _discarded_on_failure(run):
                 Run.create(run.folder, asked, Machine.decide(asked, device))
                 run.decide("weights", weights_name(asked.backbone))
@@ -144,26 +141,20 @@ def _move(run: Run, device: str, listener: Listener) -> None:
 
 
 def _learn(
-    run: Run,
-    data: Path | str | Catalog,
-    root: Path | str | None,
-    columns: Columns | None,
-    listener: Listener,
+    run: Run, data: Path | str | Catalog, root: Path | str | None, columns: Columns | None, listener: Listener
 ) -> None:
     """Take a run from its start to its end."""
     recipe = run.recipe()
     tell_license(recipe, listener)
     with run.timed("reading"):
-        pool = run.unlabelled() if recipe.train.pseudo_weight else None
-        files = unlabelled_files(pool, listener.note) if pool else ()
+        files = without_labels.files(run, recipe, listener)
         if (parent := _run_at(data)) is not None:
             with relayed_warnings(listener):
                 source: Path | str = parent.data()["source"]
                 columns = columns or parent.data().get("columns")
                 catalog = catalog_of(parent, None, root, listener, columns, run.decisions())
-            prepared = prepare(
-                catalog, recipe, listener, run, unlabelled=undecided(files, catalog.root, run.decisions())
-            )
+            files = undecided(files, catalog.root, run.decisions())
+            prepared = prepare(catalog, recipe, listener, run, unlabelled=files)
         else:
             if not isinstance(data, Catalog):
                 with relayed_warnings(listener):
@@ -171,7 +162,7 @@ def _learn(
             source = data.root if isinstance(data, Catalog) else data
             prepared = prepare(data, recipe, listener, run, columns, run.decisions(), files)
     run.write_data(source, prepared.catalog, prepared.pixels.fingerprints.digests, columns)
-    keep_unlabelled(run, prepared)
+    without_labels.keep(run, prepared)
     check_data(recipe, prepared, listener)
     flip = decide_flip(run, recipe, prepared, listener)
     seen = {

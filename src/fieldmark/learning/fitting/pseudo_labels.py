@@ -13,24 +13,18 @@ they never judge, calibrate or choose anything.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.preprocessing import StandardScaler, normalize
 
-from fieldmark.core.errors import RecipeError, RunError
-from fieldmark.core.recipe import Recipe
 from fieldmark.data.decisions import with_samples
 from fieldmark.evaluation.unlabelled import PseudoLabelled
 from fieldmark.learning.fitting.fit import Fit, Fitted, linear_head
-from fieldmark.learning.fitting.prepare import Prepared
 from fieldmark.learning.training.propagation import Propagated, Tried, propagate, tried
-from fieldmark.runs.facts import Unlabelled
-from fieldmark.runs.run import Run
 
-__all__ = ["check_unlabelled", "keep_unlabelled", "trained"]
+__all__ = ["trained"]
 
 Ints = NDArray[np.int64]
 Vectors = NDArray[np.float32]
@@ -59,36 +53,6 @@ def trained(fit: Fit, rows: Ints, validation: Ints) -> Fitted:
     if not used.any():
         return first
     return _taught(fit, found, first.strength).train(np.concatenate([rows, pool[used]]), validation)
-
-
-def check_unlabelled(recipe: Recipe, pool: Unlabelled | None, *, named: bool) -> None:
-    """Raise RecipeError if a recipe learns from photographs without labels and there are none, or the other way."""
-    if recipe.train.pseudo_weight and pool is None:
-        raise RecipeError(
-            "The recipe learns from photographs without labels too (train.pseudo_weight), and none were named",
-            "Name them with --unlabelled PHOTOS, or choose another recipe, such as probe.",
-        )
-    if named and not recipe.train.pseudo_weight:
-        raise RecipeError(
-            "Photographs without labels were named, but the recipe learns from labels alone",
-            "Add --recipe pseudo_labels, or --set train.pseudo_weight=0.3; or leave --unlabelled out.",
-        )
-
-
-def keep_unlabelled(run: Run, prepared: Prepared) -> None:
-    """Remember which photographs without labels there are. Raises RunError if others were there when the run began."""
-    if not prepared.unlabelled:
-        return
-    digests = prepared.pixels.fingerprints.digests[len(prepared.catalog) :]
-    lines = [f"{path}\t{digest:016x}" for path, digest in zip(prepared.unlabelled, digests, strict=True)]
-    found = {"number": len(lines), "digest": hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]}
-    if (known := run.decided("unlabelled")) not in (None, found):
-        raise RunError(
-            f"The photographs without labels are not those that this run began with: {known['number']:,} then, "
-            f"{len(lines):,} now, or other pictures",
-            "Put them back as they were, or start a new run with another --out.",
-        )
-    run.decide("unlabelled", found)
 
 
 def _tried(fit: Fit, first: Fitted, rows: Ints, seen: Vectors) -> Tried | None:
