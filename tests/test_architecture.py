@@ -32,7 +32,7 @@ STAGES = [
 ]
 TO_COME = {"serving"}
 MODULES = sorted(ROOT.rglob("*.py"))
-BIGGEST_COMMAND, ORDINARY_COMMAND = 290, 110  # lines
+BIGGEST_COMMAND, ORDINARY_COMMAND = 290, 115  # lines
 
 
 def _stage(module: str) -> str:
