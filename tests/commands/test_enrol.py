@@ -146,14 +146,19 @@ def test_one_photograph_will_do_and_is_said_to_be_little(trained: Run, teal: Pat
     assert "(from 1 photograph)" in repr(Predictor.load(trained.folder).predict(teal / "0.png"))
 
 
-def test_odd_photographs_are_named(trained: Run, teal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_odd_photographs_are_named_and_shown(trained: Run, teal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fit = enrolling.fit_enrolment
     odd = np.arange(5) == 1
     monkeypatch.setattr(enrolling, "fit_enrolment", lambda *given, **named: fit(*given, **named)._replace(odd=odd))
     heard = Heard()
     found = enrol(trained.folder, "teal", sorted(teal.glob("*.png")), listener=heard)
     assert found.odd == (str(teal / "1.png"),)
-    assert any("1 photograph does not look like the others of teal" in text for text in heard.warnings)
+    page = trained.folder / "enrolled.html"
+    (warning,) = (text for text in heard.warnings if "1 photograph does not look like the others of teal" in text)
+    assert f"They are shown in {page}" in warning
+    shown = page.read_text()
+    assert shown.count("<img") == 5
+    assert shown.index("Unlike the others") < shown.index("1.png") < shown.index("The others") < shown.index("0.png")
 
 
 def test_a_place_in_the_taxonomy(pictures: Path, teal: Path, tmp_path: Path) -> None:

@@ -13,14 +13,16 @@ from numpy.typing import NDArray
 
 from fieldmark.answering.predictor import Predictor
 from fieldmark.answering.things import Skipped, Things, named
+from fieldmark.core.claims import check_replaceable
 from fieldmark.core.errors import DataError, RunError
 from fieldmark.core.listener import Done, Listener
 from fieldmark.core.locks import lock
 from fieldmark.core.machine import AUTO
-from fieldmark.core.storage import explained
+from fieldmark.core.storage import explained, write_bytes
 from fieldmark.core.wording import counted, first_few
 from fieldmark.evaluation.enrolment import Shown, unit
 from fieldmark.evaluation.thresholds import Thresholds
+from fieldmark.reporting.odd_page import compose_odd
 from fieldmark.runs.bundle import Bundle
 from fieldmark.runs.enrolling import Classes, enrolled_label, free_name, kept_in, place_of
 from fieldmark.runs.enrolment import Enrolment, remove_enrolment, write_enrolment
@@ -140,7 +142,7 @@ def _shown(
     else:
         label = len(classes.names)
         classes = classes.with_class(free_name(bundle, name), place_of(bundle, under))
-    names, new, skipped = _look(bundle, classes.shown, photographs, device, listener)
+    names, views, new, skipped = _look(bundle, classes.shown, photographs, device, listener)
     if not names:
         why = f": {first_few(one.reason for one in skipped)}" if skipped else ""
         raise DataError(f"No photograph can be used{why}", "Give pictures that show the class.")
@@ -148,15 +150,16 @@ def _shown(
     enrolment, found = classes.fitted(bundle, kept)
     _write(bundle, enrolment)
     own = np.flatnonzero(classes.shown.labels == label)
-    odd = np.flatnonzero(found.odd[own[-len(names) :]])
+    odd = found.odd[own[-len(names) :]]
     result = Enrolled(
         classes.names[label],
         len(own),
         int(found.recognised[own].sum()),
-        tuple(names[i] for i in odd),
+        tuple(names[i] for i in np.flatnonzero(odd)),
         tuple(skipped),
     )
-    _tell(result, bundle.with_enrolment(enrolment), listener)
+    page = _page_of_odd(bundle, compose_odd(result.name, names, views, odd)) if odd.any() else None
+    _tell(result, bundle.with_enrolment(enrolment), page, listener)
     return result
 
 
@@ -193,7 +196,16 @@ def _tell_of_scores(run: Run, enrolled_as: str, listener: Listener) -> None:
         listener.note(f"Scores of the model before this, until they are made again: {', '.join(old)}")
 
 
-def _tell(result: Enrolled, bundle: Bundle, listener: Listener) -> None:
+def _page_of_odd(bundle: Bundle, html: str) -> Path:
+    """Write the page about odd photographs into the run, in place of the one before; return where."""
+    assert bundle.folder is not None
+    page = opened_run(bundle.folder).folder / "enrolled.html"
+    check_replaceable(page)
+    write_bytes(page, html.encode())
+    return page
+
+
+def _tell(result: Enrolled, bundle: Bundle, page: Path | None, listener: Listener) -> None:
     if result.photographs < _TWO:
         listener.warn(
             f"One photograph shows little of {result.name}, and nothing can be held out to see how well it is "
@@ -203,7 +215,8 @@ def _tell(result: Enrolled, bundle: Bundle, listener: Listener) -> None:
         them = "does" if len(result.odd) == 1 else "do"
         listener.warn(
             f"{counted(len(result.odd), 'photograph')} {them} not look like the others of {result.name}: "
-            f"{first_few(result.odd)}. If another class is shown there, remove {result.name} and enrol it again"
+            f"{first_few(result.odd)}. If another class is shown there, remove {result.name} and enrol it again. "
+            f"They are shown in {page}"
         )
     if bundle.calibration is None:
         listener.note(
@@ -218,25 +231,31 @@ def _tell(result: Enrolled, bundle: Bundle, listener: Listener) -> None:
 
 def _look(
     bundle: Bundle, earlier: Shown, photographs: Things, device: str, listener: Listener
-) -> tuple[list[str], Shown, list[Skipped]]:
-    """The names and answers of photographs as the network gives them without what is enrolled, and those skipped."""
+) -> tuple[list[str], list[NDArray[np.uint8]], Shown, list[Skipped]]:
+    """The names, views and answers of photographs as the network gives them without what is enrolled, and those
+    skipped."""
     assert bundle.folder is not None
     predictor = Predictor.load(bundle.folder, device=device, engine="torch")
     predictor.model.enrolled = None
     names, skipped = list[str](), list[Skipped]()
-    logits, seen = list[NDArray[np.float32]](), [*earlier.embedding.astype(np.float64)]
+    views, logits, seen = (
+        list[NDArray[np.uint8]](),
+        list[NDArray[np.float32]](),
+        [*earlier.embedding.astype(np.float64)],
+    )
     for answered in predictor.stream(named(photographs, listener.note)):
         skipped += [Skipped(thing.name, str(error)) for thing, error in answered.skipped]
         if answered.output is None:
             continue
-        for thing, own, z in zip(
-            answered.readable, unit(answered.output.embedding), answered.output.logits, strict=True
+        for thing, shown, own, z in zip(
+            answered.readable, answered.shown, unit(answered.output.embedding), answered.output.logits, strict=True
         ):
             if seen and np.max(np.array(seen) @ own) > _SAME:
                 skipped.append(Skipped(thing.name, f"{thing.name}: the same picture was given before"))
                 continue
             names.append(thing.name)
+            views.append(shown.view)
             logits.append(z)
             seen.append(own)
     embedding = np.array(seen[len(earlier.labels) :], np.float16)
-    return names, Shown(np.array(logits, np.float32), embedding, np.zeros(len(names), np.int64)), skipped
+    return names, views, Shown(np.array(logits, np.float32), embedding, np.zeros(len(names), np.int64)), skipped
