@@ -109,8 +109,10 @@ def test_a_class_without_training_images_stays_out_of_it(separate: bool) -> None
     assert np.isfinite(gate(kept.logits, kept.embedding.astype(np.float64))).all()
 
 
-def test_the_odd_one_out_is_named() -> None:
-    kept, base = kept_from()
+@pytest.mark.parametrize("learnt", [20, 4])
+def test_the_odd_one_out_is_named(learnt: int) -> None:
+    """Also among more photographs than known classes have."""
+    kept, base = kept_from(learnt=learnt)
     shown = photographs(kept, (6,))
     stranger = -shown.embedding[4:5]
     embedding = np.concatenate([shown.embedding[:4], stranger, shown.embedding[5:]])

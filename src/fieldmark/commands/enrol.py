@@ -237,12 +237,8 @@ def _look(
     assert bundle.folder is not None
     predictor = Predictor.load(bundle.folder, device=device, engine="torch")
     predictor.model.enrolled = None
-    names, skipped = list[str](), list[Skipped]()
-    views, logits, seen = (
-        list[NDArray[np.uint8]](),
-        list[NDArray[np.float32]](),
-        [*earlier.embedding.astype(np.float64)],
-    )
+    names, views, skipped = list[str](), list[NDArray[np.uint8]](), list[Skipped]()
+    logits, seen = list[NDArray[np.float32]](), [*earlier.embedding.astype(np.float64)]
     for answered in predictor.stream(named(photographs, listener.note)):
         skipped += [Skipped(thing.name, str(error)) for thing, error in answered.skipped]
         if answered.output is None:

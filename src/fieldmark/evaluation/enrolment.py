@@ -288,14 +288,14 @@ def _spread_out(scores: Floats, counts: Ints, all_counts: Ints, num_new: int) ->
 def _of_one_class(
     plda: Plda, own: Floats, labels: Ints, donors: Floats, of_class: Ints, count: int, rng: np.random.Generator
 ) -> Floats:
-    """The likeness of images (N, D) to so many others of their class, where there are as many."""
-    if count < 1:
-        return np.zeros(0)
+    """The likeness of images (N, D) to so many others of their class, where there are as many, or to as many as the
+    largest class has: with fewer it is less sure, which takes fewer photographs for odd."""
     order = np.argsort(of_class, kind="stable")
     first, last = (np.searchsorted(of_class[order], labels, side=side) for side in ("left", "right"))
-    enough = np.flatnonzero(last - first >= count)
-    if not len(enough):
+    count = min(count, int((last - first).max(initial=0)))
+    if count < 1:
         return np.zeros(0)
+    enough = np.flatnonzero(last - first >= count)
     drawn = np.stack([order[rng.choice(np.arange(first[i], last[i]), count, replace=False)] for i in enough])
     means = plda.coordinates(donors[drawn].mean(axis=1))
     return plda.likeness(plda.coordinates(own[enough]), means, np.full(len(enough), count))
