@@ -137,8 +137,10 @@ def regression(
 ) -> LogisticRegression:
     """A logistic regression of labels (N,) on inputs (N, D), each row of which counts as much as its weight (N,)."""
     with warnings.catch_warnings():
-        # a head that has all but converged answers the same; the warning would only worry
+        # a head that has all but converged answers the same, and few images of many classes are what some people have:
+        # the warnings would only worry
         warnings.simplefilter("ignore", ConvergenceWarning)
+        warnings.filterwarnings("ignore", "The number of unique classes is greater than", UserWarning)
         return LogisticRegression(C=strength, max_iter=300).fit(inputs, labels, weights)
 
 
