@@ -25,12 +25,13 @@ STAGES = [
     "reporting",
     "comparison",
     "exporting",
+    "serving",
     "commands",
     "classifier",
     "cli",
     "__main__",
 ]
-TO_COME = {"serving"}
+TO_COME: set[str] = set()
 MODULES = sorted(ROOT.rglob("*.py"))
 BIGGEST_COMMAND, ORDINARY_COMMAND = 290, 115  # lines
 

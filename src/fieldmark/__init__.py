@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from fieldmark.commands.report import report
     from fieldmark.commands.retrieve import Retrieved, retrieve
     from fieldmark.commands.search import search
+    from fieldmark.commands.serve import serve
     from fieldmark.commands.show import show
     from fieldmark.commands.train import train
     from fieldmark.commands.verify import identify, measure, verify
@@ -132,6 +133,7 @@ _HOMES = {
     "report": "commands.report",
     "retrieve": "commands.retrieve",
     "search": "commands.search",
+    "serve": "commands.serve",
     "show": "commands.show",
     "train": "commands.train",
     "verify": "commands.verify",
@@ -196,6 +198,7 @@ __all__ = [
     "report",
     "retrieve",
     "search",
+    "serve",
     "show",
     "train",
     "verify",

@@ -35,6 +35,7 @@ COMMANDS = [
     "report",
     "retrieve",
     "search",
+    "serve",
     "train",
     "verify",
 ]

@@ -15,6 +15,8 @@ from fieldmark.core.errors import (
     ImageError,
     PluginWarning,
     RunError,
+    TooLargeError,
+    UnknownFormatError,
     nearest,
 )
 
@@ -48,7 +50,7 @@ def test_the_drawn_hierarchy_is_the_real_one() -> None:
         assert error.__name__ in errors.__doc__
         assert error.__doc__
     direct = {error for error in PUBLIC if error.__bases__ == (FieldmarkError,)}
-    assert {e for e in PUBLIC if e not in direct} == {FieldmarkError, ImageError}
+    assert {e for e in PUBLIC if e not in direct} == {FieldmarkError, ImageError, TooLargeError, UnknownFormatError}
     assert ImageError.__base__ is DataError
 
 

@@ -3,6 +3,8 @@
     FieldmarkError
     ├── DataError          a folder, a table or a split cannot be used
     │   └── ImageError     one image cannot be read
+    │       ├── TooLargeError       it takes more bytes, pixels, memory or time than is allowed
+    │       └── UnknownFormatError  it is of no format that is read
     ├── RecipeError        a recipe, an option or a combination of options makes no sense
     ├── WeightsError       weights are missing or belong to another architecture
     ├── RunError           a run folder or bundle is absent, unfinished or of another version
@@ -29,7 +31,9 @@ __all__ = [
     "RecipeError",
     "RunError",
     "StorageError",
+    "TooLargeError",
     "TrainingError",
+    "UnknownFormatError",
     "WeightsError",
     "nearest",
 ]
@@ -55,6 +59,14 @@ class DataError(FieldmarkError):
 
 class ImageError(DataError):
     """One image cannot be read: damaged, of a format that is not allowed, too large."""
+
+
+class TooLargeError(ImageError):
+    """An image takes more bytes, pixels, memory or time than is allowed."""
+
+
+class UnknownFormatError(ImageError):
+    """A file is of no format that is read."""
 
 
 class RecipeError(FieldmarkError):

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "append_line",
+    "append_row",
     "array_bytes",
     "as_json",
     "cache_folder",
@@ -262,6 +263,22 @@ def read_rows(path: Path, columns: Iterable[str], *, hint: str = "") -> list[dic
     except (OSError, ValueError, csv.Error) as error:
         raise RunError(f"{path} cannot be read: {reason(error)}", hint) from None
     return [dict(zip(header, row, strict=True)) for row in rows]
+
+
+def append_row(path: Path, header: Iterable[str], row: Sequence[Any]) -> None:
+    """Append a row to a CSV file and sync it; a new file begins with the header. What a crash left of a row is removed.
+
+    Line breaks in cells become blanks, so that a line is a row. One process at a time may append.
+    """
+    with explained(path), path.open("a+b") as file:
+        if _is_torn(file):
+            file.seek(0)
+            file.truncate(file.read().rfind(b"\n") + 1)
+        head = "" if file.seek(0, os.SEEK_END) else csv_line(header)
+        line = csv_line(" ".join(cell.split()) if isinstance(cell, str) else cell for cell in row)
+        file.write((head + line).encode("utf-8", "surrogateescape"))
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def write_rows(path: Path, header: Iterable[str], rows: Iterable[Sequence[Any]]) -> None:

@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, UnidentifiedImageError
 
-from fieldmark.core.errors import ImageError
+from fieldmark.core.errors import ImageError, TooLargeError, UnknownFormatError
 from fieldmark.core.reading import open_regular
 from fieldmark.data.formats import FORMATS, can_read, opened
 from fieldmark.data.greys import bands, is_deep, to_8bit
@@ -44,6 +44,7 @@ __all__ = [
     "VERSION",
     "Decoded",
     "can_read",
+    "check_pixels",
     "decode",
     "decode_image",
     "measure",
@@ -127,13 +128,13 @@ def _told_of_damage(name: str) -> Iterator[None]:
         raise
     except UnidentifiedImageError as error:
         known = ", ".join(FORMATS)
-        raise ImageError(
+        raise UnknownFormatError(
             f"{name} is not an image of a known format, or its header is damaged",
             f"Convert it to one of the formats that Fieldmark reads: {known}.",
         ) from error
     except Image.DecompressionBombError as error:
         most = MAX_PIXELS // 10**6
-        raise ImageError(
+        raise TooLargeError(
             f"{name} is too large: over {most} million pixels, but the limit is {most}", "Make it smaller."
         ) from error
     # Codecs meet damage with OSError, SyntaxError, ValueError, struct.error, EOFError, ZeroDivisionError, MemoryError,
@@ -168,6 +169,13 @@ def read_bytes(path: Path) -> bytes:
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path
         reason = getattr(error, "strerror", None) or error
         raise ImageError(f"{path} cannot be read: {reason}", "Check the permissions and the disk.") from error
+
+
+def check_pixels(data: bytes, most: int, name: str = "The image") -> None:
+    """Raise TooLargeError if the header of an image file announces more pixels than `most`, and ImageError if it cannot
+    be read. No pixel is decoded."""
+    with _told_of_damage(name), opened(io.BytesIO(data), name).image as image:
+        refuse_above(name, -(-image.size[0] * image.size[1] // 10**6), most // 10**6, "million pixels")
 
 
 def measure(path: Path) -> tuple[int, int] | None:

@@ -22,7 +22,7 @@ from typing import IO, Final, NamedTuple
 from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from fieldmark.core.errors import ImageError
+from fieldmark.core.errors import UnknownFormatError
 
 __all__ = [
     "FORMATS",
@@ -32,6 +32,7 @@ __all__ = [
     "JpegHeader",
     "Opened",
     "can_read",
+    "extension_of",
     "jpeg_header",
     "opened",
 ]
@@ -104,6 +105,15 @@ def can_read(extension: str) -> bool:
     return wanted in RAW_EXTENSIONS or any(wanted in _EXTENSIONS[name] for name in FORMATS)
 
 
+def extension_of(data: bytes) -> str:
+    """The usual extension ("jpg") of the format that an image file has, whatever it is called. Raises as `opened`."""
+    found = opened(io.BytesIO(data), "The image")
+    with found.image as image:
+        if found.preview is not None:
+            return "dng"
+        return "heic" if image.format == "HEIF" else _EXTENSIONS.get(image.format or "", ("jpg",))[0]
+
+
 class Opened(NamedTuple):
     """An image file that is open."""
 
@@ -115,8 +125,8 @@ class Opened(NamedTuple):
 def opened(file: IO[bytes], name: str) -> Opened:
     """Open an image file by its content. Of most formats only the header is read, the rest when it is needed.
 
-    Raises ImageError for a format that is not read (`name` is what the message calls the file), and whatever a decoder
-    raises for a damaged header.
+    Raises UnknownFormatError for a format that is not read (`name` is what the message calls the file), and whatever a
+    decoder raises for a damaged header.
     """
     head = file.read(64)
     file.seek(0)
@@ -127,7 +137,7 @@ def opened(file: IO[bytes], name: str) -> Opened:
         return _preview(file.read(), name)
     for start, what in _UNREAD.items():
         if head.startswith(start):
-            raise ImageError(f"{name} is a {what}, which Fieldmark does not read", "Convert it to JPEG or PNG.")
+            raise UnknownFormatError(f"{name} is a {what}, which Fieldmark does not read", "Convert it to JPEG or PNG.")
     file.seek(0)
     return Opened(Image.open(file, formats=FORMATS))
 
@@ -146,7 +156,7 @@ def _heic(file: IO[bytes], name: str) -> Image.Image:
     try:
         from pi_heif import HeifImageFile
     except ImportError:
-        raise ImageError(
+        raise UnknownFormatError(
             f"{name} is a HEIC picture, and what reads such pictures is not installed",
             "Install it: pip install 'fieldmark[heic]'. Or convert the picture to JPEG.",
         ) from None
@@ -190,7 +200,7 @@ def _preview(data: bytes, name: str) -> Opened:
     frame = max(_jpegs(data), key=lambda jpeg: jpeg.width * jpeg.height, default=None)
     if frame is None or min(frame.width, frame.height) < _LEAST_PREVIEW:
         found = f"only a preview of {frame.width} × {frame.height} pixels" if frame else "no preview"
-        raise ImageError(
+        raise UnknownFormatError(
             f"{name} is a camera raw file with {found} in it, and Fieldmark does not develop raw files",
             "Convert it to JPEG or TIFF with the program that came with the camera.",
         )

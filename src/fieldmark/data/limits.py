@@ -14,7 +14,7 @@ from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
-from fieldmark.core.errors import ImageError
+from fieldmark.core.errors import TooLargeError
 from fieldmark.data.formats import jpeg_header
 
 __all__ = ["MAX_BYTES", "MAX_MEMORY", "MAX_PIXELS", "check_codec", "check_memory", "refuse_above"]
@@ -52,13 +52,13 @@ _BAND_BYTES = 2**25
 
 
 def refuse_above(name: str, amount: int, bound: int, unit: str) -> None:
-    """Raise ImageError if a picture is larger than it may be."""
+    """Raise TooLargeError if a picture is larger than it may be."""
     if amount > bound:
-        raise ImageError(f"{name} is too large: {amount:,} {unit}, but the limit is {bound:,}", "Make it smaller.")
+        raise TooLargeError(f"{name} is too large: {amount:,} {unit}, but the limit is {bound:,}", "Make it smaller.")
 
 
 def check_codec(image: Image.Image, data: bytes, name: str) -> None:
-    """Raise ImageError if a picture that is just open would take too long to decode, whatever its size.
+    """Raise TooLargeError if a picture that is just open would take too long to decode, whatever its size.
 
     `data` is what is decoded: the file, or the preview within it.
     """
@@ -67,7 +67,7 @@ def check_codec(image: Image.Image, data: bytes, name: str) -> None:
     if any(tile[0] in Image.DECODERS for tile in getattr(image, "tile", ())):  # Pillow's registry of those in Python
         width, height = image.size
         if width * height > MAX_SLOW_PIXELS:
-            raise ImageError(
+            raise TooLargeError(
                 f"{name} has {width * height:,} pixels in a form of {image.format} that takes long to read; the limit "
                 f"is {MAX_SLOW_PIXELS:,}",
                 "Convert it to PNG.",
@@ -79,7 +79,7 @@ def check_codec(image: Image.Image, data: bytes, name: str) -> None:
 def check_memory(
     image: Image.Image, data: bytes, name: str, *, target: tuple[int, int] | None = None, beside: int = 0
 ) -> None:
-    """Raise ImageError if a picture would take too much memory.
+    """Raise TooLargeError if a picture would take too much memory.
 
     `image` is open, and drafted if it is going to be; `data` is what is decoded, and `beside` the number of bytes that
     are held besides: those of a file that `data` was taken from. `target` is the size of the result (width, height).

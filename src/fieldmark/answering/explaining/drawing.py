@@ -31,6 +31,7 @@ __all__ = [
     "close_up",
     "draw",
     "enlarged",
+    "meaning",
     "outline",
     "outlined",
     "overlaid",
@@ -133,12 +134,13 @@ def _words(axes: Axes, explanation: Explanation) -> None:
         axes.barh(y + 0.28, margin / reach, height=0.34, color=colour if margin >= 0 else AGAINST, left=0)
         axes.text(left, y - 0.12, name, size=9.5, va="center", parse_math=False)
         axes.text(max(margin / reach, 0) + 0.03, y + 0.28, odds(margin), size=10.5, weight="bold", va="center")
-    said = [_meaning(explanation), *([f"{explanation.doubt}."] if explanation.doubt else []), *explanation.notes]
+    said = [meaning(explanation), *([f"{explanation.doubt}."] if explanation.doubt else []), *explanation.notes]
     text = "\n\n".join(wrapped(one, 46) for one in said)
     axes.text(left, 1.15 * len(bars) + 0.1, text, size=9.5, color=SOFT, va="top", linespacing=1.4, parse_math=False)
 
 
-def _meaning(explanation: Explanation) -> str:
+def meaning(explanation: Explanation) -> str:
+    """The region that contributes most and the effect of replacing it, in sentences."""
     a, b = explanation.first, explanation.second
     if not explanation.regions:
         return f"Nothing in the picture speaks for {a} against {b}."

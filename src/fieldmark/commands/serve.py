@@ -1,0 +1,114 @@
+"""Serve: a run answers over HTTP, with a page for people."""
+
+from __future__ import annotations
+
+import importlib.util
+import secrets
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from fieldmark.answering.predictor import Predictor
+from fieldmark.core.errors import RunError
+from fieldmark.core.listener import Done, Listener
+from fieldmark.core.machine import AUTO
+from fieldmark.core.storage import check_writable
+from fieldmark.runs.opening import opened_run
+from fieldmark.serving.corrections import Corrections
+from fieldmark.serving.limits import Limits
+from fieldmark.serving.service import Service
+
+__all__ = ["serve"]
+
+_NEEDED = ("fastapi", "uvicorn", "prometheus_client")
+
+
+def serve(
+    run: Path | str,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    token_file: Path | str | None = None,
+    names: Sequence[str] = (),
+    accuracy: float | None = None,
+    coverage: float | None = None,
+    gallery: Path | str | None = None,
+    keep: Path | str | None = None,
+    keep_pictures: bool = False,
+    examples: bool = True,
+    root: Path | str | None = None,
+    limits: Limits | None = None,
+    device: str = AUTO,
+    listener: Listener | None = None,
+) -> None:
+    """Answer over HTTP until SIGTERM or Ctrl-C.
+
+    At a `host` other than the loopback, or by further `names`, a token is asked for: that in `token_file`, or a new one,
+    which the listener is told. `accuracy` and `coverage` are what verdicts promise, as for `Predictor.predict`;
+    `gallery` is what is searched, that of the run by default. Corrections are kept in `keep`, by default in
+    RUN/corrections; their pictures only with `keep_pictures`. Without `examples`, no known picture is shown; they lie
+    in `root` if they were moved.
+
+    Raises RunError if a package is missing, for a promise that cannot be kept, for a gallery of another model and if
+    nothing can listen there.
+    """
+    listener = listener or Listener()
+    if missing := [name for name in _NEEDED if importlib.util.find_spec(name) is None]:
+        raise RunError(
+            f"To serve takes the package {missing[0].replace('_', '-')}, which is missing",
+            "Install it with: pip install 'fieldmark[serve]'.",
+        )
+    from fieldmark.serving.app import app_of
+    from fieldmark.serving.guard import hosts_of, is_loopback
+    from fieldmark.serving.measures import Measures
+    from fieldmark.serving.server import address_of, bound, run_server
+
+    opened = opened_run(Path(run))
+    place = Path(keep) if keep else opened.folder / "corrections" if opened.exists else None
+    if keep_pictures and place is not None:
+        check_writable(place)
+    inside = is_loopback(host) and not names
+    token = None if inside and token_file is None else _token(token_file)
+    listening = bound(host, port)
+    measures, limits = Measures(), limits or Limits()
+    service = Service(
+        Predictor.load(run, device=device),
+        accuracy=accuracy,
+        coverage=coverage,
+        gallery=gallery,
+        corrections=Corrections(place, keep_pictures=keep_pictures) if place else None,
+        examples=examples,
+        root=Path(root) if root else None,
+        limits=limits,
+        listener=listener,
+        heard=measures.batch,
+    )
+    app = app_of(
+        service,
+        measures,
+        token=token,
+        hosts=hosts_of(names, loopback=is_loopback(host)),
+        name=(opened.folder if opened.exists else Path(run)).resolve().name,
+    )
+    address = address_of(listening, host)
+
+    def ready() -> None:
+        listener.note(f"Answering at {address}{f'#token={token}' if token and token_file is None else ''}")
+        listener.note("Stop with Ctrl-C.")
+
+    with suppress(KeyboardInterrupt):  # it has stopped by then
+        run_server(app, listening, seconds_to_stop=limits.seconds + limits.sending_seconds, ready=ready)
+    listener.hear(Done("serve"))
+
+
+def _token(file: Path | str | None) -> str:
+    """The token in a file, or a new one. Raises RunError for a file that cannot be read, or holds too short a one."""
+    if file is None:
+        return secrets.token_urlsafe(24)
+    try:
+        token = Path(file).read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:
+        raise RunError(f"The token in {file} cannot be read: {error}", "Write one line into it.") from None
+    if len(token) < 16 or not token.isascii() or not token.isprintable() or " " in token:
+        raise RunError(f"The token in {file} is none", "It must have at least 16 letters and digits, and no blanks.")
+    return token

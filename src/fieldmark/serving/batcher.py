@@ -1,0 +1,194 @@
+"""`Batcher`: pictures that come one by one are answered in batches, within a deadline and a bounded queue.
+
+A few threads decode, and one shows the network whatever is ready, up to B pictures at once. A picture that is alone is
+answered alone: nobody waits for company that is not on its way.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fieldmark.answering.stream import Shown, stream
+from fieldmark.answering.things import Thing
+from fieldmark.core.machine import num_threads
+from fieldmark.evaluation.outputs import Outputs
+from fieldmark.serving.refusal import busy, late, stopping
+
+__all__ = ["Batcher"]
+
+_SMOOTHING = 0.2
+"""The weight of the latest batch in the mean time that a picture takes."""
+_SHARE_OF_DEADLINE = 0.5
+"""A picture is accepted if the wait that is expected is at most this share of its time."""
+
+
+@final
+@dataclass(eq=False)
+class _Waiting:
+    thing: Thing
+    until: float
+    answer: Future[Outputs] = field(default_factory=Future)
+    shown: Shown | None = None
+
+
+@final
+class Batcher:
+    """Answers pictures with outputs of N = 1, as the network gives them."""
+
+    def __init__(
+        self,
+        see: Callable[[Thing], Shown],
+        engine: Callable[[NDArray[np.uint8]], Outputs],
+        *,
+        seconds: float = 10.0,
+        most_waiting: int = 64,
+        batch_size: int = 16,
+        linger: float = 0.004,
+        decoders: int | None = None,
+        heard: Callable[[int], None] = lambda num_pictures: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Each picture has `seconds`, and at most `most_waiting` are accepted and not answered yet.
+
+        `linger` is how many seconds a picture waits for others that are being decoded. `heard` is told the size of each
+        batch.
+        """
+        self._see, self._engine, self._heard, self._clock = see, engine, heard, clock
+        self.seconds, self.most_waiting = seconds, most_waiting
+        self._batch_size, self._linger = batch_size, linger
+        self._changed = threading.Condition()
+        self._waiting, self._closed = 0, False
+        self._each = 0.0
+        self._ready: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
+        self._decoders = ThreadPoolExecutor(decoders or max(2, num_threads()), "fieldmark-decode")
+        self._worker = threading.Thread(target=self._work, name="fieldmark-answer", daemon=True)
+        self._worker.start()
+
+    @property
+    def waiting(self) -> int:
+        """How many pictures are accepted and not answered yet."""
+        return self._waiting
+
+    @property
+    def expected_wait(self) -> float:
+        """The seconds after which a picture that comes now would be answered, judging by the latest ones."""
+        return self._waiting * self._each
+
+    def check_room(self) -> None:
+        """Raise the Refusal with which a picture would be answered now: 429 if too many wait, 503 after `close`."""
+        if self._closed:
+            raise stopping()
+        if self._waiting >= self.most_waiting or self.expected_wait > _SHARE_OF_DEADLINE * self.seconds:
+            raise busy(self.expected_wait)
+
+    def submit(self, thing: Thing) -> Future[Outputs]:
+        """Accept a picture. Its answer may also be an ImageError, or a Refusal if the time was over before.
+
+        Raises Refusal as `check_room` does.
+        """
+        one = _Waiting(thing, self._clock() + self.seconds)
+        with self._changed:
+            self.check_room()
+            self._waiting += 1
+        one.answer.add_done_callback(self._answered)
+        self._decoders.submit(self._decode, one)
+        return one.answer
+
+    def close(self) -> None:
+        """Answer what was accepted, and accept nothing more."""
+        with self._changed:
+            self._closed = True
+            self._changed.wait_for(lambda: not self._waiting)
+        self._decoders.shutdown()
+        self._ready.put(None)
+        self._worker.join()
+
+    def _answered(self, _: Future[Outputs]) -> None:
+        with self._changed:
+            self._waiting -= 1
+            self._changed.notify_all()
+
+    def _decode(self, one: _Waiting) -> None:
+        if not one.answer.set_running_or_notify_cancel():  # whoever asked has gone
+            return
+        if self._is_late(one):
+            return
+        try:
+            one.shown = self._see(one.thing)
+        except Exception as error:
+            one.answer.set_exception(error)
+        else:
+            self._ready.put(one)
+
+    def _is_late(self, one: _Waiting) -> bool:
+        """Whether its time is over; then that is its answer."""
+        over = self._clock() >= one.until
+        if over:
+            one.answer.set_exception(late(self.expected_wait))
+        return over
+
+    def _work(self) -> None:
+        ended, idle = self._clock(), True
+        while (first := self._ready.get()) is not None:
+            batch = [one for one in self._gathered(first) if not self._is_late(one)]
+            if batch:
+                self._heard(len(batch))
+                self._compute(batch)
+                now = self._clock()
+                if not idle:  # from end to end of two batches, which counts whatever is the bottleneck
+                    self._learn((now - ended) / len(batch))
+                ended, idle = now, not self._waiting
+
+    def _gathered(self, first: _Waiting) -> list[_Waiting]:
+        """What is ready, and what becomes so while it pays to wait."""
+        batch, until = [first], self._clock() + self._linger
+        while len(batch) < self._batch_size:
+            others = self._waiting > len(batch)
+            try:
+                one = self._ready.get(timeout=max(0.0, until - self._clock()) if others else 0.0)
+            except queue.Empty:
+                break
+            if one is None:  # the end, which comes after this batch
+                self._ready.put(None)
+                break
+            batch.append(one)
+        return batch
+
+    def _compute(self, batch: list[_Waiting]) -> None:
+        try:
+            (answered,) = stream(
+                [one.shown for one in batch if one.shown], _itself, self._engine, batch_size=len(batch)
+            )
+            assert answered.output is not None
+            rows = [_row(answered.output, at) for at in range(len(batch))]
+        except Exception as error:
+            if len(batch) == 1:
+                batch[0].answer.set_exception(error)
+                return
+            for one in batch:  # one that makes the network fail must not spoil the others
+                self._compute([one])
+            return
+        for one, row in zip(batch, rows, strict=True):
+            one.answer.set_result(row)
+
+    def _learn(self, each: float) -> None:
+        self._each = each if not self._each else (1 - _SMOOTHING) * self._each + _SMOOTHING * each
+
+
+def _itself(shown: Shown) -> Shown:
+    return shown
+
+
+def _row(outputs: Outputs, at: int) -> Outputs:
+    """The outputs of one picture: N = 1."""
+    logits, embedding, attributes = outputs
+    return Outputs(logits[at : at + 1], embedding[at : at + 1], tuple(one[at : at + 1] for one in attributes))

@@ -1,0 +1,128 @@
+"""`Guard`: what every request passes before it is answered, and what every answer says to browsers.
+
+A page of another site may not use the service through somebody's browser, whether it asks for it by another name (DNS
+rebinding: `Host`) or sends what needs no permission (`Origin`). Where the service is opened, a token is asked for.
+"""
+
+from __future__ import annotations
+
+import hmac
+import time
+from collections.abc import Callable, Collection, Iterable
+from typing import final
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from fieldmark.serving.refusal import Refusal
+
+__all__ = ["LOOPBACK", "Guard", "hosts_of", "is_loopback", "refused"]
+
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
+_OPEN = frozenset({"/", "/api", "/health", "/openapi.json"})
+"""What says nothing about the run, and needs no token."""
+_SAFE = frozenset({"GET", "HEAD"})
+_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    "Cache-Control": "no-store",
+}
+NOTHING = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+"""The policy of whatever is no page."""
+
+Heard = Callable[[str, int, float], None]
+"""Hears the path, the status and the seconds of each request."""
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address to listen at can be reached from this machine only."""
+    return host in {"localhost", "::1"} or host.startswith("127.")
+
+
+def refused(refusal: Refusal) -> JSONResponse:
+    """A refusal as it is sent."""
+    headers = {} if refusal.retry_after is None else {"Retry-After": str(refusal.retry_after)}
+    if refusal.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    if refusal.status == 408:
+        headers["Connection"] = "close"  # the rest of it is not waited for
+    return JSONResponse({"error": refusal.problem, "hint": refusal.hint}, refusal.status, headers)
+
+
+@final
+class Guard:
+    """An ASGI application in front of another one."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        token: str | None,
+        hosts: Collection[str] | None,
+        most_requests: int,
+        heard: Heard = lambda path, status, seconds: None,
+    ) -> None:
+        """`hosts` are the names by which the service may be asked for, without ports; None for any."""
+        self._app, self._hosts, self._most, self._heard = app, hosts, most_requests, heard
+        self._token = None if token is None else token.encode()
+        self._at_work = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        begun, told = time.monotonic(), list[int]()
+
+        async def marked(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                told.append(message["status"])
+                headers = MutableHeaders(scope=message)
+                for name, value in _HEADERS.items():
+                    headers[name] = value
+                headers.setdefault("Content-Security-Policy", NOTHING)
+            await send(message)
+
+        self._at_work += 1
+        try:
+            refusal = self._refusal(scope)
+            await (self._app if refusal is None else refused(refusal))(scope, receive, marked)
+        finally:
+            self._at_work -= 1
+            self._heard(scope["path"], told[0] if told else 499, time.monotonic() - begun)
+
+    def _refusal(self, scope: Scope) -> Refusal | None:
+        """Why a request is not even looked at; None if it is."""
+        headers = Headers(scope=scope)
+        host = headers.get("host", "")
+        if self._hosts is not None and _name(host) not in self._hosts:
+            return Refusal(421, "This service is not known by that name", "Ask for it as localhost, or see --name.")
+        origin = headers.get("origin")
+        if scope["method"] not in _SAFE and origin is not None and origin.partition("://")[2] != host:
+            return Refusal(403, "A page of another site may not use this service", "Open the service's own page.")
+        if self._at_work > self._most and scope["path"] != "/health":
+            return Refusal(503, "Too many requests are at work", "Try again in 2 s.", retry_after=2)
+        if self._token is not None and scope["path"] not in _OPEN and not self._knows(headers.get("authorization", "")):
+            return Refusal(401, "The token is missing or wrong", "Send it as: Authorization: Bearer TOKEN.")
+        return None
+
+    def _knows(self, authorization: str) -> bool:
+        kind, _, given = authorization.partition(" ")
+        assert self._token is not None
+        return kind.lower() == "bearer" and hmac.compare_digest(given.strip().encode("utf-8", "replace"), self._token)
+
+
+def _name(host: str) -> str:
+    """A host without its port: "localhost" of "localhost:8000"."""
+    name, colon, port = host.lower().rpartition(":")
+    return name if colon and (port.isdecimal() or not port) else host.lower()
+
+
+def hosts_of(names: Iterable[str], *, loopback: bool) -> frozenset[str] | None:
+    """The names by which a service may be asked for; None for any, where a token protects it and none were given."""
+    named = frozenset(name.lower() for name in names)
+    return named | LOOPBACK if named or loopback else None
