@@ -20,7 +20,7 @@ import pytest
 __all__ = ["Browser"]
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
-_CODES = {"Enter": ("Enter", 13, "\r"), "Escape": ("Escape", 27, ""), " ": ("Space", 32, " ")}
+_CODES = {"Enter": ("Enter", 13, "\r"), "Tab": ("Tab", 9, ""), "Escape": ("Escape", 27, ""), " ": ("Space", 32, " ")}
 _CODES |= {f"Arrow{way}": (f"Arrow{way}", code, "") for code, way in enumerate(("Left", "Up", "Right", "Down"), 37)}
 
 

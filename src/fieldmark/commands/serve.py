@@ -43,8 +43,8 @@ def serve(
 ) -> None:
     """Answer over HTTP until SIGTERM or Ctrl-C.
 
-    At a `host` other than the loopback, or by further `names`, a token is asked for: that in `token_file`, or a new one,
-    which the listener is told. `accuracy` and `coverage` are what verdicts promise, as for `Predictor.predict`;
+    At a `host` other than the loopback, or by further `names`, a token is asked for: that in `token_file`, or a new
+    one, which the listener is told. `accuracy` and `coverage` are what verdicts promise, as for `Predictor.predict`;
     `gallery` is what is searched, that of the run by default. Corrections are kept in `keep`, by default in
     RUN/corrections; their pictures only with `keep_pictures`. Without `examples`, no known picture is shown; they lie
     in `root` if they were moved.
@@ -61,7 +61,7 @@ def serve(
     from fieldmark.serving.app import app_of
     from fieldmark.serving.guard import hosts_of, is_loopback
     from fieldmark.serving.measures import Measures
-    from fieldmark.serving.server import address_of, bound, run_server
+    from fieldmark.serving.server import address_of, bound, server_of
 
     opened = opened_run(Path(run))
     place = Path(keep) if keep else opened.folder / "corrections" if opened.exists else None
@@ -97,7 +97,7 @@ def serve(
         listener.note("Stop with Ctrl-C.")
 
     with suppress(KeyboardInterrupt):  # it has stopped by then
-        run_server(app, listening, seconds_to_stop=limits.seconds + limits.sending_seconds, ready=ready)
+        server_of(app, seconds_to_stop=limits.seconds + limits.sending_seconds, ready=ready).run(sockets=[listening])
     listener.hear(Done("serve"))
 
 

@@ -14,7 +14,12 @@ const START = { about: null, cards: [] };
 
 // ---- words
 
-const percent = (share) => (share >= 0.9995 ? "over 99.9 %" : `${(100 * share).toFixed(share < 0.1 ? 1 : 0)} %`);
+/** A share in words; no answer is certain, and none is impossible. */
+function percent(share) {
+  if (share > 0.999) return "over 99.9 %";
+  if (share < 0.001) return "under 0.1 %";
+  return `${(100 * share).toFixed(share < 0.1 || share >= 0.99 ? 1 : 0)} %`;
+}
 const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
 /** The sentences that go with a verdict. */
@@ -22,7 +27,7 @@ function sentences(answer) {
   const told = [];
   if (answer.sureness !== null) told.push(`${capital(percent(answer.sureness))} sure.`);
   if (answer.reason) told.push(`${capital(answer.reason)}.`);
-  if (answer.promised !== null) told.push(`Names that are given like this one are right ${percent(answer.promised)} of the time, as promised.`);
+  if (answer.promised !== null) told.push(`Names given like this one are right at least ${percent(answer.promised)} of the time, as promised.`);
   if (answer.possible && answer.possible.length > 1)
     told.push(`Cannot be ruled out: ${listed(answer.possible)}.`);
   for (const [name, trait] of Object.entries(answer.attributes ?? {}))
@@ -158,10 +163,12 @@ function thumbs(pictures, alt) {
   return el("span", { class: "thumbs" }, ...pictures.map((url, at) => el("img", { src: url, alt: `${alt} ${at + 1}` })));
 }
 
+const FEW = 3; // candidates are shown whatever their probability
+
 function candidates(card, send) {
   const best = card.answer.label;
   const strange = card.answer.familiar === false;
-  return el("ol", { class: "candidates", "aria-label": "Candidates" }, ...card.answer.candidates.map((one) => {
+  return el("ol", { class: "candidates", "aria-label": "Candidates" }, ...card.answer.candidates.filter(({ probability }, at) => at < FEW || probability >= 0.01).map((one) => {
     const pictures = card.examples[one.label] ?? [];
     const why = one.label === best ? null : el("button", {
       type: "button", class: "small", "data-key": `why-${one.label}`,

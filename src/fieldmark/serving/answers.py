@@ -160,7 +160,8 @@ def answer_of(verdict: Verdict, sha256: str) -> Answer:
     known: dict[str, Any] = verdict.as_dict()
     del known["path"]
     known.pop("frames", None)
-    return Answer(said=verdict.said, sureness=verdict.sureness, sha256=sha256, **known)
+    sureness = None if verdict.sureness is None else round(verdict.sureness, 6)
+    return Answer(said=verdict.said, sureness=sureness, sha256=sha256, **known)
 
 
 def reasons_of(explanation: Explanation, *, examples: bool) -> Reasons:

@@ -233,6 +233,10 @@ def _add_refusals(app: FastAPI) -> None:
     async def by_the_path(_: Request, error: HTTPException) -> Response:
         return JSONResponse({"error": str(error.detail), "hint": "See /api."}, error.status_code, error.headers)
 
+    @app.exception_handler(Exception)
+    async def by_a_fault(_: Request, error: Exception) -> Response:
+        return refused(Refusal(500, "The service has a fault", "Whoever runs it finds it in the log."))
+
     @app.exception_handler(ClientDisconnect)
     async def by_nobody(_: Request, error: ClientDisconnect) -> Response:
         return Response(status_code=499)  # nobody reads it

@@ -53,21 +53,22 @@ class Batcher:
         most_waiting: int = 64,
         batch_size: int = 16,
         linger: float = 0.004,
+        each: float = 0.0,
         decoders: int | None = None,
         heard: Callable[[int], None] = lambda num_pictures: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Each picture has `seconds`, and at most `most_waiting` are accepted and not answered yet.
 
-        `linger` is how many seconds a picture waits for others that are being decoded. `heard` is told the size of each
-        batch.
+        `linger` is how many seconds a picture waits for others that are being decoded, and `each` how many it takes,
+        until that is measured. `heard` is told the size of each batch.
         """
         self._see, self._engine, self._heard, self._clock = see, engine, heard, clock
         self.seconds, self.most_waiting = seconds, most_waiting
         self._batch_size, self._linger = batch_size, linger
         self._changed = threading.Condition()
         self._waiting, self._closed = 0, False
-        self._each = 0.0
+        self._each = each
         self._ready: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._decoders = ThreadPoolExecutor(decoders or max(2, num_threads()), "fieldmark-decode")
         self._worker = threading.Thread(target=self._work, name="fieldmark-answer", daemon=True)
@@ -181,7 +182,7 @@ class Batcher:
             one.answer.set_result(row)
 
     def _learn(self, each: float) -> None:
-        self._each = each if not self._each else (1 - _SMOOTHING) * self._each + _SMOOTHING * each
+        self._each += (_SMOOTHING if self._each else 1.0) * (each - self._each)
 
 
 def _itself(shown: Shown) -> Shown:

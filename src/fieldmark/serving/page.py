@@ -13,6 +13,7 @@ from fieldmark.pages import render
 
 __all__ = ["api_page", "page", "policy_of"]
 
+_REFERENCE = re.compile(r"#/components/schemas/(\w+)")
 _BLOCKS = re.compile(r"<(script|style)>(.*?)</\1>", re.DOTALL)
 
 
@@ -25,11 +26,69 @@ def page() -> str:
 def api_page(described: Mapping[str, Any]) -> str:
     """An OpenAPI description as a page."""
     routes = [
-        (method.upper(), path, what) for path, methods in described["paths"].items() for method, what in methods.items()
+        _route(method, path, what) for path, methods in described["paths"].items() for method, what in methods.items()
     ]
+    used = {shape for route in routes for *_, shape in route["answers"]}
+    shapes = described["components"]["schemas"]
     return render(
-        "api.html", routes=routes, shapes=described["components"]["schemas"], version=described["info"]["version"]
+        "api.html",
+        version=described["info"]["version"],
+        routes=routes,
+        shapes=[_shape(name, shapes[name]) for name in sorted(used | _within(shapes, used)) if name in shapes],
     )
+
+
+def _route(method: str, path: str, what: Mapping[str, Any]) -> dict[str, Any]:
+    """A route as plain rows."""
+    return {
+        "method": method.upper(),
+        "path": path,
+        "description": what["description"],
+        "options": [
+            (
+                one["name"],
+                one.get("description", ""),
+                "required" if one["required"] else one["schema"].get("default", ""),
+            )
+            for one in what.get("parameters", ())
+        ],
+        "answers": [
+            (status, "" if status == "200" else one["description"], _kind(_content(one)))
+            for status, one in what["responses"].items()
+        ],
+    }
+
+
+def _shape(name: str, shape: Mapping[str, Any]) -> dict[str, Any]:
+    """The shape of an answer as plain rows."""
+    rows = [(key, _kind(one), one.get("description", "")) for key, one in shape["properties"].items()]
+    return {"name": name, "description": shape.get("description", ""), "rows": rows}
+
+
+def _content(response: Mapping[str, Any]) -> Mapping[str, Any]:
+    contents: Mapping[str, Any] = response.get("content", {})
+    return {} if not contents else dict(next(iter(contents.values())).get("schema", {}))
+
+
+def _kind(shape: Mapping[str, Any]) -> str:
+    """A type in words: "list of Candidate"."""
+    if "$ref" in shape:
+        return str(shape["$ref"]).rpartition("/")[2]
+    if "anyOf" in shape:
+        return " or ".join(map(_kind, shape["anyOf"]))
+    if "prefixItems" in shape:
+        return " and ".join(map(_kind, shape["prefixItems"]))
+    if "items" in shape:
+        return f"list of {_kind(shape['items'])}"
+    if isinstance(values := shape.get("additionalProperties"), Mapping):
+        return f"{_kind(values)} by name"
+    return str(shape.get("type", ""))
+
+
+def _within(shapes: Mapping[str, Any], names: set[str]) -> set[str]:
+    """The shapes that these are made of."""
+    found = {ref for name in names if name in shapes for ref in _REFERENCE.findall(str(shapes[name]))}
+    return found | _within(shapes, found) if found - names else found
 
 
 @cache

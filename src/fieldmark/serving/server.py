@@ -13,7 +13,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from fieldmark.core.errors import RunError
 
-__all__ = ["address_of", "bound", "run_server"]
+__all__ = ["address_of", "bound", "server_of"]
 
 _SILENCE = 15.0
 """Seconds after which a connection is closed on which no request is at work: its headers do not come, or go on for
@@ -87,8 +87,9 @@ def address_of(opened: socket.socket, host: str) -> str:
     return f"http://{name}:{opened.getsockname()[1]}/"
 
 
-def run_server(app: ASGIApp, opened: socket.socket, *, seconds_to_stop: float, ready: Callable[[], None]) -> None:
-    """Answer until SIGTERM or Ctrl-C; what was accepted by then is answered, within so many seconds.
+def server_of(app: ASGIApp, *, seconds_to_stop: float, ready: Callable[[], None]) -> uvicorn.Server:
+    """What answers at a socket (`run(sockets=[…])`) until SIGTERM or Ctrl-C. What was accepted by then is answered, if
+    that takes no longer than so many seconds.
 
     `ready` is called once connections are accepted.
     """
@@ -105,7 +106,7 @@ def run_server(app: ASGIApp, opened: socket.socket, *, seconds_to_stop: float, r
         timeout_graceful_shutdown=round(seconds_to_stop),
         backlog=_MOST_CONNECTIONS,
     )
-    _Server(config, ready).run(sockets=[opened])
+    return _Server(config, ready)
 
 
 @final

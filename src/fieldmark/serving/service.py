@@ -7,6 +7,7 @@ for a picture that cannot be read, a Refusal where there was no time.
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
@@ -81,10 +82,13 @@ class Service:
         self.gallery = self._gallery(gallery, listener or Listener())
         self.examples = Examples(self.bundle, root) if examples else None
         self._root = root
-        side = self.bundle.images.size
-        predictor.engine(np.zeros((1, 3, side, side), np.uint8))  # what is wrong is told now, not to the first visitor
         self.batcher = Batcher(
-            self._see, predictor.engine, seconds=self.limits.seconds, most_waiting=self.limits.most_waiting, heard=heard
+            self._see,
+            predictor.engine,
+            seconds=self.limits.seconds,
+            most_waiting=self.limits.most_waiting,
+            each=self._tried(),
+            heard=heard,
         )
         self._explaining = Desk("explain", most_waiting=self.limits.explaining, seconds=self.limits.explaining_seconds)
         self._looking = Desk("look", most_waiting=self.limits.looking, seconds=self.limits.seconds)
@@ -164,6 +168,15 @@ class Service:
         if (found := lookup(self.bundle.classes)(name)) is None:
             raise RunError(f"This model has no class {name[:_MOST_LETTERS]!r}", nearest(name, self.bundle.classes))
         return found
+
+    def _tried(self) -> float:
+        """The seconds that the network takes for a picture. What is wrong with it is told now, not to a visitor."""
+        side = self.bundle.images.size
+        blank = np.zeros((1, 3, side, side), np.uint8)
+        self.predictor.engine(blank)  # whatever is made ready on first use
+        begun = time.monotonic()
+        self.predictor.engine(blank)
+        return time.monotonic() - begun
 
     def _see(self, thing: Thing) -> Shown:
         assert isinstance(thing.source, bytes)
