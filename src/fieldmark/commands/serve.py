@@ -69,35 +69,36 @@ def serve(
         check_writable(place)
     inside = is_loopback(host) and not names
     token = None if inside and token_file is None else _token(token_file)
-    listening = bound(host, port)
     measures, limits = Measures(), limits or Limits()
-    service = Service(
-        Predictor.load(run, device=device),
-        accuracy=accuracy,
-        coverage=coverage,
-        gallery=gallery,
-        corrections=Corrections(place, keep_pictures=keep_pictures) if place else None,
-        examples=examples,
-        root=Path(root) if root else None,
-        limits=limits,
-        listener=listener,
-        heard=measures.batch,
-    )
-    app = app_of(
-        service,
-        measures,
-        token=token,
-        hosts=hosts_of(names, loopback=is_loopback(host)),
-        name=(opened.folder if opened.exists else Path(run)).resolve().name,
-    )
-    address = address_of(listening, host)
+    with bound(host, port) as listening:
+        service = Service(
+            Predictor.load(run, device=device),
+            accuracy=accuracy,
+            coverage=coverage,
+            gallery=gallery,
+            corrections=Corrections(place, keep_pictures=keep_pictures) if place else None,
+            examples=examples,
+            root=Path(root) if root else None,
+            limits=limits,
+            listener=listener,
+            heard=measures.batch,
+        )
+        app = app_of(
+            service,
+            measures,
+            token=token,
+            hosts=hosts_of(names, loopback=is_loopback(host)),
+            name=(opened.folder if opened.exists else Path(run)).resolve().name,
+        )
+        shown = address_of(listening, host) + (f"#token={token}" if token and token_file is None else "")
 
-    def ready() -> None:
-        listener.note(f"Answering at {address}{f'#token={token}' if token and token_file is None else ''}")
-        listener.note("Stop with Ctrl-C.")
+        def ready() -> None:
+            listener.note(f"Answering at {shown}")
+            listener.note("Stop with Ctrl-C.")
 
-    with suppress(KeyboardInterrupt):  # it has stopped by then
-        server_of(app, seconds_to_stop=limits.seconds + limits.sending_seconds, ready=ready).run(sockets=[listening])
+        server = server_of(app, seconds_to_stop=limits.seconds + limits.sending_seconds, ready=ready)
+        with suppress(KeyboardInterrupt):  # it has stopped by then
+            server.run(sockets=[listening])
     listener.hear(Done("serve"))
 
 

@@ -69,16 +69,13 @@ class _Impatient(H11Protocol):
 def bound(host: str, port: int) -> socket.socket:
     """A socket that listens there; port 0 is any that is free. Raises RunError if that is not possible."""
     try:
-        (family, kind, protocol, _, address), *_ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        opened = socket.socket(family, kind, protocol)
-        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        opened.bind(address)
+        (family, *_, address), *_ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        return socket.create_server(address[:2], family=family)
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
         raise RunError(
             f"Nothing can listen at {host}, port {port}: {reason}", "Choose another one with --port."
         ) from None
-    return opened
 
 
 def address_of(opened: socket.socket, host: str) -> str:
