@@ -60,6 +60,7 @@ _MEANINGS = {
     415: "The body is no picture of a format that is read.",
     422: "The picture is damaged, or an option makes no sense.",
     429: "Too many pictures are waiting; `Retry-After` says when to try again.",
+    507: "What should be kept cannot be written.",
     503: "There was no time left, or the service is stopping; `Retry-After` says when to try again.",
 }
 _REFUSALS: dict[int | str, dict[str, Any]] = {
@@ -185,7 +186,10 @@ def _add_facts(app: FastAPI, service: Service, measures: Measures, name: str) ->
             most_pixels=service.limits.pixels,
         )
 
-    @app.get("/v1/classes/{number}/pictures", responses={404: {"model": Problem}, **_REFUSALS})
+    @app.get(
+        "/v1/classes/{number}/pictures",
+        responses={404: {"model": Problem, "description": "There is no such class."}, **_REFUSALS},
+    )
     async def examples(
         number: Annotated[int, InPath(description="Its place in the list of classes, from 0.")],
     ) -> Examples:

@@ -28,12 +28,13 @@ def api_page(described: Mapping[str, Any]) -> str:
     routes = [
         _route(method, path, what) for path, methods in described["paths"].items() for method, what in methods.items()
     ]
-    used = {shape for route in routes for *_, shape in route["answers"]}
+    used = {"Problem", *(route["answer"] for route in routes)}
     shapes = described["components"]["schemas"]
     return render(
         "api.html",
         version=described["info"]["version"],
         routes=routes,
+        refusals=sorted({row for route in routes for row in route["refusals"]}),
         shapes=[_shape(name, shapes[name]) for name in sorted(used | _within(shapes, used)) if name in shapes],
     )
 
@@ -52,10 +53,8 @@ def _route(method: str, path: str, what: Mapping[str, Any]) -> dict[str, Any]:
             )
             for one in what.get("parameters", ())
         ],
-        "answers": [
-            (status, "" if status == "200" else one["description"], _kind(_content(one)))
-            for status, one in what["responses"].items()
-        ],
+        "answer": _kind(_content(what["responses"]["200"])),
+        "refusals": [(status, one["description"]) for status, one in what["responses"].items() if status > "400"],
     }
 
 

@@ -80,6 +80,8 @@ def bound(host: str, port: int) -> socket.socket:
 
 def address_of(opened: socket.socket, host: str) -> str:
     """What to type into a browser."""
+    if host in ("0.0.0.0", "::", ""):  # every address of this machine
+        host = socket.gethostname()
     name = f"[{host}]" if ":" in host else host
     return f"http://{name}:{opened.getsockname()[1]}/"
 
