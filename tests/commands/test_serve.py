@@ -129,6 +129,26 @@ def test_a_service_that_is_opened_has_a_token(birds: Path, photograph: bytes) ->
         assert process.ask("/")[0] == 200
 
 
+def test_answering_takes_no_torch(birds: Path, pictures: Path) -> None:
+    code = """if True:
+        import sys
+        from pathlib import Path
+        import fieldmark.serving.app
+        from fieldmark.answering.predictor import Predictor
+        from fieldmark.serving.service import Service
+        service = Service(Predictor.load(sys.argv[1]))
+        service.verdict(service.outputs(Path(sys.argv[2]).read_bytes()).result(10))
+        assert service.examples_of("plum").result(10)
+        service.close()
+        print(*{"torch", "sklearn"} & set(sys.modules))
+    """
+    command = [sys.executable, "-c", code, str(birds), str(pictures / "plum" / "02.png")]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    )
+    assert (done.stdout.split(), done.stderr) == ([], "")
+
+
 def test_files_without_a_token(cli: Cli, birds: Path, tmp_path: Path) -> None:
     file = tmp_path / "token"
     for text in ("short", "with blanks in it, which is no good", ""):

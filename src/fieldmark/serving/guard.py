@@ -7,6 +7,7 @@ rebinding: `Host`) or sends what needs no permission (`Origin`). Where the servi
 from __future__ import annotations
 
 import hmac
+import ipaddress
 import time
 from collections.abc import Callable, Collection, Iterable
 from typing import final
@@ -41,7 +42,12 @@ Heard = Callable[[str, int, float], None]
 
 def is_loopback(host: str) -> bool:
     """Whether an address to listen at can be reached from this machine only."""
-    return host in {"localhost", "::1"} or host.startswith("127.")
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def refused(refusal: Refusal) -> JSONResponse:

@@ -1,0 +1,61 @@
+"""Corrections survive a crash, and nobody fills the disk with them."""
+
+from __future__ import annotations
+
+import csv
+import io
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from fieldmark.data.decisions import read_decisions
+from fieldmark.data.formats import extension_of
+from fieldmark.serving import corrections
+from fieldmark.serving.corrections import Corrections
+from fieldmark.serving.refusal import Refusal
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "corrections.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_what_a_crash_left_of_a_row_goes(tmp_path: Path) -> None:
+    kept = Corrections(tmp_path, keep_pictures=True)
+    kept.add(b"one", ".jpg", "dunnock", "wren")
+    whole = (tmp_path / "corrections.csv").read_bytes()
+    for end in (b"2026-11-", b'2026-11-02,"abc', b"2026-11-02,abc,dunnock,wren,\xc3"):
+        (tmp_path / "corrections.csv").write_bytes(whole + end)
+        Corrections(tmp_path, keep_pictures=True).add(b"two", ".png", 'a "bird",\nor none', "Étourneau")
+        first, second = rows(tmp_path)
+        assert (first["said"], first["label"]) == ("dunnock", "wren")
+        assert (second["said"], second["label"]) == ('a "bird", or none', "Étourneau")
+    found = list(read_decisions([tmp_path / "decisions.csv"]))
+    assert [Path(one.path).read_bytes() for one in found] == [b"one", b"two"]
+
+
+def test_many_at_once(tmp_path: Path) -> None:
+    both = Corrections(tmp_path), Corrections(tmp_path)  # as of two services
+    with ThreadPoolExecutor(8) as many:
+        list(many.map(lambda n: both[n % 2].add(str(n).encode(), ".jpg", "dunnock", f"bird {n}"), range(40)))
+    assert {row["label"] for row in rows(tmp_path)} == {f"bird {n}" for n in range(40)}
+    assert not (tmp_path / "pictures").exists()
+
+
+def test_there_is_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(corrections, "_MOST", 2)
+    kept = Corrections(tmp_path)
+    for n in range(2):
+        kept.add(bytes([n]), ".jpg", "dunnock", "wren")
+    with pytest.raises(Refusal, match="taken 2 corrections") as refused:
+        kept.add(b"3", ".jpg", "dunnock", "wren")
+    assert refused.value.status == 507
+
+
+@pytest.mark.parametrize(("kind", "extension"), [("JPEG", "jpg"), ("MPO", "jpg"), ("PNG", "png"), ("TIFF", "tif")])
+def test_a_picture_is_kept_by_what_it_is(kind: str, extension: str) -> None:
+    data = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(data, kind)
+    assert extension_of(data.getvalue()) == extension
