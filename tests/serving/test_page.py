@@ -46,16 +46,21 @@ NAMELESS = """
 """
 
 
+def wait(browser: Browser, script: str, seconds: float = 30) -> None:
+    """Wait until something on the page is there, or true."""
+    browser.until(f"Boolean({script})", seconds=seconds)
+
+
 def opened(browser: Browser, visitor: Visitor, **how: object) -> None:
     browser.open(visitor.address, **how)  # type: ignore[arg-type]  # width, height and dark
-    browser.wait("!document.querySelector('#drop').hidden")
+    wait(browser, "!document.querySelector('#drop').hidden")
 
 
 def shown(browser: Browser, *files: Path) -> None:
     """Choose pictures, and wait for their verdicts."""
     before = browser.run("document.querySelectorAll('.candidates').length")
     browser.choose("#files", *files)
-    browser.wait(f"document.querySelectorAll('.candidates').length === {before + len(files)}")
+    wait(browser, f"document.querySelectorAll('.candidates').length === {before + len(files)}")
 
 
 def test_a_picture_and_its_verdict(visitor: Visitor, browser: Browser, birds: Path, photograph: Path) -> None:
@@ -69,7 +74,7 @@ def test_a_picture_and_its_verdict(visitor: Visitor, browser: Browser, birds: Pa
     assert browser.text("#said").startswith(f"03.png: {verdict.said}.")
     names = browser.run("[...document.querySelectorAll('.candidates b')].map((e) => e.innerText)")
     assert names == [one.label for one in verdict.candidates]
-    browser.wait("document.querySelectorAll('.candidates .thumbs').length === 3")
+    wait(browser, "document.querySelectorAll('.candidates .thumbs').length === 3")
     assert browser.run("document.querySelectorAll('.candidates .thumbs img').length") == 9
     origins = browser.run("performance.getEntriesByType('resource').map((e) => new URL(e.name).origin)")
     assert set(origins) == {visitor.address.rstrip("/")}
@@ -81,7 +86,7 @@ def test_by_keyboard_alone(visitor: Visitor, browser: Browser, photograph: Path)
     assert browser.run("document.activeElement.id") == "files"
     assert browser.run("getComputedStyle(document.activeElement.parentElement).outlineStyle") == "solid"
     shown(browser, photograph)
-    browser.wait("document.querySelectorAll('.candidates .thumbs').length === 3")
+    wait(browser, "document.querySelectorAll('.candidates .thumbs').length === 3")
     rival = browser.run("document.querySelectorAll('.candidates b')[2].innerText")
 
     def reach(key: str) -> None:
@@ -93,17 +98,17 @@ def test_by_keyboard_alone(visitor: Visitor, browser: Browser, photograph: Path)
 
     reach(f"why-{rival}")
     browser.press("Enter")
-    browser.wait("document.querySelector('.maps')", 60)
+    wait(browser, "document.querySelector('.maps')", 60)
     assert browser.run("document.activeElement.dataset.key") == f"why-{rival}"
     assert f"not {rival}" in browser.text("[data-panel=why] h3")
     assert browser.text("#said")
     assert browser.run("document.querySelectorAll('.place').length") >= 1
     reach("alike")
     browser.press("Enter")
-    browser.wait("document.querySelector('.alike figure')")
+    wait(browser, "document.querySelector('.alike figure')")
     assert browser.text(".alike figcaption").split("\n") == ["jade", "the same file"]
     browser.press("Enter")
-    browser.wait("!document.querySelector('[data-panel]')")
+    wait(browser, "!document.querySelector('[data-panel]')")
     reach("remove")
     browser.press("Enter")
     assert browser.run("document.querySelectorAll('.card').length") == 0
@@ -114,10 +119,10 @@ def test_what_is_wrong_is_kept(visitor: Visitor, browser: Browser, photograph: P
     opened(browser, visitor)
     shown(browser, photograph)
     browser.run("document.querySelector('[data-key=wrong]').click()")
-    browser.wait("document.activeElement.dataset.key === 'typed'")
+    wait(browser, "document.activeElement.dataset.key === 'typed'")
     browser.write("PLUM")
     browser.press("Enter")
-    browser.wait("document.querySelector('.card .right')")
+    wait(browser, "document.querySelector('.card .right')")
     assert browser.text(".card .right") == "Thank you. Kept as plum."
     with (visitor.service.corrections.folder / "corrections.csv").open(newline="") as file:  # type: ignore[union-attr]
         assert list(csv.DictReader(file))[-1]["label"] == "plum"
@@ -131,7 +136,7 @@ def test_pictures_are_dropped_and_pasted(visitor: Visitor, browser: Browser, pho
         return data; }})()"""
     browser.run(f"document.dispatchEvent(new DragEvent('drop', {{ dataTransfer: {carried} }}))")
     browser.run(f"document.dispatchEvent(new ClipboardEvent('paste', {{ clipboardData: {carried} }}))")
-    browser.wait("document.querySelectorAll('.candidates').length === 2")
+    wait(browser, "document.querySelectorAll('.candidates').length === 2")
 
 
 def test_what_is_refused_is_said(visitor: Visitor, browser: Browser, photograph: Path, tmp_path: Path) -> None:
@@ -139,7 +144,7 @@ def test_what_is_refused_is_said(visitor: Visitor, browser: Browser, photograph:
     (tmp_path / "large.png").write_bytes(bytes(2**20 + 1))
     opened(browser, visitor)
     browser.choose("#files", tmp_path / "notes.png", tmp_path / "large.png", photograph)
-    browser.wait("document.querySelectorAll('.card .wrong').length === 2 && document.querySelector('.candidates')")
+    wait(browser, "document.querySelectorAll('.card .wrong').length === 2 && document.querySelector('.candidates')")
     told = browser.run("[...document.querySelectorAll('.card .wrong')].map((e) => e.innerText)")
     assert told[0] == "The picture is larger than 1 MB. Make it smaller."
     assert told[1].startswith("The image is not an image of a known format")
@@ -152,7 +157,8 @@ def test_it_fits_the_screen(visitor: Visitor, browser: Browser, photograph: Path
     shown(browser, photograph)
     for panel in ("why", "alike", "wrong"):
         browser.run(f"document.querySelector('[data-key={panel}]').click()")
-        browser.wait(
+        wait(
+            browser,
             {"why": "document.querySelector('.maps')", "alike": "document.querySelector('.alike')"}.get(
                 panel, "document.querySelector('.field input[list]')"
             ),
@@ -183,15 +189,15 @@ def test_names_stay_text(birds: Path, browser: Browser, photograph: Path, tmp_pa
 def test_a_service_with_a_token(birds: Path, browser: Browser, photograph: Path) -> None:
     with served(birds, token="correct horse battery") as visitor:
         browser.open(visitor.address)
-        browser.wait("!document.querySelector('#token').hidden")
+        wait(browser, "!document.querySelector('#token').hidden")
         assert browser.run("document.activeElement.id") == "typed-token"
         for typed in ("wrong", "correct horse battery"):
             browser.run("document.querySelector('#typed-token').value = ''")
             browser.write(typed)
             browser.press("Enter")
-        browser.wait("!document.querySelector('#drop').hidden")
+        wait(browser, "!document.querySelector('#drop').hidden")
         shown(browser, photograph)
         browser.run("sessionStorage.clear()")
         browser.open(f"{visitor.address}?#token=correct%20horse%20battery")
-        browser.wait("!document.querySelector('#drop').hidden")
+        wait(browser, "!document.querySelector('#drop').hidden")
         assert "token" not in browser.run("location.href")

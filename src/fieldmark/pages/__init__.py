@@ -1,8 +1,8 @@
 """Self-contained HTML pages without anything from outside, in light and dark, for phone and desktop.
 
 A page is a template beside this file that extends `base.html`. `render` fills it; `picture` and `svg` put pixels and
-plots into it. The names of classes and files are always text: the templates escape them. Two pages have a
-script, which is part of them: `labelling.js` and `serving.js`.
+plots into it. The names of classes and files are always text: the templates escape them. Some have a
+script beside them, which becomes part of the page.
 """
 
 from fieldmark.pages.lettering import legible, shortened, wrapped
