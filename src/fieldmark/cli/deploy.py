@@ -19,8 +19,11 @@ __all__ = ["bundle", "export", "serve"]
 def export(
     run: Annotated[Path, typer.Argument(help="A run or a bundle.")],
     to: Annotated[
-        Literal["onnx", "web"],
-        typer.Option(help="onnx: a graph for ONNX Runtime. web: a page that answers in a browser, also off line."),
+        Literal["onnx", "web", "triton"],
+        typer.Option(
+            help="onnx: a graph for ONNX Runtime. web: a page that answers in a browser, also off line. "
+            "triton: a model repository for Triton Inference Server."
+        ),
     ] = "onnx",
     out: Annotated[
         Path | None,

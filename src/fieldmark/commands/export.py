@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, final
@@ -16,6 +17,7 @@ from fieldmark.core.storage import make_folder, write_bytes
 from fieldmark.exporting.checking import TOLERANCE, Checked, Pictures, example_pictures
 from fieldmark.exporting.narrow import Precision, narrowed
 from fieldmark.exporting.runtime import runtime_files
+from fieldmark.exporting.triton import repository
 from fieldmark.exporting.web import site
 from fieldmark.runs.bundle import Bundle
 from fieldmark.runs.exported import read_onnx, write_onnx
@@ -24,7 +26,7 @@ from fieldmark.runs.run import Run
 
 __all__ = ["Exported", "Form", "export"]
 
-Form = Literal["onnx", "web"]
+Form = Literal["onnx", "web", "triton"]
 _MOST_LOST = 0.01
 
 
@@ -71,77 +73,91 @@ def export(
     called. With `examples`, it shows so many training photographs of each class, reduced and without metadata; nobody
     sees any otherwise. `runtime` is the file of the npm package onnxruntime-web, if npm cannot fetch it.
 
+    "triton" is a model repository for Triton Inference Server, in the folder `out` (by default RUN/exports/triton).
+
     Raises RunError if a package is missing, for a network that cannot be expressed, and for a graph that answers
     otherwise; StorageError for an `out` that is not Fieldmark's.
     """
     listener = listener or Listener()
-    if to == "onnx" and (examples or title or runtime):
+    if to != "web" and (examples or title or runtime):
         raise RunError("Examples, a title and a runtime belong to a page", "Add --to web, or leave them out.")
     opened = opened_run(Path(run))
-    exports, bundle = opened.folder / "exports", Bundle.load(run)
+    work = _Work(opened, Bundle.load(run), precision, allow_loss, root, listener)
+    place = Path(out) if out is not None else opened.folder / "exports" / to
     if to == "web":
-        place = Path(out) if out is not None else exports / "web"
-        found = _write_page(opened, bundle, place, precision, allow_loss, examples, title, runtime, root, listener)
+        found = work.page(place, title or opened.folder.name, examples, None if runtime is None else Path(runtime))
+    elif to == "triton":
+        found = work.repository(place)
     else:
-        if out is not None:
-            check_replaceable(Path(out))
-        data, checked = _graph(opened, bundle, precision, allow_loss, root, listener)
-        if out is None and precision == "fp32":
-            path = write_onnx(bundle, data, precision=precision, checked=checked.as_dict())
-        else:
-            path = Path(out) if out is not None else exports / f"model-{precision}.onnx"
-            make_folder(path.parent)
-            write_bytes(path, data)
-        found = Exported(path, len(data), checked)
+        found = work.file(None if out is None else Path(out))
     listener.hear(Done("export", found.path))
     return found
 
 
-def _graph(
-    opened: Run,
-    bundle: Bundle,
-    precision: Precision,
-    allow_loss: bool,
-    root: Path | str | None,
-    listener: Listener,
-) -> tuple[bytes, Checked]:
-    """The graph in this precision, compared with the network."""
-    _check_installed()
-    from fieldmark.exporting.graph import METADATA, annotated, graph_of
+@dataclass(frozen=True, eq=False)
+class _Work:
+    """What every form is made from."""
 
-    predictor, pictures = Predictor(bundle), Pictures.of(opened, root, listener)
-    listener.note(f"Exporting {bundle.recipe.method.name} on {bundle.recipe.backbone.name}")
-    graph = narrowed(graph_of(bundle), precision, pictures.views(predictor))
-    checked = pictures.compared(predictor, OnnxEngine(graph.SerializeToString(), bundle), listener)
-    _refuse(checked, precision, allow_loss)
-    own = {"precision": precision, "checked": checked.as_dict()}
-    return annotated(graph, f"{METADATA}.checked", own).SerializeToString(), checked
+    opened: Run
+    bundle: Bundle
+    precision: Precision
+    allow_loss: bool
+    root: Path | str | None
+    listener: Listener
+
+    def file(self, out: Path | None) -> Exported:
+        """The graph as a file; in full precision, that of the bundle if no other is named."""
+        if out is not None:
+            check_replaceable(out)
+        data, checked = self._new_graph()
+        if out is None and self.precision == "fp32":
+            path = write_onnx(self.bundle, data, precision=self.precision, checked=checked.as_dict())
+            return Exported(path, len(data), checked)
+        path = out or self.opened.folder / "exports" / f"model-{self.precision}.onnx"
+        make_folder(path.parent)
+        write_bytes(path, data)
+        return Exported(path, len(data), checked)
+
+    def page(self, place: Path, title: str, examples: int, runtime: Path | None) -> Exported:
+        """A page that answers in a browser."""
+        claim(place, "a page")
+        files = runtime_files(runtime)
+        graph, checked = self._graph()
+        shown = example_pictures(Predictor(self.bundle), self.opened, examples, self.root) if examples else None
+        return _written(place, site(self.bundle, graph, files, title=title, examples=shown), checked)
+
+    def repository(self, place: Path) -> Exported:
+        """A model repository for Triton."""
+        claim(place, "a model repository")
+        graph, checked = self._graph()
+        return _written(place, repository(self.bundle, graph, self.opened.folder.name), checked)
+
+    def _graph(self) -> tuple[bytes, Checked | None]:
+        """The bundle's own graph if it is of this precision, or else a new one."""
+        known = read_onnx(self.bundle) if self.precision == "fp32" else None
+        return self._new_graph() if known is None else (known, None)
+
+    def _new_graph(self) -> tuple[bytes, Checked]:
+        """A graph in this precision, compared with the network."""
+        _check_installed()
+        from fieldmark.exporting.graph import METADATA, annotated, graph_of
+
+        predictor, pictures = Predictor(self.bundle), Pictures.of(self.opened, self.root, self.listener)
+        self.listener.note(f"Exporting {self.bundle.recipe.method.name} on {self.bundle.recipe.backbone.name}")
+        graph = narrowed(graph_of(self.bundle), self.precision, pictures.views(predictor))
+        engine = OnnxEngine(graph.SerializeToString(), self.bundle)
+        checked = pictures.compared(predictor, engine, self.listener)
+        _refuse(checked, self.precision, self.allow_loss)
+        own = {"precision": self.precision, "checked": checked.as_dict()}
+        return annotated(graph, f"{METADATA}.checked", own).SerializeToString(), checked
 
 
-def _write_page(
-    opened: Run,
-    bundle: Bundle,
-    place: Path,
-    precision: Precision,
-    allow_loss: bool,
-    examples: int,
-    title: str | None,
-    runtime: Path | str | None,
-    root: Path | str | None,
-    listener: Listener,
-) -> Exported:
-    """A page that answers in a browser."""
-    claim(place, "a page")
-    files, checked = runtime_files(None if runtime is None else Path(runtime)), None
-    graph = read_onnx(bundle) if precision == "fp32" else None
-    if graph is None:
-        graph, checked = _graph(opened, bundle, precision, allow_loss, root, listener)
-    shown = example_pictures(Predictor(bundle), opened, examples, root) if examples else None
-    written = site(bundle, graph, files, title=title or opened.folder.name, examples=shown)
-    for name, data in written.items():
+def _written(place: Path, files: Mapping[str, bytes], checked: Checked | None) -> Exported:
+    """Files in a folder that is Fieldmark's."""
+    for name, data in files.items():
         make_folder((place / name).parent)
         write_bytes(place / name, data)
-    return Exported(place, sum(map(len, written.values())), checked)
+    return Exported(place, sum(map(len, files.values())), checked)
 
 
 def _check_installed() -> None:
