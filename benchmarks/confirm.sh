@@ -9,7 +9,7 @@ work=$1 data=$2 size=$3 seeds=$4
 here=$(cd "$(dirname "$0")" && pwd)
 declare -A places=([cub]=CUB_200_2011_first50 [flowers102]=flowers-102 [cars60]=cars-60/cars.csv)
 name=$data-$size
-mkdir -p "$work/$name" "$here/results/confirm/$name"
-[[ -e $work/$name/results ]] || ln -s "$here/results/confirm/$name" "$work/$name/results"
+source "$here/keep.sh"
+keep "$work/$name" "$here/results/confirm/$name"
 fieldmark compare "$FIELDMARK_DATA/${places[$data]}" --recipes "$(IFS=,; echo "${*:5}")" --seeds "$seeds" --split test \
   --out "$work/$name" --set protocol=refit --set "images.size=$size" --set train.precision=fp32

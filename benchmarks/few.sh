@@ -9,8 +9,8 @@ work=$1 data=$2 number=$3 seeds=$4
 here=$(cd "$(dirname "$0")" && pwd)
 declare -A places=([cub]=CUB_200_2011_first50 [flowers102]=flowers-102 [cars60]=cars-60/cars.csv)
 name=$data-$number
-mkdir -p "$work/$name" "$here/results/few/$name"
-[[ -e $work/$name/results ]] || ln -s "$here/results/few/$name" "$work/$name/results"
+source "$here/keep.sh"
+keep "$work/$name" "$here/results/few/$name"
 python "$here/parts.py" "$FIELDMARK_DATA/${places[$data]}" "$work/$name.csv" learn "$number"
 fieldmark compare "$work/$name.csv" --recipes "$(IFS=,; echo "${*:5}")" --seeds "$seeds" --out "$work/$name" --baseline probe \
   --set images.size=160 --set train.precision=fp32 --set train.validate_epochs=false

@@ -17,8 +17,8 @@ if [[ ${#recipes[@]} -eq 0 ]]; then
     recipes+=("$(basename "$file" .toml)")
   done
 fi
-mkdir -p "$work/$name" "$here/results/$name"
-[[ -e $work/$name/results ]] || ln -s "$here/results/$name" "$work/$name/results"
+source "$here/keep.sh"
+keep "$work/$name" "$here/results/$name"
 python "$here/parts.py" "$FIELDMARK_DATA/CUB_200_2011_first50" "$work/cub50-ten.csv" learn 10
 fieldmark compare "$work/cub50-ten.csv" --recipes "$(IFS=,; echo "${recipes[*]}")" --seeds "${SEEDS:-3}" --out "$work/$name" \
   --backbone mobilenetv2_100 --weights "$FIELDMARK_WEIGHTS/mobilenetv2_100.imagenet1k.safetensors" --set images.size=160 --set "train.epochs=$epochs" \
