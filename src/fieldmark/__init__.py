@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from fieldmark.commands.next import next
     from fieldmark.commands.parts import parts
     from fieldmark.commands.predict import predict
+    from fieldmark.commands.predict_into import Predicted, predict_into
     from fieldmark.commands.preview import preview
     from fieldmark.commands.report import report
     from fieldmark.commands.retrieve import Retrieved, retrieve
@@ -96,6 +97,7 @@ _HOMES = {
     "Listener": "core.listener",
     "Measured": "gallery.judged",
     "Parts": "answering.parts.finding",
+    "Predicted": "commands.predict_into",
     "Predictor": "answering.predictor",
     "Recipe": "core.recipe",
     "RecipeError": "core.errors",
@@ -128,6 +130,7 @@ _HOMES = {
     "next": "commands.next",
     "parts": "commands.parts",
     "predict": "commands.predict",
+    "predict_into": "commands.predict_into",
     "preview": "commands.preview",
     "read": "data.sets",
     "report": "commands.report",
@@ -161,6 +164,7 @@ __all__ = [
     "Listener",
     "Measured",
     "Parts",
+    "Predicted",
     "Predictor",
     "Recipe",
     "RecipeError",
@@ -193,6 +197,7 @@ __all__ = [
     "next",
     "parts",
     "predict",
+    "predict_into",
     "preview",
     "read",
     "report",

@@ -13,7 +13,7 @@ import pytest
 
 from fieldmark.cli import main
 from fieldmark.cli.early import check_data, check_recipes, check_run
-from fieldmark.cli.learn import _unquoted
+from fieldmark.cli.predict import _unquoted
 from fieldmark.core.errors import FieldmarkError
 from fieldmark.core.recipe import Recipe, about_recipe, recipe_names
 from fieldmark.learning.fitting.resolve import resolve_recipe
@@ -102,7 +102,10 @@ def test_misuse_is_one_line(
 def test_misspelt_options_name_the_right_ones(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for arguments, right in ((["train", "x", "--recip", "y"], "--recipe"), (["predict", "x", "--format=y"], "'json'")):
+    for arguments, right in (
+        (["train", "x", "--recip", "y"], "--recipe"),
+        (["predict", "x", "--format=y"], "csv, json"),
+    ):
         status, out, err = answer(monkeypatch, capsys, *arguments)
         assert (status, out, err.count("\n")) == (2, "", 1)
         assert err.startswith("fieldmark: ")

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from fieldmark.labelling.bursts import Taken, bursts, taken
+from fieldmark.data.bursts import Taken, bursts, taken
 from fieldmark.labelling.choosing import FEW, choose, is_early, quotas, top_margin, typical, uncertain
 
 

@@ -18,6 +18,7 @@ from fieldmark.answering.things import Thing, Things, named
 from fieldmark.answering.verdicts import Speaker
 from fieldmark.answering.views import evaluation_square, short_side
 from fieldmark.core.machine import AUTO, choose_device, has_gpu, num_decoders
+from fieldmark.data.bursts import grouped
 from fieldmark.data.decode import Decoded
 from fieldmark.evaluation.outputs import Outputs, joined
 from fieldmark.evaluation.verdict import Verdict
@@ -140,7 +141,7 @@ class Predictor:
         verdicts = speaker.verdicts(names, outputs)
         if not bursts:
             return verdicts
-        return [*(replace(single, frames=1) for single in verdicts), *speaker.pooled(names, outputs)]
+        return [*(replace(single, frames=1) for single in verdicts), *speaker.pooled(*grouped(names), outputs)]
 
     def predict_proba(self, things: Things) -> NDArray[np.float64]:
         """Return probabilities (N, K) in the order of `classes`, calibrated if the bundle is. Raises ImageError."""

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import final
+from typing import NamedTuple, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +20,27 @@ from fieldmark.evaluation.unknown import nearness
 from fieldmark.evaluation.verdict import Verdict, trait, verdict
 from fieldmark.runs.bundle import Bundle
 
-__all__ = ["Speaker"]
+__all__ = ["Evidence", "Speaker", "evidence_of"]
 
 Floats = NDArray[np.float64]
+
+
+class Evidence(NamedTuple):
+    """All that verdicts on N images are made from, which is less than what a network answers."""
+
+    logits: NDArray[np.float32]
+    """(N, K)."""
+    near: Floats
+    """(N,) the cosine to the nearest class mean; zeros if nothing is calibrated."""
+    attributes: tuple[NDArray[np.float32], ...] = ()
+    """Logits (N, V) of each attribute."""
+
+
+def evidence_of(bundle: Bundle, outputs: Outputs) -> Evidence:
+    """What a bundle's verdicts need of a network's outputs."""
+    known = bundle.calibration
+    near = nearness(outputs.embedding, known.means) if known and len(outputs.logits) else np.zeros(len(outputs.logits))
+    return Evidence(outputs.logits, near, outputs.attributes)
 
 
 @final
@@ -53,31 +70,28 @@ class Speaker:
         rows = None if among is None else bundle.class_rows(among)
         return cls(bundle, bundle.thresholds(accuracy, coverage), rows, candidates)
 
-    def verdicts(self, names: Sequence[str], outputs: Outputs) -> list[Verdict]:
+    def verdicts(self, names: Sequence[str], found: Outputs | Evidence) -> list[Verdict]:
         """Return one verdict for each of N images."""
         if not len(names):
             return []
-        near = (
-            nearness(outputs.embedding, self.thresholds.calibration.means) if self.thresholds else np.zeros(len(names))
-        )
-        spoken = self._spoken(names, self.bundle.log_probabilities(outputs.logits), near)
-        return self._completed(spoken, [log_softmax(logits, axis=1) for logits in outputs.attributes])
+        known = found if isinstance(found, Evidence) else evidence_of(self.bundle, found)
+        spoken = self._spoken(names, self.bundle.log_probabilities(known.logits), known.near)
+        return self._completed(spoken, [log_softmax(logits, axis=1) for logits in known.attributes])
 
-    def pooled(self, paths: Sequence[str], outputs: Outputs) -> list[Verdict]:
-        """Return one verdict for each folder, as photographs of one thing. What folders of several photographs are
-        promised comes from bursts among the held-out images."""
-        if not len(paths):
+    def pooled(self, names: Sequence[str], groups: NDArray[np.int64], found: Outputs | Evidence) -> list[Verdict]:
+        """Return one verdict for each of U groups of photographs of one thing, from the groups (N,) of its images.
+
+        What groups of several photographs are promised comes from bursts among the held-out images.
+        """
+        if not len(names):
             return []
-        folders, groups = np.unique([Path(path).parent.as_posix() for path in paths], return_inverse=True)
+        known = found if isinstance(found, Evidence) else evidence_of(self.bundle, found)
         frames = np.bincount(groups)
         power = self.bundle.calibration.power if self.bundle.calibration else DEPENDENT
-        log_probabilities = pool(self.bundle.log_probabilities(outputs.logits), groups, power)
-        near = np.zeros(len(frames))
-        if self.thresholds:
-            near = np.bincount(groups, nearness(outputs.embedding, self.thresholds.calibration.means)) / frames
-        spoken = self._spoken(folders.tolist(), log_probabilities, near, frames)
+        log_probabilities = pool(self.bundle.log_probabilities(known.logits), groups, power)
+        spoken = self._spoken(names, log_probabilities, np.bincount(groups, known.near) / frames, frames)
         return self._completed(
-            spoken, [pool(log_softmax(logits, axis=1), groups, DEPENDENT) for logits in outputs.attributes]
+            spoken, [pool(log_softmax(logits, axis=1), groups, DEPENDENT) for logits in known.attributes]
         )
 
     def _spoken(

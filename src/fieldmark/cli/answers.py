@@ -43,16 +43,12 @@ def _json_printer() -> Callable[[Verdict], None]:
 
 def _csv_printer() -> Callable[[Verdict], None]:
     from fieldmark.core.storage import csv_line
+    from fieldmark.exporting.results.tables import flat
 
     header: list[str] = []
 
     def show(verdict: Verdict) -> None:
-        values = verdict.as_dict()
-        values["candidates"] = "; ".join(f"{c.label} {c.probability:.4f}" for c in verdict.candidates)
-        if "possible" in values:
-            values["possible"] = "; ".join(verdict.possible or ())
-        for name, one in values.pop("attributes", {}).items():
-            values |= {f"attribute.{name}": one["value"], f"attribute.{name}.probability": one["probability"]}
+        values = flat(verdict)
         if not header:
             header.extend(values)
             sys.stdout.write(csv_line(header))

@@ -8,7 +8,21 @@ from typing import Annotated
 import typer
 from typer.core import TyperGroup
 
-__all__ = ["ANSWER", "DATA", "DEPLOY", "LABEL", "LOOK", "SEARCH", "Columns", "Device", "Root", "app", "columns_of"]
+__all__ = [
+    "ACCURACY",
+    "ANSWER",
+    "COVERAGE",
+    "DATA",
+    "DEPLOY",
+    "LABEL",
+    "LOOK",
+    "SEARCH",
+    "Columns",
+    "Device",
+    "Root",
+    "app",
+    "columns_of",
+]
 
 _PANELS = ANSWER, DEPLOY, SEARCH, LABEL, LOOK = (
     "Train and answer",
@@ -58,6 +72,12 @@ Device = Annotated[
 
 DATA = "Class folders, a table (CSV, TSV, Excel, Parquet), or the folder or name of a data set."
 """What the argument `data` accepts."""
+
+ACCURACY = (
+    "Required accuracy of the names given; in doubt, a coarser name or none is given. If not given, the highest of "
+    "0.95, 0.9, 0.8 and 0.7 that can be promised."
+)
+COVERAGE = "Share of images whose set of possible classes contains the true one; 0.9 if not given."
 
 
 def columns_of(text: str | None) -> dict[str, str] | None:

@@ -1,33 +1,25 @@
-"""Commands that train classifiers, compare and score them, and ask them about photographs."""
+"""Commands that train classifiers, compare and score them, and explain their answers."""
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
-from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from fieldmark.cli.answers import Format, print_explanation, printed
-from fieldmark.cli.app import ANSWER, DATA, Columns, Device, Root, app, columns_of
+from fieldmark.cli.answers import print_explanation
+from fieldmark.cli.app import ACCURACY, ANSWER, COVERAGE, DATA, Columns, Device, Root, app, columns_of
 from fieldmark.cli.early import check_data, check_recipes, check_run, following, is_run
 from fieldmark.cli.scores import print_evaluation, print_leaderboard, print_validation
 from fieldmark.cli.terminal import INTERRUPTED, say, terminal
-from fieldmark.core.errors import FieldmarkError
 from fieldmark.core.wording import counted, shown
 
-__all__ = ["compare", "evaluate", "explain", "predict", "train"]
+__all__ = ["compare", "evaluate", "explain", "train"]
 
 Tracker = Literal["tensorboard", "mlflow"]
-_SOME_SKIPPED = _SOME_FAILED = 1
-_ACCURACY = (
-    "Required accuracy of the names given; in doubt, a coarser name or none is given. If not given, the highest of "
-    "0.95, 0.9, 0.8 and 0.7 that can be promised."
-)
-_COVERAGE = "Share of images whose set of possible classes contains the true one; 0.9 if not given."
+_SOME_FAILED = 1
 
 
 @app.command(rich_help_panel=ANSWER)
@@ -181,8 +173,8 @@ def evaluate(
     ] = None,
     columns: Columns = None,
     split: Annotated[str | None, typer.Option(help="train, val, test or all; test if not given.")] = None,
-    accuracy: Annotated[float | None, typer.Option(help=_ACCURACY)] = None,
-    coverage: Annotated[float | None, typer.Option(help=_COVERAGE)] = None,
+    accuracy: Annotated[float | None, typer.Option(help=ACCURACY)] = None,
+    coverage: Annotated[float | None, typer.Option(help=COVERAGE)] = None,
     background: Annotated[
         bool,
         typer.Option(
@@ -222,62 +214,6 @@ def evaluate(
 
 
 @app.command(rich_help_panel=ANSWER)
-def predict(
-    run: Annotated[Path, typer.Argument(help="A run or a bundle.")],
-    paths: Annotated[
-        list[str] | None, typer.Argument(help="Files, folders or globs; - reads a list from standard input.")
-    ] = None,
-    columns: Columns = None,
-    format: Annotated[Format, typer.Option(help="Output format; json prints one object per line.")] = "table",
-    among: Annotated[Path | None, typer.Option(help="Checklist: a file of possible class names, one per line.")] = None,
-    candidates: Annotated[int, typer.Option(min=1, help="Number of classes to list for each image.")] = 5,
-    accuracy: Annotated[float | None, typer.Option(help=_ACCURACY)] = None,
-    coverage: Annotated[float | None, typer.Option(help=_COVERAGE)] = None,
-    bursts: Annotated[
-        bool, typer.Option("--bursts", help="Each folder shows one individual: add an answer for each folder.")
-    ] = False,
-    device: Device = "auto",
-) -> None:
-    """Classify photographs. Exit status 1 means that some files were skipped."""
-    check_run(run)
-    files = _asked_for(paths or [])
-    from fieldmark.core.imports import uncollected
-
-    with uncollected():
-        from fieldmark.answering.predictor import Predictor
-        from fieldmark.answering.things import Skipped, named
-        from fieldmark.commands.predict import predict as predict_paths
-        from fieldmark.commands.predict import read_checklist
-
-    predictor = Predictor.load(run, device=device)
-    names = read_checklist(among, predictor.classes) if among else None
-    thresholds = predictor.bundle.thresholds(accuracy, coverage)
-    for line in thresholds.notes if thresholds else ("Not calibrated: these are plain softmax probabilities",):
-        say(f"note: {line}.")
-    skipped = 0
-
-    def skip(reason: str) -> None:
-        nonlocal skipped
-        say(f"skipped: {reason}")
-        skipped += 1
-
-    results = predict_paths(
-        predictor,
-        named(files, skip, columns_of(columns)),
-        among=names,
-        candidates=candidates,
-        accuracy=accuracy,
-        coverage=coverage,
-        bursts=bursts,
-    )
-    for result in printed(results, format):
-        if isinstance(result, Skipped):
-            skip(result.reason)
-    if skipped:
-        raise SystemExit(_SOME_SKIPPED)
-
-
-@app.command(rich_help_panel=ANSWER)
 def explain(
     run: Annotated[Path, typer.Argument(help="A run or a bundle.")],
     image: Annotated[Path, typer.Argument(help="A photograph.")],
@@ -299,27 +235,3 @@ def explain(
     found = explain_image(run, image, versus, root=root, device=device)
     print_explanation(found)
     typer.echo(shown(f"Wrote {write_explanation(found, folder)}, with its figures as JSON beside it"))
-
-
-def _asked_for(paths: list[str]) -> list[str]:
-    """The arguments, or the lines of standard input if there are none."""
-    if paths == ["-"] or (not paths and not sys.stdin.isatty()):
-        from fieldmark.data.readers.sheet import text_of
-
-        data = sys.stdin.buffer.read()
-        if b"\0" in data and not data.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):  # `find -print0`
-            return [os.fsdecode(name) for name in data.split(b"\0") if name]
-        try:
-            text = text_of(data, errors="surrogateescape")  # file names need not be UTF-8
-        except UnicodeError as error:
-            raise FieldmarkError(f"The list on standard input is damaged: {error}", "Write it again.") from None
-        paths = [_unquoted(line.strip()) for line in text.split("\n") if line.strip()]
-    if not paths:
-        raise FieldmarkError("No images were given", "Name files, folders or globs, or pass a list on standard input.")
-    return paths
-
-
-def _unquoted(line: str) -> str:
-    """A path without the quotes that shells and file managers put around it."""
-    quoted = len(line) > 2 and line[0] == line[-1] and line[0] in "\"'"
-    return line[1:-1] if quoted and not os.path.exists(line) else line

@@ -11,7 +11,7 @@ from typing import Annotated, TextIO
 
 import typer
 
-from fieldmark.cli import alike, deploy, labelling, learn, look, verify
+from fieldmark.cli import alike, deploy, labelling, learn, look, predict, verify
 from fieldmark.cli.app import app
 from fieldmark.cli.terminal import INTERRUPTED, say
 from fieldmark.core.errors import FieldmarkError, FieldmarkWarning
@@ -19,7 +19,7 @@ from fieldmark.core.interrupts import termination_interrupts
 
 __all__ = ["main"]
 
-_ = alike, deploy, labelling, learn, look, verify  # importing them registers their commands
+_ = alike, deploy, labelling, learn, look, predict, verify  # importing them registers their commands
 _BAD_INPUT = 2
 # typer brings its own copy of click and exports only one of its errors: these are that one and its parents
 _MISUSE = tuple(kind for kind in typer.BadParameter.__mro__ if issubclass(kind, Exception) and kind is not Exception)

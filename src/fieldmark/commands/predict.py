@@ -12,6 +12,7 @@ from fieldmark.answering.verdicts import Speaker
 from fieldmark.core.errors import DataError
 from fieldmark.core.machine import AUTO
 from fieldmark.core.reading import read_regular
+from fieldmark.data.bursts import grouped, taken
 from fieldmark.data.names import lookup, normal
 from fieldmark.data.readers.columns import Columns
 from fieldmark.evaluation.outputs import Outputs, joined
@@ -43,17 +44,20 @@ def predict(
     accuracy: float | None = None,
     coverage: float | None = None,
     bursts: bool = False,
+    gap: float | None = None,
     device: str = AUTO,
 ) -> Iterator[Verdict | Skipped]:
     """One verdict for each image, in order and as soon as its batch is answered; unreadable images give `Skipped`.
 
     `things` and the options are those of `Predictor.predict`; `columns` says which column of a table holds the paths,
-    such as {"path": "filename"}. With `bursts`, a further verdict for each folder follows at the end.
+    such as {"path": "filename"}. With `bursts`, a further verdict for each folder follows at the end, and with `gap`
+    one for each burst of several photographs: those of a folder that follow each other within so many seconds.
     """
     predictor = run if isinstance(run, Predictor) else Predictor.load(run, device=device)
     speaker = Speaker.of(predictor.bundle, among=among, candidates=candidates, accuracy=accuracy, coverage=coverage)
     names: list[str] = []
     kept: list[Outputs] = []
+    pooling = bursts or gap is not None
     for answered in predictor.stream(named(things, columns=columns)):
         readable = [thing.name for thing in answered.readable]
         verdicts = iter(speaker.verdicts(readable, answered.output) if answered.output else ())
@@ -61,9 +65,11 @@ def predict(
             if error is not None:
                 yield Skipped(thing.name, str(error))
             else:
-                yield replace(next(verdicts), frames=1) if bursts else next(verdicts)
-        if bursts and answered.output:
+                yield replace(next(verdicts), frames=1) if pooling else next(verdicts)
+        if pooling and answered.output:
             names += readable
             kept.append(answered.output)
     if kept:
-        yield from speaker.pooled(names, joined(kept))
+        times = None if bursts else [taken(Path(name)) for name in names]
+        pooled = speaker.pooled(*grouped(names, times, None if bursts else gap), joined(kept))
+        yield from (one for one in pooled if bursts or one.frames != 1)

@@ -44,6 +44,7 @@ __all__ = [
     "new_folder",
     "read_rows",
     "read_tensors",
+    "replacing",
     "sha256_of",
     "sweep",
     "tensor_bytes",
@@ -152,14 +153,18 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write `data` to `path` in one step: a reader sees the old file or the new one, never half of it."""
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """A file to fill, which takes the place of `path` in one step at the end: nobody ever sees half of it.
+
+    If something fails, `path` stays as it was. Raises StorageError where it cannot be written.
+    """
     make_folder(path.parent)
     with explained(path):
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.", suffix=".part")
         try:
             with os.fdopen(handle, "wb") as file:
-                file.write(data)
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
             os.chmod(name, 0o644)
@@ -168,6 +173,12 @@ def write_bytes(path: Path, data: bytes) -> None:
             with contextlib.suppress(OSError):
                 os.unlink(name)
             raise
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write `data` to `path` in one step: a reader sees the old file or the new one, never half of it."""
+    with replacing(path) as file:
+        file.write(data)
 
 
 def as_json(value: Any, *, indent: int | None = None, ascii: bool = False) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-__all__ = ["OBEYED", "brief", "counted", "duration", "first_few", "shown"]
+__all__ = ["OBEYED", "brief", "counted", "duration", "first_few", "shown", "written"]
 
 OBEYED = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029\\u202a-\\u202e\\u2066-\\u2069]")
 """What a terminal does not show but obeys: control characters, line breaks, and marks that turn the direction round."""
@@ -46,3 +46,15 @@ def duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     hours, minutes = divmod(round(seconds / 60), 60)
     return f"{hours} h {minutes:02} min" if hours else f"{minutes} min"
+
+
+def written(text: str) -> str:
+    r"""Text as a file in UTF-8 can hold it: of a name in another encoding, bytes that are no UTF-8 become \xff."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        try:
+            return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        except UnicodeEncodeError:  # half a character, of which no byte is known
+            return text.encode("utf-8", "backslashreplace").decode()
+    return text

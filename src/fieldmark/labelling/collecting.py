@@ -22,12 +22,12 @@ from fieldmark.core.listener import Listener
 from fieldmark.core.storage import cache_folder, read_rows
 from fieldmark.core.wording import counted
 from fieldmark.data.auditing.examine import SIDE
+from fieldmark.data.bursts import bursts, taken
 from fieldmark.data.cache import build_store
 from fieldmark.data.catalog import Catalog
 from fieldmark.data.duplicates import clusters
 from fieldmark.data.splits import units
 from fieldmark.evaluation.outputs import Outputs, joined
-from fieldmark.labelling.bursts import bursts, taken
 from fieldmark.labelling.confidence import from_answers
 from fieldmark.learning.training.probe import out_of_fold
 from fieldmark.runs.opening import with_classes_of

@@ -15,6 +15,7 @@ from fieldmark.core.errors import DataError, DataWarning, nearest
 from fieldmark.core.wording import counted, first_few
 from fieldmark.data.catalog import SPLITS, Catalog
 from fieldmark.data.names import normal
+from fieldmark.data.readers.coco import read_coco
 from fieldmark.data.readers.columns import Columns
 from fieldmark.data.readers.cub import CUB_FILES, read_cub
 from fieldmark.data.readers.folder import read_folder
@@ -53,6 +54,10 @@ def _cub(path: Path) -> Path | None:
     return path if all((path / name).is_file() for name in CUB_FILES) else None
 
 
+def _coco(path: Path) -> Path | None:
+    return path if path.is_file() and path.suffix.lower() == ".json" else None
+
+
 def catalog_table(path: Path) -> Path | None:
     """The table of a folder that says by its name that it is the folder's: catalog.csv, .tsv, .xlsx or .parquet."""
     return next((file for file in _tables(path) if file.stem.lower() == "catalog"), None)
@@ -87,6 +92,7 @@ def _class_folders(path: Path) -> Path | None:
 
 LAYOUTS = (
     Layout("a table (.csv, .tsv, .xlsx, .parquet)", _table, read_table),
+    Layout("COCO Camera Traps (.json)", _coco, read_coco),
     Layout("CUB-200-2011 (images.txt, image_class_labels.txt, classes.txt)", _cub, read_cub),
     Layout("catalog.csv, .tsv, .xlsx or .parquet", catalog_table, read_table),
     Layout("one table with the columns path and label", _lone_table, read_table),

@@ -1,0 +1,105 @@
+"""Which pictures are asked about: all of them or a shard, with what a detector found, and each only once.
+
+A list of pictures is held in memory: 300,000 paths of a hundred letters take 50 MB.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from fieldmark.answering.answers import Picture
+from fieldmark.answering.record import SUFFIX, is_record
+from fieldmark.answering.things import Tell, Thing, Things, named
+from fieldmark.core.errors import DataError, FieldmarkError
+from fieldmark.data.detections import Detected
+from fieldmark.data.readers.columns import Columns
+
+__all__ = ["Shard", "detected_in", "listed", "pictures", "record_beside", "records_in", "root_of"]
+
+
+class Shard(NamedTuple):
+    """The i-th of n parts of any number of pictures.
+
+    A picture's part follows from its path alone. So the jobs of an array need not see the same folder at the same
+    moment, and pictures that are added later move no others.
+    """
+
+    number: int
+    of: int
+
+    @classmethod
+    def parse(cls, text: str) -> Shard:
+        """Of "3/8". Raises FieldmarkError."""
+        found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text.strip())
+        if not found or not 1 <= int(found[1]) <= int(found[2]):
+            raise FieldmarkError(f"--shard {text!r} is not understood", "Write it as in --shard 3/8, from 1/8 to 8/8.")
+        return cls(int(found[1]), int(found[2]))
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.of}"
+
+    def has(self, path: str) -> bool:
+        """Whether a picture belongs to this part."""
+        digest = hashlib.blake2b(os.fsencode(path), digest_size=8).digest()
+        return int.from_bytes(digest, "big") % self.of == self.number - 1
+
+
+def root_of(things: Things) -> Path | None:
+    """The one folder that is asked about, or None."""
+    one = (
+        things[0]
+        if isinstance(things, Sequence) and not isinstance(things, (str, bytes)) and len(things) == 1
+        else things
+    )
+    return Path(one) if isinstance(one, (str, Path)) and os.path.isdir(one) else None
+
+
+def listed(things: Things, tell: Tell, columns: Columns | None) -> list[str]:
+    """The paths of all pictures, each once. Raises DataError for pictures that are no files."""
+    paths: dict[str, None] = {}
+    for thing in named(things, tell, columns):
+        if not isinstance(thing.source, Path):
+            raise DataError(f"{thing.name} is no file", "Only files have answers that can be continued: give paths.")
+        paths[thing.name] = None
+    return list(paths)
+
+
+def detected_in(found: Sequence[Detected], root: Path) -> dict[str, Detected]:
+    """What was detected in pictures, by their paths. Those in the file are relative to `root`."""
+    return {_path_in(root, one.path): one for one in found}
+
+
+def _path_in(root: Path, path: str) -> str:
+    """A path that Windows wrote has backslashes, which elsewhere can be part of a name."""
+    place = os.path.join(root, path)
+    return os.path.join(root, path.replace("\\", "/")) if "\\" in path and not os.path.lexists(place) else place
+
+
+def pictures(paths: Sequence[str], detected: Mapping[str, Detected], passed_over: Collection[str]) -> Iterator[Picture]:
+    """The pictures that have no answer yet."""
+    return (Picture(Thing(path, Path(path)), detected.get(path)) for path in paths if path not in passed_over)
+
+
+def record_beside(out: Path, shard: Shard | None) -> Path:
+    """The record of what becomes `out`: season.answers.jsonl of season.csv and of season.html."""
+    part = "" if shard is None else f".{shard.number}-of-{shard.of}"
+    return out.parent / f"{out.stem}{part}{SUFFIX}"
+
+
+def records_in(things: Things) -> list[Path]:
+    """The records of answers, if that is what was given. Raises FieldmarkError for records beside photographs."""
+    several = [things] if isinstance(things, (str, Path)) else things
+    if not isinstance(several, Sequence) or isinstance(several, bytes):
+        return []
+    found = [Path(one) for one in several if isinstance(one, (str, Path)) and is_record(one)]
+    if found and len(found) < len(several):
+        raise FieldmarkError(
+            f"{found[0]} is a record of answers, but not all that was given is one",
+            "Give photographs, whose answers are computed, or records, whose answers are written.",
+        )
+    return found

@@ -1,0 +1,204 @@
+"""Predict into a file: verdicts on any number of photographs, kept as they come, and continued after a kill."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import final
+
+from fieldmark.answering.answers import answers
+from fieldmark.answering.asking import Shard, detected_in, listed, pictures, record_beside, records_in, root_of
+from fieldmark.answering.predictor import Predictor
+from fieldmark.answering.record import Header, Kept, Record, open_record, read_answers
+from fieldmark.answering.things import Tell, Things
+from fieldmark.answering.verdicts import Speaker
+from fieldmark.core.errors import DataError, FieldmarkError
+from fieldmark.core.listener import Done, Listener
+from fieldmark.core.machine import AUTO
+from fieldmark.core.storage import sha256_of
+from fieldmark.core.wording import counted, first_few
+from fieldmark.data.detections import Detected
+from fieldmark.data.readers.columns import Columns
+from fieldmark.data.readers.detections import read_detections
+from fieldmark.exporting.results.answered import Answered
+from fieldmark.exporting.results.writing import Form, check_free, form_of, write
+from fieldmark.runs.bundle import Bundle
+
+__all__ = ["Predicted", "predict_into"]
+
+
+@final
+@dataclass(frozen=True)
+class Predicted:
+    """What there is now."""
+
+    record: Path | None
+    """The record of answers; None if records were joined."""
+    finished: bool
+    """Whether all pictures have answers, and not a request to stop came before."""
+    num_pictures: int
+    """The pictures that were answered or skipped."""
+    skipped: dict[str, str] = field(default_factory=dict)
+    """Why there is no answer, by the paths of the pictures."""
+
+
+def predict_into(
+    run: Path | str | Predictor,
+    things: Things,
+    out: Path | str,
+    *,
+    form: str | None = None,
+    resume: bool = False,
+    shard: str | None = None,
+    boxes: Path | str | None = None,
+    confidence: float = 0.2,
+    columns: Columns | None = None,
+    among: Sequence[str] | None = None,
+    candidates: int = 5,
+    accuracy: float | None = None,
+    coverage: float | None = None,
+    bursts: bool = False,
+    gap: float | None = None,
+    probabilities: bool = False,
+    tell: Tell | None = None,
+    device: str = AUTO,
+    listener: Listener | None = None,
+) -> Predicted:
+    """Answer for any number of photographs and write a file of the answers.
+
+    While it runs, answers are added to a record beside `out`, season.answers.jsonl for season.csv. It holds what the
+    network said, so `out` can be written again in another form, or with another accuracy, without computing anything:
+    give the record in place of photographs. Several records become one file. With `resume`, pictures that have an
+    answer in the record are passed over; the model and what decides its answers must be the same.
+
+    `form` is that of `out` if its name does not say it: "csv", "json" (lines), "page", "megadetector", "speciesnet",
+    "camtrap-dp" or "darwin-core". `shard` "3/8" answers for the third of eight parts, and writes the record only.
+    `boxes` is a file of MegaDetector or COCO Camera Traps: each animal of which the detector is at least so confident
+    is cut out and classified. `gap` groups photographs of a folder that follow each other within so many seconds, and
+    `bursts` those of a whole folder; other options are those of `fieldmark.predict`. `tell` hears of files in folders
+    that look like pictures and are none.
+
+    Raises RunError and DataError; StorageError if the disk is full, after which `resume` goes on; FieldmarkError for
+    options that make no sense together.
+    """
+    listener, out = listener or Listener(), Path(out)
+    kind = None if shard else form_of(out, form)
+    options = _Options(among, candidates, accuracy, coverage, bursts, gap, probabilities)
+    options.check(shard)
+    if records := records_in(things):
+        bundle = run.bundle if isinstance(run, Predictor) else Bundle.load(run)
+        assert kind is not None
+        check_free(out, {})
+        kept = read_answers(records, bundle)
+        _warn_of_gaps(kept, listener)
+        options.write(bundle, kept, out, kind, None, listener)
+        return _finished(None, kept, listener)
+    predictor = run if isinstance(run, Predictor) else Predictor.load(run, device=device)
+    options.speaker(predictor.bundle)  # a promise that cannot be kept is refused now, not in the end
+    root = root_of(things)
+    found = _detected(Path(boxes), root) if boxes else {}
+    paths = list(found) if boxes else listed(things, tell or listener.warn, columns)
+    part = Shard.parse(shard) if shard else None
+    header = Header(
+        predictor.bundle.state,
+        str(part) if part else None,
+        sha256_of(Path(boxes)) if boxes else None,
+        confidence if boxes else None,
+        None if root is None else str(root),
+    )
+    with open_record(record_beside(out, part), header, resume=resume) as record:
+        if kind:
+            check_free(out, record.wrote)
+        asked = [path for path in paths if part is None or part.has(path)]
+        if not _answer(predictor, asked, found, confidence, record, listener):
+            return Predicted(record.path, False, len(record.answered))
+        record.finish()
+        kept = read_answers([record.path], predictor.bundle)
+        if kind:
+            options.write(predictor.bundle, kept, out, kind, record, listener)
+        return _finished(record.path, kept, listener)
+
+
+@dataclass(frozen=True)
+class _Options:
+    """What is decided when a file is written, not while pictures are looked at."""
+
+    among: Sequence[str] | None
+    candidates: int
+    accuracy: float | None
+    coverage: float | None
+    bursts: bool
+    gap: float | None
+    probabilities: bool
+
+    def check(self, shard: str | None) -> None:
+        """Raise FieldmarkError for options that contradict each other."""
+        if self.bursts and self.gap is not None:
+            raise FieldmarkError(
+                "--bursts and --gap contradict each other",
+                "--bursts takes each folder for one burst, and --gap divides it by time: give one of them.",
+            )
+        if shard and (self.bursts or self.gap is not None or self.probabilities):
+            raise FieldmarkError(
+                "A shard has only a part of each burst and writes no table",
+                "Leave out --bursts, --gap and --probabilities, and give them when the shards are joined.",
+            )
+
+    def speaker(self, bundle: Bundle) -> Speaker:
+        """What turns answers into verdicts."""
+        return Speaker.of(
+            bundle, among=self.among, candidates=self.candidates, accuracy=self.accuracy, coverage=self.coverage
+        )
+
+    def write(
+        self, bundle: Bundle, kept: Kept, out: Path, kind: Form, record: Record | None, listener: Listener
+    ) -> None:
+        """Write the file."""
+        answered = Answered(kept, self.speaker(bundle), self.bursts, self.gap)
+        write(answered, out, kind, record, probabilities=self.probabilities, listener=listener)
+
+
+def _detected(boxes: Path, root: Path | None) -> dict[str, Detected]:
+    found = detected_in(read_detections(boxes), root or boxes.parent)
+    if not found:
+        raise DataError(f"{boxes} lists no pictures", "Give the file that a detector wrote.")
+    return found
+
+
+def _answer(
+    predictor: Predictor,
+    paths: Sequence[str],
+    found: dict[str, Detected],
+    confidence: float,
+    record: Record,
+    listener: Listener,
+) -> bool:
+    """Answer for what has no answer yet. False if a request to stop came before the end."""
+    total, there = len(paths), sum(path in record.answered for path in paths)
+    if there:
+        listener.note(f"{counted(there, 'picture')} of {total:,} are answered already")
+    with listener.stoppable() as asked, listener.progress("Answering") as tick:
+        for some in answers(predictor, pictures(paths, found, record.answered), confidence=confidence):
+            record.append(some)
+            there += len(some)
+            tick(there, total)
+            if asked() and there < total:
+                return False
+    return True
+
+
+def _warn_of_gaps(kept: Kept, listener: Listener) -> None:
+    """Say if records of shards, or the ends of some, are missing."""
+    if kept.unfinished:
+        listener.warn(f"Not finished, so that pictures are left out: {first_few(map(str, kept.unfinished))}")
+    parts = {Shard.parse(one) for one in kept.shards if one}
+    for count in {one.of for one in parts}:
+        if lacking := [str(Shard(i, count)) for i in range(1, count + 1) if Shard(i, count) not in parts]:
+            listener.warn(f"Of {count:,} shards these are missing: {first_few(lacking)}")
+
+
+def _finished(record: Path | None, kept: Kept, listener: Listener) -> Predicted:
+    skipped = {answer.path: answer.skipped for answer in kept if answer.skipped}
+    listener.hear(Done("predict_into"))
+    return Predicted(record, True, len(kept), skipped)

@@ -1,0 +1,79 @@
+"""Files that say where animals are: results of MegaDetector, up to format 1.6, and COCO Camera Traps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, NotRequired
+
+from annotated_types import Len
+from typing_extensions import TypedDict
+
+from fieldmark.core.errors import DataError
+from fieldmark.core.reading import parse_json, read_regular, reason
+from fieldmark.data.detections import Detected, Detection
+from fieldmark.data.readers.coco import CocoFile, clipped, detected, taken_at
+
+__all__ = ["read_detections"]
+
+_MOST = 2**32
+_HINT = "Expected results of MegaDetector (info, detection_categories, images) or COCO Camera Traps."
+
+
+class _Found(TypedDict):
+    category: str
+    conf: float
+    bbox: Annotated[list[float], Len(4, 4)]
+
+
+class _Image(TypedDict):
+    file: str
+    detections: NotRequired[list[_Found] | None]
+    failure: NotRequired[str | None]
+    frame_rate: NotRequired[float | None]
+    datetime: NotRequired[str | None]
+
+
+class _Results(TypedDict):
+    detection_categories: dict[str, str]
+    images: list[_Image]
+
+
+def read_detections(file: Path) -> list[Detected]:
+    """What a file says about each picture, in its order. Raises DataError for any other file.
+
+    Memory grows with the file, since JSON is read as a whole.
+    """
+    try:
+        data = read_regular(file, most=_MOST)
+        kind = parse_json(data, dict[str, Any])
+        if "annotations" in kind:
+            return detected(parse_json(data, CocoFile), file)
+        return _searched(parse_json(data, _Results))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{file} cannot be read: {reason(error)}", _HINT) from None
+
+
+def _searched(results: _Results) -> list[Detected]:
+    """Raises ValueError for an unknown category."""
+    names = results["detection_categories"]
+    for image in results["images"]:
+        if unknown := next(
+            (one["category"] for one in image.get("detections") or () if one["category"] not in names), None
+        ):
+            raise ValueError(f"{image['file']} has the category {unknown!r}, which detection_categories lacks")
+    return [_detected(image, names) for image in results["images"]]
+
+
+def _detected(image: _Image, names: dict[str, str]) -> Detected:
+    found = sorted(image.get("detections") or (), key=lambda one: -one["conf"])
+    failure = image.get("failure") or ("" if "detections" in image else "It was not searched")
+    if image.get("frame_rate"):
+        failure = "It is a video, of which Fieldmark reads no frames"
+    return Detected(
+        image["file"],
+        None
+        if failure
+        else tuple(Detection(names[one["category"]].lower(), one["conf"], clipped(one["bbox"])) for one in found),
+        failure,
+        taken_at(image.get("datetime"), ""),
+    )

@@ -1,0 +1,78 @@
+"""Which form a file of answers has, and writing it: in one step, and never over a file that is not ours."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal, get_args
+
+from fieldmark.answering.record import Record
+from fieldmark.core.errors import FieldmarkError, StorageError
+from fieldmark.core.listener import Listener
+from fieldmark.core.storage import explained, replacing, sha256_of
+from fieldmark.exporting.results.answered import Answered
+from fieldmark.exporting.results.tables import csv_lines, json_lines
+
+__all__ = ["Form", "check_free", "form_of", "write", "write_file"]
+
+Form = Literal["csv", "json", "page", "megadetector", "speciesnet", "camtrap-dp", "darwin-core"]
+"""What answers can be written as."""
+_BY_SUFFIX: dict[str, Form] = {".csv": "csv", ".jsonl": "json", ".html": "page"}
+
+
+def form_of(out: Path, form: str | None) -> Form:
+    """The form of a file: the one that is asked for, or what its name says. Raises FieldmarkError."""
+    known = get_args(Form)
+    if form in known:
+        found: Form = form  # type: ignore[assignment]  # it is one of them
+        return found
+    if form is not None:
+        raise FieldmarkError(f"A file cannot be written as {form!r}", f"Known: {', '.join(known)}.")
+    if (suffix := out.suffix.lower()) in _BY_SUFFIX:
+        return _BY_SUFFIX[suffix]
+    raise FieldmarkError(
+        f"The name {out.name!r} does not say what to write",
+        f"Call it something.csv, .jsonl or .html, or say it with --format: {', '.join(known)}.",
+    )
+
+
+def check_free(path: Path, wrote: dict[str, str]) -> None:
+    """Raise StorageError if there is something at `path` that was not written from this record, or changed since."""
+    if not os.path.lexists(path):
+        return
+    with explained(path):
+        ours = path.is_file() and not path.is_symlink() and wrote.get(path.name) == sha256_of(path)
+    if not ours:
+        raise StorageError(
+            f"{path} is in the way: Fieldmark did not write it, or it changed since",
+            "Move it, or choose another --out.",
+        )
+
+
+def write_file(path: Path, texts: Iterator[str], record: Record | None = None) -> None:
+    """Write texts to a file, in one step. A record remembers its hash first, so that it may be replaced later."""
+    check_free(path, record.wrote if record else {})
+    digest = hashlib.sha256()
+    with replacing(path) as file:
+        for text in texts:
+            data = text.encode()
+            digest.update(data)
+            file.write(data)
+        if record:
+            record.append_wrote(path.name, digest.hexdigest())
+
+
+def write(
+    answered: Answered,
+    out: Path,
+    form: Form,
+    record: Record | None = None,
+    *,
+    probabilities: bool = False,
+    listener: Listener | None = None,
+) -> None:
+    """Write answers in a form. Raises StorageError if something foreign is in the way, or the disk is full."""
+    texts = csv_lines if form == "csv" else json_lines
+    write_file(out, texts(answered, probabilities=probabilities), record)

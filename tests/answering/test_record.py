@@ -1,0 +1,163 @@
+"""The record of answers: wherever it is cut, no picture is answered twice and none is left out."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fieldmark.answering.answers import Answer, Look, Seen
+from fieldmark.answering.record import SUFFIX, Header, open_record, read_answers
+from fieldmark.core.errors import RunError, StorageError
+from fieldmark.data.bursts import Taken
+from fieldmark.data.detections import Detection
+
+HEADER = Header("0" * 64)
+ODD = [
+    "a b.jpg",
+    "quo\"te's.jpg",
+    "new\nline.jpg",
+    "<script>alert(1)<.jpg",
+    os.fsdecode(b"\xff\xfe.jpg"),
+    "é.jpg",
+]
+texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
+names = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0/"), min_size=1) | st.sampled_from(ODD)
+
+
+@st.composite
+def answers(draw: st.DrawFn, path: str) -> Answer:
+    if draw(st.booleans()):
+        return Answer(path, skipped=draw(texts))
+    numbers = st.floats(-30, 30, width=32)
+    looks = []
+    for _ in range(draw(st.integers(0, 2))):
+        box = draw(st.none() | st.tuples(*[st.floats(0, 1)] * 4))
+        seen = Seen(np.array(draw(st.lists(numbers, min_size=3, max_size=3)), np.float32), draw(st.floats(-1, 1)))
+        looks.append(Look(box and Detection("animal", draw(st.floats(0, 1)), box), draw(st.sampled_from([seen, None]))))
+    when = draw(st.none() | st.builds(Taken, st.floats(0, 2e9), texts, st.sampled_from(["", "+02:00"])))
+    return Answer(path, tuple(looks), size=draw(st.sampled_from([None, (4, 3)])), taken=when, sequence=draw(texts))
+
+
+def plain(one: Answer) -> object:
+    looks = [
+        (look.detection, look.seen and (look.seen.logits.tobytes(), look.seen.near, len(look.seen.attributes)))
+        for look in one.looks
+    ]
+    return one.path, looks, one.skipped, one.size, one.taken, one.sequence
+
+
+@given(st.data())
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_answers_come_back_as_they_were(tmp_path: Path, data: st.DataObject) -> None:
+    paths = data.draw(st.lists(names, unique=True, max_size=6))
+    given_ = [data.draw(answers(path)) for path in paths]
+    place = Path(tempfile.mkdtemp(dir=tmp_path)) / f"x{SUFFIX}"
+    with open_record(place, HEADER, resume=False) as record:
+        record.append(given_)
+        record.finish()
+    kept = read_answers([place])
+    assert [one.path for one in kept] == sorted(paths, key=os.path.split)
+    assert sorted(map(plain, kept), key=repr) == sorted(map(plain, given_), key=repr)
+    assert kept.damaged == kept.twice == 0
+    for line in place.read_bytes().splitlines():
+        json.loads(line)  # JSON lines, whatever the names are
+
+
+@given(st.data())
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_order_of_kills_ends_with_each_answer_once(tmp_path: Path, data: st.DataObject) -> None:
+    """A kill may cut the file anywhere, and a dying disk may change what it has written."""
+    asked = [f"{number} {ODD[number % len(ODD)]}" for number in range(data.draw(st.integers(1, 12)))]
+    place = Path(tempfile.mkdtemp(dir=tmp_path)) / f"x{SUFFIX}"
+    with open_record(place, HEADER, resume=False):
+        begun = place.stat().st_size
+    for _ in range(data.draw(st.integers(0, 4))):
+        with open_record(place, HEADER, resume=True) as record:
+            lacking = [path for path in asked if path not in record.answered]
+            for path in lacking[: data.draw(st.integers(0, 5))]:
+                record.append([Answer(path, skipped=path[:2])])
+        size = place.stat().st_size
+        os.truncate(place, data.draw(st.integers(begun, size)))
+        if (size := place.stat().st_size) > begun and data.draw(st.booleans()):
+            with place.open("r+b") as file:
+                file.seek(data.draw(st.integers(begun, size - 1)))
+                file.write(bytes([data.draw(st.integers(0, 255))]))
+    with open_record(place, HEADER, resume=True) as record:
+        record.append([Answer(path, skipped=path[:2]) for path in asked if path not in record.answered])
+    kept = read_answers([place])
+    assert sorted(kept.paths) == sorted(asked)
+    assert {one.path: one.skipped for one in kept} == {path: path[:2] for path in asked}
+    assert kept.twice == 0
+
+
+def test_what_differs_is_named(tmp_path: Path) -> None:
+    place = tmp_path / f"x{SUFFIX}"
+    with open_record(place, Header("a", "1/2", root="x"), resume=True) as record:
+        record.append([Answer("a.jpg", skipped="no")])
+    with open_record(place, Header("a", "1/2", root="y"), resume=True) as record:
+        assert record.answered == {"a.jpg"}
+    with (
+        pytest.raises(RunError, match="this differs now: the model, or what is enrolled in it, --shard"),
+        open_record(place, Header("b", "2/2"), resume=True),
+    ):
+        pass
+    with pytest.raises(RunError, match="holds answers already"), open_record(place, Header("a", "1/2"), resume=False):
+        pass
+
+
+def test_two_at_once_are_refused(tmp_path: Path) -> None:
+    place = tmp_path / f"x{SUFFIX}"
+    busy = pytest.raises(RunError, match="Another process is writing")
+    with open_record(place, HEADER, resume=True), busy, open_record(place, HEADER, resume=True):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == [f"x{SUFFIX}"]
+
+
+def test_records_are_joined(tmp_path: Path) -> None:
+    places = [tmp_path / f"{number}{SUFFIX}" for number in (1, 2)]
+    for number, place in enumerate(places, 1):
+        with open_record(place, Header("a", f"{number}/3"), resume=False) as record:
+            record.append([Answer(path, skipped=str(number)) for path in (f"{number}.jpg", "both.jpg")])
+            if number == 1:
+                record.finish()
+    kept = read_answers(places)
+    assert {one.path: one.skipped for one in kept} == {"1.jpg": "1", "2.jpg": "2", "both.jpg": "1"}
+    assert kept.twice == 1
+    assert kept.shards == ("1/3", "2/3")
+    assert kept.unfinished == (places[1],)
+    (both := tmp_path / f"both{SUFFIX}").write_bytes(b"".join(place.read_bytes() for place in places))
+    assert read_answers([both]).paths == kept.paths
+    with open_record(tmp_path / f"o{SUFFIX}", Header("b"), resume=False):
+        pass
+    with pytest.raises(RunError, match="cannot be joined, since they differ in this: the model"):
+        read_answers([places[0], tmp_path / f"o{SUFFIX}"])
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"hello\n", b'{"path": "a.jpg"}\n', b'{"fieldmark": "answers"}\n', b"\xff" * 50]
+)
+def test_what_is_no_record_is_refused(tmp_path: Path, content: bytes) -> None:
+    (place := tmp_path / f"x{SUFFIX}").write_bytes(content)
+    with pytest.raises(RunError, match="is no record of answers"):
+        read_answers([place])
+    with pytest.raises(RunError, match="is no record of answers"), open_record(place, HEADER, resume=True):
+        pass
+    assert place.read_bytes() == content
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no full device")
+def test_a_full_disk_is_told(tmp_path: Path) -> None:
+    place = tmp_path / f"x{SUFFIX}"
+    with open_record(place, HEADER, resume=False) as record:
+        place.unlink()
+        place.symlink_to("/dev/full")
+        with pytest.raises(StorageError, match="the disk is full"):
+            record.append([Answer("a.jpg", skipped="no")])
+        assert record.answered == set()
