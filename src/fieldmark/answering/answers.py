@@ -146,7 +146,7 @@ def _pending(picture: Picture, confidence: float) -> _Pending:
 
 def _answer(one: _Pending) -> Answer:
     thing, found = one.picture
-    failure = found.failure if found else ""
+    failure = f"{thing.name} was not searched by the detector: {found.failure}" if found and found.failure else ""
     sequence = found.sequence if found else ""
     if one.error or failure:
         return Answer(thing.name, skipped=str(one.error) if one.error else failure, sequence=sequence)

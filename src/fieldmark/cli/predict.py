@@ -99,6 +99,22 @@ def predict(
         bool,
         typer.Option("--probabilities", rich_help_panel=_FILE, help="In csv and json, the probability of each class."),
     ] = False,
+    sort_into: Annotated[
+        Path | None,
+        typer.Option(
+            rich_help_panel=_FILE, help="Also link the photographs into a folder for each verdict, below this one."
+        ),
+    ] = None,
+    copies: Annotated[
+        bool, typer.Option("--copies", rich_help_panel=_FILE, help="With --sort-into, copy them instead.")
+    ] = False,
+    survey: Annotated[
+        Path | None,
+        typer.Option(
+            rich_help_panel=_FILE,
+            help="TOML file about the project and its deployments, for camtrap-dp and darwin-core.",
+        ),
+    ] = None,
     device: Device = "auto",
 ) -> None:
     """Classify photographs. Exit status 1 means that some files were skipped."""
@@ -147,13 +163,24 @@ def predict(
             bursts=bursts,
             gap=gap,
             probabilities=probabilities,
+            survey=survey,
+            sort_into=sort_into,
+            copies=copies,
             tell=skip,
             device=device,
             listener=terminal(),
         )
         _tell(done, out, shard)
         raise SystemExit(_SOME_SKIPPED if skipped or done.skipped else 0)
-    _refuse_without_out(resume=resume, shard=shard, boxes=boxes, probabilities=probabilities, paths=files)
+    _refuse_without_out(
+        resume=resume,
+        shard=shard,
+        boxes=boxes,
+        probabilities=probabilities,
+        survey=survey,
+        sort_into=sort_into,
+        paths=files,
+    )
     predictor = Predictor.load(run, device=device)
     _note(thresholds.notes if thresholds else None)
     results = predict_paths(
@@ -209,13 +236,22 @@ def _printable(format: str | None) -> Format:
 
 
 def _refuse_without_out(
-    *, resume: bool, shard: str | None, boxes: Path | None, probabilities: bool, paths: list[str]
+    *,
+    resume: bool,
+    shard: str | None,
+    boxes: Path | None,
+    probabilities: bool,
+    survey: Path | None,
+    sort_into: Path | None,
+    paths: list[str],
 ) -> None:
     asked = {
         "--resume": resume,
         "--shard": shard is not None,
         "--boxes": boxes is not None,
         "--probabilities": probabilities,
+        "--survey": survey is not None,
+        "--sort-into": sort_into is not None,
         paths[0]: paths[0].endswith(".answers.jsonl"),
     }
     if given := [name for name, yes in asked.items() if yes]:

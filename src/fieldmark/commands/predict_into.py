@@ -22,7 +22,9 @@ from fieldmark.data.detections import Detected
 from fieldmark.data.readers.columns import Columns
 from fieldmark.data.readers.detections import read_detections
 from fieldmark.exporting.results.answered import Answered
-from fieldmark.exporting.results.writing import Form, check_free, form_of, write
+from fieldmark.exporting.results.sorting import sort_photographs
+from fieldmark.exporting.results.survey import Survey, read_survey
+from fieldmark.exporting.results.writing import Form, check_free, check_survey, form_of, write
 from fieldmark.runs.bundle import Bundle
 
 __all__ = ["Predicted", "predict_into"]
@@ -61,6 +63,9 @@ def predict_into(
     bursts: bool = False,
     gap: float | None = None,
     probabilities: bool = False,
+    survey: Path | str | None = None,
+    sort_into: Path | str | None = None,
+    copies: bool = False,
     tell: Tell | None = None,
     device: str = AUTO,
     listener: Listener | None = None,
@@ -76,7 +81,9 @@ def predict_into(
     "camtrap-dp" or "darwin-core". `shard` "3/8" answers for the third of eight parts, and writes the record only.
     `boxes` is a file of MegaDetector or COCO Camera Traps: each animal of which the detector is at least so confident
     is cut out and classified. `gap` groups photographs of a folder that follow each other within so many seconds, and
-    `bursts` those of a whole folder; other options are those of `fieldmark.predict`. `tell` hears of files in folders
+    `bursts` those of a whole folder. `survey` is a TOML file with what Camtrap DP and Darwin Core say of deployments
+    and of the project. `sort_into` is a folder that gets links to the photographs, or `copies`, in a folder for each
+    verdict. Other options are those of `fieldmark.predict`. `tell` hears of files in folders
     that look like pictures and are none.
 
     Raises RunError and DataError; StorageError if the disk is full, after which `resume` goes on; FieldmarkError for
@@ -84,7 +91,19 @@ def predict_into(
     """
     listener, out = listener or Listener(), Path(out)
     kind = None if shard else form_of(out, form)
-    options = _Options(among, candidates, accuracy, coverage, bursts, gap, probabilities)
+    check_survey(kind, Path(survey) if survey else None)
+    options = _Options(
+        among,
+        candidates,
+        accuracy,
+        coverage,
+        bursts,
+        gap,
+        probabilities,
+        read_survey(Path(survey)) if survey else None,
+        Path(sort_into) if sort_into else None,
+        copies,
+    )
     options.check(shard)
     if records := records_in(things):
         bundle = run.bundle if isinstance(run, Predictor) else Bundle.load(run)
@@ -131,6 +150,9 @@ class _Options:
     bursts: bool
     gap: float | None
     probabilities: bool
+    survey: Survey | None
+    sort_into: Path | None
+    copies: bool
 
     def check(self, shard: str | None) -> None:
         """Raise FieldmarkError for options that contradict each other."""
@@ -139,10 +161,17 @@ class _Options:
                 "--bursts and --gap contradict each other",
                 "--bursts takes each folder for one burst, and --gap divides it by time: give one of them.",
             )
-        if shard and (self.bursts or self.gap is not None or self.probabilities):
+        given = {
+            "--bursts": self.bursts,
+            "--gap": self.gap is not None,
+            "--probabilities": self.probabilities,
+            "--survey": self.survey is not None,
+            "--sort-into": self.sort_into is not None,
+        }
+        if shard and any(given.values()):
             raise FieldmarkError(
-                "A shard has only a part of each burst and writes no table",
-                "Leave out --bursts, --gap and --probabilities, and give them when the shards are joined.",
+                "A shard has only a part of each burst, and nothing but its record is written",
+                f"Give {' and '.join(name for name, yes in given.items() if yes)} when the shards are joined.",
             )
 
     def speaker(self, bundle: Bundle) -> Speaker:
@@ -156,7 +185,9 @@ class _Options:
     ) -> None:
         """Write the file."""
         answered = Answered(kept, self.speaker(bundle), self.bursts, self.gap)
-        write(answered, out, kind, record, probabilities=self.probabilities, listener=listener)
+        write(answered, out, kind, record, probabilities=self.probabilities, survey=self.survey, listener=listener)
+        if self.sort_into:
+            sort_photographs(answered, self.sort_into, copies=self.copies, listener=listener)
 
 
 def _detected(boxes: Path, root: Path | None) -> dict[str, Detected]:

@@ -133,7 +133,7 @@ def _detected(
     return Detected(
         image["file_name"],
         detections if searched else None,
-        "The file of boxes says that it is corrupt" if image.get("corrupt") else "",
+        "the file says that it is corrupt" if image.get("corrupt") else "",
         taken_at(image.get("datetime"), _text(image.get("location"))),
         _text(image.get("seq_id")),
     )
@@ -167,9 +167,10 @@ def _relative(file: Path, image: CocoImage, one: CocoAnnotation) -> Box | None:
 
 def clipped(box: Sequence[float]) -> Box:
     """What of a box lies in the picture."""
-    left, top = (min(max(one, 0.0), 1.0) for one in box[:2])
-    right, bottom = (min(max(start + side, 0.0), 1.0) for start, side in zip(box[:2], box[2:], strict=True))
-    return left, top, max(0.0, right - left), max(0.0, bottom - top)
+    x, y, width, height = box
+    left, top = min(max(x, 0.0), 1.0), min(max(y, 0.0), 1.0)
+    across, down = width - (left - x), height - (top - y)
+    return float(left), float(top), float(min(max(across, 0.0), 1 - left)), float(min(max(down, 0.0), 1 - top))
 
 
 def _lone_box(image: CocoImage, annotations: Sequence[CocoAnnotation]) -> tuple[float, float, float, float]:

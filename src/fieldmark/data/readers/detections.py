@@ -66,9 +66,9 @@ def _searched(results: _Results) -> list[Detected]:
 
 def _detected(image: _Image, names: dict[str, str]) -> Detected:
     found = sorted(image.get("detections") or (), key=lambda one: -one["conf"])
-    failure = image.get("failure") or ("" if "detections" in image else "It was not searched")
+    failure = image.get("failure") or ("" if "detections" in image else "the file has no detections for it")
     if image.get("frame_rate"):
-        failure = "It is a video, of which Fieldmark reads no frames"
+        failure = "it is a video, of which Fieldmark reads no frames"
     return Detected(
         image["file"],
         None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -13,9 +13,14 @@ from fieldmark.core.errors import FieldmarkError, StorageError
 from fieldmark.core.listener import Listener
 from fieldmark.core.storage import explained, replacing, sha256_of
 from fieldmark.exporting.results.answered import Answered
+from fieldmark.exporting.results.camtrap import write_camtrap
+from fieldmark.exporting.results.darwin import darwin_lines
+from fieldmark.exporting.results.megadetector import megadetector_json
+from fieldmark.exporting.results.speciesnet import speciesnet_json
+from fieldmark.exporting.results.survey import Survey
 from fieldmark.exporting.results.tables import csv_lines, json_lines
 
-__all__ = ["Form", "check_free", "form_of", "write", "write_file"]
+__all__ = ["Form", "check_free", "check_survey", "form_of", "write", "write_file"]
 
 Form = Literal["csv", "json", "page", "megadetector", "speciesnet", "camtrap-dp", "darwin-core"]
 """What answers can be written as."""
@@ -40,7 +45,7 @@ def form_of(out: Path, form: str | None) -> Form:
 
 def check_free(path: Path, wrote: dict[str, str]) -> None:
     """Raise StorageError if there is something at `path` that was not written from this record, or changed since."""
-    if not os.path.lexists(path):
+    if not os.path.lexists(path) or path.is_dir():  # a folder says itself whose it is
         return
     with explained(path):
         ours = path.is_file() and not path.is_symlink() and wrote.get(path.name) == sha256_of(path)
@@ -71,8 +76,32 @@ def write(
     record: Record | None = None,
     *,
     probabilities: bool = False,
-    listener: Listener | None = None,
+    survey: Survey | None = None,
+    listener: Listener,
 ) -> None:
     """Write answers in a form. Raises StorageError if something foreign is in the way, or the disk is full."""
-    texts = csv_lines if form == "csv" else json_lines
-    write_file(out, texts(answered, probabilities=probabilities), record)
+    if form == "camtrap-dp":
+        write_camtrap(answered, out, _needed(survey), listener)
+        return
+    texts: dict[Form, Callable[[], Iterator[str]]] = {
+        "csv": lambda: csv_lines(answered, probabilities=probabilities),
+        "json": lambda: json_lines(answered, probabilities=probabilities),
+        "megadetector": lambda: megadetector_json(answered),
+        "speciesnet": lambda: speciesnet_json(answered),
+        "darwin-core": lambda: darwin_lines(answered, _needed(survey), listener),
+    }
+    write_file(out, texts[form](), record)
+
+
+def _needed(survey: Survey | None) -> Survey:
+    assert survey is not None, "check_survey has refused this"
+    return survey
+
+
+def check_survey(form: Form | None, survey: Path | None) -> None:
+    """Raise FieldmarkError if a form lacks what only the user knows."""
+    if form in ("camtrap-dp", "darwin-core") and survey is None:
+        raise FieldmarkError(
+            f"{form} says where and when photographs were taken, which only you know",
+            "Give a file that says it with --survey; the guide on camera traps shows one.",
+        )

@@ -1,0 +1,76 @@
+"""What is said to be in a picture or an event, in the words that standards have for it."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from fieldmark.data.detections import ANIMAL, PERSON, VEHICLE, Box
+from fieldmark.data.readers.coco import EMPTY
+from fieldmark.evaluation.verdict import Verdict
+from fieldmark.exporting.results.answered import Event, Row
+
+__all__ = ["Kind", "Observed", "in_event", "in_picture"]
+
+Kind = Literal["animal", "human", "vehicle", "blank", "unknown"]
+_DETECTED: dict[str, Kind] = {ANIMAL: "animal", PERSON: "human", VEHICLE: "vehicle"}
+_PEOPLE = frozenset({"human", "person", "people", "homo sapiens"})
+_VEHICLES = frozenset({"vehicle", "car"})
+
+
+class Observed(NamedTuple):
+    """Something in a picture, or in the pictures of an event."""
+
+    kind: Kind
+    name: str = ""
+    """What somebody vouches for; "" if nobody does."""
+    level: str = ""
+    """The level of the name."""
+    probability: float | None = None
+    box: Box | None = None
+    individuals: int | None = None
+    """How many individuals, if boxes tell."""
+
+
+def in_picture(row: Row, confidence: float | None) -> list[Observed]:
+    """What is in a picture: each box of which the detector is so sure, or one thing without boxes; at least one."""
+    found = []
+    for look, verdict in row.looks:
+        if look.detection is None:
+            found.append(_of(verdict, "unknown"))
+        elif look.detection.confidence >= (confidence or 0.0):
+            kind = _DETECTED.get(look.detection.category, "unknown")
+            one = _of(verdict, kind) if verdict else Observed(kind, probability=look.detection.confidence)
+            found.append(one._replace(box=look.detection.box, individuals=1))
+    return found or [Observed("blank")]
+
+
+def in_event(event: Event, confidence: float | None) -> list[Observed]:
+    """What is in an event: what its pictures show together, and people and vehicles in any of them; at least one."""
+    pictures = [in_picture(row, confidence) for row in event.rows]
+    boxes = any(one.box for picture in pictures for one in picture)
+    found = []
+    if event.verdict:
+        most = max(sum(one.kind == "animal" for one in picture) for picture in pictures)
+        found.append(
+            _of(event.verdict, "animal" if boxes else "unknown")._replace(individuals=most or None if boxes else None)
+        )
+    for kind in ("human", "vehicle"):
+        sure = [one.probability or 0.0 for picture in pictures for one in picture if one.kind == kind and one.box]
+        if sure:
+            found.append(Observed(kind, probability=max(sure)))
+    return found or [Observed("blank" if all(one.kind == "blank" for p in pictures for one in p) else "unknown")]
+
+
+def _of(verdict: Verdict | None, otherwise: Kind) -> Observed:
+    """What a verdict says; `otherwise` where nobody vouches for a name."""
+    if verdict is None or verdict.name is None:
+        return Observed(otherwise)
+    name = verdict.name.casefold()
+    probability = verdict.certainty
+    if name in EMPTY:
+        return Observed("blank", probability=probability)
+    if name in _PEOPLE:
+        return Observed("human", probability=probability)
+    if name in _VEHICLES:
+        return Observed("vehicle", probability=probability)
+    return Observed("animal", verdict.name, verdict.level or "", probability)

@@ -1,0 +1,430 @@
+"""What answers are written as, each checked by a schema that was written from the format's own description."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from fieldmark.commands.predict_into import predict_into
+from fieldmark.core.errors import DataError, DataWarning, FieldmarkError, StorageError
+from fieldmark.data.readers.detections import read_detections
+from fieldmark.exporting.results.sorting import folder_names
+from fieldmark.runs.run import Run
+
+Cli = Callable[..., Any]
+
+SURVEY = """
+deployments = "deployments.csv"
+name = "north-wood"
+[[contributors]]
+title = "Ada Field"
+[project]
+title = "Foxes of the north wood"
+samplingDesign = "opportunistic"
+captureMethod = ["activityDetection"]
+individualAnimals = false
+"""
+DEPLOYMENTS = """deploymentID,folder,latitude,longitude,deploymentStart,deploymentEnd,habitat
+d1,cam1,51.5,-0.1,2026-05-01T00:00:00+02:00,2026-06-01T00:00:00+02:00,=wood
+d2,far/cam2,-3.25,36.5,2026-05-01T00:00:00Z,2026-06-01T00:00:00Z,
+"""
+
+
+@pytest.fixture
+def survey(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """photos/ in the current folder, with two cameras' pictures, detections and what is known of the survey."""
+    monkeypatch.chdir(tmp_path)
+    sources = sorted(pictures.rglob("*.png"))
+    images = []
+    for number in range(8):
+        name = f"{'cam1' if number < 5 else 'far/cam2'}/IMG {number}.jpg"
+        (tmp_path / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
+        exif = Image.Exif()
+        exif.get_ifd(0x8769)[0x9003] = f"2026:05:02 06:{10 * (number // 2):02}:{number:02}"
+        with Image.open(sources[5 * number]) as image:
+            image.convert("RGB").save(tmp_path / "photos" / name, exif=exif)
+        animals = [{"category": "1", "conf": c, "bbox": [0.1, 0.2, 0.5, 0.6]} for c in (0.9, 0.6, 0.1)[number % 3 :]]
+        person = {"category": "2", "conf": 0.7, "bbox": [0.0, 0.0, 0.5, 0.5]}
+        images.append(
+            {"file": name, "detections": [] if number == 3 else [*animals, *([person] if number == 4 else [])]}
+        )
+    (tmp_path / "photos/broken <b>.jpg").write_bytes(b"no picture")
+    images.append({"file": "broken <b>.jpg", "detections": [{"category": "1", "conf": 0.9, "bbox": [0, 0, 1, 1]}]})
+    images.append({"file": "gone.jpg", "detections": None, "failure": "Failure image access"})
+    categories = {"1": "animal", "2": "person", "3": "vehicle"}
+    info = {"format_version": "1.6"}
+    (tmp_path / "md.json").write_text(json.dumps({"info": info, "detection_categories": categories, "images": images}))
+    (tmp_path / "survey.toml").write_text(SURVEY)
+    (tmp_path / "deployments.csv").write_text(DEPLOYMENTS)
+    return tmp_path
+
+
+def rows_of(file: Path) -> list[dict[str, str]]:
+    with file.open(newline="", encoding="utf-8") as opened:
+        return list(csv.DictReader(opened))
+
+
+# ---- MegaDetector 1.6
+
+
+def check_megadetector(found: dict[str, Any]) -> None:
+    """The rules of the format's description."""
+    assert set(found) <= {
+        "info",
+        "detection_categories",
+        "classification_categories",
+        "classification_category_descriptions",
+        "images",
+    }
+    assert found["info"]["format_version"] == "1.6"
+    for key in ("detection_categories", "classification_categories"):
+        assert all(number.isdecimal() and name.strip() for number, name in found[key].items())
+    assert found["detection_categories"].items() >= {"1": "animal", "2": "person", "3": "vehicle"}.items()
+    for image in found["images"]:
+        assert "\\" not in image["file"]
+        if "failure" in image:
+            assert isinstance(image["failure"], str)
+            assert image["detections"] is None
+            continue
+        for one in image["detections"]:
+            assert one["category"] in found["detection_categories"]
+            assert isinstance(one["conf"], float)
+            assert len(one["bbox"]) == 4
+            assert all(0 <= number <= 1 for number in one["bbox"])
+            scores = [score for _, score in one.get("classifications", ())]
+            assert scores == sorted(scores, reverse=True)
+            assert all(number in found["classification_categories"] for number, _ in one.get("classifications", ()))
+
+
+def test_megadetector_keeps_detections_and_adds_classifications(survey: Path, trained: Run) -> None:
+    done = predict_into(trained.folder, ["photos"], "out.json", form="megadetector", boxes="md.json")
+    found, given_ = json.loads(Path("out.json").read_text()), json.loads(Path("md.json").read_text())
+    check_megadetector(found)
+    assert len(done.skipped) == 2
+    assert "gone.jpg was not searched by the detector: Failure image access" in done.skipped["photos/gone.jpg"]
+    before = {image["file"]: image["detections"] for image in given_["images"]}
+    assert {image["file"] for image in found["images"]} == set(before)
+    for image in found["images"]:
+        if image["file"] in ("gone.jpg", "broken <b>.jpg"):
+            assert image["detections"] is None
+            continue
+        plain = [{k: v for k, v in one.items() if k != "classifications"} for one in image["detections"]]
+        assert plain == sorted(before[image["file"]], key=lambda one: -one["conf"])
+        for one in image["detections"]:
+            assert ("classifications" in one) == (one["category"] == "1" and one["conf"] >= 0.2)
+    again = {one.path: one.detections for one in read_detections(Path("out.json"))}  # what is written can be read
+    assert (
+        again["cam1/IMG 0.jpg"]
+        == {one.path: one for one in read_detections(Path("md.json"))}["cam1/IMG 0.jpg"].detections
+    )
+
+
+def test_megadetector_without_boxes_says_that_nobody_searched(survey: Path, trained: Run) -> None:
+    predict_into(trained.folder, ["photos"], "out.json", form="megadetector")
+    found = json.loads(Path("out.json").read_text())
+    check_megadetector(found)
+    (one,) = next(image for image in found["images"] if image["file"] == "cam1/IMG 0.jpg")["detections"]
+    assert found["detection_categories"][one["category"]] == "unknown"
+    assert one["bbox"] == [0, 0, 1, 1]
+
+
+# ---- SpeciesNet
+
+
+def check_speciesnet(found: dict[str, Any]) -> None:
+    """The rules of the format's description."""
+    assert set(found) == {"info", "predictions"}
+    assert found["info"]["format_version"] == "20261015"
+    labels = {"0": "whole_image_classification", "1": "animal", "2": "human", "3": "vehicle"}
+    for one in found["predictions"]:
+        assert set(one) <= {"filepath", "failures", "detections", "model_version"}
+        assert set(one.get("failures", ())) <= {"CLASSIFIER", "DETECTOR", "GEOLOCATION"}
+        confidences = [found["conf"] for found in one.get("detections", ())]
+        assert confidences == sorted(confidences, reverse=True)
+        for detection in one.get("detections", ()):
+            assert detection["label"] == labels[detection["category"]]
+            raw, processed = detection.get("raw_classifications"), detection.get("processed_classification")
+            assert (raw is None) == (processed is None)
+            if raw:
+                assert len(raw["classes"]) == len(raw["scores"]) > 0
+                assert raw["scores"] == sorted(raw["scores"], reverse=True)
+                assert set(processed) == {"class", "score", "source"}
+            for text in [*raw["classes"], processed["class"]] if raw else []:
+                assert len(text.split(";")) == 7
+                assert text == text.lower()
+
+
+@pytest.mark.parametrize("boxes", [None, "md.json"])
+def test_speciesnet(survey: Path, trained: Run, boxes: str | None) -> None:
+    done = predict_into(trained.folder, ["photos"], "out.json", form="speciesnet", boxes=boxes)
+    found = json.loads(Path("out.json").read_text())
+    check_speciesnet(found)
+    failed = {one["filepath"] for one in found["predictions"] if "failures" in one}
+    assert failed == set(done.skipped)
+    assert len(found["predictions"]) == done.num_pictures
+
+
+# ---- Camtrap DP and Darwin Core
+
+ZONED = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d\d:\d\d")
+KINDS = {"animal", "human", "vehicle", "blank", "unknown", "unclassified"}
+
+
+def check_camtrap(folder: Path) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
+    """The rules of the standard; media and observations."""
+    package = json.loads((folder / "datapackage.json").read_text())
+    required = {"resources", "profile", "created", "contributors", "project", "spatial", "temporal", "taxonomic"}
+    assert required <= set(package)
+    assert {one["name"] for one in package["resources"]} == {"deployments", "media", "observations"}
+    for one in package["resources"]:
+        assert one["profile"] == "tabular-data-resource"
+        assert "/1.0.2/" in one["schema"]
+    assert {"title", "samplingDesign", "captureMethod", "individualAnimals", "observationLevel"} <= set(
+        package["project"]
+    )
+    deployments, media, observations = (
+        rows_of(folder / f"{name}.csv") for name in ("deployments", "media", "observations")
+    )
+    for table, key in ((deployments, "deploymentID"), (media, "mediaID"), (observations, "observationID")):
+        ids = [row[key] for row in table]
+        assert all(ids)
+        assert len(set(ids)) == len(ids)
+    known = {row["deploymentID"] for row in deployments}
+    assert {row["deploymentID"] for row in [*media, *observations]} <= known
+    times = [row[key] for row in media for key in ("timestamp",)]
+    times += [row[key] for row in observations for key in ("eventStart", "eventEnd", "classificationTimestamp")]
+    times += [row[key] for row in deployments for key in ("deploymentStart", "deploymentEnd")]
+    assert all(ZONED.fullmatch(time) for time in times)
+    for row in media:
+        assert re.fullmatch(r"(?=^[^./~])(^((?!\.{2}).)*$).*", row["filePath"])
+        assert row["filePublic"] in ("true", "false")
+        assert row["fileMediatype"].startswith("image/")
+    for row in observations:
+        assert row["observationLevel"] in package["project"]["observationLevel"]
+        assert row["observationType"] in KINDS
+        assert bool(row["mediaID"]) == (row["observationLevel"] == "media")
+        assert row["mediaID"] in {"", *(one["mediaID"] for one in media)}
+        assert row["classificationMethod"] == "machine"
+        box = [float(row[name]) for name in ("bboxX", "bboxY", "bboxWidth", "bboxHeight") if row[name]]
+        assert len(box) in (0, 4)
+        assert all(0 <= number <= 1 for number in box)
+        assert row["eventStart"] <= row["eventEnd"]
+    names = {row["scientificName"] for row in observations if row["scientificName"]}
+    assert {one["scientificName"] for one in package["taxonomic"]} == names
+    return media, observations
+
+
+def test_camtrap_dp_with_boxes_and_bursts(survey: Path, trained: Run, cli: Cli) -> None:
+    command = ["predict", trained.folder, "photos", "--boxes", "md.json", "--gap", "30", "--survey", "survey.toml"]
+    answer = cli(*command, "--out", "package", "--format", "camtrap-dp")
+    assert answer.status == 1  # two were skipped
+    media, observations = check_camtrap(Path("package"))
+    assert [row["filePath"] for row in media] == [
+        *(f"cam1/IMG {number}.jpg" for number in range(5)),
+        *(f"far/cam2/IMG {number}.jpg" for number in (5, 6, 7)),
+    ]
+    assert media[0]["timestamp"] == "2026-05-02T06:00:00+02:00"
+    assert media[-1]["timestamp"] == "2026-05-02T06:30:07+00:00"
+    of_media = [row for row in observations if row["observationLevel"] == "media"]
+    assert [row["observationType"] for row in of_media if row["mediaID"] == media[3]["mediaID"]] == ["blank"]
+    assert [row["observationType"] for row in of_media if row["mediaID"] == media[4]["mediaID"]] == ["human", "animal"]
+    events = [row for row in observations if row["observationLevel"] == "event"]
+    assert len({row["eventID"] for row in events}) == 5
+    assert (events[0]["eventStart"], events[0]["eventEnd"]) == (
+        "2026-05-02T06:00:00+02:00",
+        "2026-05-02T06:00:01+02:00",
+    )
+    assert rows_of(Path("package/deployments.csv"))[0]["habitat"] == "'=wood"  # no spreadsheet runs it
+    assert cli(*command, "--out", "package", "--format", "camtrap-dp", "--resume").status == 1
+    check_camtrap(Path("package"))
+
+
+def test_camtrap_dp_invents_nothing(survey: Path, trained: Run) -> None:
+    with Image.open("photos/cam1/IMG 0.jpg") as image:
+        image.save("photos/cam1/no time.png", exif=Image.Exif())
+    Path("photos/elsewhere").mkdir()
+    shutil.copy("photos/cam1/IMG 0.jpg", "photos/elsewhere")
+    with pytest.warns(DataWarning) as heard:
+        predict_into(trained.folder, ["photos"], "p", form="camtrap-dp", survey="survey.toml")
+    media, observations = check_camtrap(Path("p"))
+    assert len(media) == len(observations) == 8
+    told = " ".join(str(one.message) for one in heard)
+    assert "1 picture left out: the file does not say when it was taken" in told
+    assert "1 picture left out: it is in the folder of no deployment" in told
+    with pytest.raises(FieldmarkError, match="which only you know"):
+        predict_into(trained.folder, ["photos"], "q", form="camtrap-dp")
+    Path("deployments.csv").write_text(DEPLOYMENTS.replace("cam", "kam"))
+    with pytest.raises(DataError, match="nothing to put into a package"), pytest.warns(DataWarning):
+        predict_into(trained.folder, ["p.answers.jsonl"], "q", form="camtrap-dp", survey="survey.toml")
+    assert not Path("q").exists()
+    (Path("mine") / "x").mkdir(parents=True)
+    with pytest.raises(StorageError, match="did not make it for a Camtrap DP package"):
+        predict_into(trained.folder, ["p.answers.jsonl"], "mine", form="camtrap-dp", survey="survey.toml")
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (("51.5", "95"), "line 2: the latitude is '95'"),
+        (("+02:00", ""), "which does not say its time zone. Write times as in"),
+        (("2026-06-01T00:00:00Z", "2025-06-01T00:00:00Z"), "line 3: it ends before it starts"),
+        (("d2", "d1"), "comes twice"),
+        (("longitude", "lon"), "no column 'longitude'"),
+    ],
+)
+def test_deployments_that_make_no_sense(survey: Path, trained: Run, change: tuple[str, str], complaint: str) -> None:
+    Path("deployments.csv").write_text(DEPLOYMENTS.replace(*change))
+    with pytest.raises(DataError, match=re.escape(complaint)):
+        predict_into(trained.folder, ["photos"], "p", form="camtrap-dp", survey="survey.toml")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "x",
+        'deployments = "deployments.csv"',
+        SURVEY.replace("opportunistic", "random"),
+        SURVEY.replace('"Ada Field"', "3"),
+    ],
+)
+def test_surveys_that_lack_something(survey: Path, trained: Run, text: str) -> None:
+    Path("survey.toml").write_text(text)
+    with pytest.raises(DataError, match="cannot be read"):
+        predict_into(trained.folder, ["photos"], "p", form="camtrap-dp", survey="survey.toml")
+
+
+def test_darwin_core_has_the_animals_that_somebody_names(survey: Path, trained: Run) -> None:
+    predict_into(trained.folder, ["photos"], "d.csv", form="darwin-core", survey="survey.toml")
+    rows = rows_of(Path("d.csv"))
+    predict_into(trained.folder, ["d.answers.jsonl"], "plain.csv")
+    named = [row for row in rows_of(Path("plain.csv")) if row["name"]]
+    assert [row["scientificName"] for row in rows] == [row["name"] for row in named]
+    for row in rows:
+        assert row["basisOfRecord"] == "MachineObservation"
+        assert row["kingdom"] == "Animalia"
+        assert row["parentEventID"] in ("d1", "d2")
+        assert datetime.fromisoformat(row["eventDate"].split("/")[0]).tzinfo is not None
+        assert (row["decimalLatitude"], row["decimalLongitude"]) in (("51.5", "-0.1"), ("-3.25", "36.5"))
+    assert len({row["occurrenceID"] for row in rows}) == len(rows)
+
+
+# ---- sorted
+
+
+def test_photographs_are_sorted_and_stay_as_they_are(survey: Path, trained: Run) -> None:
+    before = {path: path.read_bytes() for path in Path("photos").rglob("*.jpg")}
+    predict_into(trained.folder, ["photos"], "a.csv", sort_into="sorted")
+    links = [path for path in Path("sorted").rglob("*") if path.is_symlink()]
+    assert sorted(path.resolve() for path in links) == sorted(path.resolve() for path in before)
+    rows = {row["path"]: row for row in rows_of(Path("a.csv"))}
+    for path in links:
+        row = rows[os.path.relpath(path.resolve())]
+        place = path.relative_to("sorted").parent.as_posix()
+        unsure = "unlike anything known" if row["familiar"] == "False" else f"unsure/{row['label']}"
+        assert place == ("not readable" if row["skipped"] else row["name"] or unsure)
+    predict_into(trained.folder, ["photos"], "a.csv", resume=True, sort_into="sorted")
+    assert [path for path in Path("sorted").rglob("*") if path.is_symlink()] == links
+    assert {path: path.read_bytes() for path in Path("photos").rglob("*.jpg")} == before
+    with pytest.raises(StorageError, match="Fieldmark did not make it for links of photographs"):
+        predict_into(trained.folder, ["photos"], "a.csv", resume=True, sort_into="sorted", among=["jade", "plum"])
+    predict_into(trained.folder, ["a.answers.jsonl"], "b.csv", sort_into="copied", copies=True)
+    copied = list(Path("copied").rglob("*.jpg"))
+    assert sorted(path.read_bytes() for path in copied) == sorted(before.values())
+    assert not any(path.is_symlink() for path in copied)
+
+
+def test_sorting_by_boxes(survey: Path, trained: Run) -> None:
+    predict_into(trained.folder, ["photos"], "a.csv", boxes="md.json", sort_into="sorted")
+    found = {path.relative_to("sorted").as_posix() for path in Path("sorted").rglob("*") if path.is_symlink()}
+    assert {"person/cam1__IMG 4.jpg", "nothing found/cam1__IMG 3.jpg", "not readable/gone.jpg"} <= found
+
+
+def test_copies_are_made_where_links_cannot_be(survey: Path, trained: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError("no links here")
+
+    monkeypatch.setattr(Path, "symlink_to", refuse)
+    predict_into(trained.folder, ["photos"], "a.csv", sort_into="sorted")
+    assert len(list(Path("sorted").rglob("*.jpg"))) == 9
+
+
+@given(
+    st.lists(
+        st.text(min_size=1) | st.sampled_from(["con", "..", "a/b", "a:b", "Robin", "robin", "x" * 300, "unsure "]),
+        unique=True,
+    )
+)
+def test_any_name_gives_a_safe_folder_of_its_own(names: list[str]) -> None:
+    names = [name for name in names if not any("\ud800" <= letter <= "\udfff" for letter in name)]
+    found = folder_names(["unsure", *names])
+    assert len({name.casefold() for name in found.values()}) == len({"unsure", *names})
+    assert found["unsure"] == "unsure"
+    for name in found.values():
+        assert name not in ("", ".", "..")
+        assert not set(name) & set('<>:"/\\|?*\0\n')
+        assert name == name.strip(" .")
+        assert len(name.encode()) < 200
+
+
+# ---- the formats' own validators, in an environment of their own
+
+
+def by_validator(code: str) -> str:
+    """What a program prints there. FIELDMARK_VALIDATORS names a Python that has the packages."""
+    python = os.environ.get("FIELDMARK_VALIDATORS")
+    if not python:
+        pytest.skip("FIELDMARK_VALIDATORS names no Python with megadetector, speciesnet and frictionless")
+    done = subprocess.run([python, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("boxes", [None, "md.json"])
+def test_megadetectors_own_validator(survey: Path, trained: Run, boxes: str | None) -> None:
+    predict_into(trained.folder, ["photos"], "out.json", form="megadetector", boxes=boxes)
+    told = by_validator(
+        "from megadetector.postprocessing.validate_batch_results import validate_batch_results as check\n"
+        "found = check('out.json')['validation_results']; print(found['errors'], found['warnings'])"
+    )
+    assert told == "[] []\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("boxes", [None, "md.json"])
+def test_speciesnets_predictions_are_read(survey: Path, trained: Run, boxes: str | None) -> None:
+    done = predict_into(trained.folder, ["photos"], "out.json", form="speciesnet", boxes=boxes)
+    told = by_validator(
+        "from megadetector.utils.wi_taxonomy_utils import generate_md_results_from_predictions_json as read\n"
+        "print(len(read('out.json', 'md out.json')['images']))"  # which it also validates
+    )
+    assert told.splitlines()[-1] == str(done.num_pictures)
+
+
+@pytest.mark.slow
+def test_camtrap_dp_by_frictionless(survey: Path, trained: Run) -> None:
+    """Against the schemas beside the validator, if there are any, since tests reach no network; else, the tables."""
+    predict_into(trained.folder, ["photos"], "p", form="camtrap-dp", boxes="md.json", gap=30, survey="survey.toml")
+    told = by_validator(
+        "import json; from frictionless import validate\n"
+        "package = json.load(open('p/datapackage.json'))\n"
+        "for one in package['resources']: del one['schema'], one['profile']\n"
+        "del package['profile']\n"
+        "json.dump(package, open('p/local.json', 'w'))\n"
+        "report = validate('p/local.json'); print(report.valid, report.flatten(['message']))"
+    )
+    assert told == "True []\n"
