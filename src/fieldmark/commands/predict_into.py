@@ -12,8 +12,7 @@ from fieldmark.answering.asking import Shard, detected_in, listed, pictures, rec
 from fieldmark.answering.predictor import Predictor
 from fieldmark.answering.record import Header, Kept, Record, open_record, read_answers
 from fieldmark.answering.things import Tell, Things
-from fieldmark.answering.verdicts import Speaker
-from fieldmark.core.errors import DataError, FieldmarkError
+from fieldmark.core.errors import DataError
 from fieldmark.core.listener import Done, Listener
 from fieldmark.core.machine import AUTO
 from fieldmark.core.storage import sha256_of
@@ -21,10 +20,8 @@ from fieldmark.core.wording import counted, first_few
 from fieldmark.data.detections import Detected
 from fieldmark.data.readers.columns import Columns
 from fieldmark.data.readers.detections import read_detections
-from fieldmark.exporting.results.answered import Answered
-from fieldmark.exporting.results.sorting import sort_photographs
-from fieldmark.exporting.results.survey import Survey, read_survey
-from fieldmark.exporting.results.writing import Form, check_free, check_survey, form_of, write
+from fieldmark.exporting.results.wanted import Wanted
+from fieldmark.exporting.results.writing import check_free, form_of
 from fieldmark.runs.bundle import Bundle
 
 __all__ = ["Predicted", "predict_into"]
@@ -91,30 +88,20 @@ def predict_into(
     """
     listener, out = listener or Listener(), Path(out)
     kind = None if shard else form_of(out, form)
-    check_survey(kind, Path(survey) if survey else None)
-    options = _Options(
-        among,
-        candidates,
-        accuracy,
-        coverage,
-        bursts,
-        gap,
-        probabilities,
-        read_survey(Path(survey)) if survey else None,
-        Path(sort_into) if sort_into else None,
-        copies,
+    wanted = Wanted(
+        among, candidates, accuracy, coverage, bursts, gap, probabilities, _path(survey), _path(sort_into), copies
     )
-    options.check(shard)
+    wanted.check(kind)
     if records := records_in(things):
         bundle = run.bundle if isinstance(run, Predictor) else Bundle.load(run)
         assert kind is not None
         check_free(out, {})
         kept = read_answers(records, bundle)
         _warn_of_gaps(kept, listener)
-        options.write(bundle, kept, out, kind, None, listener)
+        wanted.write(bundle, kept, out, kind, None, listener)
         return _finished(None, kept, listener)
     predictor = run if isinstance(run, Predictor) else Predictor.load(run, device=device)
-    options.speaker(predictor.bundle)  # a promise that cannot be kept is refused now, not in the end
+    wanted.speaker(predictor.bundle)  # a promise that cannot be kept is refused now, not in the end
     root = root_of(things)
     found = _detected(Path(boxes), root) if boxes else {}
     paths = list(found) if boxes else listed(things, tell or listener.warn, columns)
@@ -135,59 +122,12 @@ def predict_into(
         record.finish()
         kept = read_answers([record.path], predictor.bundle)
         if kind:
-            options.write(predictor.bundle, kept, out, kind, record, listener)
+            wanted.write(predictor.bundle, kept, out, kind, record, listener)
         return _finished(record.path, kept, listener)
 
 
-@dataclass(frozen=True)
-class _Options:
-    """What is decided when a file is written, not while pictures are looked at."""
-
-    among: Sequence[str] | None
-    candidates: int
-    accuracy: float | None
-    coverage: float | None
-    bursts: bool
-    gap: float | None
-    probabilities: bool
-    survey: Survey | None
-    sort_into: Path | None
-    copies: bool
-
-    def check(self, shard: str | None) -> None:
-        """Raise FieldmarkError for options that contradict each other."""
-        if self.bursts and self.gap is not None:
-            raise FieldmarkError(
-                "--bursts and --gap contradict each other",
-                "--bursts takes each folder for one burst, and --gap divides it by time: give one of them.",
-            )
-        given = {
-            "--bursts": self.bursts,
-            "--gap": self.gap is not None,
-            "--probabilities": self.probabilities,
-            "--survey": self.survey is not None,
-            "--sort-into": self.sort_into is not None,
-        }
-        if shard and any(given.values()):
-            raise FieldmarkError(
-                "A shard has only a part of each burst, and nothing but its record is written",
-                f"Give {' and '.join(name for name, yes in given.items() if yes)} when the shards are joined.",
-            )
-
-    def speaker(self, bundle: Bundle) -> Speaker:
-        """What turns answers into verdicts."""
-        return Speaker.of(
-            bundle, among=self.among, candidates=self.candidates, accuracy=self.accuracy, coverage=self.coverage
-        )
-
-    def write(
-        self, bundle: Bundle, kept: Kept, out: Path, kind: Form, record: Record | None, listener: Listener
-    ) -> None:
-        """Write the file."""
-        answered = Answered(kept, self.speaker(bundle), self.bursts, self.gap)
-        write(answered, out, kind, record, probabilities=self.probabilities, survey=self.survey, listener=listener)
-        if self.sort_into:
-            sort_photographs(answered, self.sort_into, copies=self.copies, listener=listener)
+def _path(given: Path | str | None) -> Path | None:
+    return Path(given) if given else None
 
 
 def _detected(boxes: Path, root: Path | None) -> dict[str, Detected]:

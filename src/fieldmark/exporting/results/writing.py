@@ -16,11 +16,12 @@ from fieldmark.exporting.results.answered import Answered
 from fieldmark.exporting.results.camtrap import write_camtrap
 from fieldmark.exporting.results.darwin import darwin_lines
 from fieldmark.exporting.results.megadetector import megadetector_json
+from fieldmark.exporting.results.page import compose_page
 from fieldmark.exporting.results.speciesnet import speciesnet_json
 from fieldmark.exporting.results.survey import Survey
 from fieldmark.exporting.results.tables import csv_lines, json_lines
 
-__all__ = ["Form", "check_free", "check_survey", "form_of", "write", "write_file"]
+__all__ = ["Form", "check_free", "form_of", "write", "write_file"]
 
 Form = Literal["csv", "json", "page", "megadetector", "speciesnet", "camtrap-dp", "darwin-core"]
 """What answers can be written as."""
@@ -88,20 +89,12 @@ def write(
         "json": lambda: json_lines(answered, probabilities=probabilities),
         "megadetector": lambda: megadetector_json(answered),
         "speciesnet": lambda: speciesnet_json(answered),
+        "page": lambda: iter([compose_page(answered, out, listener)]),
         "darwin-core": lambda: darwin_lines(answered, _needed(survey), listener),
     }
     write_file(out, texts[form](), record)
 
 
 def _needed(survey: Survey | None) -> Survey:
-    assert survey is not None, "check_survey has refused this"
+    assert survey is not None, "whoever asks for these has been told to give one"
     return survey
-
-
-def check_survey(form: Form | None, survey: Path | None) -> None:
-    """Raise FieldmarkError if a form lacks what only the user knows."""
-    if form in ("camtrap-dp", "darwin-core") and survey is None:
-        raise FieldmarkError(
-            f"{form} says where and when photographs were taken, which only you know",
-            "Give a file that says it with --survey; the guide on camera traps shows one.",
-        )
