@@ -206,6 +206,17 @@ def test_a_folder_may_change_meanwhile(photographs: Path, trained: Run) -> None:
     assert "new/later.png" in {row["path"] for row in rows_of(Path("a.csv"))}
 
 
+def test_what_was_skipped_is_tried_again_without_its_lines(photographs: Path, trained: Run) -> None:
+    predict_into(trained.folder, ["new"], "a.csv")
+    shutil.copy(next(photographs.rglob("*.png")), photographs / "empty.jpg")
+    assert "new/empty.jpg" in predict_into(trained.folder, ["new"], "a.csv", resume=True).skipped
+    lines = Path("a.answers.jsonl").read_bytes().splitlines(keepends=True)
+    Path("again.answers.jsonl").write_bytes(b"".join(line for line in lines if b'"skipped":' not in line))
+    again = predict_into(trained.folder, ["new"], "again.csv", resume=True)
+    assert list(again.skipped) == ["new/camera 0/broken.jpg"]
+    assert again.num_pictures == 14
+
+
 def test_shards_share_the_pictures_and_are_joined(photographs: Path, trained: Run, cli: Cli) -> None:
     whole = predict_into(trained.folder, ["new"], "whole.csv")
     for number in (1, 2, 3):
