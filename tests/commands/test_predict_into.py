@@ -298,16 +298,16 @@ predict_into(Predictor(bundle, engine=engine), [sys.argv[2]], sys.argv[3], resum
 """
 
 
-def killed_until_done(bundle: Path, folder: Path, out: Path, *, kills: int, seed: int = 0) -> None:
-    """Answer with a network that takes no time, and kill the process at random moments."""
-    chance = random.Random(seed)
+def killed_until_done(bundle: Path, folder: Path, out: Path, *, kills: int, within: float) -> None:
+    """Answer with a network that takes no time, and kill the process at random moments within so many seconds."""
+    chance = random.Random(0)
     environment = os.environ | {"PYTHONPATH": str(Path(fieldmark.__file__).parent.parent)}
     command = [sys.executable, "-c", _WORK, str(bundle), str(folder), str(out)]
     for _ in range(kills):
         with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE) as process:
             assert process.stdout is not None
             assert process.stdout.readline() == b"ready\n"
-            time.sleep(chance.uniform(0, 0.4))
+            time.sleep(chance.uniform(0, within))
             process.send_signal(signal.SIGKILL)
     subprocess.run(command, env=environment, check=True)
 
@@ -332,7 +332,7 @@ def planted(folder: Path, count: int, *, one_in: int = 20) -> list[str]:
 def test_killed_at_random(trained: Run, tmp_path: Path, count: int, kills: int) -> None:
     bad = planted(tmp_path / "many", count)
     out = tmp_path / "many.csv"
-    killed_until_done(trained.bundle, tmp_path / "many", out, kills=kills)
+    killed_until_done(trained.bundle, tmp_path / "many", out, kills=kills, within=count / 2500)
     rows = rows_of(out)
     assert sorted(row["path"] for row in rows) == sorted(map(str, (tmp_path / "many").rglob("*.jpg")))
     assert sorted(row["path"] for row in rows if row["skipped"]) == sorted(bad)

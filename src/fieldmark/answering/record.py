@@ -7,7 +7,7 @@ answered again when the work goes on. So wherever a machine dies, no picture is 
 What a network said is kept, not the verdict: accuracy, checklist, bursts and the form of a file are decided when a file
 is written, from this record and the bundle, and may be decided again without computing anything.
 
-Memory: the places of answers, about 400 bytes a picture.
+Memory: the places of answers, about 600 bytes a picture, with its path.
 """
 
 from __future__ import annotations
@@ -214,6 +214,8 @@ class Kept:
     """Which record, where and how long: of each picture's answer."""
     files: Sequence[Path]
     wrote: dict[str, str]
+    skipped: dict[str, str]
+    """Why pictures have no answer, by their paths."""
     num_classes: int | None = None
     """How many numbers an answer has, if it is known."""
     shards: tuple[str | None, ...] = ()
@@ -260,6 +262,7 @@ def read_answers(paths: Sequence[Path], bundle: Bundle | None = None) -> Kept:
     """The answers in records of one model, which must be that of the `bundle`. Raises RunError."""
     places: dict[str, tuple[int, int, int]] = {}
     wrote: dict[str, str] = {}
+    skipped: dict[str, str] = {}
     headers: list[tuple[Path, Header]] = []
     damaged = twice = 0
     unfinished = []
@@ -283,6 +286,8 @@ def read_answers(paths: Sequence[Path], bundle: Bundle | None = None) -> Kept:
                         count += 1
                         name = _path_of(values)
                         twice += name in places
+                        if name not in places and "skipped" in values:
+                            skipped[name] = values["skipped"]
                         places.setdefault(name, (which, at, len(body)))
                     at += len(line)
         except OSError as error:
@@ -295,6 +300,7 @@ def read_answers(paths: Sequence[Path], bundle: Bundle | None = None) -> Kept:
         places,
         paths,
         wrote,
+        skipped,
         len(bundle.classes) if bundle else None,
         tuple(header.shard for _, header in headers),
         tuple(unfinished),

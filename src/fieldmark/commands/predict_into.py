@@ -170,6 +170,5 @@ def _warn_of_gaps(kept: Kept, listener: Listener) -> None:
 
 
 def _finished(record: Path | None, kept: Kept, listener: Listener) -> Predicted:
-    skipped = {answer.path: answer.skipped for answer in kept if answer.skipped}
     listener.hear(Done("predict_into"))
-    return Predicted(record, True, len(kept), skipped)
+    return Predicted(record, True, len(kept), kept.skipped)
