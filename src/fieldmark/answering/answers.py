@@ -22,6 +22,7 @@ from fieldmark.answering.stream import BATCH, Shown, stream
 from fieldmark.answering.things import Thing
 from fieldmark.answering.verdicts import Evidence, evidence_of
 from fieldmark.core.errors import ImageError
+from fieldmark.core.machine import num_decoders
 from fieldmark.data.bursts import Taken, taken
 from fieldmark.data.detections import ANIMAL, Detected, Detection
 
@@ -113,7 +114,7 @@ def answers(
         thing = one.of.picture.thing
         return predictor.see(thing) if detection is None else see_box(predictor, thing, detection.box)
 
-    for answered in stream(asked(), see, predictor.engine, batch_size=batch_size):
+    for answered in stream(asked(), see, predictor.engine, batch_size=batch_size, threads=num_decoders()):
         known = evidence_of(predictor.bundle, answered.output) if answered.output else None
         row = 0
         for one, error in zip(answered.things, answered.errors, strict=True):
