@@ -82,7 +82,7 @@ def predict(
         typer.Option(
             rich_help_panel=_FILE,
             metavar="I/N",
-            help="Answer for the I-th of N parts only, for job arrays. Join the records of all parts afterwards.",
+            help="Answer for the I-th of N shards only, for job arrays. Join the records of all shards afterwards.",
         ),
     ] = None,
     boxes: Annotated[
