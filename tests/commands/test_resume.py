@@ -147,9 +147,14 @@ def test_a_soup_resumes_at_every_step(pictures: Path, tmp_path: Path) -> None:
     assert_identical(weights(whole), weights(broken))
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("ema", ["true", "false"])
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize(
+    ("optimizer", "ema", "workers"),
+    [
+        ("adamw", "true", 0),
+        ("sgd", "false", 2),
+        *(pytest.param(*rest, marks=pytest.mark.slow) for rest in (("sgd", "true", 0), ("adamw", "false", 2))),
+    ],
+)
 def test_stop_and_resume_at_every_step(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, optimizer: str, ema: str, workers: int
 ) -> None:

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 import fieldmark
@@ -186,7 +185,7 @@ def test_the_same_part_whatever_the_rest(parted_run: Path, pictures: Path, tmp_p
     place = tmp_path / "g"
     predictor = fieldmark.Predictor.load(parted_run)
     files = sorted(pictures.rglob("*.png"))
-    views = torch.stack([predictor.see(Thing(str(file), file)).view for file in files])
+    views = np.stack([predictor.see(Thing(str(file), file)).view for file in files])
     vectors = PartVectorEngine(predictor.model)(views)[:, 1]
     seen = np.flatnonzero(~np.isnan(vectors).any(axis=1))
     fieldmark.index(parted_run, pictures, gallery=place)
