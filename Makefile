@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := demo
 
-.PHONY: demo test test-slow lint install clean
+.PHONY: demo docs test test-slow lint install clean
 
 demo: install
 	bash examples/demo.sh $(BIN) $(DEMO)
@@ -14,6 +14,9 @@ test: install lint
 
 test-slow: install
 	$(BIN)/python -m pytest -m slow
+
+docs: install
+	$(BIN)/python -m sphinx --builder html --fail-on-warning --keep-going docs build/docs
 
 lint: install
 	$(BIN)/ruff check .

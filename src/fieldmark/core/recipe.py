@@ -75,6 +75,7 @@ class Backbone(_Section):
     """A timm model and the source of its weights."""
 
     name: BackboneName = "tf_efficientnet_lite0"
+    """A timm model that sees an image as one square grid of cells."""
     weights: str = "auto"
     """"auto" (those that are installed, or else the hub's), "installed" (from a package; see
     `fieldmark.model.installed`), "hub" (timm's, downloaded), "none" (random), "fieldguide" (small ones that come with
@@ -82,8 +83,9 @@ class Backbone(_Section):
     options: BackboneOptions = {}
     """Numbers and switches of the architecture; see `fieldmark.core.backbone_options`."""
     mean: _Mean | None = None
+    """The mean of each colour that the weights expect, for pixels in [0, 1]; timm's own by default."""
     std: _Std | None = None
-    """The mean and standard deviation that the weights expect, for pixels in [0, 1]; timm's own by default."""
+    """The standard deviation of each colour, likewise."""
 
 
 class Choice(_Section):
@@ -124,12 +126,16 @@ class Augment(_Section):
     crop: bool = True
     """Random resized crops; without them, training sees the evaluation view."""
     min_scale: float = Field(default=0.35, gt=0.0, le=1.0)
+    """The smallest random crop, as a share of the image's area."""
     flip: bool | Literal["auto"] = "auto"
     """Mirror half of the images. "auto": do so unless class names differ only by left and right, or mirror images of
     one class look like another class; see `fieldmark.learning.training.mirror`."""
     color: float = Field(default=0.0, ge=0.0, le=1.0)
+    """How much brightness, contrast, saturation and hue are changed at random."""
     trivial: bool = False
+    """One random change of strength and kind for each image (TrivialAugment: Müller & Hutter, 2021)."""
     erasing: float = Field(default=0.0, ge=0.0, le=1.0)
+    """Probability that a random rectangle is erased."""
     align: float = Field(default=0.0, ge=0.0, le=1.0)
     """Probability that a picture is turned, scaled and moved so that its key points lie as they do on average."""
     warp: float = Field(default=0.0, ge=0.0, le=1.0)
@@ -142,8 +148,11 @@ class Augment(_Section):
     """What to do if the data has no key points for `align`, `warp` and `swap`, or neither boxes nor masks for
     `background`: refuse, or go without and say so."""
     mix: str = "none"
+    """How training images are mixed: "none", "mixup", "cutmix", "both" (one or the other) or "snapmix"."""
     mix_alpha: float = Field(default=1.0, gt=0.0, le=1e3)
+    """Shares are drawn from Beta(alpha, alpha): 1 is uniform, less makes nearly pure images commoner."""
     mix_probability: float = Field(default=1.0, ge=0.0, le=1.0)
+    """Probability that a batch is mixed."""
 
 
 class Train(_Section):
@@ -167,6 +176,7 @@ class Train(_Section):
     """The number of early stages of the backbone that stay as they are; see `early_stages` in
     `fieldmark.learning.training`."""
     batch_size: int = Field(default=32, ge=2, le=65_536)
+    """Images in a step."""
     pseudo_weight: float = Field(default=0.0, ge=0.0, le=1.0)
     """How much a photograph without a label counts if it is certain what it shows; 0 = leave such photographs out. See
     `fieldmark.learning.fitting.pseudo_labels`."""
@@ -175,16 +185,21 @@ class Train(_Section):
     again, under other augmentation. "class_batches": likewise, and a batch has `images_per_class` images of each of its
     classes, for losses that compare images."""
     images_per_class: int = Field(default=4, ge=2, le=65_536)
+    """Images of each class in a batch, for `sampling` "class_batches"."""
     optimizer: str = "adamw"
+    """"adamw", "adam" or "sgd"."""
     lr: float = Field(default=1e-3, gt=0)
     """The peak learning rate of the backbone's last layer."""
     head_lr: float = Field(default=1e-3, gt=0)
+    """The peak learning rate of all that is new: head, neck, parts."""
     layer_decay: float = Field(default=1.0, gt=0, le=1)
     """Each earlier layer learns at this multiple of the next one's rate (Clark et al., ELECTRA, 2020)."""
     weight_decay: float = Field(default=0.0, ge=0)
+    """How strongly weights are pulled towards zero; biases and norms are not."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
     """The momentum of SGD."""
     schedule: Literal["cosine", "constant"] = "cosine"
+    """The learning rate after the warm-up: a cosine to zero, or as it is."""
     warmup: float = Field(default=0.1, ge=0, lt=1)
     """Share of the steps over which the learning rate rises from zero, over at least ten of them; 0 = no warm-up."""
     clip_norm: float = Field(default=0.0, ge=0)
@@ -219,8 +234,12 @@ class Recipe(_Section):
     """All that decides a result."""
 
     protocol: Literal["holdout", "crossfit", "refit"] = "holdout"
+    """Which images calibrate verdicts: those of a validation split ("holdout"), all training images, each answered by a
+    model that has not learnt it ("crossfit"), or none ("refit")."""
     folds: int = Field(default=5, ge=2, le=1_000)
+    """Into how many parts "crossfit" divides the training images."""
     seed: int = Field(default=0, ge=0, lt=2**32)
+    """Decides all that is random: splits, new weights, the order of images, crops."""
     images: Images = Images()
     backbone: Backbone = Backbone()
     neck: Choice = Choice(name=NONE)

@@ -69,12 +69,12 @@ class Audit:
         return any(finding.severity == "spoils" for finding in self.findings)
 
     def as_dict(self) -> dict[str, Any]:
-        """The audit as JSON:
+        """The audit as JSON::
 
-        {"format": "fieldmark audit", "version": 2, "spoils": bool,
-         "data": {"name", "root", "images", "classes", "splits": {split: images}},
-         "findings": [{"kind", "severity", "title", "text", "images",
-                       "cases": [{"note", "images": [{"path", "label", "split"}]}]}]}
+            {"format": "fieldmark audit", "version": 2, "spoils": bool,
+             "data": {"name", "root", "images", "classes", "splits": {split: images}},
+             "findings": [{"kind", "severity", "title", "text", "images",
+                           "cases": [{"note", "images": [{"path", "label", "split"}]}]}]}
 
         `split` is null if the data does not say.
         """
