@@ -27,8 +27,6 @@ copyright = "the Fieldmark developers, Apache-2.0"
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "references"]
 html_theme = "furo"
-html_static_path = ["_static"]
-html_css_files = ["site.css"]
 html_show_sphinx = False
 html_copy_source = False
 highlight_language = "text"
@@ -36,7 +34,7 @@ highlight_language = "text"
 myst_heading_anchors = 4
 myst_enable_extensions = ["colon_fence", "deflist"]
 
-smartquotes = False  # -- is an option
+smartquotes_action = "q"  # -- is an option, not a dash
 default_role = "code"  # docstrings put names between single backticks
 add_module_names = False
 autodoc_member_order = "bysource"

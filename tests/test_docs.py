@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import re
 import shlex
 import shutil
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 import pytest
 import typer
+from pydantic import BaseModel
 
 from fieldmark.cli.main import app
 from fieldmark.core.recipe import Choice, Recipe
-from fieldmark.fieldguide import draw
 from fieldmark.model.auxiliaries.auxiliary import AUXILIARIES
 from fieldmark.model.heads.classifier import CLASSIFIERS
 from fieldmark.model.losses.loss import LOSSES
@@ -111,6 +114,29 @@ def _is_key(key: str) -> bool:
     return name.partition(".")[0] in getattr(info.annotation, "model_fields", ())
 
 
+def test_every_key_says_what_it_means() -> None:
+    silent = [name for name, text in _texts_of(Recipe).items() if not text]
+    assert not silent, silent
+
+
+def _texts_of(model: type[BaseModel]) -> dict[str, str]:
+    """The string after each field of a model and of its sections. Pieces say it in their own modules."""
+    body = ast.parse(textwrap.dedent(inspect.getsource(model))).body[0]
+    assert isinstance(body, ast.ClassDef)
+    texts = {}
+    for node, after in zip(body.body, [*body.body[1:], None], strict=True):
+        if not isinstance(node, ast.AnnAssign):
+            continue
+        name = ast.unparse(node.target)
+        kind = model.model_fields[name].annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            texts |= {f"{name}.{key}": text for key, text in _texts_of(kind).items()} if kind is not Choice else {}
+        else:
+            is_text = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
+            texts[name] = after.value.value if is_text else ""
+    return texts
+
+
 # Commands -------------------------------------------------------------------------------------------------------------
 
 QUICK = {
@@ -140,19 +166,24 @@ def _walk(page: Page, cli: Cli, more: dict[str, list[str]]) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current folder, with photographs as the README has them."""
+    """The current folder."""
     monkeypatch.chdir(tmp_path)
-    draw(tmp_path / "drawn", species=3, images_per_species=16, size=64)
-    shutil.copytree(tmp_path / "drawn" / "images", tmp_path / "photographs")
-    (tmp_path / "new").mkdir()
-    for file in sorted((tmp_path / "photographs").glob("*/0000.jpg")):
-        shutil.copy(file, tmp_path / "new" / f"{file.parent.name}.jpg")
     return tmp_path
 
 
+def _bring_photographs(folder: Path, pictures: Path) -> None:
+    """What the README takes for granted."""
+    shutil.copytree(pictures, folder / "photographs")
+    (folder / "new").mkdir()
+    for file in sorted(pictures.glob("*/00.png")):
+        shutil.copy(file, folder / "new" / f"{file.parent.name}.jpg")
+
+
 @_named(WALKED)
-def test_commands_run(page: Page, cli: Cli, folder: Path) -> None:
+def test_commands_run(page: Page, cli: Cli, folder: Path, pictures: Path) -> None:
     assert any(True for block in page.blocks for _ in block.commands)
+    if page.path.parent == ROOT:
+        _bring_photographs(folder, pictures)
     _walk(page, cli, QUICK)
 
 
