@@ -44,15 +44,15 @@ autodoc_default_options = {"members": True, "exclude-members": "set_score_reques
 maximum_signature_line_length = 80
 
 GUIDE = (
-    *("data", "recipes", "verdicts", "explanations", "labelling", "parts-and-poses", "export", "camera-traps"),
-    *("similarity", "enrolling", "verifying", "grades-trees-attributes", "background", "comparing", "field-guide"),
-    *("python", "gpus", "plugins"),
+    *("data", "recipes", "verdicts", "explanations", "labelling", "parts-and-poses", "export", "serving"),
+    *("camera-traps", "similarity", "enrolling", "verifying", "grades-trees-attributes", "background", "comparing"),
+    *("field-guide", "python", "gpus", "plugins"),
 )
 TRADES = ("wildlife", "plants", "medical-grades", "products-and-fakes", "vehicles-and-signs")
 NAVIGATION = {
     "Begin": ["start", "tutorial"],
     "By trade": [f"trades/{name}" for name in TRADES],
-    "Guide": [f"guide/{name}" for name in GUIDE if (HERE / "guide" / f"{name}.md").exists()],
+    "Guide": [f"guide/{name}" for name in GUIDE],
     "Reference": ["reference/recipes", "reference/commands", "reference/python"],
     "Inside": ["architecture"],
 }

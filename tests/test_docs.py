@@ -40,7 +40,7 @@ OPTIONS = {
 }
 REGISTRIES = {"method": METHODS, "neck": NECKS, "head": CLASSIFIERS, "loss": LOSSES, "auxiliary": AUXILIARIES}
 _SECTION = "|".join(Recipe.model_fields)
-_KEY = re.compile(rf"(?<![\w./-])({_SECTION})\.(?!csv)([a-z_]+)(?![\w./(])")
+_KEY = re.compile(rf"(?<![\w./-])({_SECTION})\.(?!csv|txt)([a-z_]+)(?![\w./(])")
 _SET = re.compile(r"--set '?([a-z_.]+)=")
 
 
