@@ -179,8 +179,9 @@ def _bring_photographs(folder: Path, pictures: Path) -> None:
         shutil.copy(file, folder / "new" / f"{file.parent.name}.jpg")
 
 
-@_named(WALKED)
+@_named([page for page in WALKED if page.path.parent.name != "trades" or page.path.stem == "wildlife"])
 def test_commands_run(page: Page, cli: Cli, folder: Path, pictures: Path) -> None:
+    """Those of the other trades are walked by the slow test, which takes them as they are written."""
     assert any(True for block in page.blocks for _ in block.commands)
     if page.path.parent == ROOT:
         _bring_photographs(folder, pictures)
