@@ -48,6 +48,8 @@ def opened_graph(data: bytes, what: str) -> onnxruntime.InferenceSession:
     options.log_severity_level = 3  # what goes wrong is raised
     # a batch is as long as there are pictures: memory kept for the last one is of no use, and grows with each new size
     options.enable_mem_pattern = False
+    # threads that wait leave the cores to those that decode the next pictures
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # it has a class for each of its statuses, and no common one
