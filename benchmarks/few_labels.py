@@ -113,7 +113,7 @@ def main():
     parser.add_argument("--draws", type=int, default=10)
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
-    warnings.simplefilter("ignore")
+    warnings.simplefilter("ignore")  # of scikit-learn, about classes with one label: they are what is measured
     known = frozen(asked.data, asked.features, size=asked.size)
     rows = np.flatnonzero(known.splits != "test")
     embedding, labels = normalize(known.embedding[rows]), known.labels[rows]

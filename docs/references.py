@@ -135,8 +135,8 @@ def _commands() -> str:
     group = typer.main.get_command(app)
     context = typer.Context(group, info_name="fieldmark")
     blocks, panel = [], ""
-    for name in group.list_commands(context):  # type: ignore[attr-defined]
-        command = group.get_command(context, name)  # type: ignore[attr-defined]
+    for name in group.list_commands(context):  # type: ignore[attr-defined]  # typer's own copy of click
+        command = group.get_command(context, name)  # type: ignore[attr-defined]  # typer's own copy of click
         if command.rich_help_panel != panel:
             panel = command.rich_help_panel
             blocks.append(f"## {panel}")

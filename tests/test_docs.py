@@ -32,7 +32,7 @@ EVERY = pages("*.md", "docs/**/*.md", "benchmarks/README.md")
 FOR_USERS = pages("README.md", "docs/**/*.md")
 WALKED = pages("README.md", "docs/start.md", "docs/trades/*.md")
 
-COMMANDS = dict(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
+COMMANDS = dict(typer.main.get_command(app).commands)  # type: ignore[attr-defined]  # it is a group
 OPTIONS = {
     name: {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
     | {"--help"}

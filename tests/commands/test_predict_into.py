@@ -196,7 +196,7 @@ def test_a_folder_may_change_meanwhile(photographs: Path, trained: Run) -> None:
         files[-1].unlink(missing_ok=True)
         return show(thing)
 
-    engine.predictor.see = see  # type: ignore[method-assign]
+    engine.predictor.see = see  # type: ignore[method-assign]  # a stand-in
     done = predict_into(engine.predictor, ["new"], "a.csv")
     assert done.num_pictures == 14
     assert len(done.skipped) == 3

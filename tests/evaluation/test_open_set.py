@@ -29,7 +29,7 @@ def test_it_finds_what_searches_one_by_one_find(seed: int, sizes: list[int], bur
     known, right, strangers = [], [], []
     for row in range(len(labels)):
         others = [k for k in range(len(labels)) if k != row and (groups[k] == "" or groups[k] != groups[row])]
-        best = max(others, key=lambda k, row=row: float(unit[row] @ unit[k]))  # type: ignore[misc]
+        best = max(others, key=lambda k, row=row: float(unit[row] @ unit[k]))  # type: ignore[misc]  # the default keeps this round's row
         strangers.append(max(float(unit[row] @ unit[k]) for k in others if labels[k] != labels[row]))
         if any(labels[k] == labels[row] for k in others):
             known.append(float(unit[row] @ unit[best]))

@@ -39,7 +39,7 @@ def written(pictures: Path, trained: Run, tmp_path: Path, monkeypatch: pytest.Mo
 
 def told_by(page: Path) -> dict:  # type: ignore[type-arg]  # JSON
     text = page.read_text(encoding="utf-8")
-    return json.loads(re.search(r'<script type="application/json" id="page">(.*?)</script>', text, re.S)[1])  # type: ignore[index]
+    return json.loads(re.search(r'<script type="application/json" id="page">(.*?)</script>', text, re.S)[1])  # type: ignore[index]  # it is there
 
 
 def test_every_answer_is_on_the_page(written: Path) -> None:

@@ -124,7 +124,7 @@ def test_what_is_wrong_is_kept(visitor: Visitor, browser: Browser, photograph: P
     browser.press("Enter")
     wait(browser, "document.querySelector('.card .right')")
     assert browser.text(".card .right") == "Thank you. Kept as plum."
-    with (visitor.service.corrections.folder / "corrections.csv").open(newline="") as file:  # type: ignore[union-attr]
+    with (visitor.service.corrections.folder / "corrections.csv").open(newline="") as file:  # type: ignore[union-attr]  # it keeps them
         assert list(csv.DictReader(file))[-1]["label"] == "plum"
 
 

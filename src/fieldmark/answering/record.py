@@ -173,7 +173,7 @@ def open_record(path: Path, header: Header, *, resume: bool) -> Iterator[Record]
         try:
             yield _begun(path, header, resume)
         finally:
-            with suppress(OSError):
+            with suppress(OSError):  # where a file that is held cannot be removed, it stays, and nobody minds
                 place.unlink()
 
 
@@ -354,7 +354,7 @@ def _checked(line: bytes) -> dict[str, Any] | None:
     if zlib.crc32(text) != int(ending[1], 16):
         return None
     kind: Any = next((shape for start, shape in _KINDS.items() if line.startswith(start)), _AnswerLine)
-    with suppress(ValueError):
+    with suppress(ValueError):  # a damaged line: its picture is answered again
         values: dict[str, Any] = dict(parse_json(text, kind))
         return values
     return None

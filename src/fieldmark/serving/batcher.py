@@ -125,7 +125,7 @@ class Batcher:
             return
         try:
             one.shown = self._see(one.thing)
-        except Exception as error:
+        except Exception as error:  # whatever it is, whoever asked is told, and the thread goes on
             one.answer.set_exception(error)
         else:
             self._ready.put(one)
@@ -171,7 +171,7 @@ class Batcher:
             )
             assert answered.output is not None
             rows = [_row(answered.output, at) for at in range(len(batch))]
-        except Exception as error:
+        except Exception as error:  # likewise
             if len(batch) == 1:
                 batch[0].answer.set_exception(error)
                 return
