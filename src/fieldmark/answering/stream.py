@@ -33,6 +33,11 @@ class Shown(NamedTuple):
     size: tuple[int, int] = (0, 0)
     """The width and height of the picture, in pixels."""
 
+    @property
+    def pixels(self) -> NDArray[np.uint8]:
+        """The view as a picture (S, S, 3)."""
+        return np.ascontiguousarray(self.view.transpose(1, 2, 0))
+
 
 @dataclass
 class Answered(Generic[T, A]):

@@ -22,6 +22,7 @@ from fieldmark.core.storage import explained, write_bytes
 from fieldmark.core.wording import counted, first_few
 from fieldmark.evaluation.enrolment import Shown, unit
 from fieldmark.evaluation.thresholds import Thresholds
+from fieldmark.gallery.known import SAME
 from fieldmark.reporting.odd_page import compose_odd
 from fieldmark.runs.bundle import Bundle
 from fieldmark.runs.enrolling import Classes, enrolled_label, free_name, kept_in, place_of
@@ -33,8 +34,6 @@ from fieldmark.runs.run import Run
 __all__ = ["Enrolled", "enrol"]
 
 _TWO = 2
-_SAME = 1 - 1e-4
-"""The cosine of two embeddings from which they are of the same picture, up to rounding."""
 
 
 @final
@@ -246,11 +245,11 @@ def _look(
         for thing, shown, own, z in zip(
             answered.readable, answered.shown, unit(answered.output.embedding), answered.output.logits, strict=True
         ):
-            if seen and np.max(np.array(seen) @ own) > _SAME:
+            if seen and np.max(np.array(seen) @ own) > SAME:
                 skipped.append(Skipped(thing.name, f"{thing.name}: the same picture was given before"))
                 continue
             names.append(thing.name)
-            views.append(shown.view)
+            views.append(shown.pixels)
             logits.append(z)
             seen.append(own)
     embedding = np.array(seen[len(earlier.labels) :], np.float16)

@@ -29,23 +29,17 @@ function reduce(state, action, page) {
 
 // ---- what is seen
 
-function made(kind, values, ...inside) {
-  const element = Object.assign(document.createElement(kind), values);
-  element.append(...inside);
-  return element;
-}
-
 function tile(item) {
   const image = item.picture
-    ? made("img", { src: item.picture, alt: item.said, loading: "lazy", decoding: "async" })
-    : made("div", { className: "gone" }, "the file is gone");
-  return made(
+    ? el("img", { src: item.picture, alt: item.said, loading: "lazy", decoding: "async" })
+    : el("div", { class: "gone" }, "the file is gone");
+  return el(
     "a",
-    { className: "tile", href: item.link, title: item.path, target: "_blank", rel: "noopener" },
+    { class: "tile", href: item.link, title: item.path, target: "_blank", rel: "noopener" },
     image,
-    made("p", {}, made("b", {}, item.said), made("span", {}, item.sure)),
-    ...(item.rest ? [made("p", {}, item.rest)] : []),
-    made("p", { className: "soft" }, item.path.split("/").at(-1)),
+    el("p", {}, el("b", {}, item.said), el("span", {}, item.sure)),
+    ...(item.rest ? [el("p", {}, item.rest)] : []),
+    el("p", { class: "soft" }, item.path.split("/").at(-1)),
   );
 }
 
@@ -77,12 +71,12 @@ function start(page) {
     document.querySelector(".looking").scrollIntoView();
   };
   page.groups.forEach((group, number) => {
-    const count = made("span", {}, group.count.toLocaleString("en"));
-    const button = made("button", { type: "button" }, made("span", {}, group.name), count);
+    const count = el("span", {}, group.count.toLocaleString("en"));
+    const button = el("button", { type: "button" }, el("span", {}, group.name), count);
     button.addEventListener("click", () => act({ kind: "group", group: number }));
     document.getElementById("verdicts").append(button);
     const told = `${group.name} (${group.count.toLocaleString("en")})`;
-    document.getElementById("choose").append(made("option", { value: String(number) }, told));
+    document.getElementById("choose").append(el("option", { value: String(number) }, told));
   });
   document.getElementById("choose").addEventListener("change", (event) =>
     act({ kind: "group", group: Number(event.target.value) }),

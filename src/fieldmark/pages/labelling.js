@@ -169,20 +169,6 @@ function table(decided, page) {
 
 // ---- view
 
-/** An element; children that are text stay text, whatever they hold. */
-function el(tag, attributes = {}, ...children) {
-  const made = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
-    else if (value === true) made.setAttribute(name, "");
-    else if (value !== false && value !== null && value !== undefined) made.setAttribute(name, value);
-  }
-  made.append(...children.filter((child) => child !== null));
-  return made;
-}
-
-const name = (text, tag = "bdi") => el(tag, { dir: "auto" }, text);
-
 function counts(state, page) {
   const all = Object.values(state.decided);
   const words = { accept: "accepted", relabel: "relabelled", label: "labelled", drop: "dropped" };

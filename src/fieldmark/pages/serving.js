@@ -134,19 +134,6 @@ class Service {
 
 // ---- view
 
-/** An element; children that are text stay text, whatever they hold. */
-function el(tag, attributes = {}, ...children) {
-  const made = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
-    else if (value === true) made.setAttribute(name, "");
-    else if (value !== false && value !== null && value !== undefined) made.setAttribute(name, value);
-  }
-  made.append(...children.filter((child) => child !== null));
-  return made;
-}
-
-const name = (text, tag = "bdi") => el(tag, { dir: "auto" }, text);
 const line = (text, kind = "fact") => el("p", { class: kind }, text);
 
 function problem(one) {

@@ -1,6 +1,6 @@
 """The page about photographs that do not look like the others of a class that is enrolled.
 
-Shapes: N photographs, S side of a view.
+Shapes: N photographs, S side of a picture.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from fieldmark.pages import picture, render
 __all__ = ["compose_odd"]
 
 
-def compose_odd(name: str, paths: Sequence[str], views: Sequence[NDArray[np.uint8]], odd: NDArray[np.bool_]) -> str:
-    """The page as HTML: views (3, S, S) of the photographs that are odd (N,), and of the others."""
-    shown = [(path, picture(view.transpose(1, 2, 0))) for path, view in zip(paths, views, strict=True)]
+def compose_odd(name: str, paths: Sequence[str], pictures: Sequence[NDArray[np.uint8]], odd: NDArray[np.bool_]) -> str:
+    """The page as HTML: pictures (S, S, 3) of the photographs that are odd (N,), and of the others."""
+    shown = [(path, picture(pixels)) for path, pixels in zip(paths, pictures, strict=True)]
     verb = "does" if odd.sum() == 1 else "do"
     groups = {
         "Unlike the others": [one for one, is_odd in zip(shown, odd, strict=True) if is_odd],

@@ -25,7 +25,7 @@ from fieldmark.answering.explaining.evidence import find_evidence
 from fieldmark.answering.explaining.regions import LEAST_PEAK, Region, find_regions
 from fieldmark.answering.explaining.taps import Network, tap
 from fieldmark.answering.predictor import Predictor
-from fieldmark.answering.stream import Shown, stream
+from fieldmark.answering.stream import stream
 from fieldmark.answering.things import Thing
 from fieldmark.evaluation.enrolment import unit
 from fieldmark.evaluation.plda import Plda
@@ -70,7 +70,7 @@ def agreement(predictor: Predictor, plda: Plda, one: Thing, other: Thing) -> tup
     for k, (mine, theirs) in enumerate(((first, second), (second, first))):
         toward = own * mine + common * theirs
         cells = _cells(network, views[k : k + 1], plda.axes @ toward / lengths[k], float(toward @ mine))
-        sides.append(Side((one, other)[k].name, _pixels(answered.shown[k]), cells))
+        sides.append(Side((one, other)[k].name, answered.shown[k].pixels, cells))
     return sides[0], sides[1]
 
 
@@ -96,7 +96,3 @@ class _Embedding(nn.Module):
     def forward(self, images: Tensor) -> Prediction:
         prediction = self.network(images)
         return prediction._replace(logits=prediction.embedding)
-
-
-def _pixels(shown: Shown) -> NDArray[np.uint8]:
-    return np.ascontiguousarray(shown.view.transpose(1, 2, 0))

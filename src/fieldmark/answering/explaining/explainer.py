@@ -21,7 +21,7 @@ from fieldmark.answering.explaining.examples import Known, known_maps
 from fieldmark.answering.explaining.explanation import Example, Explanation, RegionFound, explain_view
 from fieldmark.answering.explaining.taps import tap
 from fieldmark.answering.predictor import Predictor
-from fieldmark.answering.stream import Shown, stream
+from fieldmark.answering.stream import stream
 from fieldmark.answering.things import Thing, Things, named
 from fieldmark.answering.verdicts import Speaker
 from fieldmark.core.claims import check_replaceable
@@ -84,7 +84,7 @@ class Explainer:
             evidence.margin,
             (float(np.exp(log_probabilities[contrast.first])), float(np.exp(log_probabilities[contrast.second]))),
             tuple(self._pictured(one) for one in found),
-            _pixels(shown),
+            shown.pixels,
             evidence.cells,
             self._notes(names, known),
             decided=find_evidence(self.method, normalised, self._against_all(contrast.first), self._place).cells,
@@ -144,7 +144,7 @@ class Explainer:
             shown = self.predictor.see(self._known_thing(example.path))
         except ImageError:
             return example
-        return replace(example, pixels=_pixels(shown))
+        return replace(example, pixels=shown.pixels)
 
     def _known_thing(self, path: str) -> Thing:
         """An image that the run was trained on."""
@@ -230,11 +230,6 @@ def _only(image: Things) -> Thing:
             f"An explanation covers one picture, but {1 + len(others):,} were given", "Explain them one at a time."
         )
     return first
-
-
-def _pixels(shown: Shown) -> NDArray[np.uint8]:
-    """(S, S, 3)."""
-    return np.ascontiguousarray(shown.view.transpose(1, 2, 0))
 
 
 def _read_known(path: Path, label: str, stamp: str) -> Known | None:

@@ -94,7 +94,7 @@ def sights(predictor: Predictor, catalog: Catalog, rows: NDArray[np.int64]) -> l
     for answered in stream(things_of(catalog, rows), predictor.see, PartEngine(predictor.model)):
         assert answered.output is not None
         for number, shown in enumerate(answered.shown):
-            pixels = shown.view.transpose(1, 2, 0)
+            pixels = shown.pixels
             row = int(rows[len(found)])
             found.append(Sight(row, pixels, answered.output.maps[number], answered.output.centres[number]))
     return found

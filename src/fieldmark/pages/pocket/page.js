@@ -5,15 +5,10 @@ const state = { rules: null, examples: {}, answers: [], broken: "" };
 const element = (id) => document.getElementById(id);
 const worker = new Worker("worker.js");
 
-/** A new element with this text and these children. Names come from anywhere: nothing is ever parsed as HTML. */
-function make(tag, { text, children = [], ...properties } = {}) {
-  const found = Object.assign(document.createElement(tag), properties);
-  if (text !== undefined) found.textContent = text.replaceAll(" %", "\u00a0%"); // no number alone at the end of a line
-  found.append(...children);
-  return found;
-}
-
-const exact = (share) => `${(100 * share).toFixed(1)} %`;
+/** Text in which no percent sign stands alone at the beginning of a line. */
+const words = (text) => text.replaceAll(" %", "\u00a0%");
+const line = (text, kind = "") => el("p", { class: kind }, words(text));
+const exact = (share) => `${Number((100 * share).toFixed(1))} %`;
 
 // ---- what happens
 
@@ -76,85 +71,79 @@ function showAnswer(answer) {
 }
 
 function cardOf(answer) {
-  const picture = make("img", { src: answer.picture, alt: `Your photograph ${answer.name}` });
-  picture.onerror = () => picture.replaceWith(make("div", { className: "blank" }));
-  const card = make("article", { id: `answer-${answer.number}`, className: "answer", children: [picture] });
-  const file = make("p", { className: "file", text: answer.name });
-  if (answer.problem) {
-    card.append(make("h3", { text: "This cannot be read as a photograph" }), make("p", { className: "soft", text: answer.problem }), file);
-  } else if (!answer.verdict) {
-    card.append(make("h3", { className: "soft", text: "Looking …" }), file);
-  } else {
-    card.append(...spoken(answer.verdict), file, candidates(answer.verdict));
-  }
-  return card;
+  const picture = el("img", { src: answer.picture, alt: `Your photograph ${answer.name}` });
+  picture.onerror = () => picture.replaceWith(el("div", { class: "blank" }));
+  const file = el("p", { class: "file" }, name(answer.name));
+  const told = answer.problem
+    ? [el("h3", {}, "This cannot be read as a photograph"), line(answer.problem, "soft"), file]
+    : answer.verdict
+      ? [...spoken(answer.verdict), file, candidates(answer.verdict)]
+      : [el("h3", { class: "soft" }, "Looking …"), file];
+  return el("article", { id: `answer-${answer.number}`, class: "answer" }, picture, ...told);
 }
 
 /** The verdict in plain words. */
 function spoken(verdict) {
   if (verdict.familiar === false) {
     return [
-      make("h3", { text: "Unlike anything that it knows" }),
-      make("p", { className: "warn", text: `This is ${verdict.reason}. It looks most like ${verdict.label}.` }),
+      el("h3", {}, "Unlike anything that it knows"),
+      line(`This is ${verdict.reason}. It looks most like ${verdict.label}.`, "warn"),
     ];
   }
   const sure = exact(surenessOf(verdict));
   if (verdict.promised !== null) {
     const whole = verdict.name === verdict.label && !verdict.reason;
-    const more = whole ? "" : ` The ${state.rules.levels[0].name} is less sure: ${verdict.reason}.`;
+    const less = whole ? null : line(`The ${state.rules.levels[0].name} is less sure: ${verdict.reason}.`, "soft");
     return [
-      make("h3", { text: saidOf(verdict) }),
-      make("p", { className: "right", text: `${sure} sure. Names given like this one are right at least ${Number((100 * verdict.promised).toFixed(1))} % of the time.` }),
-      ...(more ? [make("p", { className: "soft", text: more.trim() })] : []),
+      el("h3", {}, saidOf(verdict)),
+      line(`${sure} sure. Names given like this one are right at least ${exact(verdict.promised)} of the time.`, "right"),
+      ...(less ? [less] : []),
     ];
   }
   const why = verdict.reason && verdict.reason !== NO_PROMISE ? ` (${verdict.reason})` : "";
-  return [
-    make("h3", { text: `Likely ${verdict.label}` }),
-    make("p", { className: "warn", text: `${sure}. Not sure enough to vouch for${why}.` }),
-  ];
+  return [el("h3", {}, `Likely ${verdict.label}`), line(`${sure}. Not sure enough to vouch for${why}.`, "warn")];
 }
 
 function candidates(verdict) {
   const rows = verdict.familiar === false ? [] : verdict.candidates.filter((one, k) => k === 0 || one.probability > 0.01);
-  return make("ol", { className: "candidates", ariaLabel: "Candidates", children: rows.map((one) => make("li", { children: [
-    make("div", { text: one.label }),
-    make("span", { text: exact(one.probability) }),
-    make("meter", { min: 0, max: 1, value: one.probability, ariaLabel: `Probability of ${one.label}` }),
-    ...pictures(one.label),
-  ] })) });
+  const shown = rows.map((one) => el(
+    "li", {},
+    name(one.label, "div"),
+    el("span", {}, words(exact(one.probability))),
+    el("meter", { min: 0, max: 1, value: one.probability, "aria-label": `Probability of ${one.label}` }),
+    pictures(one.label),
+  ));
+  return el("ol", { class: "candidates", "aria-label": "Candidates" }, ...shown);
 }
 
 function pictures(label) {
   const files = state.examples[label] || [];
-  if (!files.length) return [];
-  return [make("div", { className: "examples", children: files.map((src) => make("img", { src, alt: `Example of ${label}`, loading: "lazy" })) })];
+  if (!files.length) return null;
+  const shown = files.map((src) => el("img", { src, alt: `Example of ${label}`, loading: "lazy" }));
+  return el("div", { class: "examples" }, ...shown);
 }
 
 /** The classes, with what is above them. */
 function showGuide(wanted) {
   const [own, ...above] = state.rules.levels, asked = wanted.trim().toLowerCase();
   const higher = above.filter((level) => level.names.length > 1 && level.names.length < own.names.length);
-  const cards = state.rules.classes.flatMap((name, k) => {
+  const cards = state.rules.classes.flatMap((label, k) => {
     const parents = higher.map((level) => level.names[level.of[k]]).join(", ");
-    if (!`${name} ${parents}`.toLowerCase().includes(asked)) return [];
-    const under = parents ? [make("div", { className: "soft", text: parents })] : [];
-    return [make("li", { children: [make("div", { text: name }), ...under, ...pictures(name)] })];
+    if (!`${label} ${parents}`.toLowerCase().includes(asked)) return [];
+    return [el("li", {}, name(label, "div"), parents ? el("div", { class: "soft" }, parents) : null, pictures(label))];
   });
-  element("guide").replaceChildren(
-    cards.length ? make("ul", { children: cards }) : make("p", { className: "soft", text: "There is no such class." }),
-  );
+  element("guide").replaceChildren(cards.length ? el("ul", {}, ...cards) : line("There is no such class.", "soft"));
 }
 
 function showPromise() {
   const v = state.rules.verdicts, said = [];
   if (!v) said.push("No photograph was held out when this model was made, so its probabilities are as the network gives them, and nothing is promised.");
   else {
-    if (v.threshold !== undefined) said.push(`When it gives a name, it is right at least ${Number((100 * v.accuracy).toFixed(1))} % of the time. On the photographs that this was tested with, ${Math.round(100 * v.share)} % got a name. This holds for photographs like those: other cameras, places or seasons may be harder.`);
-    if (v.coverage) said.push("A picture that looks unlike all of them gets no name.");
+    if (v.threshold !== undefined) said.push(`When it gives a name, it is right at least ${exact(v.accuracy)} of the time. On the photographs that this was tested with, ${percent(v.share)} got a name. This holds for photographs like those: other cameras, places or seasons may be harder.`);
+    said.push("A picture that looks unlike all of them gets no name.");
     said.push(...v.notes.map((note) => `${note.replace(/\.$/, "")}.`));
   }
-  element("promise").replaceChildren(...said.map((text) => make("p", { text })));
+  element("promise").replaceChildren(...said.map((text) => line(text)));
 }
 
 function showAbout() {
