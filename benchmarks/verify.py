@@ -1,15 +1,15 @@
 """Same or different, on classes that were never trained on: how good, and whether rates are what was asked for.
 
-usage: verify.py NAME DATA FEATURES.npz [--size 224] [--splits 20] [--photographs 5] [--out FILE]
+usage: verify.py NAME DATA FEATURES.npz [--size 224] [--draws 20] [--photographs 5] [--out FILE]
 
-In each split of the classes of DATA, half are learnt, on frozen features (`frozen.py` computes them once): PLDA is
+In each draw of the classes of DATA, half are learnt, on frozen features (`frozen.py` computes them once): PLDA is
 fitted to four fifths of their images, as a bundle keeps them. Of the other half, all images are of new classes: half of
 these give the thresholds, and the rest is judged by them. Told are the equal error rate, true accepts at 1 % false
 accepts, the false accepts that came out where 1 % was asked for, with thresholds of new classes and of learnt ones
 (cross-fitted, as where nothing was measured), and the cosine beside it. In open galleries, half of the judged classes
 are known by a few photographs each, and the others are strangers. Where classes come in pairs of a genuine one and its
 impostor (`fieldmark draw --kind impostors`), pairs stay together, and impostors that pass for their genuine one are
-counted. Images of one group, such as a burst, are not compared. Medians over splits, with the range of nine in ten.
+counted. Images of one group, such as a burst, are not compared. Medians over draws, with the range of nine in ten.
 """
 
 import argparse
@@ -60,7 +60,7 @@ def rates_at(threshold, scores, labels, groups):
 
 
 def measured(embedding, labels, groups, twins, shots, seed):
-    """One split."""
+    """One draw of the classes."""
     random = np.random.default_rng(seed)
     learnt, lot, known, strangers = divided(len(twins), twins, random)
     rows = {
@@ -137,7 +137,7 @@ if __name__ == "__main__":
     parser.add_argument("data")
     parser.add_argument("features")
     parser.add_argument("--size", type=int, default=224)
-    parser.add_argument("--splits", type=int, default=20)
+    parser.add_argument("--draws", type=int, default=20)
     parser.add_argument("--photographs", type=int, default=5)
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
@@ -145,7 +145,7 @@ if __name__ == "__main__":
     groups = group_codes(read(asked.data).groups.tolist())
     draws = [
         measured(unit(features.embedding), features.labels, groups, twins_of(features.classes), asked.photographs, seed)
-        for seed in range(asked.splits)
+        for seed in range(asked.draws)
     ]
     result = {}
     for name in draws[0]:

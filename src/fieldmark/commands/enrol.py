@@ -45,7 +45,8 @@ class Enrolled:
     photographs: int
     """By how many it is known now; 0 if it was removed."""
     recognised: int | None = None
-    """How many of them would be recognised as this class if they were not among them; None if none was asked about."""
+    """How many of them would be recognised as this class if they were not among them; None where a
+    single one shows it, or none was asked about."""
     odd: tuple[str, ...] = ()
     """Those among the photographs given that do not look like the others."""
     skipped: tuple[Skipped, ...] = ()
@@ -57,7 +58,7 @@ class Enrolled:
         if not self.photographs:
             return f"{self.name} is no class any more"
         known = f"{self.name} is known from {counted(self.photographs, 'photograph')}"
-        if self.recognised is None or self.photographs < _TWO:
+        if self.recognised is None:
             return known
         return f"{known}; {self.recognised} of them would be recognised by the others"
 
@@ -141,6 +142,7 @@ def _shown(
     else:
         label = len(classes.names)
         classes = classes.with_class(free_name(bundle, name), place_of(bundle, under))
+    check_replaceable(_odd_page(bundle))  # before anything is enrolled
     names, views, new, skipped = _look(bundle, classes.shown, photographs, device, listener)
     if not names:
         why = f": {first_few(one.reason for one in skipped)}" if skipped else ""
@@ -153,7 +155,7 @@ def _shown(
     result = Enrolled(
         classes.names[label],
         len(own),
-        int(found.recognised[own].sum()),
+        int(found.recognised[own].sum()) if len(own) >= _TWO else None,
         tuple(names[i] for i in np.flatnonzero(odd)),
         tuple(skipped),
     )
@@ -195,11 +197,19 @@ def _tell_of_scores(run: Run, enrolled_as: str, listener: Listener) -> None:
         listener.note(f"Scores of the model before this, until they are made again: {', '.join(old)}")
 
 
+def _odd_page(bundle: Bundle) -> Path:
+    """Where odd photographs are shown: in the run or, for a bundle alone, beside it."""
+    assert bundle.folder is not None
+    run = opened_run(bundle.folder)
+    return (
+        run.folder / "enrolled.html" if run.exists else bundle.folder.with_name(f"{bundle.folder.name}-enrolled.html")
+    )
+
+
 def _page_of_odd(bundle: Bundle, html: str) -> Path:
     """Write the page about odd photographs into the run, in place of the one before; return where."""
     assert bundle.folder is not None
-    page = opened_run(bundle.folder).folder / "enrolled.html"
-    check_replaceable(page)
+    page = _odd_page(bundle)
     write_bytes(page, html.encode())
     return page
 

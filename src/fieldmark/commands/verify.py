@@ -16,7 +16,7 @@ from fieldmark.core.storage import check_writable, write_bytes
 from fieldmark.core.wording import counted
 from fieldmark.data.readers.columns import Columns
 from fieldmark.evaluation.enrolment import unit
-from fieldmark.gallery.comparer import MEASURE, Comparer, Seen
+from fieldmark.gallery.comparer import ELSEWHERE, MEASURE, Comparer, Seen
 from fieldmark.gallery.embedding import WHOLE, embedder, widths
 from fieldmark.gallery.evidence_picture import draw_comparison, png_of
 from fieldmark.gallery.gallery import Gallery
@@ -88,7 +88,7 @@ def identify(
     predictor, found = comparer.predictor, list[Identified | Skipped]()
     with relayed_warnings(listener):
         known = read_known(predictor, reference, columns=columns, listener=listener)
-        for answered in stream(named(pictures, listener.note, columns), predictor.see, predictor.engine):
+        for answered in predictor.stream(named(pictures, listener.note, columns)):
             vectors = iter(() if answered.output is None else unit(answered.output.embedding))
             for thing, error in zip(answered.things, answered.errors, strict=True):
                 if error is not None:
@@ -136,7 +136,7 @@ def measure(
     embed = embedder(predictor, [WHOLE])
     with relayed_warnings(listener):
         (width,) = widths(predictor, embed).values()
-        with Gallery.make(comparer.place, maker_of(predictor), width) as gallery:
+        with Gallery.make(comparer.place, maker_of(predictor), width, hint=ELSEWHERE) as gallery:
             counts, skipped = fill({WHOLE: gallery}, new, lambda one: predictor.see(one.thing), embed, listener)
     found = Measured(comparer.verification, comparer.place, counts.added + counts.replaced, skipped)
     listener.hear(Done("verify", Path(comparer.place)))

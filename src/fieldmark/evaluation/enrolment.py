@@ -347,9 +347,8 @@ def _calibration(
     means = np.concatenate([base.means, new_means])
     several = shown.counts[shown.labels] > 1
     near = np.empty(len(embedding))
-    for at, label in enumerate(shown.labels):
-        others = shown.labels != label
-        others |= np.arange(len(embedding)) != at
+    for at in range(len(embedding)):
+        others = np.arange(len(embedding)) != at
         without = class_means(embedding[others], shown.labels[others], num_new)
         near[at] = nearness(embedding[at : at + 1], np.concatenate([base.means, without]))[0]
     held = Held(

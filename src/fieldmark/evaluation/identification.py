@@ -46,10 +46,8 @@ class Reference:
         """(N, G) the log-odds that each of these images (N, D) is of each class."""
         means, counts = means_and_counts(self.embedding, self.labels, len(self))
         own, centres = plda.coordinates(embedding), plda.coordinates(means)
-        return np.stack(
-            [plda.likeness(own, centre[None], count[None]) for centre, count in zip(centres, counts, strict=True)],
-            axis=1,
-        )
+        of_none = plda.log_densities(own, np.zeros((1, own.shape[1])), 1 + plda.spread[None])
+        return plda.log_densities(own, *plda.known(centres, counts)) - of_none
 
     def left_out(self, plda: Plda) -> tuple[Floats, Floats]:
         """(M, G) the likeness of its own photographs to each class, as if none of the photograph's own group were among
@@ -87,9 +85,8 @@ class Identification:
         rows, alone = np.arange(len(own)), reference.labels
         scores[rows, alone] = -np.inf
         best = scores.max(axis=1)
-        strangers, classes = [best], [alone] if len(reference) > 1 else []
-        if not classes:
-            strangers = []
+        # a reference of one class has no strangers of its own
+        strangers, classes = ([best], [alone]) if len(reference) > 1 else ([], [])
         known, known_classes = np.where(own >= best, own, -np.inf)[own > -np.inf], alone[own > -np.inf]
         start = len(reference)
         for found, labels in others:

@@ -27,7 +27,7 @@ class PseudoLabelled(NamedTuple):
     def sentence(self) -> str:
         """In words, without a full stop."""
         pool = f"{counted(self.photographs, 'photograph')} without a label"
-        trial = f"in a trial on {counted(self.tried, 'image')} with one, {self.taught:,} were right with their help"
+        trial = f"in a trial on {counted(self.tried, 'labelled image')}, {self.taught:,} were right with their help"
         trial = f"{trial} and {self.alone:,} without" if self.tried else "whether that helps was not tried"
         if not self.used:
             why = trial if self.tried else "none of them is like one that has a label"

@@ -24,7 +24,17 @@ from numpy.typing import NDArray
 from fieldmark.core.errors import DataError, RunError
 from fieldmark.evaluation.paired import Share, interval
 
-__all__ = ["RATES", "Judged", "Point", "Verification", "drawn_again", "is_promised", "lowest_accepted", "promised"]
+__all__ = [
+    "RATES",
+    "Judged",
+    "Point",
+    "Verification",
+    "check_rate",
+    "drawn_again",
+    "is_promised",
+    "lowest_accepted",
+    "promised",
+]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -86,14 +96,19 @@ def is_promised(judged: Judged, rate: float) -> bool:
     )
 
 
+def check_rate(judged: Judged, rate: float | None) -> None:
+    """Raise RunError for a rate that is no share."""
+    if rate is not None and not 0 < rate < 1:
+        raise RunError(f"A {judged.what} of {rate:g} is no share", "Expected one between 0 and 1, such as 0.01.")
+
+
 def promised(judged: Judged, rate: float | None = None) -> tuple[float, Point]:
     """A rate and what happens at its threshold: the rate asked for, or the usual one or the next higher one that can be
     promised.
 
     Raises RunError for a rate that is no share, or that cannot be promised.
     """
-    if rate is not None and not 0 < rate < 1:
-        raise RunError(f"A {judged.what} of {rate:g} is no share", "Expected one between 0 and 1, such as 0.01.")
+    check_rate(judged, rate)
     asked = [one for one in RATES if one >= USUAL] if rate is None else [rate]
     chosen = next((one for one in asked if is_promised(judged, one)), None)
     if chosen is None:

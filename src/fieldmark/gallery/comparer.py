@@ -22,9 +22,10 @@ from fieldmark.core.wording import counted
 from fieldmark.data.names import lookup
 from fieldmark.evaluation.comparing import Basis
 from fieldmark.evaluation.enrolment import Kept
+from fieldmark.evaluation.identification import Identification, Reference
 from fieldmark.evaluation.paired import group_codes
 from fieldmark.evaluation.plda import Plda
-from fieldmark.evaluation.verification import Judged, Point, Verification, promised
+from fieldmark.evaluation.verification import Judged, Point, Verification, check_rate, promised
 from fieldmark.gallery.gallery import Gallery
 from fieldmark.gallery.judged import Candidate, Identified, Verified
 from fieldmark.gallery.known import SAME, Known
@@ -32,13 +33,13 @@ from fieldmark.gallery.maker import maker_of
 from fieldmark.gallery.opening import default_place
 from fieldmark.gallery.photographs import Photograph
 from fieldmark.gallery.store import Absent
-from fieldmark.runs.opening import opened_run
 
-__all__ = ["MEASURE", "Comparer", "Seen"]
+__all__ = ["ELSEWHERE", "MEASURE", "Comparer", "Seen"]
 
 Floats = NDArray[np.float64]
 
 MEASURE = "fieldmark verify RUN --measure PHOTOS"
+ELSEWHERE = f"Measure with this run into another place: {MEASURE} --measured PLACE."
 _TOLD = 3
 """Candidates, and photographs of each, that are told."""
 
@@ -54,6 +55,18 @@ class Seen(NamedTuple):
         return self.picture.thing.name
 
 
+class _Search(NamedTuple):
+    """What searches in one reference at one rate have in common."""
+
+    known: Known
+    rate: float | None
+    names: list[str]
+    reference: Reference
+    strangers: Basis
+    found: Identification
+    promised: tuple[float, Point]
+
+
 class Comparer:
     """Compares pictures by what a bundle keeps of the classes that it has learnt."""
 
@@ -65,9 +78,9 @@ class Comparer:
         folder = predictor.bundle.folder
         assert folder is not None
         self.predictor, self.bundle = predictor, predictor.bundle
-        run = opened_run(folder)
-        self.place = str(measured or default_place(run.folder if run.exists else folder, "measured"))
+        self.place = str(measured or default_place(folder, "measured"))
         self._is_named = measured is not None
+        self._last: _Search | None = None
         kept = self.bundle.read_kept()
         if kept is None:
             raise RunError(
@@ -88,8 +101,7 @@ class Comparer:
         none.
         """
         try:
-            with Gallery.open(self.place) as gallery:
-                self._check(gallery)
+            with Gallery.open(self.place, maker_of(self.predictor), hint=ELSEWHERE) as gallery:
                 entries, vectors = gallery.contents()
         except Absent:
             entries = []
@@ -149,9 +161,7 @@ class Comparer:
         rest = known.without(seen.picture.digest, seen.embedding)
         if not rest.entries:
             raise DataError(f"The reference has no photograph but {seen.name} itself", "Give others of what is known.")
-        names, reference, strange = rest.names, rest.reference(), self.basis.without(rest.names)
-        found = strange.identification(reference, self.plda)
-        chosen, point = self._promised(found, rate)
+        _, _, names, reference, strange, found, (chosen, point) = self._prepared(rest, rate)
         likeness = reference.likeness(self.plda, seen.embedding[None])[0]
         own, theirs = (self.plda.coordinates(some) for some in (seen.embedding[None], rest.embedding))
         pairs = self.plda.all_same(own, theirs)[0]
@@ -174,20 +184,21 @@ class Comparer:
             self.of_learnt,
         )
 
-    def _check(self, gallery: Gallery) -> None:
-        own, theirs = maker_of(self.predictor), gallery.maker
-        if own != theirs:
-            raise RunError(
-                f"{self.place} was measured with another model, {theirs['network']} (weights {theirs['weights'][:8]}), "
-                f"where this one is {own['network']} (weights {own['weights'][:8]})",
-                f"Measure again into another place: {MEASURE} --measured PLACE",
-            )
+    def _prepared(self, known: Known, rate: float | None) -> _Search:
+        """As it was for the last picture, if that was sought in the same reference."""
+        if self._last is None or self._last.known is not known or self._last.rate != rate:
+            names, reference = known.names, known.reference()
+            strangers = self.basis.without(names)
+            found = strangers.identification(reference, self.plda)
+            self._last = _Search(known, rate, names, reference, strangers, found, self._promised(found, rate))
+        return self._last
 
     def _promised(self, found: Judged, rate: float | None) -> tuple[float, Point]:
+        check_rate(found, rate)
         try:
             return promised(found, rate)
         except RunError as error:
-            if not self.of_learnt or "cannot be promised" not in error.problem:
+            if not self.of_learnt:
                 raise
             raise RunError(error.problem, f"Photographs of other classes may show it: {MEASURE}") from None
 

@@ -42,25 +42,28 @@ class Gallery:
         return f"Gallery({self.store.place!r}, {counted(len(self), 'picture')}, {self.maker['network']})"
 
     @classmethod
-    def open(cls, place: Path | str, maker: Maker | None = None, *, writing: bool = False) -> Gallery:
+    def open(
+        cls, place: Path | str, maker: Maker | None = None, *, writing: bool = False, hint: str | None = None
+    ) -> Gallery:
         """Open a gallery: a folder, `postgresql://…` or `qdrant:FOLDER`.
 
         With a `maker`, only a gallery of that maker (see `fieldmark.gallery.maker`). Raises RunError if there is none,
-        if it is of another maker or damaged, or if another process is writing there while this wants to.
+        if it is damaged or, with this `hint`, of another maker, or if another process is writing there while this wants
+        to.
         """
-        return cls._of(open_store(place, writing=writing), maker)
+        return cls._of(open_store(place, writing=writing), maker, hint)
 
     @classmethod
-    def make(cls, place: Path | str, maker: Maker, dimension: int) -> Gallery:
-        """Open a gallery of this maker for writing, and make it if there is none."""
-        return cls._of(open_store(place, writing=True, new=describe(maker, dimension)), maker)
+    def make(cls, place: Path | str, maker: Maker, dimension: int, *, hint: str | None = None) -> Gallery:
+        """Open a gallery of this maker for writing, and make it if there is none. The `hint` is for one of another."""
+        return cls._of(open_store(place, writing=True, new=describe(maker, dimension)), maker, hint)
 
     @classmethod
-    def _of(cls, store: Store, maker: Maker | None) -> Gallery:
+    def _of(cls, store: Store, maker: Maker | None, hint: str | None) -> Gallery:
         gallery = cls(store)
         try:
             if maker is not None:
-                check_maker(store.place, gallery.maker, maker)
+                check_maker(store.place, gallery.maker, maker, **({"hint": hint} if hint else {}))
         except RunError:
             gallery.close()
             raise

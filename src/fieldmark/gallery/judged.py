@@ -58,10 +58,11 @@ class Verified:
         less = Share(1 - genuine.value, 1 - genuine.high, 1 - genuine.low)
         return (
             f"{self.answer}, at {_percent(self.rate)} false accepts" + (" (a close call)" if self.close else ""),
-            f"{self.alike.false_accepts} of pairs of different classes are at least as alike, "
-            f"and {less} of pairs of one class less",
+            f"of pairs of different classes, {self.alike.false_accepts} are at least as alike; "
+            f"of pairs of one class, {less} are less alike",
             f"likeness {self.likeness:.1f}, threshold {self.point.threshold:.1f}: it accepts "
-            f"{self.point.false_accepts} of pairs of different classes and {self.point.true_accepts} of pairs of one",
+            f"{self.point.false_accepts} of pairs of different classes "
+            f"and {self.point.true_accepts} of pairs of one class",
             f"threshold from {self.basis}",
         )
 

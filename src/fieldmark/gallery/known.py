@@ -17,6 +17,7 @@ from fieldmark.answering.stream import stream
 from fieldmark.answering.things import Things
 from fieldmark.core.errors import DataError
 from fieldmark.core.listener import Listener
+from fieldmark.core.machine import num_decoders
 from fieldmark.core.wording import counted
 from fieldmark.data.readers.columns import Columns
 from fieldmark.evaluation.enrolment import unit
@@ -50,6 +51,8 @@ class Known(NamedTuple):
         kept = [
             row for row, one in enumerate(self.entries) if not copies[row] and not (digest and one.digest == digest)
         ]
+        if len(kept) == len(self.entries):
+            return self
         return Known(tuple(self.entries[row] for row in kept), self.embedding[kept])
 
     @property
@@ -84,8 +87,9 @@ def read_known(
             f"The reference {what} has no photograph that can be read", "Give photographs of what is known."
         )
     if all(one.label is None for one, _ in pairs):
-        folder = Path(what).resolve()
-        alone = folder.name if folder.is_dir() else folder.stem if isinstance(place, str | Path) else "the known one"
+        named = isinstance(place, str | Path)
+        folders = {Path(what)} if Path(what).is_dir() else {Path(one.path).parent for one, _ in pairs if named}
+        alone = folders.pop().resolve().name if len(folders) == 1 else "the known one"
         pairs = [(one._replace(label=alone), vector) for one, vector in pairs]
     if nameless := sum(one.label is None for one, _ in pairs):
         listener.warn(f"{counted(nameless, 'photograph')} of the reference without a label left out")
@@ -97,7 +101,7 @@ def _looked_at(
     predictor: Predictor, place: Things, columns: Columns | None, listener: Listener
 ) -> Iterator[tuple[Entry, Floats]]:
     asked = photographs(place, columns=columns, tell=lambda _: None)
-    for answered in stream(asked, lambda one: predictor.see(one.thing), predictor.engine):
+    for answered in stream(asked, lambda one: predictor.see(one.thing), predictor.engine, threads=num_decoders()):
         for one, error in answered.skipped:
             listener.warn(f"{one.thing.name} of the reference is left out: {error}")
         if answered.output is not None:

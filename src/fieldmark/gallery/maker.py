@@ -63,16 +63,21 @@ def describe(maker: Maker, dimension: int, dtype: str = "float16") -> Descriptio
     return description
 
 
-def check_maker(place: str, found: Maker, expected: Maker) -> None:
-    """Raise RunError for a gallery of another maker; it says which, and how they differ."""
+_SEARCH_ELSEWHERE = (
+    "Search it with the run that it was indexed with, or index the photographs with this one into another place "
+    "(--gallery)."
+)
+
+
+def check_maker(place: str, found: Maker, expected: Maker, *, hint: str = _SEARCH_ELSEWHERE) -> None:
+    """Raise RunError, with this hint, for a gallery of another maker; it says which, and how they differ."""
     wrong = [words for key, words in _DIFFERENCES.items() if found.get(key) != expected.get(key)]
     if not wrong:
         return
     raise RunError(
         f"The gallery {place} is of another model, one {wrong[0]}: {_words(found)}, where this one is "
         f"{_words(expected)}",
-        "Search it with the run that it was indexed with, or index the photographs with this one into another place "
-        "(--gallery).",
+        hint,
     )
 
 

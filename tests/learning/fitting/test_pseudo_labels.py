@@ -85,7 +85,7 @@ def test_what_does_not_help_changes_nothing(
     alone, _ = learnt(data, tmp_path / "alone", recipe="probe")
     assert identical(weights(run), weights(alone))
     assert heard.notes.count(
-        "Learnt from none of 18 photographs without a label: in a trial on 12 images with one, "
+        "Learnt from none of 18 photographs without a label: in a trial on 12 labelled images, "
         f"{taught} were right with their help and 5 without"
     )
 
@@ -153,5 +153,5 @@ def test_in_words() -> None:
     )
     assert PseudoLabelled(3, 2, 0.5, 9, 4, 5).sentence() == (
         "Learnt from 2 of 3 photographs without a label too, by what they are likely to show (mean certainty 0.50); "
-        "in a trial on 9 images with one, 5 were right with their help and 4 without"
+        "in a trial on 9 labelled images, 5 were right with their help and 4 without"
     )

@@ -41,6 +41,15 @@ def test_an_image_of_two_classes_counts_for_each_with_its_share() -> None:
     assert mixed.item() not in (pytest.approx(whole.item()), pytest.approx(other.item()))
 
 
+@pytest.mark.parametrize("weight", [1.0, 0.5, 0.1])
+def test_an_image_that_counts_less_is_not_pushed_from_its_own_class(weight: float) -> None:
+    logits = torch.tensor([[[20.0, 0.0, 0.0, 0.0, 0.0]]], requires_grad=True)
+    ProxyAnchor(Task(CLASSES))(logits, torch.tensor([[0]]), torch.tensor([[weight]])).backward()
+    assert logits.grad is not None
+    assert logits.grad[0, 0, 0] <= 0
+    assert (logits.grad[0, 0, 1:] > 0).all()
+
+
 def test_classes_that_are_not_learnt_have_no_proxy() -> None:
     torch.manual_seed(0)
     logits, labels, weights = torch.randn(4, 1, 3), torch.tensor([[0], [1], [1], [0]]), torch.ones(4, 1)

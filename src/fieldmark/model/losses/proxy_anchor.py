@@ -56,7 +56,8 @@ class ProxyAnchor(Loss):
         shares = shares.scatter_add(1, labels, weights.float())[:, self.learnt]
         z = logits.float().mean(dim=1)[:, self.learnt]
         draws = _log_one_plus_sum(shares, -(z - self.margin))
-        repels = _log_one_plus_sum(1 - shares, z + self.margin)
+        counts = weights.float().sum(dim=1, keepdim=True)  # an image that counts less is no stranger to its own class
+        repels = _log_one_plus_sum(counts - shares, z + self.margin)
         present = (shares > 0).any(dim=0)
         return draws.sum() / present.sum().clamp_min(1) + repels.mean()
 
