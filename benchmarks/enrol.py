@@ -21,7 +21,8 @@ from sklearn.linear_model import LogisticRegression
 
 from fieldmark.data.taxonomy import Taxonomy
 from fieldmark.evaluation.calibration import Calibration, Held
-from fieldmark.evaluation.enrolment import Kept, Shown, fit_enrolment, unit
+from fieldmark.evaluation.enrolment import Kept, Shown, fit_enrolment
+from fieldmark.evaluation.outputs import unit
 from fieldmark.evaluation.plda import means_and_counts
 from fieldmark.evaluation.thresholds import Thresholds
 from fieldmark.evaluation.unknown import class_means, nearness
@@ -52,7 +53,7 @@ def measured(train, test, num_new, shots, seed):
     random = np.random.default_rng(seed)
     order = random.permutation(train[1].max() + 1)  # the new classes come last
     num_known, place = len(order) - num_new, np.argsort(order)
-    (seen, labels), (asked, truth) = ((unit(x), place[y]) for x, y in (train, test))
+    (seen, labels), (asked, truth) = ((unit(x.astype(np.float64)), place[y]) for x, y in (train, test))
     is_old = truth < num_known
     out = held_out(labels, random)
     old = labels < num_known

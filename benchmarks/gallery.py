@@ -27,6 +27,7 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 import numpy as np
 from numpy.typing import NDArray
 
+from fieldmark.evaluation.outputs import unit
 from fieldmark.gallery import folder
 from fieldmark.gallery.folder import FolderStore
 from fieldmark.gallery.maker import describe
@@ -36,11 +37,6 @@ MOST = 10
 BATCH = 32
 MAKER: Maker = {"network": "a benchmark", "architecture": "0" * 64, "weights": "0" * 64, "view": "0" * 64}
 Vectors = NDArray[np.float32]
-
-
-def unit(vectors: NDArray[np.floating]) -> Vectors:
-    """Rows of unit length."""
-    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
 
 
 def perturbed(sources: Vectors, number: int, noise: float, rng: np.random.Generator) -> Vectors:

@@ -21,8 +21,9 @@ from frozen import frozen
 
 from fieldmark import read
 from fieldmark.evaluation.comparing import Basis
-from fieldmark.evaluation.enrolment import Kept, unit
+from fieldmark.evaluation.enrolment import Kept
 from fieldmark.evaluation.identification import Reference
+from fieldmark.evaluation.outputs import unit
 from fieldmark.evaluation.paired import group_codes
 from fieldmark.evaluation.plda import means_and_counts
 from fieldmark.evaluation.verification import Verification, is_promised
@@ -144,7 +145,14 @@ if __name__ == "__main__":
     features = frozen(asked.data, asked.features, size=asked.size)
     groups = group_codes(read(asked.data).groups.tolist())
     draws = [
-        measured(unit(features.embedding), features.labels, groups, twins_of(features.classes), asked.photographs, seed)
+        measured(
+            unit(features.embedding.astype(np.float64)),
+            features.labels,
+            groups,
+            twins_of(features.classes),
+            asked.photographs,
+            seed,
+        )
         for seed in range(asked.draws)
     ]
     result = {}

@@ -10,7 +10,8 @@ from scipy.special import log_softmax
 from fieldmark.answering.network import enrolled_module
 from fieldmark.data.taxonomy import Taxonomy
 from fieldmark.evaluation.calibration import Calibration, Held
-from fieldmark.evaluation.enrolment import LOST, UNMEASURED, Fitted, Gate, Kept, Shown, fit_enrolment, unit
+from fieldmark.evaluation.enrolment import LOST, UNMEASURED, Fitted, Gate, Kept, Shown, fit_enrolment
+from fieldmark.evaluation.outputs import unit
 from fieldmark.evaluation.plda import means_and_counts
 from fieldmark.evaluation.unknown import class_means, nearness
 

@@ -10,8 +10,9 @@ from sklearn.metrics import roc_curve
 
 from fieldmark.core.errors import DataError, RunError
 from fieldmark.evaluation.comparing import Basis
-from fieldmark.evaluation.enrolment import Kept, unit
+from fieldmark.evaluation.enrolment import Kept
 from fieldmark.evaluation.identification import Identification, Reference
+from fieldmark.evaluation.outputs import unit
 from fieldmark.evaluation.plda import Plda, means_and_counts
 from fieldmark.evaluation.verification import Verification, is_promised, promised
 

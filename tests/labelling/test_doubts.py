@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from fieldmark.evaluation.outputs import unit
 from fieldmark.labelling import neighbours as counting
 from fieldmark.labelling.confidence import from_answers, margin, self_confidence
 from fieldmark.labelling.doubts import find_doubts, pooled
-from fieldmark.labelling.neighbours import look_alikes, unit, votes
+from fieldmark.labelling.neighbours import look_alikes, votes
 from fieldmark.learning.training.probe import out_of_fold
 
 Floats = NDArray[np.float64]

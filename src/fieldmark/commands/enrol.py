@@ -20,7 +20,8 @@ from fieldmark.core.locks import lock
 from fieldmark.core.machine import AUTO
 from fieldmark.core.storage import explained, write_bytes
 from fieldmark.core.wording import counted, first_few
-from fieldmark.evaluation.enrolment import Shown, unit
+from fieldmark.evaluation.enrolment import Shown
+from fieldmark.evaluation.outputs import unit
 from fieldmark.evaluation.thresholds import Thresholds
 from fieldmark.gallery.known import SAME
 from fieldmark.reporting.odd_page import compose_odd
@@ -253,7 +254,11 @@ def _look(
         if answered.output is None:
             continue
         for thing, shown, own, z in zip(
-            answered.readable, answered.shown, unit(answered.output.embedding), answered.output.logits, strict=True
+            answered.readable,
+            answered.shown,
+            unit(answered.output.embedding.astype(np.float64)),
+            answered.output.logits,
+            strict=True,
         ):
             if seen and np.max(np.array(seen) @ own) > SAME:
                 skipped.append(Skipped(thing.name, f"{thing.name}: the same picture was given before"))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from fieldmark.answering.explaining.agreement import agreement
 from fieldmark.answering.predictor import Predictor
 from fieldmark.answering.stream import stream
@@ -15,7 +17,7 @@ from fieldmark.core.machine import AUTO
 from fieldmark.core.storage import check_writable, write_bytes
 from fieldmark.core.wording import counted
 from fieldmark.data.readers.columns import Columns
-from fieldmark.evaluation.enrolment import unit
+from fieldmark.evaluation.outputs import unit
 from fieldmark.gallery.comparer import ELSEWHERE, MEASURE, Comparer, Seen
 from fieldmark.gallery.embedding import WHOLE, embedder, widths
 from fieldmark.gallery.evidence_picture import draw_comparison, png_of
@@ -89,7 +91,7 @@ def identify(
     with relayed_warnings(listener):
         known = read_known(predictor, reference, columns=columns, listener=listener)
         for answered in predictor.stream(named(pictures, listener.note, columns)):
-            vectors = iter(() if answered.output is None else unit(answered.output.embedding))
+            vectors = iter(() if answered.output is None else unit(answered.output.embedding.astype(np.float64)))
             for thing, error in zip(answered.things, answered.errors, strict=True):
                 if error is not None:
                     found.append(Skipped(thing.name, str(error)))
@@ -156,7 +158,7 @@ def _seen(predictor: Predictor, picture: Things) -> Seen:
     for _, error in answered.skipped:
         raise error
     assert answered.output is not None
-    return Seen(Photograph(found[0]).identified(), unit(answered.output.embedding)[0])
+    return Seen(Photograph(found[0]).identified(), unit(answered.output.embedding.astype(np.float64))[0])
 
 
 def _tell_of_learnt(comparer: Comparer, listener: Listener) -> None:

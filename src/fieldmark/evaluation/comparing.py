@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldmark.data.names import lookup
-from fieldmark.evaluation.enrolment import Kept, unit
+from fieldmark.evaluation.enrolment import Kept
 from fieldmark.evaluation.identification import Identification, Reference
+from fieldmark.evaluation.outputs import unit
 from fieldmark.evaluation.plda import Plda
 from fieldmark.evaluation.verification import Verification
 
@@ -58,7 +59,9 @@ class Basis:
         rows = _some(len(labels))
         names, codes = np.unique(np.array(labels, dtype=np.str_)[rows], return_inverse=True)
         everything = ((plda, np.arange(len(rows))),)
-        return cls("measured", unit(embedding[rows]), codes, tuple(names.tolist()), groups[rows], everything)
+        return cls(
+            "measured", unit(embedding[rows].astype(np.float64)), codes, tuple(names.tolist()), groups[rows], everything
+        )
 
     @classmethod
     def learnt(cls, kept: Kept, names: Sequence[str], *, seed: int = 0) -> Self:
@@ -73,7 +76,9 @@ class Basis:
             for one in out
             if ((kept.counts > 1) & ~one).sum() > 1 and one[labels].any()
         )
-        return cls("learnt", unit(kept.embedding[rows]), labels, tuple(names), kept.units[rows], fitted)
+        return cls(
+            "learnt", unit(kept.embedding[rows].astype(np.float64)), labels, tuple(names), kept.units[rows], fitted
+        )
 
     def without(self, names: Sequence[str]) -> Self:
         """The same, but for the pictures of these classes."""

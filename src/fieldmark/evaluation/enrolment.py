@@ -26,6 +26,7 @@ from scipy.special import logsumexp
 from fieldmark.core.arrays import Array
 from fieldmark.data.taxonomy import Taxonomy
 from fieldmark.evaluation.calibration import Calibration, Held
+from fieldmark.evaluation.outputs import unit
 from fieldmark.evaluation.plda import Plda, means_and_counts
 from fieldmark.evaluation.unknown import class_means, nearness
 
@@ -40,7 +41,6 @@ __all__ = [
     "Kept",
     "Shown",
     "fit_enrolment",
-    "unit",
 ]
 
 Floats = NDArray[np.float64]
@@ -81,12 +81,6 @@ GATE_SHAPES: Mapping[str, Array] = {
     "variance": Array("float", ("C", "D"), least=1, most=1e12),
     "offset": Array("float", (1,), least=-1e6, most=1e6),
 }
-
-
-def unit(embedding: NDArray[np.floating]) -> Floats:
-    """Embeddings (N, D) of length 1."""
-    found: Floats = embedding / np.linalg.norm(embedding.astype(np.float64), axis=1, keepdims=True).clip(1e-12)
-    return found
 
 
 class Kept(NamedTuple):
@@ -169,7 +163,9 @@ class Gate:
 
     def scores(self, embedding: NDArray[np.floating]) -> Floats:
         """(N, C + E) log-densities, for embeddings (N, D)."""
-        return self.plda.log_densities(self.plda.coordinates(unit(embedding)), self.expected, self.variance)
+        return self.plda.log_densities(
+            self.plda.coordinates(unit(embedding.astype(np.float64))), self.expected, self.variance
+        )
 
     def joined(self, logits: NDArray[np.floating], scores: Floats) -> Floats:
         """(N, K + E) the logits of all classes, for those of known ones (N, K) and `scores`."""

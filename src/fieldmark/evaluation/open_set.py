@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldmark.core.errors import DataError
+from fieldmark.evaluation.outputs import unit
 from fieldmark.evaluation.paired import Share, group_codes, interval, resamples
-from fieldmark.evaluation.retrieval import unit
 
 __all__ = ["RATES", "OpenSet", "open_set"]
 
@@ -88,7 +88,7 @@ def open_set(embedding: NDArray[np.floating], labels: Ints, groups: Sequence[str
     `groups` (N,): pictures of one group do not find each other; "" is none. Raises DataError if there is but one class,
     or none with two pictures that may find each other.
     """
-    vectors, group = unit(embedding), group_codes([""] * len(labels) if groups is None else groups)
+    vectors, group = unit(embedding.astype(np.float32)), group_codes([""] * len(labels) if groups is None else groups)
     own, other = np.full(len(labels), -np.inf), np.full(len(labels), -np.inf)
     for start in range(0, len(labels), _BLOCK):
         rows = np.arange(start, min(start + _BLOCK, len(labels)))

@@ -6,12 +6,14 @@ Shapes: N images, K classes, D embedding, V values of an attribute, M part maps 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Outputs", "joined"]
+__all__ = ["Outputs", "joined", "unit"]
+
+F = TypeVar("F", bound=np.floating)
 
 
 class Outputs(NamedTuple):
@@ -35,3 +37,9 @@ def joined(answers: Sequence[Outputs]) -> Outputs:
         np.concatenate(embedding),
         tuple(np.concatenate(values) for values in zip(*attributes, strict=True)),
     )
+
+
+def unit(vectors: NDArray[F]) -> NDArray[F]:
+    """(N, D) at unit length, in the precision that they have; zeros stay as they are."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)
+    return np.asarray(vectors / lengths, vectors.dtype)

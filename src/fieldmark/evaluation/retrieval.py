@@ -18,9 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldmark.core.errors import DataError
+from fieldmark.evaluation.outputs import unit
 from fieldmark.evaluation.paired import Share, group_codes, interval, resampled_means
 
-__all__ = ["KS", "Retrieval", "retrieval", "unit"]
+__all__ = ["KS", "Retrieval", "retrieval"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -66,7 +67,7 @@ def retrieval(embedding: NDArray[np.floating], labels: Ints, groups: Sequence[st
     pictures that may find each other.
     """
     group = group_codes([""] * len(labels) if groups is None else groups)
-    found = list(_each(unit(embedding), labels, group))
+    found = list(_each(unit(embedding.astype(np.float32)), labels, group))
     if not found:
         raise DataError(
             "There is nothing to find: no class has two pictures that are not of one group",
@@ -74,11 +75,6 @@ def retrieval(embedding: NDArray[np.floating], labels: Ints, groups: Sequence[st
         )
     queries, recall, precision, average = (np.array(column) for column in zip(*found, strict=True))
     return Retrieval(queries, labels[queries], recall, precision, average)
-
-
-def unit(embedding: NDArray[np.floating]) -> NDArray[np.float32]:
-    """(N, D) at unit length."""
-    return (embedding / np.linalg.norm(embedding, axis=1, keepdims=True).clip(1e-12)).astype(np.float32)
 
 
 def _each(vectors: NDArray[np.float32], labels: Ints, group: Ints) -> Iterator[tuple[int, Floats, float, float]]:

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldmark.core.errors import RunError
+from fieldmark.evaluation.outputs import unit
 
 __all__ = ["ACCEPTED", "Familiarity", "class_means", "fit_familiarity", "nearness"]
 
@@ -41,7 +42,7 @@ def class_means(embedding: NDArray[np.floating], labels: Ints, num_classes: int)
     """
     sums = np.zeros((num_classes, embedding.shape[1]))
     np.add.at(sums, labels, embedding)
-    return _unit(sums)
+    return unit(sums)
 
 
 def nearness(embedding: NDArray[np.floating], means: Floats) -> Floats:
@@ -55,7 +56,7 @@ def nearness(embedding: NDArray[np.floating], means: Floats) -> Floats:
             f"{embedding.shape[1]:,}",
             "They belong to different models: copy the bundle again.",
         )
-    cosines: Floats = _unit(embedding.astype(np.float64)) @ means.T
+    cosines: Floats = unit(embedding.astype(np.float64)) @ means.T
     return cosines.max(axis=1)
 
 
@@ -94,8 +95,3 @@ def fit_familiarity(confidence: Floats, near: Floats) -> Familiarity:
     values = np.stack([confidence, near], axis=1)
     unsorted = Familiarity(values.mean(axis=0), values.std(axis=0).clip(1e-6), np.zeros(0))
     return Familiarity(unsorted.centre, unsorted.spread, np.sort(unsorted.score(confidence, near)))
-
-
-def _unit(vectors: Floats) -> Floats:
-    unit: Floats = vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)
-    return unit

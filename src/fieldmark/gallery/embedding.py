@@ -15,6 +15,7 @@ from fieldmark.answering.engine import PartVectorEngine
 from fieldmark.answering.parts.finding import check_parts
 from fieldmark.answering.predictor import Predictor
 from fieldmark.core.errors import RunError, nearest
+from fieldmark.evaluation.outputs import unit
 from fieldmark.gallery.store import Vectors
 
 __all__ = ["WHOLE", "Embed", "check_part", "embedder", "widths"]
@@ -35,9 +36,9 @@ def embedder(predictor: Predictor, spaces: Sequence[str | None]) -> Embed:
         vectors = None if parts is None else parts(images)
         for space in spaces:
             if space is WHOLE:
-                found[space] = _unit(predictor.engine(images).embedding)
+                found[space] = unit(predictor.engine(images).embedding)
             elif vectors is not None:
-                found[space] = _unit(vectors[:, names.index(space)])
+                found[space] = unit(vectors[:, names.index(space)])
         return found
 
     return embed
@@ -55,9 +56,3 @@ def check_part(predictor: Predictor, part: str) -> None:
     check_parts(predictor.bundle)
     if part not in predictor.bundle.parts:
         raise RunError(f"There is no part {part!r}", nearest(part, predictor.bundle.parts))
-
-
-def _unit(vectors: NDArray[np.floating]) -> Vectors:
-    """(B, D) with rows of unit length."""
-    vectors = np.asarray(vectors, np.float32)
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)

@@ -20,8 +20,8 @@ from fieldmark.core.listener import Listener
 from fieldmark.core.machine import num_decoders
 from fieldmark.core.wording import counted
 from fieldmark.data.readers.columns import Columns
-from fieldmark.evaluation.enrolment import unit
 from fieldmark.evaluation.identification import Reference
+from fieldmark.evaluation.outputs import unit
 from fieldmark.evaluation.paired import group_codes
 from fieldmark.gallery.gallery import Gallery
 from fieldmark.gallery.maker import maker_of
@@ -105,5 +105,5 @@ def _looked_at(
         for one, error in answered.skipped:
             listener.warn(f"{one.thing.name} of the reference is left out: {error}")
         if answered.output is not None:
-            for one, vector in zip(answered.readable, unit(answered.output.embedding), strict=True):
+            for one, vector in zip(answered.readable, unit(answered.output.embedding.astype(np.float64)), strict=True):
                 yield one.identified().entry(), vector

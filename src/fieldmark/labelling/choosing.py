@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from sklearn.cluster import KMeans, MiniBatchKMeans
 from sklearn.exceptions import ConvergenceWarning
 
-from fieldmark.labelling.neighbours import unit
+from fieldmark.evaluation.outputs import unit
 
 __all__ = ["FEW", "choose", "is_early", "quotas", "top_margin", "typical", "uncertain"]
 
@@ -80,7 +80,8 @@ def typical(embedding: NDArray[np.floating], labelled: NDArray[np.floating], mos
     num = len(embedding)
     if num <= most:
         return np.arange(num)
-    vectors = unit(np.concatenate([embedding, labelled]) if len(labelled) else embedding)
+    both = np.concatenate([embedding, labelled]) if len(labelled) else embedding
+    vectors = unit(both.astype(np.float32))
     clusters = min(len(labelled) + most, max(_CENTRES, most), num)
     place, distances = _clustered(vectors, clusters, None, seed)
     known = np.bincount(place[num:], minlength=clusters)
@@ -96,7 +97,7 @@ def uncertain(embedding: NDArray[np.floating], margins: Floats, most: int, *, se
     if len(pool) <= most:
         return pool
     weights = (1 - margins[pool]).clip(_LEAST_WEIGHT)
-    place, distances = _clustered(unit(embedding[pool]), most, weights, seed)
+    place, distances = _clustered(unit(embedding[pool].astype(np.float32)), most, weights, seed)
     nearest = _nearest(place, distances, most)
     return pool[_filled([int(one) for one in nearest if one >= 0], margins[pool], most)]
 

@@ -13,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-__all__ = ["look_alikes", "unit", "votes"]
+from fieldmark.evaluation.outputs import unit
+
+__all__ = ["look_alikes", "votes"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -23,19 +25,13 @@ _CHUNK = 1024
 """Images at once: with 50,000 others, their cosines take 200 MB."""
 
 
-def unit(embedding: NDArray[np.floating]) -> NDArray[np.float32]:
-    """(N, D) at unit length."""
-    lengths = np.linalg.norm(embedding, axis=1, keepdims=True).clip(1e-12)
-    return np.asarray(embedding / lengths, np.float32)
-
-
 def votes(embedding: NDArray[np.floating], labels: Ints, units: Ints, num_classes: int) -> Floats:
     """(N, K) the share of the votes for each class, for embeddings (N, D), without those of an image's own unit (N,).
 
     Zeros where nobody votes.
     """
     num = len(labels)
-    vectors = unit(embedding)
+    vectors = unit(embedding.astype(np.float32))
     ballots = csr_array((np.ones(num), (np.arange(num), labels)), shape=(num, num_classes))
     found = np.zeros((num, num_classes))
     for start in range(0, num, _CHUNK):
@@ -54,11 +50,11 @@ def look_alikes(
 
     Images of the query's `own` unit (Q,) are passed over; −1 is none of the units (N,).
     """
-    vectors, found = unit(embedding), np.full(len(queries), -1)
+    vectors, found = unit(embedding.astype(np.float32)), np.full(len(queries), -1)
     for label in np.unique(wanted):
         asked, rows = np.flatnonzero(wanted == label), np.flatnonzero(labels == label)
         if len(rows):
-            cosines = unit(queries[asked]) @ vectors[rows].T
+            cosines = unit(queries[asked].astype(np.float32)) @ vectors[rows].T
             cosines[own[asked][:, None] == units[rows][None]] = -np.inf
             best = cosines.argmax(axis=1)
             there = np.isfinite(cosines[np.arange(len(asked)), best])

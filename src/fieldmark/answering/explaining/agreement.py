@@ -27,7 +27,7 @@ from fieldmark.answering.explaining.taps import Network, tap
 from fieldmark.answering.predictor import Predictor
 from fieldmark.answering.stream import stream
 from fieldmark.answering.things import Thing
-from fieldmark.evaluation.enrolment import unit
+from fieldmark.evaluation.outputs import unit
 from fieldmark.evaluation.plda import Plda
 from fieldmark.model.backbone import Backbone
 from fieldmark.model.method import Prediction
@@ -64,7 +64,7 @@ def agreement(predictor: Predictor, plda: Plda, one: Thing, other: Thing) -> tup
     network = _Embedding(predictor.model.unmirrored())
     views = network.backbone.normalization(torch.from_numpy(answered.images).to(predictor.device))
     lengths = np.linalg.norm(answered.output.embedding.astype(np.float64), axis=1)
-    first, second = plda.coordinates(unit(answered.output.embedding))
+    first, second = plda.coordinates(unit(answered.output.embedding.astype(np.float64)))
     own, common, _ = plda.terms
     sides = []
     for k, (mine, theirs) in enumerate(((first, second), (second, first))):

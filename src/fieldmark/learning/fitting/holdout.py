@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from fieldmark.core.wording import counted, first_few
 from fieldmark.data.splits import folds
 from fieldmark.evaluation.calibration import Calibration, Held, Source
-from fieldmark.evaluation.enrolment import MOST_KEPT, Kept, unit
-from fieldmark.evaluation.outputs import Outputs
+from fieldmark.evaluation.enrolment import MOST_KEPT, Kept
+from fieldmark.evaluation.outputs import Outputs, unit
 from fieldmark.evaluation.plda import means_and_counts
 from fieldmark.evaluation.scaling import calibrate
 from fieldmark.evaluation.thresholds import Thresholds
@@ -117,7 +117,7 @@ def kept_of(fit: Fit, learnt: Learnt, held: Held | None, rows: Ints) -> Kept | N
     It has learnt from them: a network that was trained sees them closer to their classes than it sees others, and its
     new classes get fewer images than they could. A probe's embedding is not learnt, and loses nothing.
     """
-    embedding = unit(learnt.outputs.embedding)
+    embedding = unit(learnt.outputs.embedding.astype(np.float64))
     means, counts = means_and_counts(embedding, learnt.labels, learnt.num_classes)
     if (counts > 1).sum() < 2:
         return None
@@ -130,7 +130,7 @@ def kept_of(fit: Fit, learnt: Learnt, held: Held | None, rows: Ints) -> Kept | N
             return None
         own = own.at(_drawn(len(own.labels), few, fit.recipe.seed))
         assert own.embedding is not None
-        seen = unit(own.embedding).astype(np.float16)
+        seen = unit(own.embedding.astype(np.float64)).astype(np.float16)
         return Kept(own.logits, own.nearness, own.labels, own.units, seen, *known, half[some], learnt.labels[some])
     if held is None:
         near = nearness(learnt.outputs.embedding, learnt.means)
