@@ -26,7 +26,7 @@ from fieldmark.evaluation.identification import Reference
 from fieldmark.evaluation.outputs import unit
 from fieldmark.evaluation.paired import group_codes
 from fieldmark.evaluation.plda import means_and_counts
-from fieldmark.evaluation.verification import Verification, is_promised
+from fieldmark.evaluation.verification import Verification, at_rate
 
 RATE = 0.01
 
@@ -86,7 +86,7 @@ def measured(embedding, labels, groups, twins, shots, seed):
         told[f"{way}true accepts, threshold of the same pairs"] = everything.at(
             everything.threshold(RATE)
         ).true_accepts.value
-    told["1 % promised"] = is_promised(Verification.of(same["lot"], y["lot"], g["lot"]), RATE)
+    told["1 % promised"] = at_rate(Verification.of(same["lot"], y["lot"], g["lot"]), RATE)[1]
     own_classes = Basis.learnt(kept, [str(k) for k in range(len(twins))]).verification()
     told["false accepts, threshold of learnt classes"], _ = rates_at(
         own_classes.threshold(RATE), same["judged"], y["judged"], g["judged"]
@@ -120,7 +120,7 @@ def opened(embedding, labels, groups, plda, lot, known, strangers, shots, random
         "gallery: false positive identifications": float(named.mean()),
         "gallery: false negative identifications": 1 - float((right & (scores.max(axis=1) >= threshold)).mean()),
         "gallery: right class first": float(right.mean()),
-        "gallery: 1 % promised": is_promised(found, RATE),
+        "gallery: 1 % promised": at_rate(found, RATE)[1],
     }
 
 

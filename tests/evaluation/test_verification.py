@@ -14,7 +14,7 @@ from fieldmark.evaluation.enrolment import Kept
 from fieldmark.evaluation.identification import Identification, Reference
 from fieldmark.evaluation.outputs import unit
 from fieldmark.evaluation.plda import Plda, means_and_counts
-from fieldmark.evaluation.verification import Verification, is_promised, promised
+from fieldmark.evaluation.verification import Verification, at_rate, promised
 
 WIDTH = 5
 
@@ -126,7 +126,7 @@ def test_what_few_classes_cannot_show() -> None:
     assert rate == 0.01
     assert point.false_accepts.high <= 0.03
     assert promised(many, 0.03)[0] == 0.03
-    assert not is_promised(few, 0.2), "of four classes, no interval is worth its name"
+    assert not at_rate(few, 0.2)[1], "of four classes, no interval is worth its name"
     with pytest.raises(RunError, match="rate of 5 % cannot be promised from 4 classes: no rate can"):
         promised(few, 0.05)
     some = Verification.of(*drawn(0, 10, 3))

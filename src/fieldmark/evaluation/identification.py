@@ -17,9 +17,9 @@ from typing import Self, final
 import numpy as np
 from numpy.typing import NDArray
 
-from fieldmark.evaluation.paired import Share, interval
+from fieldmark.evaluation.paired import Share, interval, resampled_means
 from fieldmark.evaluation.plda import Plda, means_and_counts
-from fieldmark.evaluation.verification import Point, drawn_again, lowest_accepted
+from fieldmark.evaluation.verification import Point, lowest_accepted
 
 __all__ = ["Identification", "Reference"]
 
@@ -128,9 +128,5 @@ def _share(right: NDArray[np.bool_], classes: Ints) -> Share:
         return Share(np.nan, np.nan, np.nan)
     if len(np.unique(classes)) == 1:
         classes = np.arange(len(right))
-    size = int(classes.max()) + 1
-    times = drawn_again(size)
-    total = times @ np.bincount(classes, minlength=size)
-    draws = (times @ np.bincount(classes, right, minlength=size))[total > 0] / total[total > 0]
-    value = float(right.mean())
+    value, draws = float(right.mean()), resampled_means(right[:, None].astype(np.float64), classes)[:, 0]
     return Share(value, *interval(value, draws)).widened(len(right))

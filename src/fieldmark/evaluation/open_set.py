@@ -65,7 +65,8 @@ class OpenSet:
         )  # fmt: skip
         names = ("known", "auroc", *(f"fnir@{rate:g}" for rate in RATES))
         shares = {
-            name: Share(value, *interval(value, draw)) for name, value, draw in zip(names, whole, draws.T, strict=True)
+            name: Share(value, *interval(value, draw)).widened(int(self.is_known.sum()))
+            for name, value, draw in zip(names, whole, draws.T, strict=True)
         }
         few = {f"fnir@{rate:g}" for rate in RATES if rate * len(self.labels) < 1}
         return {name: None if name in few else share for name, share in shares.items()}

@@ -15,7 +15,7 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Difference", "Share", "group_codes", "interval", "resampled_means", "resamples"]
+__all__ = ["Difference", "Share", "drawn", "group_codes", "interval", "resampled_means", "resamples"]
 
 Floats = NDArray[np.float64]
 
@@ -71,6 +71,13 @@ def group_codes(names: Sequence[str]) -> NDArray[np.int64]:
     return np.where(text == "", -1 - np.arange(len(text)), codes).astype(np.int64)
 
 
+def drawn(num_units: int, *, seed: int = 0, replicates: int) -> Iterator[Floats]:
+    """(U,) how often each unit counts, in each bootstrap replicate (Efron 1979)."""
+    rng = np.random.default_rng(seed)
+    for _ in range(replicates):
+        yield np.bincount(rng.integers(num_units, size=num_units), minlength=num_units).astype(np.float64)
+
+
 def resamples(units: NDArray[np.integer], *, seed: int, replicates: int) -> Iterator[Floats]:
     """(N,) how often each image counts, in each bootstrap replicate (Efron 1979).
 
@@ -78,10 +85,8 @@ def resamples(units: NDArray[np.integer], *, seed: int, replicates: int) -> Iter
     """
     _, first, inverse = np.unique(units, return_index=True, return_inverse=True)
     unit = np.argsort(np.argsort(first))[inverse]  # by first row, so that units of one image each are the rows
-    rng = np.random.default_rng(seed)
-    for _ in range(replicates):
-        times = np.bincount(rng.integers(len(first), size=len(first)), minlength=len(first))
-        yield times[unit].astype(np.float64)
+    for times in drawn(len(first), seed=seed, replicates=replicates):
+        yield times[unit]
 
 
 def resampled_means(
@@ -97,12 +102,7 @@ def resampled_means(
     unit = np.unique(units, return_inverse=True)[1]
     counts = np.bincount(unit)
     sums = np.stack([np.bincount(unit, column) for column in values.T], axis=1)  # (U, C)
-    rng = np.random.default_rng(seed)
-    means = np.empty((replicates, values.shape[1]))
-    for at in range(replicates):
-        times = np.bincount(rng.integers(len(counts), size=len(counts)), minlength=len(counts))
-        means[at] = times @ sums / (times @ counts)
-    return means
+    return np.stack([t @ sums / (t @ counts) for t in drawn(len(counts), seed=seed, replicates=replicates)])
 
 
 def interval(value: float, replicates: Floats) -> tuple[float, float]:

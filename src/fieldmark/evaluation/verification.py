@@ -22,16 +22,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldmark.core.errors import DataError, RunError
-from fieldmark.evaluation.paired import Share, interval
+from fieldmark.evaluation.paired import Share, drawn, interval
 
 __all__ = [
     "RATES",
     "Judged",
     "Point",
     "Verification",
+    "at_rate",
     "check_rate",
-    "drawn_again",
-    "is_promised",
     "lowest_accepted",
     "promised",
 ]
@@ -86,13 +85,13 @@ class Judged(Protocol):
     def at(self, threshold: float) -> Point: ...
 
 
-def is_promised(judged: Judged, rate: float) -> bool:
-    """Whether the classes show what will happen at this rate with others."""
-    threshold = judged.threshold(rate)
-    return (
+def at_rate(judged: Judged, rate: float) -> tuple[Point, bool]:
+    """What happens at the threshold of this rate, and whether the classes show that it will with others."""
+    found = judged.at(judged.threshold(rate))
+    return found, (
         judged.num_classes >= _FEWEST_CLASSES
-        and judged.num_accepted(threshold) >= _FEWEST_ERRORS
-        and judged.at(threshold).false_accepts.high <= _WIDEST * rate
+        and judged.num_accepted(found.threshold) >= _FEWEST_ERRORS
+        and found.false_accepts.high <= _WIDEST * rate
     )
 
 
@@ -110,16 +109,17 @@ def promised(judged: Judged, rate: float | None = None) -> tuple[float, Point]:
     """
     check_rate(judged, rate)
     asked = [one for one in RATES if one >= USUAL] if rate is None else [rate]
-    chosen = next((one for one in asked if is_promised(judged, one)), None)
-    if chosen is None:
-        least = next((one for one in RATES if is_promised(judged, one)), None)
-        classes = f"{judged.num_classes:,} class{'' if judged.num_classes == 1 else 'es'}"
-        raise RunError(
-            f"A {judged.what} of {100 * asked[0]:g} % cannot be promised from {classes}: "
-            + ("no rate can" if least is None else f"the least is {100 * least:g} %"),
-            "Ask for a higher rate, or compare photographs of more classes: they count for more than photographs do.",
-        )
-    return chosen, judged.at(judged.threshold(chosen))
+    for one in asked:
+        found, holds = at_rate(judged, one)
+        if holds:
+            return one, found
+    least = next((one for one in RATES if at_rate(judged, one)[1]), None)
+    classes = f"{judged.num_classes:,} class{'' if judged.num_classes == 1 else 'es'}"
+    raise RunError(
+        f"A {judged.what} of {100 * asked[0]:g} % cannot be promised from {classes}: "
+        + ("no rate can" if least is None else f"the least is {100 * least:g} %"),
+        "Ask for a higher rate, or compare photographs of more classes: they count for more than photographs do.",
+    )
 
 
 def lowest_accepted(descending: Floats, is_impostor: NDArray[np.bool_], rate: float) -> float:
@@ -128,13 +128,6 @@ def lowest_accepted(descending: Floats, is_impostor: NDArray[np.bool_], rate: fl
     accepted = np.cumsum(is_impostor)
     few = np.flatnonzero(ends & (accepted <= rate * accepted[-1] + 1e-9))
     return float(descending[few[-1]]) if len(few) else float(np.nextafter(descending[0], np.inf))
-
-
-def drawn_again(num_classes: int, *, seed: int = 0) -> Floats:
-    """(R, K) how often each class counts in each bootstrap replicate."""
-    rng = np.random.default_rng(seed)
-    draws = rng.integers(num_classes, size=(_REPLICATES, num_classes))
-    return np.stack([np.bincount(one, minlength=num_classes) for one in draws]).astype(np.float64)
 
 
 @final
@@ -217,7 +210,7 @@ class Verification:
 
     def _resampled(self, thresholds: Floats) -> tuple[Floats, Floats]:
         """(R, T) FAR and TAR at these descending thresholds, in replicates of the classes that have both."""
-        size, times = self.num_classes, drawn_again(self.num_classes)
+        size, times = self.num_classes, np.stack([*drawn(self.num_classes, replicates=_REPLICATES)])
         ends = np.searchsorted(-self.scores, -np.append(thresholds, -np.inf), side="right")
         taken, counts, start = np.zeros((size, size)), list[tuple[Floats, Floats]](), 0
         for end in ends:

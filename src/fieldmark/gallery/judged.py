@@ -10,7 +10,7 @@ import numpy as np
 from fieldmark.answering.things import Skipped
 from fieldmark.core.wording import counted
 from fieldmark.evaluation.paired import Share
-from fieldmark.evaluation.verification import RATES, Point, Verification, is_promised
+from fieldmark.evaluation.verification import RATES, Point, Verification, at_rate
 
 __all__ = ["Candidate", "Identified", "Measured", "Verified"]
 
@@ -199,7 +199,7 @@ class Measured:
     def roc(self) -> list[tuple[float, Point, bool]]:
         """For each usual rate of false accepts: what happens at its threshold, and whether it can be promised."""
         found = self.verification
-        return [(rate, found.at(found.threshold(rate)), is_promised(found, rate)) for rate in RATES]
+        return [(rate, *at_rate(found, rate)) for rate in RATES]
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
