@@ -54,7 +54,7 @@ def plain(one: Answer) -> object:
 
 
 @given(st.data())
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_answers_come_back_as_they_were(tmp_path: Path, data: st.DataObject) -> None:
     paths = data.draw(st.lists(names, unique=True, max_size=6))
     given_ = [data.draw(answers(path)) for path in paths]
@@ -71,7 +71,7 @@ def test_answers_come_back_as_they_were(tmp_path: Path, data: st.DataObject) -> 
 
 
 @given(st.data())
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_order_of_kills_ends_with_each_answer_once(tmp_path: Path, data: st.DataObject) -> None:
     """A kill may cut the file anywhere, and a dying disk may change what it has written."""
     asked = [f"{number} {ODD[number % len(ODD)]}" for number in range(data.draw(st.integers(1, 12)))]
@@ -104,7 +104,7 @@ def test_what_differs_is_named(tmp_path: Path) -> None:
     with open_record(place, Header("a", "1/2", root="y"), resume=True) as record:
         assert record.answered == {"a.jpg"}
     with (
-        pytest.raises(RunError, match="this differs now: the model, or what is enrolled in it, --shard"),
+        pytest.raises(RunError, match="what differs: the model, or what is enrolled in it, --shard"),
         open_record(place, Header("b", "2/2"), resume=True),
     ):
         pass

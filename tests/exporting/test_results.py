@@ -263,7 +263,7 @@ def test_camtrap_dp_invents_nothing(survey: Path, trained: Run) -> None:
     assert len(media) == len(observations) == 8
     told = " ".join(str(one.message) for one in heard)
     assert "1 picture left out: the file does not say when it was taken" in told
-    assert "1 picture left out: it is in the folder of no deployment" in told
+    assert "1 picture left out: in no deployment's folder" in told
     with pytest.raises(FieldmarkError, match="which only you know"):
         predict_into(trained.folder, ["photos"], "q", form="camtrap-dp")
     Path("deployments.csv").write_text(DEPLOYMENTS.replace("cam", "kam"))

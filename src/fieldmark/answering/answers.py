@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,6 +28,9 @@ from fieldmark.data.bursts import Taken, taken
 from fieldmark.data.detections import ANIMAL, Detected, Detection
 
 __all__ = ["Answer", "Look", "Picture", "Seen", "answers", "evidence_from"]
+
+_AT_ONCE = 256
+"""Answers that come together where nothing is looked at."""
 
 
 class Seen(NamedTuple):
@@ -96,17 +100,23 @@ class _Asked(NamedTuple):
 def answers(
     predictor: Predictor, pictures: Iterable[Picture], *, confidence: float = 0.0, batch_size: int = BATCH
 ) -> Iterator[list[Answer]]:
-    """Answer pictures in order, some at a time, as soon as the network has answered; each once.
+    """Answer pictures, some at a time: those in which nothing is to be classified, then the others in order; each once.
 
-    Animals are classified that the detector is at least so confident of. Memory does not grow with the number of
-    pictures. A picture that cannot be read is `skipped`, and so is one that the detector could not search.
+    `pictures` are gone through twice, so an iterator will not do. Animals are classified that the detector is at least
+    so confident of. Memory does not grow with the number of pictures. A picture that cannot be read is `skipped`, and
+    so is one that the detector could not search.
     """
+    every = (_pending(picture, confidence) for picture in pictures)
+    nothing = (_answer(picture) for picture in every if not picture.waits)
+    while some := list(islice(nothing, _AT_ONCE)):
+        yield some
     pending: deque[_Pending] = deque()
 
     def asked() -> Iterator[_Asked]:
         for picture in pictures:
             one = _pending(picture, confidence)
-            pending.append(one)
+            if one.waits:
+                pending.append(one)
             yield from (_Asked(one, at) for at in one.rows)
 
     def see(one: _Asked) -> Shown:
@@ -131,8 +141,6 @@ def answers(
             done.append(_answer(pending.popleft()))
         if done:
             yield done
-    if pending:
-        yield [_answer(one) for one in pending]
 
 
 def _pending(picture: Picture, confidence: float) -> _Pending:

@@ -9,6 +9,7 @@ import hashlib
 import os
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,13 +20,13 @@ from fieldmark.core.errors import DataError, FieldmarkError
 from fieldmark.data.detections import Detected
 from fieldmark.data.readers.columns import Columns
 
-__all__ = ["Shard", "detected_in", "listed", "pictures", "record_beside", "records_in", "root_of"]
+__all__ = ["Pictures", "Shard", "detected_in", "listed", "record_beside", "records_in", "root_of"]
 
 
 class Shard(NamedTuple):
-    """The i-th of n parts of any number of pictures.
+    """The i-th of n shards of any number of pictures.
 
-    A picture's part follows from its path alone. So the jobs of an array need not see the same folder at the same
+    A picture's shard follows from its path alone. So the jobs of an array need not see the same folder at the same
     moment, and pictures that are added later move no others.
     """
 
@@ -44,7 +45,7 @@ class Shard(NamedTuple):
         return f"{self.number}/{self.of}"
 
     def has(self, path: str) -> bool:
-        """Whether a picture belongs to this part."""
+        """Whether a picture belongs to this shard."""
         digest = hashlib.blake2b(os.fsencode(path), digest_size=8).digest()
         return int.from_bytes(digest, "big") % self.of == self.number - 1
 
@@ -80,15 +81,24 @@ def _path_in(root: Path, path: str) -> str:
     return os.path.join(root, path.replace("\\", "/")) if "\\" in path and not os.path.lexists(place) else place
 
 
-def pictures(paths: Sequence[str], detected: Mapping[str, Detected], passed_over: Collection[str]) -> Iterator[Picture]:
-    """The pictures that have no answer yet."""
-    return (Picture(Thing(path, Path(path)), detected.get(path)) for path in paths if path not in passed_over)
+@dataclass(frozen=True)
+class Pictures:
+    """The pictures that have no answer yet, however often they are gone through."""
+
+    paths: Sequence[str]
+    detected: Mapping[str, Detected]
+    passed_over: Collection[str]
+
+    def __iter__(self) -> Iterator[Picture]:
+        for path in self.paths:
+            if path not in self.passed_over:
+                yield Picture(Thing(path, Path(path)), self.detected.get(path))
 
 
 def record_beside(out: Path, shard: Shard | None) -> Path:
     """The record of what becomes `out`: season.answers.jsonl of season.csv and of season.html."""
-    part = "" if shard is None else f".{shard.number}-of-{shard.of}"
-    return out.parent / f"{out.stem}{part}{SUFFIX}"
+    which = "" if shard is None else f".{shard.number}-of-{shard.of}"
+    return out.parent / f"{out.stem}{which}{SUFFIX}"
 
 
 def records_in(things: Things) -> list[Path]:

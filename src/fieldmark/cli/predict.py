@@ -67,8 +67,8 @@ def predict(
         Path | None,
         typer.Option(
             rich_help_panel=_FILE,
-            help="Write answers for any number of photographs: .csv, .jsonl, .html, or what --format says. Until it is "
-            "written, they are kept in a record beside it.",
+            help="Write answers for any number of photographs: .csv, .jsonl, .html, or what --format says. Until "
+            "the file is written, answers are kept in a record beside it.",
         ),
     ] = None,
     resume: Annotated[

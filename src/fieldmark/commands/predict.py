@@ -12,7 +12,7 @@ from fieldmark.answering.verdicts import Speaker
 from fieldmark.core.errors import DataError
 from fieldmark.core.machine import AUTO
 from fieldmark.core.reading import read_regular
-from fieldmark.data.bursts import grouped, taken
+from fieldmark.data.bursts import check_grouping, grouped, taken
 from fieldmark.data.names import lookup, normal
 from fieldmark.data.readers.columns import Columns
 from fieldmark.evaluation.outputs import Outputs, joined
@@ -51,11 +51,13 @@ def predict(
 
     `things` and the options are those of `Predictor.predict`; `columns` says which column of a table holds the paths,
     such as {"path": "filename"}. With `bursts`, a further verdict for each folder follows at the end, and with `gap`
-    one for each burst of several photographs: those of a folder that follow each other within so many seconds.
+    one for each burst of several photographs: those of a folder that follow each other within so many seconds. There, a
+    photograph that is named twice counts once.
     """
+    check_grouping(bursts, gap)
     predictor = run if isinstance(run, Predictor) else Predictor.load(run, device=device)
     speaker = Speaker.of(predictor.bundle, among=among, candidates=candidates, accuracy=accuracy, coverage=coverage)
-    names: list[str] = []
+    names: dict[str, int] = {}
     kept: list[Outputs] = []
     pooling = bursts or gap is not None
     for answered in predictor.stream(named(things, columns=columns)):
@@ -67,9 +69,10 @@ def predict(
             else:
                 yield replace(next(verdicts), frames=1) if pooling else next(verdicts)
         if pooling and answered.output:
-            names += readable
-            kept.append(answered.output)
+            new = {name: at for at, name in enumerate(readable) if name not in names}
+            names |= new
+            kept.append(answered.output.at(list(new.values())))
     if kept:
         times = None if bursts else [taken(Path(name)) for name in names]
-        pooled = speaker.pooled(*grouped(names, times, None if bursts else gap), joined(kept))
+        pooled = speaker.pooled(*grouped(list(names), times, None if bursts else gap), joined(kept))
         yield from (one for one in pooled if bursts or one.frames != 1)

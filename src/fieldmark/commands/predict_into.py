@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import final
 
 from fieldmark.answering.answers import answers
-from fieldmark.answering.asking import Shard, detected_in, listed, pictures, record_beside, records_in, root_of
+from fieldmark.answering.asking import Pictures, Shard, detected_in, listed, record_beside, records_in, root_of
 from fieldmark.answering.predictor import Predictor
-from fieldmark.answering.record import Header, Kept, Record, open_record, read_answers
+from fieldmark.answering.record import Header, Kept, Record, open_record, read_answers, remembering
 from fieldmark.answering.things import Tell, Things
-from fieldmark.core.errors import DataError
+from fieldmark.core.errors import DataError, FieldmarkError
 from fieldmark.core.listener import Done, Listener
 from fieldmark.core.machine import AUTO
 from fieldmark.core.storage import sha256_of
@@ -21,10 +22,12 @@ from fieldmark.data.detections import Detected
 from fieldmark.data.readers.columns import Columns
 from fieldmark.data.readers.detections import read_detections
 from fieldmark.exporting.results.wanted import Wanted
-from fieldmark.exporting.results.writing import check_free, form_of
+from fieldmark.exporting.results.writing import form_of
 from fieldmark.runs.bundle import Bundle
 
 __all__ = ["Predicted", "predict_into"]
+
+_CONFIDENCE = 0.2
 
 
 @final
@@ -33,7 +36,7 @@ class Predicted:
     """What there is now."""
 
     record: Path | None
-    """The record of answers; None if records were joined."""
+    """The record of answers; None if records were given."""
     finished: bool
     """Whether all pictures have answers, and not a request to stop came before."""
     num_pictures: int
@@ -51,7 +54,7 @@ def predict_into(
     resume: bool = False,
     shard: str | None = None,
     boxes: Path | str | None = None,
-    confidence: float = 0.2,
+    confidence: float = _CONFIDENCE,
     columns: Columns | None = None,
     among: Sequence[str] | None = None,
     candidates: int = 5,
@@ -75,7 +78,7 @@ def predict_into(
     answer in the record are passed over; the model and what decides its answers must be the same.
 
     `form` is that of `out` if its name does not say it: "csv", "json" (lines), "page", "megadetector", "speciesnet",
-    "camtrap-dp" or "darwin-core". `shard` "3/8" answers for the third of eight parts, and writes the record only.
+    "camtrap-dp" or "darwin-core". `shard` "3/8" answers for the third of eight shards, and writes the record only.
     `boxes` is a file of MegaDetector or COCO Camera Traps: each animal of which the detector is at least so confident
     is cut out and classified. `gap` groups photographs of a folder that follow each other within so many seconds, and
     `bursts` those of a whole folder. `survey` is a TOML file with what Camtrap DP and Darwin Core say of deployments
@@ -87,35 +90,38 @@ def predict_into(
     options that make no sense together.
     """
     listener, out = listener or Listener(), Path(out)
-    kind = None if shard else form_of(out, form)
+    part = Shard.parse(shard) if shard else None
+    kind = None if part else form_of(out, form)
     wanted = Wanted(
         among, candidates, accuracy, coverage, bursts, gap, probabilities, _path(survey), _path(sort_into), copies
     )
     wanted.check(kind)
     if records := records_in(things):
-        bundle = run.bundle if isinstance(run, Predictor) else Bundle.load(run)
+        given = {"--shard": shard, "--boxes": boxes, "--resume": resume, "--confidence": confidence != _CONFIDENCE}
+        _refuse_with_records([name for name, is_given in given.items() if is_given])
         assert kind is not None
-        check_free(out, {})
+        bundle = run.bundle if isinstance(run, Predictor) else Bundle.load(run)
         kept = read_answers(records, bundle)
+        wanted.check_places(bundle, kept.header, out, kind, kept.wrote)
         _warn_of_gaps(kept, listener)
-        wanted.write(bundle, kept, out, kind, None, listener)
+        with remembering(records[0], kept) if len(records) == 1 else nullcontext() as record:
+            wanted.write(bundle, kept, out, kind, record, listener)
         return _finished(None, kept, listener)
     predictor = run if isinstance(run, Predictor) else Predictor.load(run, device=device)
     wanted.speaker(predictor.bundle)  # a promise that cannot be kept is refused now, not in the end
     root = root_of(things)
     found = _detected(Path(boxes), root) if boxes else {}
     paths = list(found) if boxes else listed(things, tell or listener.warn, columns)
-    part = Shard.parse(shard) if shard else None
     header = Header(
         predictor.bundle.state,
         str(part) if part else None,
         sha256_of(Path(boxes)) if boxes else None,
-        confidence if boxes else None,
+        float(confidence) if boxes else None,
         None if root is None else str(root),
     )
     with open_record(record_beside(out, part), header, resume=resume) as record:
         if kind:
-            check_free(out, record.wrote)
+            wanted.check_places(predictor.bundle, record.header, out, kind, record.wrote)
         asked = [path for path in paths if part is None or part.has(path)]
         if not _answer(predictor, asked, found, confidence, record, listener):
             return Predicted(record.path, False, len(record.answered))
@@ -130,8 +136,20 @@ def _path(given: Path | str | None) -> Path | None:
     return Path(given) if given else None
 
 
+def _refuse_with_records(options: Sequence[str]) -> None:
+    if options:
+        raise FieldmarkError(
+            f"{' and '.join(options)} cannot be given with records of answers, which are only written",
+            "Give photographs, or leave it out." if len(options) == 1 else "Give photographs, or leave them out.",
+        )
+
+
 def _detected(boxes: Path, root: Path | None) -> dict[str, Detected]:
-    found = detected_in(read_detections(boxes), root or boxes.parent)
+    if root is None:
+        raise DataError(
+            "--boxes needs the one folder that its paths are relative to", "Name that folder and nothing else."
+        )
+    found = detected_in(read_detections(boxes), root)
     if not found:
         raise DataError(f"{boxes} lists no pictures", "Give the file that a detector wrote.")
     return found
@@ -150,7 +168,7 @@ def _answer(
     if there:
         listener.note(f"{counted(there, 'picture')} of {total:,} are answered already")
     with listener.stoppable() as asked, listener.progress("Answering") as tick:
-        for some in answers(predictor, pictures(paths, found, record.answered), confidence=confidence):
+        for some in answers(predictor, Pictures(paths, found, record.answered), confidence=confidence):
             record.append(some)
             there += len(some)
             tick(there, total)
@@ -160,12 +178,16 @@ def _answer(
 
 
 def _warn_of_gaps(kept: Kept, listener: Listener) -> None:
-    """Say if records of shards, or the ends of some, are missing."""
+    """Say if shards are missing, or answers in their records."""
     if kept.unfinished:
-        listener.warn(f"Not finished, so that pictures are left out: {first_few(map(str, kept.unfinished))}")
-    parts = {Shard.parse(one) for one in kept.shards if one}
-    for count in {one.of for one in parts}:
-        if lacking := [str(Shard(i, count)) for i in range(1, count + 1) if Shard(i, count) not in parts]:
+        named = first_few(map(str, kept.unfinished))
+        listener.warn(f"These records are not finished; pictures are missing from them: {named}")
+        if kept.damaged:
+            lines = f"{counted(kept.damaged, 'line')} of them cannot be read"
+            listener.warn(f"{lines}: run again with --resume to answer their pictures")
+    shards = {Shard.parse(one) for one in kept.shards if one}
+    for count in {one.of for one in shards}:
+        if lacking := [str(Shard(i, count)) for i in range(1, count + 1) if Shard(i, count) not in shards]:
             listener.warn(f"Of {count:,} shards these are missing: {first_few(lacking)}")
 
 

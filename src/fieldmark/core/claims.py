@@ -19,7 +19,7 @@ from fieldmark.core.locks import lock
 from fieldmark.core.storage import explained, make_folder
 from fieldmark.core.wording import first_few
 
-__all__ = ["check_replaceable", "claim", "claimed", "contents"]
+__all__ = ["check_claimable", "check_replaceable", "claim", "claimed", "contents"]
 
 _MARK, _LOCK = ".fieldmark", ".lock"
 _OF_THE_SYSTEM = {".DS_Store", "Thumbs.db", "desktop.ini", "lost+found"}
@@ -42,9 +42,14 @@ def claim(folder: Path, what: str, *, option: str = "--out") -> None:
 
     `option` names the folder on the command line. Raises StorageError for any other folder that is not empty.
     """
-    _check(folder, what, lambda: False, option)
+    check_claimable(folder, what, option=option)
     make_folder(folder)
     _mark(folder, what)
+
+
+def check_claimable(folder: Path, what: str, *, option: str = "--out") -> None:
+    """Raise StorageError if `claim` would, and change nothing."""
+    _check(folder, what, lambda: False, option)
 
 
 def check_replaceable(path: Path, *beside: Path) -> None:

@@ -16,16 +16,17 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fieldmark.core.errors import FieldmarkError
 from fieldmark.core.reading import open_regular
 from fieldmark.data.decode import MAX_BYTES
 from fieldmark.data.formats import opened
 
-__all__ = ["Taken", "bursts", "grouped", "taken"]
+__all__ = ["Taken", "bursts", "check_grouping", "grouped", "taken"]
 
 _GAP = 2.0
 """Seconds from one frame to the next."""
 _DETAILS, _WHEN, _PARTS, _ZONE, _MAKE, _MODEL = 0x8769, 0x9003, 0x9291, 0x9011, 0x010F, 0x0110
-_OFFSET = re.compile(r"[+-]\d\d:\d\d")
+_OFFSET = re.compile(r"[+-](?:[01]\d|2[0-3]):[0-5]\d")
 
 
 class Taken(NamedTuple):
@@ -69,6 +70,15 @@ def bursts(files: Sequence[Path | str], times: Sequence[Taken | None], gap: floa
     return named
 
 
+def check_grouping(folders: bool, gap: float | None) -> None:
+    """Raise FieldmarkError if photographs are to be grouped by folder and by time."""
+    if folders and gap is not None:
+        raise FieldmarkError(
+            "--bursts and --gap contradict each other",
+            "--bursts takes each folder for one burst, and --gap divides it by time: give one of them.",
+        )
+
+
 def grouped(
     files: Sequence[str], times: Sequence[Taken | None] | None = None, gap: float | None = None
 ) -> tuple[list[str], NDArray[np.int64]]:
@@ -80,14 +90,16 @@ def grouped(
     if gap is None:
         folders, groups = np.unique([Path(file).parent.as_posix() for file in files], return_inverse=True)
         return folders.tolist(), groups.astype(np.int64)
-    first = [burst or file for burst, file in zip(bursts(files, times or [], gap), files, strict=True)]
-    found: dict[str, list[int]] = {}
-    for at, name in enumerate(first):
-        found.setdefault(name, []).append(at)
+    found: dict[str | int, list[int]] = {}
+    for at, burst in enumerate(bursts(files, times or [], gap)):
+        found.setdefault(burst or at, []).append(at)
     groups = np.zeros(len(files), np.int64)
     names = []
     for number, (name, rows) in enumerate(found.items()):
         groups[rows] = number
-        last = max((times[row].seconds, row) for row in rows)[1] if len(rows) > 1 else rows[0]  # type: ignore[index, union-attr]  # a burst has times
-        names.append(name if len(rows) == 1 else f"{name} – {os.path.basename(files[last])}")
+        if isinstance(name, int):
+            names.append(files[name])
+        else:
+            last = max((times[row].seconds, row) for row in rows)[1]  # type: ignore[index, union-attr]  # a burst has times
+            names.append(f"{name} – {os.path.basename(files[last])}")
     return names, groups

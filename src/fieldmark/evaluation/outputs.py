@@ -26,6 +26,11 @@ class Outputs(NamedTuple):
     attributes: tuple[NDArray[np.float32], ...] = ()
     """Logits (N, V) of each attribute that is learnt, in the recipe's order."""
 
+    def at(self, rows: Sequence[int]) -> Outputs:
+        """Those of some of the N pictures."""
+        some = np.array(rows, np.int64)
+        return Outputs(self.logits[some], self.embedding[some], tuple(values[some] for values in self.attributes))
+
 
 def joined(answers: Sequence[Outputs]) -> Outputs:
     """The answers of several batches as one."""

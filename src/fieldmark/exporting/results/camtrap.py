@@ -16,14 +16,17 @@ from typing import Any
 from fieldmark.core.claims import claimed
 from fieldmark.core.errors import DataError, RunError
 from fieldmark.core.listener import Listener
-from fieldmark.core.storage import csv_line, replacing, write_json
+from fieldmark.core.storage import csv_line, explained, replacing, write_json
 from fieldmark.core.version import version
 from fieldmark.data.taxonomy import Taxonomy
 from fieldmark.exporting.results.answered import Answered
 from fieldmark.exporting.results.observed import Observed, in_event, in_picture
 from fieldmark.exporting.results.survey import Placed, PlacedEvent, Survey, placed
 
-__all__ = ["classifier", "timed", "write_camtrap"]
+__all__ = ["PACKAGE", "classifier", "timed", "write_camtrap"]
+
+PACKAGE = "a Camtrap DP package"
+"""What a folder is made for."""
 
 _HOME = "https://raw.githubusercontent.com/tdwg/camtrap-dp/1.0.2"
 _DEPLOYMENTS = (  # noqa: SIM905  (as the standard lists them)
@@ -52,7 +55,7 @@ def write_camtrap(answered: Answered, folder: Path, survey: Survey, listener: Li
     """
     levels: dict[str, str] = {}
     busy = RunError(f"Another process is writing {folder}", "Wait until it has finished.")
-    with claimed(folder, "a Camtrap DP package", busy=busy), ExitStack() as stack:
+    with claimed(folder, PACKAGE, busy=busy), ExitStack() as stack:
         media = _Table(stack, folder / "media.csv", _MEDIA)
         observations = _Table(stack, folder / "observations.csv", _OBSERVATIONS)
         for pictures, events in placed(answered, survey, listener):
@@ -70,8 +73,11 @@ def write_camtrap(answered: Answered, folder: Path, survey: Survey, listener: Li
         for deployment in survey.deployments.values():
             times = {"deploymentStart": timed(deployment.start), "deploymentEnd": timed(deployment.end)}
             deployments.add({**deployment.values, **times})
+        description = folder / "datapackage.json"
+        with explained(description):
+            description.unlink(missing_ok=True)  # it is that of older tables
         stack.pop_all().close()  # the tables are there before what describes them
-        write_json(folder / "datapackage.json", _description(answered, survey, levels))
+        write_json(description, _description(answered, survey, levels))
 
 
 def timed(time: datetime) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
 from fieldmark.data.detections import ANIMAL, PERSON, VEHICLE, Box
@@ -45,20 +46,34 @@ def in_picture(row: Row, confidence: float | None) -> list[Observed]:
 
 
 def in_event(event: Event, confidence: float | None) -> list[Observed]:
-    """What is in an event: what its pictures show together, and people and vehicles in any of them; at least one."""
+    """What is in an event: what its pictures show together, and people and vehicles in any of them; at least one.
+
+    Boxes that bear the name of another animal do not count. In a single picture, they are animals of their own.
+    """
     pictures = [in_picture(row, confidence) for row in event.rows]
     boxes = any(one.box for picture in pictures for one in picture)
     found = []
     if event.verdict:
-        most = max(sum(one.kind == "animal" for one in picture) for picture in pictures)
-        found.append(
-            _of(event.verdict, "animal" if boxes else "unknown")._replace(individuals=most or None if boxes else None)
-        )
+        together = _of(event.verdict, "animal" if boxes else "unknown")
+        alone = len(pictures) == 1
+        names = {"", together.name} if together.name or alone else None
+        most = max(sum(one.kind == "animal" and (not names or one.name in names) for one in p) for p in pictures)
+        found.append(together._replace(individuals=most or None if boxes else None))
+        found.extend(_others(pictures[0], together.name) if alone else ())
     for kind in ("human", "vehicle"):
         sure = [one.probability or 0.0 for picture in pictures for one in picture if one.kind == kind and one.box]
         if sure:
             found.append(Observed(kind, probability=max(sure)))
     return found or [Observed("blank" if all(one.kind == "blank" for p in pictures for one in p) else "unknown")]
+
+
+def _others(picture: Sequence[Observed], name: str) -> Iterator[Observed]:
+    """The animals in a picture that somebody vouches for under another name."""
+    named = [one for one in picture if one.kind == "animal" and one.name not in ("", name)]
+    for other in dict.fromkeys(one.name for one in named):
+        alike = [one for one in named if one.name == other]
+        surest = max(alike, key=lambda one: one.probability or 0.0)
+        yield surest._replace(box=None, individuals=len(alike))
 
 
 def _of(verdict: Verdict | None, otherwise: Kind) -> Observed:

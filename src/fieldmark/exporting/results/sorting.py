@@ -17,14 +17,16 @@ import tempfile
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from fieldmark.core.claims import claim
+from fieldmark.answering.record import Header
+from fieldmark.answering.verdicts import Speaker
+from fieldmark.core.claims import check_claimable, claim
 from fieldmark.core.errors import StorageError
 from fieldmark.core.listener import Listener
 from fieldmark.core.storage import explained, make_folder, replacing
-from fieldmark.core.wording import OBEYED
+from fieldmark.core.wording import OBEYED, counted
 from fieldmark.exporting.results.answered import Answered, Row
 
-__all__ = ["UNLIKE", "UNSURE", "folder_names", "sort_photographs"]
+__all__ = ["UNLIKE", "UNSURE", "check_sortable", "folder_names", "sort_photographs"]
 
 UNSURE, UNLIKE, NOTHING, UNREADABLE = "unsure", "unlike anything known", "nothing found", "not readable"
 _OURS = UNSURE, UNLIKE, NOTHING, UNREADABLE
@@ -57,42 +59,51 @@ def _safe(name: str) -> str:
     return f"{text}_" if not text or _RESERVED.fullmatch(text) else text
 
 
+def check_sortable(folder: Path, header: Header, speaker: Speaker, *, copies: bool) -> None:
+    """Raise StorageError if photographs with such answers cannot be sorted into this folder."""
+    copies = copies or not _can_link(folder.parent)
+    check_claimable(folder, _what(header, speaker, copies=copies), option="--sort-into")
+
+
 def sort_photographs(
     answered: Answered, folder: Path, *, copies: bool = False, listener: Listener | None = None
 ) -> int:
     """Link or copy each picture into the folder of its verdict, or of each of its boxes; return how many there are.
 
     Where the file system has no links, copies are made. A picture that is there already is passed over, so it may be
-    stopped and begun again. The folder must be new, empty or one that was made for the same verdicts: StorageError for
-    any other, and for a full disk.
+    stopped and begun again; pictures that are missing are counted in a warning. The folder must be new, empty or one
+    that was made for the same verdicts: StorageError for any other, and for a full disk.
     """
     listener = listener or Listener()
     if not copies and not _can_link(folder.parent):
         listener.note(f"{folder} is on a file system without links: photographs are copied")
         copies = True
-    claim(folder, _what(answered, copies=copies), option="--sort-into")
+    claim(folder, _what(answered.kept.header, answered.speaker, copies=copies), option="--sort-into")
     taxonomy = answered.speaker.bundle.taxonomy
     detected = {look.detection.category for answer in answered.kept for look in answer.looks if look.detection}
     names = folder_names(
         dict.fromkeys([*_OURS, *(n for level in taxonomy.levels for n in level.names), *sorted(detected)])
     )
-    count = 0
+    count = missing = 0
     with listener.progress("Sorting") as tick:
         for number, row in enumerate(answered.rows(), 1):
-            source = os.path.abspath(row.answer.path)
+            source = Path(os.path.abspath(row.answer.path))
+            missing += not row.answer.skipped and not source.is_file()
             for place in dict.fromkeys(_places(row, answered, names)):
-                _put(Path(source), folder.joinpath(*place), _called(answered, row.answer.path), copies=copies)
+                _put(source, folder.joinpath(*place), _called(answered, row.answer.path), copies=copies)
                 count += 1
             tick(number, len(answered.kept))
+    if missing:
+        result = "not copied" if copies else "linked to nothing"
+        listener.warn(f"{counted(missing, 'picture')} {result}: no longer where it was when it was answered")
     return count
 
 
-def _what(answered: Answered, *, copies: bool) -> str:
+def _what(header: Header, speaker: Speaker, *, copies: bool) -> str:
     """What the folder is for. Under other options, pictures would lie in other folders, beside their old places."""
-    speaker = answered.speaker
     promise = "" if speaker.thresholds is None else speaker.thresholds.promise.accuracy
     among = "" if speaker.among is None else speaker.among.tolist()
-    told = f"{answered.kept.header}{promise}{among}"
+    told = f"{header}{promise}{among}"
     kind = "copies" if copies else "links"
     return (
         f"{kind} of photographs sorted by verdict ({hashlib.sha256(told.encode('utf-8', 'replace')).hexdigest()[:12]})"

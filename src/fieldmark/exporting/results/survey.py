@@ -222,7 +222,7 @@ def _placed(answered: Answered, row: Row, survey: Survey, absent: _Absent) -> Pl
     if row.answer.taken is None:
         absent.counts["left out: the file does not say when it was taken"] += 1
     elif deployment is None:
-        absent.counts["left out: it is in the folder of no deployment"] += 1
+        absent.counts["left out: in no deployment's folder"] += 1
     elif path.startswith(("/", ".", "~")) or ".." in path:
         absent.counts["left out: its path is not below one folder that was asked about, or has two dots"] += 1
     else:

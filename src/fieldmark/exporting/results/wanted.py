@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fieldmark.answering.record import Kept, Record
+from fieldmark.answering.record import Header, Kept, Record
 from fieldmark.answering.verdicts import Speaker
 from fieldmark.core.errors import FieldmarkError
 from fieldmark.core.listener import Listener
+from fieldmark.data.bursts import check_grouping
 from fieldmark.exporting.results.answered import Answered
-from fieldmark.exporting.results.sorting import sort_photographs
+from fieldmark.exporting.results.sorting import check_sortable, sort_photographs
 from fieldmark.exporting.results.survey import read_survey
-from fieldmark.exporting.results.writing import Form, write
+from fieldmark.exporting.results.writing import Form, check_place, write
 from fieldmark.runs.bundle import Bundle
 
 __all__ = ["Wanted"]
@@ -36,11 +37,7 @@ class Wanted:
 
     def check(self, form: Form | None) -> None:
         """Raise FieldmarkError for options that contradict each other; without a form, only a record is written."""
-        if self.bursts and self.gap is not None:
-            raise FieldmarkError(
-                "--bursts and --gap contradict each other",
-                "--bursts takes each folder for one burst, and --gap divides it by time: give one of them.",
-            )
+        check_grouping(self.bursts, self.gap)
         given = {
             "--bursts": self.bursts,
             "--gap": self.gap is not None,
@@ -50,7 +47,7 @@ class Wanted:
         }
         if form is None and any(given.values()):
             raise FieldmarkError(
-                "A shard has only a part of each burst, and nothing but its record is written",
+                "A shard has only some pictures of each burst, and nothing but its record is written",
                 f"Give {' and '.join(name for name, yes in given.items() if yes)} when the shards are joined.",
             )
         if form in ("camtrap-dp", "darwin-core") and self.survey is None:
@@ -66,6 +63,14 @@ class Wanted:
         return Speaker.of(
             bundle, among=self.among, candidates=self.candidates, accuracy=self.accuracy, coverage=self.coverage
         )
+
+    def check_places(
+        self, bundle: Bundle, header: Header, out: Path, form: Form, wrote: Collection[tuple[str, str]]
+    ) -> None:
+        """Raise StorageError, before any work, for places where something is in the way."""
+        check_place(out, form, wrote)
+        if self.sort_into:
+            check_sortable(self.sort_into, header, self.speaker(bundle), copies=self.copies)
 
     def write(
         self, bundle: Bundle, kept: Kept, out: Path, form: Form, record: Record | None, listener: Listener

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Literal, get_args
 
 from fieldmark.answering.record import Record
+from fieldmark.core.claims import check_claimable
 from fieldmark.core.errors import FieldmarkError, StorageError
 from fieldmark.core.listener import Listener
 from fieldmark.core.storage import explained, replacing, sha256_of
 from fieldmark.exporting.results.answered import Answered
-from fieldmark.exporting.results.camtrap import write_camtrap
+from fieldmark.exporting.results.camtrap import PACKAGE, write_camtrap
 from fieldmark.exporting.results.darwin import darwin_lines
 from fieldmark.exporting.results.megadetector import megadetector_json
 from fieldmark.exporting.results.page import compose_page
@@ -21,7 +22,7 @@ from fieldmark.exporting.results.speciesnet import speciesnet_json
 from fieldmark.exporting.results.survey import Survey
 from fieldmark.exporting.results.tables import csv_lines, json_lines
 
-__all__ = ["Form", "check_free", "form_of", "write", "write_file"]
+__all__ = ["Form", "check_place", "form_of", "write"]
 
 Form = Literal["csv", "json", "page", "megadetector", "speciesnet", "camtrap-dp", "darwin-core"]
 """What answers can be written as."""
@@ -44,12 +45,24 @@ def form_of(out: Path, form: str | None) -> Form:
     )
 
 
-def check_free(path: Path, wrote: dict[str, str]) -> None:
-    """Raise StorageError if there is something at `path` that was not written from this record, or changed since."""
-    if not os.path.lexists(path) or path.is_dir():  # a folder says itself whose it is
+def check_place(out: Path, form: Form, wrote: Collection[tuple[str, str]]) -> None:
+    """Raise StorageError if there is something at `out` that was not written from these records, or changed since.
+
+    `wrote` holds the name and the SHA-256 of each file that was. A folder says itself whose it is.
+    """
+    if form == "camtrap-dp":
+        check_claimable(out, PACKAGE)
+    else:
+        _check_free(out, wrote)
+
+
+def _check_free(path: Path, wrote: Collection[tuple[str, str]]) -> None:
+    if not os.path.lexists(path):
         return
+    if path.is_dir():
+        raise StorageError(f"{path} is a folder, and a file is to be written there", "Choose another --out.")
     with explained(path):
-        ours = path.is_file() and not path.is_symlink() and wrote.get(path.name) == sha256_of(path)
+        ours = path.is_file() and not path.is_symlink() and (path.name, sha256_of(path)) in wrote
     if not ours:
         raise StorageError(
             f"{path} is in the way: Fieldmark did not write it, or it changed since",
@@ -57,9 +70,9 @@ def check_free(path: Path, wrote: dict[str, str]) -> None:
         )
 
 
-def write_file(path: Path, texts: Iterator[str], record: Record | None = None) -> None:
+def _write_file(path: Path, texts: Iterator[str], wrote: Collection[tuple[str, str]], record: Record | None) -> None:
     """Write texts to a file, in one step. A record remembers its hash first, so that it may be replaced later."""
-    check_free(path, record.wrote if record else {})
+    _check_free(path, wrote)
     digest = hashlib.sha256()
     with replacing(path) as file:
         for text in texts:
@@ -92,7 +105,7 @@ def write(
         "page": lambda: iter([compose_page(answered, out, listener)]),
         "darwin-core": lambda: darwin_lines(answered, _needed(survey), listener),
     }
-    write_file(out, texts[form](), record)
+    _write_file(out, texts[form](), answered.kept.wrote, record)
 
 
 def _needed(survey: Survey | None) -> Survey:
