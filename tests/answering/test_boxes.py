@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -79,6 +81,7 @@ def test_only_sure_animals_are_classified(pictures: Path, trained: Run) -> None:
         Picture(first, Detected("6", None, "it failed")),
     ]
     told = [one for some in answers(predictor, found, confidence=0.2, batch_size=2) for one in some]
+    told = [told[at] for at in (3, 0, 1, 4, 5, 2)]  # those in which nothing is classified came first
     assert [one.path for one in told] == [one.thing.name for one in found]
     assert [[look.seen is not None for look in one.looks] for one in told] == [
         [True, True, False],
@@ -100,3 +103,14 @@ def test_batches_change_no_answer(pictures: Path, trained: Run, batch_size: int)
     assert [one.path for one in told] == [thing.name for thing in things]
     logits = np.stack([one.looks[0].seen.logits for one in told if one.looks[0].seen])
     np.testing.assert_allclose(logits, predictor.outputs(things).logits, atol=1e-4)
+
+
+def test_pictures_without_animals_are_answered_at_once() -> None:
+    """However many there are, before anything is looked at, and in pieces."""
+    seen: list[int] = []
+    predictor: Any = SimpleNamespace(engine=lambda images: seen.append(len(images)))
+    empty = [Picture(Thing(f"{number}.jpg", Path(f"{number}.jpg")), Detected("", ())) for number in range(1000)]
+    pieces = list(answers(predictor, empty))
+    assert [len(piece) for piece in pieces] == [256, 256, 256, 232]
+    assert [one.path for piece in pieces for one in piece] == [f"{number}.jpg" for number in range(1000)]
+    assert seen == []

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fieldmark.answering.answers import Answer, Look, Seen
-from fieldmark.answering.record import SUFFIX, Header, open_record, read_answers
+from fieldmark.answering.record import SUFFIX, Header, open_record, read_answers, remembering
 from fieldmark.core.errors import RunError, StorageError
 from fieldmark.data.bursts import Taken
 from fieldmark.data.detections import Detection
@@ -161,3 +161,57 @@ def test_a_full_disk_is_told(tmp_path: Path) -> None:
         with pytest.raises(StorageError, match="the disk is full"):
             record.append([Answer("a.jpg", skipped="no")])
         assert record.answered == set()
+
+
+def test_any_version_that_was_written_is_ours(tmp_path: Path) -> None:
+    """A kill may come after the hash of a new version was kept, and before the version itself was."""
+    place = tmp_path / f"x{SUFFIX}"
+    with open_record(place, HEADER, resume=False) as record:
+        record.append_wrote("x.csv", "1" * 64)
+        record.append_wrote("x.csv", "0" * 64)
+    with open_record(place, HEADER, resume=True) as record:
+        assert record.wrote == {("x.csv", "1" * 64), ("x.csv", "0" * 64)}
+
+
+def test_errors_of_the_work_are_not_the_records(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=r"^a broken lens$"), open_record(tmp_path / f"x{SUFFIX}", HEADER, resume=False):
+        raise OSError("a broken lens")
+
+
+def finished(place: Path, *paths: str) -> Path:
+    with open_record(place, HEADER, resume=True) as record:
+        record.append(Answer(path, skipped="no") for path in paths)
+        record.finish()
+    return place
+
+
+def test_each_record_is_finished_by_itself(tmp_path: Path) -> None:
+    empty, one, two = (
+        finished(tmp_path / f"{number}{SUFFIX}", *paths)
+        for number, paths in enumerate([(), ("a.jpg",), ("b.jpg", "c.jpg")])
+    )
+    assert read_answers([empty, one, two]).unfinished == ()
+    (both := tmp_path / f"both{SUFFIX}").write_bytes(two.read_bytes() + one.read_bytes() + empty.read_bytes())
+    assert read_answers([both]).unfinished == ()
+    begun = one.read_bytes().splitlines(keepends=True)[0]
+    both.write_bytes(begun + two.read_bytes() + begun)
+    assert read_answers([both]).unfinished == (both,)
+
+
+def test_a_damaged_line_is_missed_until_its_picture_is_answered(tmp_path: Path) -> None:
+    place = finished(tmp_path / f"x{SUFFIX}", "a.jpg", "b.jpg")
+    place.write_bytes(place.read_bytes().replace(b"a.jpg", b"A.jpg"))
+    kept = read_answers([place])
+    assert (kept.paths, kept.damaged, kept.unfinished) == (["b.jpg"], 1, (place,))
+    assert read_answers([finished(place, "a.jpg")]).unfinished == ()
+
+
+def test_a_record_that_is_held_by_another_is_only_read(tmp_path: Path) -> None:
+    place = finished(tmp_path / f"x{SUFFIX}", "a.jpg")
+    kept = read_answers([place])
+    with open_record(place, HEADER, resume=True), remembering(place, kept) as record:
+        assert record is None
+    with remembering(place, kept) as record:
+        assert record is not None
+        record.append_wrote("x.csv", "1" * 64)
+    assert read_answers([place]).wrote == {("x.csv", "1" * 64)}

@@ -25,6 +25,7 @@ from fieldmark.commands.predict import predict
 from fieldmark.commands.predict_into import predict_into
 from fieldmark.core.errors import DataError, FieldmarkError, RunError, StorageError
 from fieldmark.core.listener import Advanced, Event, Listener
+from fieldmark.data.bursts import taken
 from fieldmark.evaluation.verdict import Verdict
 from fieldmark.runs.run import Run
 
@@ -112,6 +113,32 @@ def test_folders_and_bursts_get_answers_of_their_own(photographs: Path, trained:
     assert [(one.path, one.label) for one in told] == [(row["path"], row["label"]) for row in bursts]
     with pytest.raises(FieldmarkError, match="contradict"):
         predict_into(trained.folder, ["new"], "x.csv", bursts=True, gap=1)
+
+
+def photograph(path: Path, *, zone: str = "", seconds: int | None = None) -> str:
+    exif = Image.Exif()
+    details = exif.get_ifd(0x8769)
+    details |= {0x9011: zone} if zone else {}
+    if seconds is not None:
+        details[0x9003] = f"2026:05:01 06:00:{seconds:02}"
+    Image.new("RGB", (24, 24)).save(path, exif=exif)
+    return str(path)
+
+
+@pytest.mark.parametrize(("zone", "known"), [("+02:00", True), ("-23:59", True), ("+25:00", False), ("+02:60", False)])
+def test_zones_that_no_clock_has_are_passed_over(tmp_path: Path, zone: str, known: bool) -> None:
+    found = taken(Path(photograph(tmp_path / "a.jpg", zone=zone, seconds=1)))
+    assert found is not None
+    assert found.zone == (zone if known else "")
+
+
+@pytest.mark.parametrize("seconds", [None, 1])
+def test_a_photograph_that_is_named_twice_is_no_burst(trained: Run, tmp_path: Path, seconds: int | None) -> None:
+    path = photograph(tmp_path / "a.png", seconds=seconds)
+    assert [one.path for one in predict(trained.folder, [path, path], gap=10)] == [path, path]
+    *_, folder = predict(trained.folder, [path, path], bursts=True)
+    assert isinstance(folder, Verdict)
+    assert folder.frames == 1
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows allows none of these names")
@@ -239,6 +266,26 @@ def test_shards_share_the_pictures_and_are_joined(photographs: Path, trained: Ru
         predict_into(trained.folder, ["new", str(records[0])], "x.csv")
 
 
+def test_a_record_replaces_what_was_written_from_it(photographs: Path, trained: Run, cli: Cli) -> None:
+    """The commands of the guide, one after another."""
+    cli("predict", trained.folder, "new", "--out", "season.csv")
+    for options in (["--sort-into", "sorted"], ["--candidates", "1"], []):
+        answer = cli("predict", trained.folder, "season.answers.jsonl", "--out", "season.csv", *options)
+        assert answer.status == 1, answer.err
+    assert len([path for path in Path("sorted").rglob("*") if path.is_symlink()]) == 14
+    Path("season.csv").write_text("precious")
+    assert "is in the way" in cli("predict", trained.folder, "season.answers.jsonl", "--out", "season.csv").complaint
+
+
+def test_what_is_missing_from_a_record_is_told(photographs: Path, trained: Run, cli: Cli) -> None:
+    predict_into(trained.folder, ["new"], "a.csv")
+    record = Path("a.answers.jsonl")
+    record.write_bytes(record.read_bytes().replace(b"new/empty.jpg", b"new/Empty.jpg", 1))
+    told = cli("predict", trained.folder, record, "--out", "b.csv").err
+    assert "warning: These records are not finished; pictures are missing from them: a.answers.jsonl." in told
+    assert "warning: 1 line of them cannot be read: run again with --resume to answer their pictures." in told
+
+
 # ---- what is refused
 
 
@@ -265,6 +312,33 @@ def test_what_makes_no_sense_is_refused(photographs: Path, trained: Run, cli: Cl
     refused = cli("predict", trained.folder, "new", "--out", "a.csv", "--accuracy", "0.99999").complaint
     assert "cannot be promised" in refused
     assert not list(Path().glob("a*"))
+    both = cli("predict", trained.folder, "new", "--bursts", "--gap", "2").complaint
+    assert "--bursts and --gap contradict each other" in both
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("shard", "1/2"), ("boxes", "md.json"), ("resume", True), ("confidence", 0.5)]
+)
+def test_records_have_no_options_of_photographs(tmp_path: Path, option: str, value: Any) -> None:
+    with pytest.raises(FieldmarkError, match=f"--{option} cannot be given with records of answers"):
+        predict_into(tmp_path, ["a.answers.jsonl"], tmp_path / "a.csv", **{option: value})
+
+
+def test_a_shard_is_understood_before_anything_is_loaded(tmp_path: Path) -> None:
+    with pytest.raises(FieldmarkError, match="not understood"):
+        predict_into(tmp_path / "no run", ["new"], "x.csv", shard="3/2")
+
+
+def test_wrong_places_are_refused_before_the_work(photographs: Path, trained: Run) -> None:
+    for name in ("a.csv", "mine"):
+        (Path(name) / "precious").mkdir(parents=True)
+    engine = Counting(trained)
+    with pytest.raises(StorageError, match="is a folder, and a file is to be written there"):
+        predict_into(engine.predictor, ["new"], "a.csv")
+    with pytest.raises(StorageError, match="did not make it for links of photographs"):
+        predict_into(engine.predictor, ["new"], "b.csv", sort_into="mine")
+    assert engine.seen == 0
+    assert [path.name for path in Path("mine").iterdir()] == ["precious"]
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="the superuser may write anywhere")
@@ -298,18 +372,31 @@ predict_into(Predictor(bundle, engine=engine), [sys.argv[2]], sys.argv[3], resum
 """
 
 
-def killed_until_done(bundle: Path, folder: Path, out: Path, *, kills: int, within: float) -> None:
-    """Answer with a network that takes no time, and kill the process at random moments within so many seconds."""
+def killed_until_done(bundle: Path, folder: Path, out: Path, *, kills: int, within: float) -> list[int]:
+    """Answer with a network that takes no time, and kill the process at random moments within so many seconds.
+
+    How many answers there were after each kill.
+    """
     chance = random.Random(0)
     environment = os.environ | {"PYTHONPATH": str(Path(fieldmark.__file__).parent.parent)}
     command = [sys.executable, "-c", _WORK, str(bundle), str(folder), str(out)]
+    there = []
     for _ in range(kills):
         with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE) as process:
             assert process.stdout is not None
             assert process.stdout.readline() == b"ready\n"
             time.sleep(chance.uniform(0, within))
             process.send_signal(signal.SIGKILL)
+        there.append(len(answered_in(out)))
     subprocess.run(command, env=environment, check=True)
+    return there
+
+
+def answered_in(out: Path) -> list[bytes]:
+    """The lines of the answers for `out` in its record."""
+    record = out.with_suffix(".answers.jsonl")
+    lines = record.read_bytes().splitlines() if record.exists() else []
+    return [line for line in lines if line.startswith(b'{"path"')]
 
 
 def planted(folder: Path, count: int, *, one_in: int = 20) -> list[str]:
@@ -332,12 +419,10 @@ def planted(folder: Path, count: int, *, one_in: int = 20) -> list[str]:
 def test_killed_at_random(trained: Run, tmp_path: Path, count: int, kills: int) -> None:
     bad = planted(tmp_path / "many", count)
     out = tmp_path / "many.csv"
-    killed_until_done(trained.bundle, tmp_path / "many", out, kills=kills, within=count / 2500)
+    there = killed_until_done(trained.bundle, tmp_path / "many", out, kills=kills, within=count / 2500)
+    assert any(0 < number < count for number in there), "no kill came in the midst of the work"
     rows = rows_of(out)
     assert sorted(row["path"] for row in rows) == sorted(map(str, (tmp_path / "many").rglob("*.jpg")))
     assert sorted(row["path"] for row in rows if row["skipped"]) == sorted(bad)
     assert all(row["label"] for row in rows if not row["skipped"])
-    lines = [
-        line for line in (tmp_path / "many.answers.jsonl").read_bytes().splitlines() if line.startswith(b'{"path"')
-    ]
-    assert len(lines) == count  # not one of them was answered twice on the way
+    assert len(answered_in(out)) == count  # not one of them was answered twice on the way

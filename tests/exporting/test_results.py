@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from fieldmark.answering.answers import Answer, Look
+from fieldmark.answering.predictor import Predictor
+from fieldmark.answering.verdicts import Speaker
 from fieldmark.commands.predict_into import predict_into
 from fieldmark.core.errors import DataError, DataWarning, FieldmarkError, StorageError
+from fieldmark.data.detections import Detection
 from fieldmark.data.readers.detections import read_detections
+from fieldmark.evaluation.verdict import Verdict
+from fieldmark.exporting.results import camtrap
+from fieldmark.exporting.results.answered import Event, Row
+from fieldmark.exporting.results.observed import in_event
 from fieldmark.exporting.results.sorting import folder_names
+from fieldmark.runs.bundle import Bundle
 from fieldmark.runs.run import Run
 
 Cli = Callable[..., Any]
@@ -139,6 +149,13 @@ def test_megadetector_without_boxes_says_that_nobody_searched(survey: Path, trai
     (one,) = next(image for image in found["images"] if image["file"] == "cam1/IMG 0.jpg")["detections"]
     assert found["detection_categories"][one["category"]] == "unknown"
     assert one["bbox"] == [0, 0, 1, 1]
+
+
+def test_boxes_need_the_folder_of_their_paths(survey: Path, trained: Run) -> None:
+    for things in (["fotos"], ["photos/cam1", "photos/far"], ["photos/broken <b>.jpg"]):
+        with pytest.raises(DataError, match="--boxes needs the one folder that its paths are relative to"):
+            predict_into(trained.folder, things, "out.csv", boxes="md.json")
+    assert not list(Path().glob("out*"))
 
 
 # ---- SpeciesNet
@@ -271,8 +288,31 @@ def test_camtrap_dp_invents_nothing(survey: Path, trained: Run) -> None:
         predict_into(trained.folder, ["p.answers.jsonl"], "q", form="camtrap-dp", survey="survey.toml")
     assert not Path("q").exists()
     (Path("mine") / "x").mkdir(parents=True)
+    with pytest.raises(StorageError, match="did not make it for a Camtrap DP package"):  # before the run is used
+        predict_into(
+            Predictor(Bundle.load(trained.bundle), engine=refuse),
+            ["photos"],
+            "mine",
+            form="camtrap-dp",
+            survey="survey.toml",
+        )
     with pytest.raises(StorageError, match="did not make it for a Camtrap DP package"):
         predict_into(trained.folder, ["p.answers.jsonl"], "mine", form="camtrap-dp", survey="survey.toml")
+
+
+def refuse(*_: Any, **__: Any) -> Any:
+    raise OSError("not here")
+
+
+def test_a_package_that_is_half_rewritten_has_no_description(
+    survey: Path, trained: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predict_into(trained.folder, ["photos"], "p", form="camtrap-dp", survey="survey.toml")
+    assert Path("p/datapackage.json").exists()
+    monkeypatch.setattr(camtrap, "write_json", refuse)
+    with pytest.raises(OSError, match="not here"):
+        predict_into(trained.folder, "p.answers.jsonl", "p", form="camtrap-dp", survey="survey.toml")
+    assert not Path("p/datapackage.json").exists()
 
 
 @pytest.mark.parametrize(
@@ -307,11 +347,22 @@ def test_surveys_that_lack_something(survey: Path, trained: Run, text: str) -> N
         predict_into(trained.folder, ["photos"], "p", form="camtrap-dp", survey="survey.toml")
 
 
-def test_darwin_core_has_the_animals_that_somebody_names(survey: Path, trained: Run) -> None:
+def test_darwin_core_has_the_animals_that_somebody_names(
+    survey: Path, trained: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoken = Speaker.verdicts
+
+    def vouched(*given: Any) -> list[Verdict]:
+        """For every other answer."""
+        found = spoken(*given)
+        return [replace(one, name=one.label, level="class") if at % 2 else one for at, one in enumerate(found)]
+
+    monkeypatch.setattr(Speaker, "verdicts", vouched)
     predict_into(trained.folder, ["photos"], "d.csv", form="darwin-core", survey="survey.toml")
     rows = rows_of(Path("d.csv"))
     predict_into(trained.folder, ["d.answers.jsonl"], "plain.csv")
     named = [row for row in rows_of(Path("plain.csv")) if row["name"]]
+    assert named
     assert [row["scientificName"] for row in rows] == [row["name"] for row in named]
     for row in rows:
         assert row["basisOfRecord"] == "MachineObservation"
@@ -347,6 +398,39 @@ def test_photographs_are_sorted_and_stay_as_they_are(survey: Path, trained: Run)
     assert not any(path.is_symlink() for path in copied)
 
 
+@pytest.mark.parametrize("copies", [False, True])
+def test_photographs_that_are_gone_are_counted(survey: Path, trained: Run, copies: bool) -> None:
+    predict_into(trained.folder, ["photos"], "a.csv")
+    Path("photos/cam1/IMG 0.jpg").unlink()
+    with pytest.warns(DataWarning, match="1 picture .*: no longer where it was when it was answered"):
+        predict_into(trained.folder, "a.answers.jsonl", "a.csv", sort_into="sorted", copies=copies)
+
+
+def named(name: str | None, sureness: float = 0.9) -> Verdict:
+    return Verdict("a.jpg", name or "fox", 0.9, (), name=name, level="species" if name else "none", certainty=sureness)
+
+
+def frame(*names: str | None) -> Row:
+    """A picture with a box for each animal, in which somebody vouches for these names."""
+    box = Detection("animal", 0.9, (0.0, 0.0, 0.5, 0.5))
+    return Row(Answer("a.jpg", tuple(Look(box, None) for _ in names)), tuple(map(named, names)))
+
+
+def test_animals_of_an_event_are_those_of_its_name() -> None:
+    rows = frame("fox", "badger", "badger", None), frame("fox")
+    (one,) = in_event(Event("e", rows, named("fox")), 0.2)
+    assert (one.name, one.individuals) == ("fox", 2)
+    (one,) = in_event(Event("e", rows, named(None)), 0.2)
+    assert (one.name, one.individuals) == ("", 4)
+
+
+def test_two_animals_in_one_picture_are_both_told() -> None:
+    found = in_event(Event("e", (frame("fox", "badger", "badger"),), named("fox")), 0.2)
+    assert [(one.name, one.individuals) for one in found] == [("fox", 1), ("badger", 2)]
+    found = in_event(Event("e", (frame(None, "badger"),), named(None)), 0.2)
+    assert [(one.name, one.individuals) for one in found] == [("", 1), ("badger", 1)]
+
+
 def test_sorting_by_boxes(survey: Path, trained: Run) -> None:
     predict_into(trained.folder, ["photos"], "a.csv", boxes="md.json", sort_into="sorted")
     found = {path.relative_to("sorted").as_posix() for path in Path("sorted").rglob("*") if path.is_symlink()}
@@ -354,9 +438,6 @@ def test_sorting_by_boxes(survey: Path, trained: Run) -> None:
 
 
 def test_copies_are_made_where_links_cannot_be(survey: Path, trained: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: Any, **__: Any) -> None:
-        raise OSError("no links here")
-
     monkeypatch.setattr(Path, "symlink_to", refuse)
     predict_into(trained.folder, ["photos"], "a.csv", sort_into="sorted")
     assert len(list(Path("sorted").rglob("*.jpg"))) == 9

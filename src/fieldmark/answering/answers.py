@@ -102,10 +102,11 @@ def answers(
 ) -> Iterator[list[Answer]]:
     """Answer pictures, some at a time: those in which nothing is to be classified, then the others in order; each once.
 
-    `pictures` are gone through twice, so an iterator will not do. Animals are classified that the detector is at least
-    so confident of. Memory does not grow with the number of pictures. A picture that cannot be read is `skipped`, and
-    so is one that the detector could not search.
+    Animals are classified that the detector is at least so confident of. `pictures` are gone through twice; unless they
+    are an iterator, which is listed first, memory does not grow with their number. A picture that cannot be read is
+    `skipped`, and so is one that the detector could not search.
     """
+    pictures = list(pictures) if isinstance(pictures, Iterator) else pictures
     every = (_pending(picture, confidence) for picture in pictures)
     nothing = (_answer(picture) for picture in every if not picture.waits)
     while some := list(islice(nothing, _AT_ONCE)):

@@ -14,13 +14,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fieldmark.answering.answers import Picture
-from fieldmark.answering.record import SUFFIX, is_record
+from fieldmark.answering.record import SUFFIX, Kept, is_record
 from fieldmark.answering.things import Tell, Thing, Things, named
 from fieldmark.core.errors import DataError, FieldmarkError
+from fieldmark.core.listener import Listener
+from fieldmark.core.wording import counted, first_few
 from fieldmark.data.detections import Detected
 from fieldmark.data.readers.columns import Columns
+from fieldmark.data.readers.detections import read_detections
 
-__all__ = ["Pictures", "Shard", "detected_in", "listed", "record_beside", "records_in", "root_of"]
+__all__ = ["Pictures", "Shard", "detected_in", "listed", "record_beside", "records_in", "root_of", "warn_of_gaps"]
 
 
 class Shard(NamedTuple):
@@ -70,9 +73,16 @@ def listed(things: Things, tell: Tell, columns: Columns | None) -> list[str]:
     return list(paths)
 
 
-def detected_in(found: Sequence[Detected], root: Path) -> dict[str, Detected]:
-    """What was detected in pictures, by their paths. Those in the file are relative to `root`."""
-    return {_path_in(root, one.path): one for one in found}
+def detected_in(boxes: Path, root: Path | None) -> dict[str, Detected]:
+    """What a file says was detected, by the paths of pictures, which are relative to `root` there. Raises DataError."""
+    if root is None:
+        raise DataError(
+            "--boxes needs the one folder that its paths are relative to", "Name that folder and nothing else."
+        )
+    found = {_path_in(root, one.path): one for one in read_detections(boxes)}
+    if not found:
+        raise DataError(f"{boxes} lists no pictures", "Give the file that a detector wrote.")
+    return found
 
 
 def _path_in(root: Path, path: str) -> str:
@@ -101,8 +111,11 @@ def record_beside(out: Path, shard: Shard | None) -> Path:
     return out.parent / f"{out.stem}{which}{SUFFIX}"
 
 
-def records_in(things: Things) -> list[Path]:
-    """The records of answers, if that is what was given. Raises FieldmarkError for records beside photographs."""
+def records_in(things: Things, options: Mapping[str, object]) -> list[Path]:
+    """The records of answers, if that is what was given.
+
+    Raises FieldmarkError for records beside photographs, and with `options` that only photographs have.
+    """
     several = [things] if isinstance(things, (str, Path)) else things
     if not isinstance(several, Sequence) or isinstance(several, bytes):
         return []
@@ -112,4 +125,23 @@ def records_in(things: Things) -> list[Path]:
             f"{found[0]} is a record of answers, but not all that was given is one",
             "Give photographs, whose answers are computed, or records, whose answers are written.",
         )
+    if found and (useless := [name for name, given in options.items() if given]):
+        raise FieldmarkError(
+            f"{' and '.join(useless)} cannot be given with records of answers, which are only written",
+            "Give photographs, or only the records.",
+        )
     return found
+
+
+def warn_of_gaps(kept: Kept, listener: Listener) -> None:
+    """Say if shards are missing, or answers in their records."""
+    if kept.unfinished:
+        named = first_few(map(str, kept.unfinished))
+        listener.warn(f"These records are not finished; pictures are missing from them: {named}")
+        if kept.damaged:
+            lines = f"{counted(kept.damaged, 'line')} of them cannot be read"
+            listener.warn(f"{lines}: run again with --resume to answer their pictures")
+    shards = {Shard.parse(one) for one in kept.shards if one}
+    for count in {one.of for one in shards}:
+        if lacking := [str(Shard(i, count)) for i in range(1, count + 1) if Shard(i, count) not in shards]:
+            listener.warn(f"Of {count:,} shards these are missing: {first_few(lacking)}")

@@ -9,18 +9,25 @@ from pathlib import Path
 from typing import final
 
 from fieldmark.answering.answers import answers
-from fieldmark.answering.asking import Pictures, Shard, detected_in, listed, record_beside, records_in, root_of
+from fieldmark.answering.asking import (
+    Pictures,
+    Shard,
+    detected_in,
+    listed,
+    record_beside,
+    records_in,
+    root_of,
+    warn_of_gaps,
+)
 from fieldmark.answering.predictor import Predictor
 from fieldmark.answering.record import Header, Kept, Record, open_record, read_answers, remembering
 from fieldmark.answering.things import Tell, Things
-from fieldmark.core.errors import DataError, FieldmarkError
 from fieldmark.core.listener import Done, Listener
 from fieldmark.core.machine import AUTO
 from fieldmark.core.storage import sha256_of
-from fieldmark.core.wording import counted, first_few
+from fieldmark.core.wording import counted
 from fieldmark.data.detections import Detected
 from fieldmark.data.readers.columns import Columns
-from fieldmark.data.readers.detections import read_detections
 from fieldmark.exporting.results.wanted import Wanted
 from fieldmark.exporting.results.writing import form_of
 from fieldmark.runs.bundle import Bundle
@@ -96,21 +103,20 @@ def predict_into(
         among, candidates, accuracy, coverage, bursts, gap, probabilities, _path(survey), _path(sort_into), copies
     )
     wanted.check(kind)
-    if records := records_in(things):
-        given = {"--shard": shard, "--boxes": boxes, "--resume": resume, "--confidence": confidence != _CONFIDENCE}
-        _refuse_with_records([name for name, is_given in given.items() if is_given])
+    given = {"--shard": shard, "--boxes": boxes, "--resume": resume, "--confidence": confidence != _CONFIDENCE}
+    if records := records_in(things, given):
         assert kind is not None
         bundle = run.bundle if isinstance(run, Predictor) else Bundle.load(run)
         kept = read_answers(records, bundle)
         wanted.check_places(bundle, kept.header, out, kind, kept.wrote)
-        _warn_of_gaps(kept, listener)
+        warn_of_gaps(kept, listener)
         with remembering(records[0], kept) if len(records) == 1 else nullcontext() as record:
             wanted.write(bundle, kept, out, kind, record, listener)
         return _finished(None, kept, listener)
     predictor = run if isinstance(run, Predictor) else Predictor.load(run, device=device)
     wanted.speaker(predictor.bundle)  # a promise that cannot be kept is refused now, not in the end
     root = root_of(things)
-    found = _detected(Path(boxes), root) if boxes else {}
+    found = detected_in(Path(boxes), root) if boxes else {}
     paths = list(found) if boxes else listed(things, tell or listener.warn, columns)
     header = Header(
         predictor.bundle.state,
@@ -136,25 +142,6 @@ def _path(given: Path | str | None) -> Path | None:
     return Path(given) if given else None
 
 
-def _refuse_with_records(options: Sequence[str]) -> None:
-    if options:
-        raise FieldmarkError(
-            f"{' and '.join(options)} cannot be given with records of answers, which are only written",
-            "Give photographs, or leave it out." if len(options) == 1 else "Give photographs, or leave them out.",
-        )
-
-
-def _detected(boxes: Path, root: Path | None) -> dict[str, Detected]:
-    if root is None:
-        raise DataError(
-            "--boxes needs the one folder that its paths are relative to", "Name that folder and nothing else."
-        )
-    found = detected_in(read_detections(boxes), root)
-    if not found:
-        raise DataError(f"{boxes} lists no pictures", "Give the file that a detector wrote.")
-    return found
-
-
 def _answer(
     predictor: Predictor,
     paths: Sequence[str],
@@ -175,20 +162,6 @@ def _answer(
             if asked() and there < total:
                 return False
     return True
-
-
-def _warn_of_gaps(kept: Kept, listener: Listener) -> None:
-    """Say if shards are missing, or answers in their records."""
-    if kept.unfinished:
-        named = first_few(map(str, kept.unfinished))
-        listener.warn(f"These records are not finished; pictures are missing from them: {named}")
-        if kept.damaged:
-            lines = f"{counted(kept.damaged, 'line')} of them cannot be read"
-            listener.warn(f"{lines}: run again with --resume to answer their pictures")
-    shards = {Shard.parse(one) for one in kept.shards if one}
-    for count in {one.of for one in shards}:
-        if lacking := [str(Shard(i, count)) for i in range(1, count + 1) if Shard(i, count) not in shards]:
-            listener.warn(f"Of {count:,} shards these are missing: {first_few(lacking)}")
 
 
 def _finished(record: Path | None, kept: Kept, listener: Listener) -> Predicted:
