@@ -96,7 +96,7 @@ def test_a_strange_name_is_shown_as_text(written: Path, browser: Browser) -> Non
         for _ in range(0, group["count"], 48):
             shown += browser.run("[...document.querySelectorAll('.tile p:last-of-type')].map(p => p.textContent)")
             browser.run("document.getElementById('next').click()")
-    assert EVIL.split("/")[-1] in shown
+    assert EVIL in shown
     assert len(shown) == 120
     assert browser.run("document.title") == "Answers"
     links = browser.run("[...document.querySelectorAll('.tile')].map(tile => tile.href)")

@@ -353,9 +353,9 @@ def test_darwin_core_has_the_animals_that_somebody_names(
     spoken = Speaker.verdicts
 
     def vouched(*given: Any) -> list[Verdict]:
-        """For every other answer."""
+        """For every other picture."""
         found = spoken(*given)
-        return [replace(one, name=one.label, level="class") if at % 2 else one for at, one in enumerate(found)]
+        return [replace(one, name=one.label, level="class") if int(one.path[-5]) % 2 else one for one in found]
 
     monkeypatch.setattr(Speaker, "verdicts", vouched)
     predict_into(trained.folder, ["photos"], "d.csv", form="darwin-core", survey="survey.toml")
