@@ -52,6 +52,14 @@ def test_as_many_names_as_classes() -> None:
         Taxonomy.of(BIRDS, {"genus": ("Larus",)})
 
 
+def test_a_lineage_goes_upwards() -> None:
+    assert TREE.lineage("species", "Rook") == {"species": "Rook", "genus": "Corvus", "family": "Corvidae"}
+    assert TREE.lineage("genus", "Sterna") == {"genus": "Sterna", "family": "Laridae"}
+    assert TREE.lineage("order", "Sterna") == {}
+    with pytest.raises(ValueError, match="not in tuple"):
+        TREE.lineage("genus", "Rook")
+
+
 def test_levels() -> None:
     species, genus, family = TREE.levels
     assert (species.name, species.names, species.parent.tolist()) == ("species", BIRDS, [0, 1, 2, 3, 4])

@@ -98,6 +98,18 @@ class Taxonomy(Mapping[str, tuple[str, ...]]):
         """The name above a class at a level. Raises KeyError for an unknown level, ValueError for an unknown class."""
         return self.above[level][self._row(name)]
 
+    def lineage(self, level: str, name: str) -> dict[str, str]:
+        """A name of a level and the names above it, by level; {} for a level that there is not.
+
+        Raises ValueError for an unknown name.
+        """
+        order = [one.name for one in self.levels]
+        if level not in order:
+            return {}
+        upwards = self.levels[order.index(level) :]
+        row = int((upwards[0].parent == upwards[0].names.index(name)).argmax())
+        return {one.name: one.names[one.parent[row]] for one in upwards}
+
     def common_ancestor(self, first: str, second: str) -> tuple[str, str] | None:
         """(level, name) of the lowest ancestor of two classes, the class itself if they are one; None for the root.
 

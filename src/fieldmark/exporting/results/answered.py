@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from fieldmark.answering.answers import Answer, Look, Seen, evidence_from
 from fieldmark.answering.record import Kept
 from fieldmark.answering.verdicts import Speaker
+from fieldmark.core.version import version
 from fieldmark.data.bursts import grouped
 from fieldmark.evaluation.verdict import Verdict
 
@@ -61,6 +62,11 @@ class Answered:
     """Whether the photographs of a folder show one thing."""
     gap: float | None = None
     """How many seconds may pass between frames of one burst in a folder; None if there are no such bursts."""
+
+    @property
+    def classifier(self) -> str:
+        """Who classified."""
+        return f"Fieldmark {version()}, model {self.kept.header.state[:16]}"
 
     @property
     def has_events(self) -> bool:

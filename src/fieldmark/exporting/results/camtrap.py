@@ -17,13 +17,12 @@ from fieldmark.core.claims import claimed
 from fieldmark.core.errors import DataError, RunError
 from fieldmark.core.listener import Listener
 from fieldmark.core.storage import csv_line, explained, replacing, write_json
-from fieldmark.core.version import version
 from fieldmark.data.taxonomy import Taxonomy
 from fieldmark.exporting.results.answered import Answered
 from fieldmark.exporting.results.observed import Observed, in_event, in_picture
 from fieldmark.exporting.results.survey import Placed, PlacedEvent, Survey, placed
 
-__all__ = ["PACKAGE", "classifier", "timed", "write_camtrap"]
+__all__ = ["PACKAGE", "timed", "write_camtrap"]
 
 PACKAGE = "a Camtrap DP package"
 """What a folder is made for."""
@@ -83,11 +82,6 @@ def write_camtrap(answered: Answered, folder: Path, survey: Survey, listener: Li
 def timed(time: datetime) -> str:
     """A time with its zone."""
     return time.isoformat(timespec="seconds")
-
-
-def classifier(answered: Answered) -> str:
-    """Who classified."""
-    return f"Fieldmark {version()}, model {answered.kept.header.state[:16]}"
 
 
 class _Table:
@@ -150,7 +144,7 @@ def _rows(
                 "count": one.individuals,
                 **(dict(zip(_BOX, (x, y, width, height), strict=True)) if boxed else {}),
                 "classificationMethod": "machine",
-                "classifiedBy": classifier(answered),
+                "classifiedBy": answered.classifier,
                 "classificationTimestamp": now,
                 "classificationProbability": None if one.probability is None else round(min(1.0, one.probability), 6),
             },
@@ -191,11 +185,8 @@ def _description(answered: Answered, survey: Survey, levels: Mapping[str, str]) 
 
 def _taxon(taxonomy: Taxonomy, name: str, level: str) -> dict[str, str]:
     """A name with its rank, if its level has one, and the ranks above it."""
-    order = [one.name for one in taxonomy.levels]
-    if level not in order:
+    above = taxonomy.lineage(level, name)
+    if not above.pop(level, ""):
         return {"scientificName": name}
-    own = taxonomy.levels[order.index(level)]
-    row = int((own.parent == own.names.index(name)).argmax())
-    above = {one.name: one.names[one.parent[row]] for one in taxonomy.levels[order.index(level) + 1 :]}
     rank = {"taxonRank": level} if level in _RANKS and (level != "class" or level in taxonomy.above) else {}
     return {"scientificName": name, **rank, **{key: value for key, value in above.items() if key in _RANKS[:-1]}}

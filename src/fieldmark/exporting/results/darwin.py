@@ -13,7 +13,7 @@ from fieldmark.core.listener import Listener
 from fieldmark.core.storage import csv_line
 from fieldmark.core.wording import counted
 from fieldmark.exporting.results.answered import Answered
-from fieldmark.exporting.results.camtrap import classifier, timed
+from fieldmark.exporting.results.camtrap import timed
 from fieldmark.exporting.results.observed import Observed, in_event
 from fieldmark.exporting.results.survey import PlacedEvent, Survey, placed
 
@@ -55,18 +55,10 @@ def _occurrence(event: PlacedEvent, one: Observed, number: int, answered: Answer
         "decimalLongitude": first.deployment.values["longitude"],
         "geodeticDatum": "EPSG:4326",
         "samplingProtocol": "camera trap",
-        "identifiedBy": classifier(answered),
+        "identifiedBy": answered.classifier,
         "dateIdentified": timed(datetime.now(UTC)),
         "identificationVerificationStatus": "unverified",
         "identificationRemarks": f"classified by a machine{sure}",
         "scientificName": one.name,
-        "kingdom": _kingdom(answered, one),
+        "kingdom": answered.speaker.bundle.taxonomy.lineage(one.level, one.name).get("kingdom", "Animalia"),
     }
-
-
-def _kingdom(answered: Answered, one: Observed) -> str:
-    taxonomy = answered.speaker.bundle.taxonomy
-    own = next((level for level in taxonomy.levels if level.name == one.level), None)
-    if own is None or "kingdom" not in taxonomy:
-        return "Animalia"
-    return taxonomy["kingdom"][int((own.parent == own.names.index(one.name)).argmax())]

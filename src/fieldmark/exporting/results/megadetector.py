@@ -14,7 +14,6 @@ from typing import Any
 
 from fieldmark.answering.answers import Look
 from fieldmark.core.storage import as_json
-from fieldmark.core.version import version
 from fieldmark.core.wording import written
 from fieldmark.data.detections import ANIMAL, PERSON, VEHICLE
 from fieldmark.evaluation.verdict import Verdict
@@ -77,7 +76,7 @@ def _opening(answered: Answered, categories: Mapping[str, str], ids: Mapping[str
     told: dict[str, Any] = {
         "info": {
             "format_version": "1.6",
-            "classifier": f"Fieldmark {version()}, model {answered.kept.header.state[:16]}",
+            "classifier": answered.classifier,
             "classification_completion_time": datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S"),
         },
         "detection_categories": {number: name for name, number in categories.items()},

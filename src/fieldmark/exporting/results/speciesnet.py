@@ -11,7 +11,6 @@ from typing import Any, Final
 
 from fieldmark.answering.answers import Look
 from fieldmark.core.storage import as_json
-from fieldmark.core.version import version
 from fieldmark.core.wording import written
 from fieldmark.data.detections import ANIMAL, PERSON, VEHICLE
 from fieldmark.data.taxonomy import Taxonomy
@@ -31,10 +30,9 @@ _UNKNOWN: Final = f"f2efdae9-efb8-48fb-8a91-eccf79ab4ffb{6 * ';no cv result'}"
 def speciesnet_json(answered: Answered) -> Iterator[str]:
     """The file, piece by piece."""
     yield as_json({"info": {"format_version": "20261015"}})[:-1] + ', "predictions": ['
-    made_by = f"Fieldmark {version()}, model {answered.kept.header.state[:16]}"
     taxonomy = answered.speaker.bundle.taxonomy
     for number, row in enumerate(answered.rows()):
-        told = {"filepath": written(row.answer.path), **_found(row, taxonomy), "model_version": made_by}
+        told = {"filepath": written(row.answer.path), **_found(row, taxonomy), "model_version": answered.classifier}
         yield ("" if number == 0 else ",") + "\n " + as_json(told)
     yield "\n]}\n"
 
@@ -82,12 +80,9 @@ def _processed(look: Look, verdict: Verdict, taxonomy: Taxonomy) -> dict[str, An
 
 def _text(taxonomy: Taxonomy, name: str, level: str) -> str:
     """A name of a level as seven texts. The species is the second word of a name that begins with its genus."""
-    own = next(one for one in taxonomy.levels if one.name == level)
-    row = int((own.parent == own.names.index(name)).argmax())
-    order = [one.name for one in taxonomy.levels]
-    known = {one.name: one.names[one.parent[row]] for one in taxonomy.levels[order.index(level) :]}
+    known = taxonomy.lineage(level, name)
     genus, epithet = known.get("genus", ""), ""
-    if level == order[0] and genus and name.startswith(f"{genus} "):
+    if level == taxonomy.levels[0].name and genus and name.startswith(f"{genus} "):
         epithet = name.removeprefix(f"{genus} ")
     texts = ["", *(known.get(rank, "") for rank in _RANKS), epithet, name]
     return ";".join(text.replace(";", ",") for text in texts).lower()
