@@ -1,4 +1,4 @@
-"""Which pictures are asked about: all of them or a shard, with what a detector found, and each only once.
+"""Which pictures are asked about, all of them or a shard, with what a detector found; and asking, each only once.
 
 A list of pictures is held in memory: 300,000 paths of a hundred letters take 50 MB.
 """
@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from fieldmark.answering.answers import Picture
-from fieldmark.answering.record import SUFFIX, Kept, is_record
+from fieldmark.answering.answers import Picture, answers
+from fieldmark.answering.predictor import Predictor
+from fieldmark.answering.record import SUFFIX, Kept, Record, is_record
 from fieldmark.answering.things import Tell, Thing, Things, named
 from fieldmark.core.errors import DataError, FieldmarkError
 from fieldmark.core.listener import Listener
@@ -23,7 +24,17 @@ from fieldmark.data.detections import Detected
 from fieldmark.data.readers.columns import Columns
 from fieldmark.data.readers.detections import read_detections
 
-__all__ = ["Pictures", "Shard", "detected_in", "listed", "record_beside", "records_in", "root_of", "warn_of_gaps"]
+__all__ = [
+    "Pictures",
+    "Shard",
+    "answer",
+    "detected_in",
+    "listed",
+    "record_beside",
+    "records_in",
+    "root_of",
+    "warn_of_gaps",
+]
 
 
 class Shard(NamedTuple):
@@ -103,6 +114,21 @@ class Pictures:
         for path in self.paths:
             if path not in self.passed_over:
                 yield Picture(Thing(path, Path(path)), self.detected.get(path))
+
+
+def answer(predictor: Predictor, asked: Pictures, confidence: float, record: Record, listener: Listener) -> bool:
+    """Answer for the pictures that have no answer in the record yet. False if a request to stop came before the end."""
+    total, there = len(asked.paths), sum(path in record.answered for path in asked.paths)
+    if there:
+        listener.note(f"{counted(there, 'picture')} of {total:,} are answered already")
+    with listener.stoppable() as stopped, listener.progress("Answering") as tick:
+        for some in answers(predictor, asked, confidence=confidence):
+            record.append(some)
+            there += len(some)
+            tick(there, total)
+            if stopped() and there < total:
+                return False
+    return True
 
 
 def record_beside(out: Path, shard: Shard | None) -> Path:

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import final
 
-from fieldmark.answering.answers import answers
 from fieldmark.answering.asking import (
     Pictures,
     Shard,
+    answer,
     detected_in,
     listed,
     record_beside,
@@ -20,13 +20,11 @@ from fieldmark.answering.asking import (
     warn_of_gaps,
 )
 from fieldmark.answering.predictor import Predictor
-from fieldmark.answering.record import Header, Kept, Record, open_record, read_answers, remembering
+from fieldmark.answering.record import Header, Kept, open_record, read_answers, remembering
 from fieldmark.answering.things import Tell, Things
 from fieldmark.core.listener import Done, Listener
 from fieldmark.core.machine import AUTO
 from fieldmark.core.storage import sha256_of
-from fieldmark.core.wording import counted
-from fieldmark.data.detections import Detected
 from fieldmark.data.readers.columns import Columns
 from fieldmark.exporting.results.wanted import Wanted
 from fieldmark.exporting.results.writing import form_of
@@ -129,7 +127,7 @@ def predict_into(
         if kind:
             wanted.check_places(predictor.bundle, record.header, out, kind, record.wrote)
         asked = [path for path in paths if part is None or part.has(path)]
-        if not _answer(predictor, asked, found, confidence, record, listener):
+        if not answer(predictor, Pictures(asked, found, record.answered), confidence, record, listener):
             return Predicted(record.path, False, len(record.answered))
         record.finish()
         kept = read_answers([record.path], predictor.bundle)
@@ -140,28 +138,6 @@ def predict_into(
 
 def _path(given: Path | str | None) -> Path | None:
     return Path(given) if given else None
-
-
-def _answer(
-    predictor: Predictor,
-    paths: Sequence[str],
-    found: dict[str, Detected],
-    confidence: float,
-    record: Record,
-    listener: Listener,
-) -> bool:
-    """Answer for what has no answer yet. False if a request to stop came before the end."""
-    total, there = len(paths), sum(path in record.answered for path in paths)
-    if there:
-        listener.note(f"{counted(there, 'picture')} of {total:,} are answered already")
-    with listener.stoppable() as asked, listener.progress("Answering") as tick:
-        for some in answers(predictor, Pictures(paths, found, record.answered), confidence=confidence):
-            record.append(some)
-            there += len(some)
-            tick(there, total)
-            if asked() and there < total:
-                return False
-    return True
 
 
 def _finished(record: Path | None, kept: Kept, listener: Listener) -> Predicted:
