@@ -178,6 +178,18 @@ def test_errors_of_the_work_are_not_the_records(tmp_path: Path) -> None:
         raise OSError("a broken lens")
 
 
+def test_work_that_is_refused_leaves_no_record(tmp_path: Path) -> None:
+    def work(place: Path, *paths: str) -> None:
+        with open_record(place, HEADER, resume=False) as record:
+            record.append(Answer(path, skipped="no") for path in paths)
+            raise OSError("not here")
+
+    for paths in ((), ("a.jpg",)):
+        with pytest.raises(OSError, match="not here"):
+            work(tmp_path / f"x{SUFFIX}", *paths)
+        assert (tmp_path / f"x{SUFFIX}").exists() == bool(paths)
+
+
 def finished(place: Path, *paths: str) -> Path:
     with open_record(place, HEADER, resume=True) as record:
         record.append(Answer(path, skipped="no") for path in paths)
@@ -209,9 +221,9 @@ def test_a_damaged_line_is_missed_until_its_picture_is_answered(tmp_path: Path) 
 def test_a_record_that_is_held_by_another_is_only_read(tmp_path: Path) -> None:
     place = finished(tmp_path / f"x{SUFFIX}", "a.jpg")
     kept = read_answers([place])
-    with open_record(place, HEADER, resume=True), remembering(place, kept) as record:
+    with open_record(place, HEADER, resume=True), remembering(kept) as record:
         assert record is None
-    with remembering(place, kept) as record:
+    with remembering(kept) as record:
         assert record is not None
         record.append_wrote("x.csv", "1" * 64)
     assert read_answers([place]).wrote == {("x.csv", "1" * 64)}

@@ -21,6 +21,7 @@ from PIL import Image
 import fieldmark
 from fieldmark.answering.predictor import Predictor
 from fieldmark.answering.record import read_answers
+from fieldmark.answering.stream import BATCH
 from fieldmark.commands.predict import predict
 from fieldmark.commands.predict_into import predict_into
 from fieldmark.core.errors import DataError, FieldmarkError, RunError, StorageError
@@ -133,10 +134,10 @@ def test_zones_that_no_clock_has_are_passed_over(tmp_path: Path, zone: str, know
 
 
 @pytest.mark.parametrize("seconds", [None, 1])
-def test_a_photograph_that_is_named_twice_is_no_burst(trained: Run, tmp_path: Path, seconds: int | None) -> None:
-    path = photograph(tmp_path / "a.png", seconds=seconds)
-    assert [one.path for one in predict(trained.folder, [path, path], gap=10)] == [path, path]
-    *_, folder = predict(trained.folder, [path, path], bursts=True)
+def test_a_photograph_that_is_named_often_is_no_burst(trained: Run, tmp_path: Path, seconds: int | None) -> None:
+    paths = [photograph(tmp_path / "a.png", seconds=seconds)] * (BATCH + 1)
+    assert [one.path for one in predict(trained.folder, paths, gap=10)] == paths
+    *_, folder = predict(trained.folder, paths, bursts=True)
     assert isinstance(folder, Verdict)
     assert folder.frames == 1
 
@@ -256,6 +257,8 @@ def test_shards_share_the_pictures_and_are_joined(photographs: Path, trained: Ru
     answer = cli("predict", trained.folder, *records, "--out", "s.csv")
     assert answer.status == 1
     assert rows_of(Path("s.csv")) == rows_of(Path("whole.csv"))
+    answer = cli("predict", trained.folder, *reversed(records), "--out", "s.csv", "--candidates", "1")
+    assert answer.status == 1, answer.err  # what was written from records together is replaced
     answer = cli("predict", trained.folder, *records[:2], "--out", "t.csv")
     assert "warning: Of 3 shards these are missing: 3/3." in answer.err
     with pytest.raises(FieldmarkError, match="when the shards are joined"):
@@ -317,7 +320,8 @@ def test_what_makes_no_sense_is_refused(photographs: Path, trained: Run, cli: Cl
 
 
 @pytest.mark.parametrize(
-    ("option", "value"), [("shard", "1/2"), ("boxes", "md.json"), ("resume", True), ("confidence", 0.5)]
+    ("option", "value"),
+    [("shard", "1/2"), ("boxes", "md.json"), ("resume", True), ("confidence", 0.5), ("columns", {"path": "file"})],
 )
 def test_records_have_no_options_of_photographs(tmp_path: Path, option: str, value: Any) -> None:
     with pytest.raises(FieldmarkError, match=f"--{option} cannot be given with records of answers"):
@@ -339,6 +343,7 @@ def test_wrong_places_are_refused_before_the_work(photographs: Path, trained: Ru
         predict_into(engine.predictor, ["new"], "b.csv", sort_into="mine")
     assert engine.seen == 0
     assert [path.name for path in Path("mine").iterdir()] == ["precious"]
+    assert not list(Path().glob("*.answers.jsonl"))
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="the superuser may write anywhere")

@@ -373,6 +373,22 @@ def test_darwin_core_has_the_animals_that_somebody_names(
     assert len({row["occurrenceID"] for row in rows}) == len(rows)
 
 
+def test_darwin_core_has_every_animal_of_a_picture(survey: Path, trained: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    spoken = Speaker.verdicts
+
+    def vouched(speaker: Speaker, *given: Any) -> list[Verdict]:
+        """For two classes in turn."""
+        names = speaker.bundle.classes[:2]
+        return [replace(one, name=names[at % 2], level="class") for at, one in enumerate(spoken(speaker, *given))]
+
+    monkeypatch.setattr(Speaker, "verdicts", vouched)
+    predict_into(trained.folder, ["photos"], "d.csv", form="darwin-core", boxes="md.json", survey="survey.toml")
+    first, second, other = rows_of(Path("d.csv"))[:3]
+    assert [first["scientificName"], second["scientificName"]] == list(Bundle.load(trained.bundle).classes[:2])
+    assert first["eventID"] == second["eventID"] != other["eventID"]
+    assert first["occurrenceID"] != second["occurrenceID"]
+
+
 # ---- sorted
 
 

@@ -112,12 +112,20 @@ def open_record(path: Path, header: Header, *, resume: bool) -> Iterator[Record]
     with _held(path) as alone:
         if not alone:
             raise RunError(f"Another process is writing {path}", "Wait until it has finished.")
-        yield _begun(path, header, resume)
+        is_new = not os.path.lexists(path)
+        record = _begun(path, header, resume)
+        try:
+            yield record
+        except BaseException:
+            if is_new and not record.answered:
+                _remove(path)  # work that is refused leaves nothing that would have to be resumed
+            raise
 
 
 @contextmanager
-def remembering(path: Path, kept: Kept) -> Iterator[Record | None]:
-    """Hold a record to remember what is written from it; None if another process does, or it may only be read."""
+def remembering(kept: Kept) -> Iterator[Record | None]:
+    """Hold the first record to remember what is written from all; None if another process does, or it is read-only."""
+    path = kept.files[0]
     if not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)):
         yield None
         return

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import final
@@ -95,20 +94,20 @@ def predict_into(
     options that make no sense together.
     """
     listener, out = listener or Listener(), Path(out)
-    part = Shard.parse(shard) if shard else None
-    kind = None if part else form_of(out, form)
+    this_shard = Shard.parse(shard) if shard else None
+    kind = None if this_shard else form_of(out, form)
     wanted = Wanted(
         among, candidates, accuracy, coverage, bursts, gap, probabilities, _path(survey), _path(sort_into), copies
     )
     wanted.check(kind)
-    given = {"--shard": shard, "--boxes": boxes, "--resume": resume, "--confidence": confidence != _CONFIDENCE}
-    if records := records_in(things, given):
+    given = {"--shard": shard, "--boxes": boxes, "--resume": resume, "--columns": columns}
+    if records := records_in(things, given | {"--confidence": confidence != _CONFIDENCE}):
         assert kind is not None
         bundle = run.bundle if isinstance(run, Predictor) else Bundle.load(run)
         kept = read_answers(records, bundle)
         wanted.check_places(bundle, kept.header, out, kind, kept.wrote)
         warn_of_gaps(kept, listener)
-        with remembering(records[0], kept) if len(records) == 1 else nullcontext() as record:
+        with remembering(kept) as record:
             wanted.write(bundle, kept, out, kind, record, listener)
         return _finished(None, kept, listener)
     predictor = run if isinstance(run, Predictor) else Predictor.load(run, device=device)
@@ -118,15 +117,15 @@ def predict_into(
     paths = list(found) if boxes else listed(things, tell or listener.warn, columns)
     header = Header(
         predictor.bundle.state,
-        str(part) if part else None,
+        str(this_shard) if this_shard else None,
         sha256_of(Path(boxes)) if boxes else None,
         float(confidence) if boxes else None,
         None if root is None else str(root),
     )
-    with open_record(record_beside(out, part), header, resume=resume) as record:
+    with open_record(record_beside(out, this_shard), header, resume=resume) as record:
         if kind:
             wanted.check_places(predictor.bundle, record.header, out, kind, record.wrote)
-        asked = [path for path in paths if part is None or part.has(path)]
+        asked = [path for path in paths if this_shard is None or this_shard.has(path)]
         if not answer(predictor, Pictures(asked, found, record.answered), confidence, record, listener):
             return Predicted(record.path, False, len(record.answered))
         record.finish()

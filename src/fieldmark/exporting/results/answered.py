@@ -40,6 +40,11 @@ class Row(NamedTuple):
         """Each look with its verdict."""
         return list(zip(self.answer.looks, self.verdicts, strict=True))
 
+    def sure_looks(self, confidence: float | None) -> list[tuple[Look, Verdict | None]]:
+        """Those at the whole picture, and at boxes of which the detector is at least so sure."""
+        least = confidence or 0.0
+        return [pair for pair in self.looks if not pair[0].detection or pair[0].detection.confidence >= least]
+
 
 class Event(NamedTuple):
     """Pictures of one thing: a folder, or a burst."""

@@ -38,7 +38,7 @@ def darwin_lines(answered: Answered, survey: Survey, listener: Listener) -> Iter
                 values = _occurrence(event, one, number, answered)
                 yield csv_line(values.get(column, "") for column in _COLUMNS)
     if unnamed:
-        listener.note(f"{counted(unnamed, 'event')} with an animal that nobody names are left out")
+        listener.note(f"In {counted(unnamed, 'event')}, an animal that nobody names is left out")
 
 
 def _occurrence(event: PlacedEvent, one: Observed, number: int, answered: Answered) -> dict[str, Any]:

@@ -35,10 +35,10 @@ class Observed(NamedTuple):
 def in_picture(row: Row, confidence: float | None) -> list[Observed]:
     """What is in a picture: each box of which the detector is so sure, or one thing without boxes; at least one."""
     found = []
-    for look, verdict in row.looks:
+    for look, verdict in row.sure_looks(confidence):
         if look.detection is None:
             found.append(_of(verdict, "unknown"))
-        elif look.detection.confidence >= (confidence or 0.0):
+        else:
             kind = _DETECTED.get(look.detection.category, "unknown")
             one = _of(verdict, kind) if verdict else Observed(kind, probability=look.detection.confidence)
             found.append(one._replace(box=look.detection.box, individuals=1))

@@ -92,7 +92,7 @@ def _grouped(answered: Answered) -> tuple[list[_Group], list[tuple[str, str]]]:
     for row in answered.rows():
         if row.answer.skipped:
             skipped.append((row.answer.path, row.answer.skipped))
-        for name, rank, sureness, item in _items(row, answered.kept.header.confidence or 0.0):
+        for name, rank, sureness, item in _items(row, answered.kept.header.confidence):
             group = groups.setdefault(name, _Group(name, rank))
             group.count += 1
             heapq.heappush(group.least, (-sureness, next(numbers), item))
@@ -101,11 +101,11 @@ def _grouped(answered: Answered) -> tuple[list[_Group], list[tuple[str, str]]]:
     return list(groups.values()), skipped
 
 
-def _items(row: Row, confidence: float) -> Iterator[tuple[str, int, float, _Item]]:
+def _items(row: Row, confidence: float | None) -> Iterator[tuple[str, int, float, _Item]]:
     """Group, rank, sureness and item of each look; a picture in which nothing was found is one, too."""
     if row.answer.skipped:
         return
-    looks = [(look, verdict) for look, verdict in row.looks if not look.detection or look.detection[1] >= confidence]
+    looks = row.sure_looks(confidence)
     if not looks:
         yield "Nothing found", 3, 1.0, _Item(row.answer.path, "nothing found", "", "", None)
     for look, verdict in looks:

@@ -114,11 +114,10 @@ def _places(row: Row, answered: Answered, names: dict[str, str]) -> Iterator[tup
     if row.answer.skipped:
         yield (UNREADABLE,)
         return
-    sure = answered.kept.header.confidence or 0.0
-    found = [(look, verdict) for look, verdict in row.looks if not look.detection or look.detection.confidence >= sure]
-    if not found:
+    looks = row.sure_looks(answered.kept.header.confidence)
+    if not looks:
         yield (NOTHING,)
-    for look, verdict in found:
+    for look, verdict in looks:
         if verdict is None:
             assert look.detection is not None
             yield (names[look.detection.category],)
