@@ -149,8 +149,11 @@ def test_classes_that_come_later_are_not_in_the_graph(exported: Run) -> None:
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        (lambda data: data[:-1] + bytes([data[-1] ^ 1]), "is damaged: its SHA-256 is not the one"),
-        (lambda data: b"no graph at all", "is damaged: its SHA-256 is not the one"),
+        (
+            lambda data: data[:-1] + bytes([data[-1] ^ 1]),
+            r"is not the one in onnx\.json\. Export the run again, or delete onnx\.json",
+        ),
+        (lambda data: b"no graph at all", r"is not the one in onnx\.json\. Export the run again, or delete onnx\.json"),
     ],
 )
 def test_a_changed_graph_is_refused(exported: Run, change: Callable[[bytes], bytes], complaint: str) -> None:
@@ -158,6 +161,25 @@ def test_a_changed_graph_is_refused(exported: Run, change: Callable[[bytes], byt
     path.write_bytes(change(path.read_bytes()))
     with pytest.raises(RunError, match=complaint):
         Predictor.load(exported.folder)
+
+
+def test_a_graph_may_be_as_large_as_weights(exported: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    size = (exported.bundle / "model.onnx").stat().st_size
+    monkeypatch.setattr("fieldmark.runs.description.MOST", size - 1)
+    assert read_onnx(Bundle.load(exported.folder)) is not None
+
+
+def test_a_graph_that_no_file_holds_is_refused() -> None:
+    from google.protobuf.message import EncodeError
+
+    from fieldmark.exporting.graph import serialized
+
+    class Large:
+        def SerializeToString(self) -> bytes:
+            raise EncodeError("Failed to serialize proto")
+
+    with pytest.raises(RunError, match=r"too large: an ONNX graph has at most 2 GB"):
+        serialized(Large())  # type: ignore[arg-type]  # it stands in for 2 GB
 
 
 def test_a_graph_of_something_else_is_refused(exported: Run) -> None:

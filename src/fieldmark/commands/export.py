@@ -140,16 +140,16 @@ class _Work:
     def _new_graph(self) -> tuple[bytes, Checked]:
         """A graph in this precision, compared with the network."""
         _check_installed()
-        from fieldmark.exporting.graph import METADATA, annotated, graph_of
+        from fieldmark.exporting.graph import METADATA, annotated, graph_of, serialized
 
         predictor, pictures = Predictor(self.bundle), Pictures.of(self.opened, self.root, self.listener)
         self.listener.note(f"Exporting {self.bundle.recipe.method.name} on {self.bundle.recipe.backbone.name}")
         graph = narrowed(graph_of(self.bundle), self.precision, pictures.views(predictor))
-        engine = OnnxEngine(graph.SerializeToString(), self.bundle)
+        engine = OnnxEngine(serialized(graph), self.bundle)
         checked = pictures.compared(predictor, engine, self.listener)
         _refuse(checked, self.precision, self.allow_loss)
         own = {"precision": self.precision, "checked": checked.as_dict()}
-        return annotated(graph, f"{METADATA}.checked", own).SerializeToString(), checked
+        return serialized(annotated(graph, f"{METADATA}.checked", own)), checked
 
 
 def _written(place: Path, files: Mapping[str, bytes], checked: Checked | None) -> Exported:

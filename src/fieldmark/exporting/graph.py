@@ -19,6 +19,7 @@ import warnings
 from typing import TYPE_CHECKING, Any, final
 
 import torch
+from google.protobuf.message import EncodeError
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -34,9 +35,10 @@ from fieldmark.runs.bundle import Bundle
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["METADATA", "OPSET", "PRODUCER", "annotated", "graph_of", "output_names"]
+__all__ = ["METADATA", "OPSET", "PRODUCER", "annotated", "graph_of", "output_names", "serialized"]
 
 OPSET = 18
+_MOST = 2**31
 METADATA = "fieldmark"
 """The key of the rules."""
 PRODUCER = "Fieldmark"
@@ -127,3 +129,14 @@ def annotated(graph: onnx.ModelProto, key: str, values: Any) -> onnx.ModelProto:
         entry = graph.metadata_props.add()
         entry.key, entry.value = name, text
     return graph
+
+
+def serialized(graph: onnx.ModelProto) -> bytes:
+    """A graph as a file. Raises RunError if it is too large for one."""
+    try:
+        data = graph.SerializeToString()
+    except (EncodeError, ValueError):  # which of the two depends on how protobuf was built
+        data = b""
+    if not 0 < len(data) < _MOST:
+        raise RunError("The network is too large: an ONNX graph has at most 2 GB", "Use a smaller backbone.")
+    return data

@@ -35,6 +35,7 @@ FORMAT = 2
 INDEX = "index.json"
 AGAIN = "Copy the bundle again."
 _MOST_WEIGHTS = 32 * 2**30
+_WITH_WEIGHTS = ("model.safetensors", "model.onnx")
 
 
 class Piece(TypedDict):
@@ -105,19 +106,19 @@ def digests(folder: Path) -> Mapping[str, str] | None:
         return None
 
 
-def known_bytes(path: Path, index: Mapping[str, str] | None) -> bytes:
-    """The contents of a file of a bundle, which are those that the index knows.
+def known_bytes(path: Path, index: Mapping[str, str] | None, *, listed_in: str = INDEX, hint: str = AGAIN) -> bytes:
+    """The contents of a file of a bundle, which are those that the index, a file called `listed_in`, knows.
 
     Raises FileNotFoundError or NotADirectoryError if it is absent, and RunError if it cannot be read or has changed.
     """
     try:
-        data = read_regular(path, most=_MOST_WEIGHTS if path.name == "model.safetensors" else MOST)
+        data = read_regular(path, most=_MOST_WEIGHTS if path.name in _WITH_WEIGHTS else MOST)
     except (FileNotFoundError, NotADirectoryError):
         raise
     except (OSError, ValueError) as error:
-        raise RunError(f"{path} cannot be read: {reason(error)}", AGAIN) from None
+        raise RunError(f"{path} cannot be read: {reason(error)}", hint) from None
     if index is not None and hashlib.sha256(data).hexdigest() != index.get(path.name):
-        raise RunError(f"{path} is damaged: its SHA-256 is not the one in {INDEX}", AGAIN)
+        raise RunError(f"{path} is damaged: its SHA-256 is not the one in {listed_in}", hint)
     return data
 
 

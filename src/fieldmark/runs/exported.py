@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 from annotated_types import Len
 from typing_extensions import TypedDict
 
-from fieldmark.core.errors import RunError
 from fieldmark.core.reading import read_json
 from fieldmark.core.storage import json_bytes, write_bytes
-from fieldmark.runs.description import AGAIN, known_bytes
+from fieldmark.runs.description import known_bytes
 
 if TYPE_CHECKING:
     from fieldmark.runs.bundle import Bundle
@@ -28,6 +27,7 @@ __all__ = ["ONNX", "read_onnx", "write_onnx"]
 
 ONNX = "model.onnx"
 _ABOUT = "onnx.json"
+_HINT = f"Export the run again, or delete {_ABOUT}."
 
 
 class _About(TypedDict):
@@ -61,13 +61,10 @@ def read_onnx(bundle: Bundle) -> bytes | None:
     """
     if bundle.folder is None:
         return None
-    place = bundle.folder / _ABOUT
     try:
-        about = read_json(place, _About, hint=f"Delete it to answer without {ONNX}.")
+        about = read_json(bundle.folder / _ABOUT, _About, hint=f"Delete it to answer without {ONNX}.")
         if about["state"] != bundle.state:
             return None
-        return known_bytes(bundle.folder / ONNX, {ONNX: about["sha256"]})
+        return known_bytes(bundle.folder / ONNX, {ONNX: about["sha256"]}, listed_in=_ABOUT, hint=_HINT)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except OSError as error:
-        raise RunError(f"{place} cannot be read: {error.strerror or error}", AGAIN) from None
