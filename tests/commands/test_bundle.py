@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,21 @@ def test_a_copy_is_whole(trained: Run, tmp_path: Path, cli: Cli) -> None:
         bundle(trained.folder, out=tmp_path / "mine")
     with pytest.raises(RunError, match="A check writes nothing"):
         bundle(trained.folder, out=tmp_path / "other", check=True)
+
+
+def test_a_copy_is_replaced_as_a_whole(trained: Run, pictures: Path, tmp_path: Path) -> None:
+    out = tmp_path / "shipped"
+    bundle(trained.folder, out=out)
+    before = sorted(path.name for path in out.iterdir())
+    plain = shutil.copytree(out, tmp_path / "plain", ignore=shutil.ignore_patterns(".fieldmark"))
+    enrol(trained.folder, "teal", pictures / "jade")
+    bundle(trained.folder, out=out)
+    assert any(path.name.startswith("enrolled") for path in out.iterdir())
+    bundle(plain, out=out)
+    assert sorted(path.name for path in out.iterdir()) == before
+    for place in (out, tmp_path):
+        with pytest.raises(RunError, match="holds the bundle that is to be copied"):
+            bundle(out, out=place)
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "calibration.safetensors", "held.safetensors", "model.json"])

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fieldmark.core.claims import check_replaceable, claim, claimed, contents
+from fieldmark.core.claims import check_replaceable, claim, claimed, contents, fill
 from fieldmark.core.errors import RunError, StorageError
 from fieldmark.pages.page import render
 
@@ -147,6 +147,26 @@ def test_a_file_of_the_users_own_is_not_replaced(tmp_path: Path) -> None:
         check_replaceable(page, beside)
     page.write_text('<meta name="generator" content="Fieldmark">')
     check_replaceable(page, beside)
+
+
+def test_a_folder_that_is_filled_holds_nothing_else(tmp_path: Path) -> None:
+    folder, photograph = tmp_path / "page", tmp_path / "photograph"
+    photograph.write_bytes(b"a photograph")
+    claim(folder, "a page")
+    fill(folder, {"index.html": b"one", "examples/0.jpg": photograph, "runtime/a.js": b"a"})
+    (folder / ".git").mkdir()
+    (folder / ".git" / "HEAD").write_text("mine")
+    (folder / "Thumbs.db").touch()
+    (folder / "elsewhere").symlink_to(tmp_path)
+    fill(folder, {"index.html": b"another", "runtime/b.js": b"b"})
+    assert {str(path) for path in snapshot(folder)} == {
+        ".fieldmark", ".git", ".git/HEAD", "Thumbs.db", "index.html", "runtime", "runtime/b.js"
+    }  # fmt: skip
+    assert (folder / "index.html").read_bytes() == b"another"
+    assert photograph.read_bytes() == b"a photograph", "links are not followed"
+    fill(folder, {"examples/0.jpg": photograph})
+    assert (folder / "examples" / "0.jpg").read_bytes() == b"a photograph"
+    assert not (folder / "runtime").exists()
 
 
 def test_pages_are_signed(tmp_path: Path) -> None:

@@ -178,6 +178,8 @@ def test_photographs_are_shown_on_request_only(trained: Run, monkeypatch: pytest
     assert not (out / "examples").exists()
     assert cli("export", trained.folder, "--to", "web", "--out", out, "--examples", 2).status == 0
     assert len(list((out / "examples").iterdir())) == 6
+    assert cli("export", trained.folder, "--to", "web", "--out", out).status == 0
+    assert not (out / "examples").exists(), "what is published shows no photograph any more"
     assert "belong to a page" in cli("export", trained.folder, "--examples", 2).complaint
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
@@ -11,10 +10,9 @@ import numpy as np
 
 from fieldmark.answering.onnx import has_onnx, onnx_engine
 from fieldmark.answering.predictor import Predictor
-from fieldmark.core.claims import claim
+from fieldmark.core.claims import claim, fill
 from fieldmark.core.errors import RunError
 from fieldmark.core.listener import Listener
-from fieldmark.core.storage import make_folder
 from fieldmark.reporting.card import CARD, write_card
 from fieldmark.reporting.gathering import gathered
 from fieldmark.runs.bundle import Bundle
@@ -56,6 +54,8 @@ def bundle(
     assert found.folder is not None
     if check and out is not None:
         raise RunError("A check writes nothing", "Leave out --check or --out.")
+    if out is not None and found.folder.resolve().is_relative_to(Path(out).resolve()):
+        raise RunError(f"{out} holds the bundle that is to be copied", "Choose another folder with --out.")
     if not check and opened.exists and opened.is_finished:
         listener.note(f"The card: {write_card(gathered(opened.folder, None), found)}")
     notes = _whole(found)
@@ -63,9 +63,7 @@ def bundle(
     if out is not None:
         folder = Path(out)
         claim(folder, "a bundle")
-        for path in _files(found.folder):
-            make_folder(folder)
-            shutil.copyfile(path, folder / path.name)
+        fill(folder, {path.name: path for path in _files(found.folder)})
     return Shipped(folder, sum(path.stat().st_size for path in _files(folder)), notes)
 
 

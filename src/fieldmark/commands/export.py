@@ -10,7 +10,7 @@ from typing import Literal, final
 
 from fieldmark.answering.onnx import INSTALL, OnnxEngine, has_onnx
 from fieldmark.answering.predictor import Predictor
-from fieldmark.core.claims import check_replaceable, claim
+from fieldmark.core.claims import check_replaceable, claim, fill
 from fieldmark.core.errors import RunError
 from fieldmark.core.listener import Done, Listener
 from fieldmark.core.storage import make_folder, write_bytes
@@ -153,10 +153,8 @@ class _Work:
 
 
 def _written(place: Path, files: Mapping[str, bytes], checked: Checked | None) -> Exported:
-    """Files in a folder that is Fieldmark's."""
-    for name, data in files.items():
-        make_folder((place / name).parent)
-        write_bytes(place / name, data)
+    """Nothing but these files in a folder that is Fieldmark's."""
+    fill(place, files)
     return Exported(place, sum(map(len, files.values())), checked)
 
 

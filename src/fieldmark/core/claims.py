@@ -10,16 +10,18 @@ into folders of the user's own carry a signature, and replace no file without on
 from __future__ import annotations
 
 import contextlib
+import os
+import shutil
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from fieldmark.core.errors import RunError, StorageError
 from fieldmark.core.locks import lock
-from fieldmark.core.storage import explained, make_folder
+from fieldmark.core.storage import explained, make_folder, replacing
 from fieldmark.core.wording import first_few
 
-__all__ = ["check_claimable", "check_replaceable", "claim", "claimed", "contents"]
+__all__ = ["check_claimable", "check_replaceable", "claim", "claimed", "contents", "fill"]
 
 _MARK, _LOCK = ".fieldmark", ".lock"
 _OF_THE_SYSTEM = {".DS_Store", "Thumbs.db", "desktop.ini", "lost+found"}
@@ -50,6 +52,42 @@ def claim(folder: Path, what: str, *, option: str = "--out") -> None:
 def check_claimable(folder: Path, what: str, *, option: str = "--out") -> None:
     """Raise StorageError if `claim` would, and change nothing."""
     _check(folder, what, lambda: False, option)
+
+
+def fill(folder: Path, files: Mapping[str, bytes | Path]) -> None:
+    """Write these files, or copies of them, into a claimed folder, by their paths in it; what else was there goes.
+
+    Something that an earlier export left may be wrong by now, or private. Only hidden files stay, of which none is made
+    here, and what the system puts there: a page may be published from a Git repository. Raises StorageError.
+    """
+    for name, given in files.items():
+        with replacing(folder / name) as file:
+            if isinstance(given, bytes):
+                file.write(given)
+            else:
+                with given.open("rb") as source:
+                    shutil.copyfileobj(source, file)
+    written = {_identity(folder / name) for name in files}  # some systems take names in capitals for the same
+    with explained(folder):
+        _remove_others(folder, written)
+
+
+def _remove_others(folder: Path, kept: set[tuple[int, int]]) -> None:
+    """Remove files other than these, and the folders that become empty. No link is followed."""
+    for path in contents(folder):
+        if path.name.startswith("."):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            _remove_others(path, kept)
+            if not any(path.iterdir()):
+                path.rmdir()
+        elif path.is_symlink() or _identity(path) not in kept:
+            path.unlink()
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    about = os.stat(path)
+    return about.st_dev, about.st_ino
 
 
 def check_replaceable(path: Path, *beside: Path) -> None:
