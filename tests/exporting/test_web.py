@@ -110,6 +110,25 @@ def test_the_page_answers_with_and_without_a_network(
     assert browser.run("state.answers[0].verdict.label") == ours[0].label
 
 
+def test_pages_of_one_host_keep_apart(trained: Run, browser: Browser, tmp_path: Path) -> None:
+    """Also where the name of one begins as that of another."""
+    bundle = Bundle.load(trained.folder)
+    for title, graph in (("birds", b"one"), ("birds/kent", b"another")):
+        for name, data in site(bundle, graph, STAND_IN, title=title).items():
+            (tmp_path / title / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / title / name).write_bytes(data)
+    with served(tmp_path) as address:
+        for title in ("birds/kent/", "birds/"):
+            browser.open(address + title)
+            browser.until("navigator.serviceWorker.controller?.scriptURL === new URL('offline.js', location).href")
+        kept = browser.run("caches.keys()")
+        assert sorted(name.split()[1] for name in kept) == [f"{address}birds/", f"{address}birds/kent/"]
+        (tmp_path / "birds" / "offline.js").write_bytes(site(bundle, b"new", STAND_IN, title="birds")["offline.js"])
+        browser.run("navigator.serviceWorker.ready.then((one) => one.update()).then(() => null)")
+        browser.until("navigator.serviceWorker.ready.then((one) => one.waiting !== null)")
+        assert len(browser.run("caches.keys()")) == 3, "an open page keeps the files of its version"
+
+
 def test_verdicts_in_the_browser_are_those_of_python(browser: Browser, tmp_path: Path) -> None:
     """In any calibration: with a taxonomy, in either order, sure and unsure, with sets or without."""
     browser.open(scripts(tmp_path, "verdicts.js"))

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import re
 from collections.abc import Mapping
 from importlib import resources
 
@@ -74,11 +73,8 @@ def site(
         files |= {name: _jpeg(one) for name, one in zip(pictures[label], shown, strict=True)}
     files["examples.json"] = json_bytes(pictures)
     digest = hashlib.sha256(b"".join(name.encode() + files[name] for name in sorted(files))).hexdigest()[:16]
-    name = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-") or "page"
     kept = ["./", *sorted(name for name in files if not name.endswith(".txt"))]
-    files["offline.js"] = render(
-        "pocket/offline.js", name=name, version=f"fieldmark-{name}-{digest}", files=kept
-    ).encode()
+    files["offline.js"] = render("pocket/offline.js", digest=digest, files=kept).encode()
     return files
 
 

@@ -1,15 +1,17 @@
 "use strict";
 // Keeps everything on the device: after the first visit the page needs no network. The list and its version are written
-// when it is exported; another version replaces everything.
-const VERSION = "{{ version }}";
+// when it is exported. Another version replaces everything once no page is open: files of two versions do not go together.
+// An origin may have several pages, each in its folder, which share one list of caches.
+const OURS = `fieldmark ${self.registration.scope} `;
+const VERSION = OURS + "{{ digest }}";
 const FILES = {{ files | embedded }};
 
 self.addEventListener("install", (event) => {
-  event.waitUntil(caches.open(VERSION).then((cache) => cache.addAll(FILES.map((name) => new Request(name, { cache: "reload" })))).then(() => self.skipWaiting()));
+  event.waitUntil(caches.open(VERSION).then((cache) => cache.addAll(FILES.map((name) => new Request(name, { cache: "reload" })))));
 });
 self.addEventListener("activate", (event) => {
   event.waitUntil((async () => {
-    for (const name of await caches.keys()) if (name !== VERSION && name.startsWith("fieldmark-{{ name }}-")) await caches.delete(name);
+    for (const name of await caches.keys()) if (name !== VERSION && name.startsWith(OURS)) await caches.delete(name);
     await self.clients.claim();
   })());
 });
