@@ -160,6 +160,8 @@ def test_files_without_a_token(cli: Cli, birds: Path, tmp_path: Path) -> None:
 
 def test_what_cannot_be_served(cli: Cli, birds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "neither a finished run nor a bundle" in cli("serve", tmp_path).complaint
+    alone = shutil.copytree(birds / "bundle", tmp_path / "alone")
+    assert cli("serve", alone, "--keep-pictures").complaint.endswith("Say where with --keep.")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         complaint = cli("serve", birds, "--port", port).complaint
@@ -170,5 +172,5 @@ def test_what_cannot_be_served(cli: Cli, birds: Path, tmp_path: Path, monkeypatc
     assert "none" in gone
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "fastapi" else object())
     assert cli("serve", birds).complaint == (
-        "To serve takes the package fastapi, which is missing. Install it with: pip install 'fieldmark[serve]'."
+        "Serving needs fastapi, which is not installed. Install it with: pip install 'fieldmark[serve]'."
     )

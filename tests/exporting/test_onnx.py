@@ -252,10 +252,10 @@ def test_packages_that_are_missing(trained: Run, monkeypatch: pytest.MonkeyPatch
         return lambda name, package=None: None if name in names else find(name, package)
 
     monkeypatch.setattr(importlib.util, "find_spec", without("onnxscript"))
-    with pytest.raises(RunError, match=r"takes the package onnxscript, which is missing\. .*fieldmark\[onnx\]"):
+    with pytest.raises(RunError, match=r"^Exporting needs onnxscript, which is not installed\. .*fieldmark\[onnx\]"):
         export(trained.folder)
-    monkeypatch.setattr(importlib.util, "find_spec", without("onnxruntime"))
-    with pytest.raises(RunError, match="takes the package onnxruntime"):
+    monkeypatch.setattr(importlib.util, "find_spec", without("onnxscript", "onnxruntime"))
+    with pytest.raises(RunError, match=r"^Exporting needs onnxscript and onnxruntime, which are not installed"):
         export(trained.folder)
     with pytest.raises(RunError, match="ONNX Runtime is not installed"):
         Predictor.load(trained.folder, engine="onnx")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 import pytest
 
 from fieldmark.serving.guard import LOOPBACK, hosts_of, is_loopback
 from fieldmark.serving.guard import _name as name_of
+from fieldmark.serving.server import address_of, bound
 
 
 @pytest.mark.parametrize(
@@ -34,6 +37,15 @@ def test_what_is_the_loopback() -> None:
 
 
 def test_names() -> None:
-    assert hosts_of((), loopback=True) == LOOPBACK
-    assert hosts_of((), loopback=False) is None
-    assert hosts_of(["Birds.example.org"], loopback=False) == LOOPBACK | {"birds.example.org"}
+    assert hosts_of((), host="localhost") == LOOPBACK
+    assert hosts_of((), host="0.0.0.0") is None
+    assert hosts_of(["Birds.example.org"], host="0.0.0.0") == LOOPBACK | {"birds.example.org"}
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.0.0.2", "::1", "0.0.0.0", "::", "192.168.0.2"])
+@pytest.mark.parametrize("names", [(), ("Birds.example.org", "birds.lan")])
+def test_a_service_answers_at_the_address_that_it_prints(host: str, names: tuple[str, ...]) -> None:
+    with bound("127.0.0.1", 0) as listening:
+        address = address_of(listening, host, names)
+    allowed = hosts_of(names, host=host)
+    assert allowed is None or name_of(urlsplit(address).netloc) in allowed

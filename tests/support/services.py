@@ -79,7 +79,7 @@ def served(
     kept = None if corrections is None else Corrections(corrections, keep_pictures=keep_pictures)
     predictor = run if isinstance(run, Predictor) else Predictor.load(run, device="cpu")
     service = Service(predictor, corrections=kept, limits=limits, heard=measures.batch, **options)
-    app = app_of(service, measures, token=token, hosts=hosts_of((), loopback=True), name="birds")
+    app = app_of(service, measures, token=token, hosts=hosts_of((), host="127.0.0.1"), name="birds")
     listening, started = bound("127.0.0.1", 0), threading.Event()
     server = server_of(app, seconds_to_stop=20, ready=started.set)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})

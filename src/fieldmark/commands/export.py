@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, final
 
-from fieldmark.answering.onnx import INSTALL, OnnxEngine, has_onnx
+from fieldmark.answering.onnx import INSTALL, OnnxEngine
 from fieldmark.answering.predictor import Predictor
 from fieldmark.core.claims import check_replaceable, claim, fill
 from fieldmark.core.errors import RunError
 from fieldmark.core.listener import Done, Listener
 from fieldmark.core.storage import make_folder, write_bytes
+from fieldmark.core.wording import not_installed
 from fieldmark.exporting.checking import TOLERANCE, Checked, Pictures, example_pictures
 from fieldmark.exporting.narrow import Precision, narrowed
 from fieldmark.exporting.runtime import runtime_files
@@ -160,9 +161,9 @@ def _written(place: Path, files: Mapping[str, bytes], checked: Checked | None) -
 
 def _check_installed() -> None:
     """Raise RunError if a package is missing, before anything takes time."""
-    missing = [name for name in ("onnx", "onnxscript") if importlib.util.find_spec(name) is None]
-    if missing or not has_onnx():
-        raise RunError(f"To export takes the package {', '.join(missing) or 'onnxruntime'}, which is missing", INSTALL)
+    needed = ("onnx", "onnxscript", "onnxruntime")
+    if missing := [name for name in needed if importlib.util.find_spec(name) is None]:
+        raise RunError(f"Exporting needs {not_installed(missing)}", INSTALL)
 
 
 def _refuse(checked: Checked, precision: Precision, allow_loss: bool) -> None:

@@ -13,6 +13,7 @@ from fieldmark.core.errors import RunError
 from fieldmark.core.listener import Done, Listener
 from fieldmark.core.machine import AUTO
 from fieldmark.core.storage import check_writable
+from fieldmark.core.wording import not_installed
 from fieldmark.runs.opening import opened_run
 from fieldmark.serving.corrections import Corrections
 from fieldmark.serving.limits import Limits
@@ -55,7 +56,7 @@ def serve(
     listener = listener or Listener()
     if missing := [name for name in _NEEDED if importlib.util.find_spec(name) is None]:
         raise RunError(
-            f"To serve takes the package {missing[0].replace('_', '-')}, which is missing",
+            f"Serving needs {not_installed([name.replace('_', '-') for name in missing])}",
             "Install it with: pip install 'fieldmark[serve]'.",
         )
     from fieldmark.serving.app import app_of
@@ -65,7 +66,11 @@ def serve(
 
     opened = opened_run(Path(run))
     place = Path(keep) if keep else opened.folder / "corrections" if opened.exists else None
-    if keep_pictures and place is not None:
+    if keep_pictures:
+        if place is None:
+            raise RunError(
+                f"{run} is a bundle without a run, which has no place for pictures", "Say where with --keep."
+            )
         check_writable(place)
     inside = is_loopback(host) and not names
     token = None if inside and token_file is None else _token(token_file)
@@ -87,10 +92,10 @@ def serve(
             service,
             measures,
             token=token,
-            hosts=hosts_of(names, loopback=is_loopback(host)),
+            hosts=hosts_of(names, host=host),
             name=(opened.folder if opened.exists else Path(run)).resolve().name,
         )
-        shown = address_of(listening, host) + (f"#token={token}" if token and token_file is None else "")
+        shown = address_of(listening, host, names) + (f"#token={token}" if token and token_file is None else "")
 
         def ready() -> None:
             listener.note(f"Answering at {shown}")

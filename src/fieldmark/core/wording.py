@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-__all__ = ["OBEYED", "brief", "counted", "duration", "first_few", "shown", "written"]
+__all__ = ["OBEYED", "brief", "counted", "duration", "first_few", "not_installed", "shown", "written"]
 
 OBEYED = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029\\u202a-\\u202e\\u2066-\\u2069]")
 """What a terminal does not show but obeys: control characters, line breaks, and marks that turn the direction round."""
@@ -36,6 +36,13 @@ def first_few(names: Iterable[str], limit: int = 3) -> str:
 def counted(number: int, noun: str) -> str:
     """A number and what it counts: "1 image", "2,889 images"."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def not_installed(packages: Sequence[str]) -> str:
+    """Packages that are missing: "onnx and onnxscript, which are not installed"."""
+    *before, last = packages
+    listed = f"{', '.join(before)} and {last}" if before else last
+    return f"{listed}, which {'are' if before else 'is'} not installed"
 
 
 def duration(seconds: float) -> str:

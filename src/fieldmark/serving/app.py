@@ -103,7 +103,6 @@ def app_of(
     _add_pictures(app, service, bodies)
     _add_facts(app, service, measures, name)
     _add_pages(app)
-    measures.routes = {getattr(route, "path", "") for route in app.routes}
     return Guard(app, token=token, hosts=hosts, most_requests=service.limits.requests, heard=measures.request)
 
 

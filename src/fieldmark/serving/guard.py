@@ -18,9 +18,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fieldmark.serving.refusal import Refusal
 
-__all__ = ["LOOPBACK", "Guard", "hosts_of", "is_loopback", "refused"]
+__all__ = ["EVERYWHERE", "LOOPBACK", "Guard", "hosts_of", "in_address", "is_loopback", "refused"]
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
+EVERYWHERE = frozenset({"0.0.0.0", "::", ""})
+"""What to listen at for every address of this machine; none of them is an address to ask for."""
 _OPEN = frozenset({"/", "/api", "/health", "/openapi.json"})
 """What says nothing about the run, and needs no token."""
 _SAFE = frozenset({"GET", "HEAD"})
@@ -37,7 +39,8 @@ NOTHING = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-act
 """The policy of whatever is no page."""
 
 Heard = Callable[[str, int, float], None]
-"""Hears the path, the status and the seconds of each request."""
+"""Hears the route, the status and the seconds of each request. What has no route is "other": anybody may ask for any
+path."""
 
 
 def is_loopback(host: str) -> bool:
@@ -71,7 +74,7 @@ class Guard:
         token: str | None,
         hosts: Collection[str] | None,
         most_requests: int,
-        heard: Heard = lambda path, status, seconds: None,
+        heard: Heard = lambda route, status, seconds: None,
     ) -> None:
         """`hosts` are the names by which the service may be asked for, without ports; None for any."""
         self._app, self._hosts, self._most, self._heard = app, hosts, most_requests, heard
@@ -99,7 +102,9 @@ class Guard:
             await (self._app if refusal is None else refused(refusal))(scope, receive, marked)
         finally:
             self._at_work -= 1
-            self._heard(scope["path"], told[0] if told else 499, time.monotonic() - begun)
+            self._heard(
+                getattr(scope.get("route"), "path", "other"), told[0] if told else 499, time.monotonic() - begun
+            )
 
     def _refusal(self, scope: Scope) -> Refusal | None:
         """Why a request is not even looked at; None if it is."""
@@ -128,7 +133,15 @@ def _name(host: str) -> str:
     return name if colon and (port.isdecimal() or not port) else host.lower()
 
 
-def hosts_of(names: Iterable[str], *, loopback: bool) -> frozenset[str] | None:
-    """The names by which a service may be asked for; None for any, where a token protects it and none were given."""
+def in_address(host: str) -> str:
+    """A host as it stands in an address: IPv6 in brackets."""
+    return f"[{host}]" if ":" in host else host
+
+
+def hosts_of(names: Iterable[str], *, host: str) -> frozenset[str] | None:
+    """The names by which a service that listens at `host` may be asked for; None for any, where a token protects it and
+    no names were given."""
     named = frozenset(name.lower() for name in names)
-    return named | LOOPBACK if named or loopback else None
+    if not named and not is_loopback(host):
+        return None
+    return named | LOOPBACK | ({in_address(host).lower()} if host not in EVERYWHERE else set())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Any, final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -27,17 +27,14 @@ class Measures:
         self._batch = Histogram("batch_size", "Pictures that were answered together.", buckets=_SIZES, **named)
         self._waiting = Gauge("waiting", "Pictures that are accepted and not answered yet.", **named)
         self._held = Gauge("held_bytes", "Bytes of pictures that are being sent or waiting.", **named)
-        self.routes: Collection[str] = ()
-        """Paths that are counted by their own name; others are "other", since anybody may ask for any."""
 
     def watch(self, waiting: Callable[[], int], held: Callable[[], int]) -> None:
         """Read these when somebody asks."""
         self._waiting.set_function(waiting)
         self._held.set_function(held)
 
-    def request(self, path: str, status: int, seconds: float) -> None:
+    def request(self, route: str, status: int, seconds: float) -> None:
         """Count a request."""
-        route = path if path in self.routes else "other"
         self._requests.labels(route, str(status)).inc()
         if status < 400:
             self._seconds.labels(route).observe(seconds)

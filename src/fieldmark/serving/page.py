@@ -54,7 +54,7 @@ def _route(method: str, path: str, what: Mapping[str, Any]) -> dict[str, Any]:
             for one in what.get("parameters", ())
         ],
         "answer": _kind(_content(what["responses"]["200"])),
-        "refusals": [(status, one["description"]) for status, one in what["responses"].items() if status > "400"],
+        "refusals": [(status, one["description"]) for status, one in what["responses"].items() if status >= "400"],
     }
 
 

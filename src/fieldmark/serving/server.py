@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, final
 
 import uvicorn
@@ -12,6 +12,7 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from fieldmark.core.errors import RunError
+from fieldmark.serving.guard import EVERYWHERE, in_address
 
 __all__ = ["address_of", "bound", "server_of"]
 
@@ -78,12 +79,11 @@ def bound(host: str, port: int) -> socket.socket:
         ) from None
 
 
-def address_of(opened: socket.socket, host: str) -> str:
-    """What to type into a browser."""
-    if host in ("0.0.0.0", "::", ""):  # every address of this machine
-        host = socket.gethostname()
-    name = f"[{host}]" if ":" in host else host
-    return f"http://{name}:{opened.getsockname()[1]}/"
+def address_of(opened: socket.socket, host: str, names: Sequence[str] = ()) -> str:
+    """What to type into a browser. A socket that listens everywhere is asked for by the first of the names, if any."""
+    if host in EVERYWHERE:
+        host = names[0] if names else socket.gethostname()
+    return f"http://{in_address(host)}:{opened.getsockname()[1]}/"
 
 
 def server_of(app: ASGIApp, *, seconds_to_stop: float, ready: Callable[[], None]) -> uvicorn.Server:
