@@ -98,6 +98,9 @@ def test_the_page_answers_with_and_without_a_network(
         for one, other in zip(ours, theirs, strict=False):
             assert one.label == other["label"]
             assert one.probability == pytest.approx(other["probability"], abs=0.01)
+        assert [one["said"] for one in theirs[:-1]] == [one.said for one in ours]
+        assert browser.text("#answer-0 h3").lower() == ours[0].said
+        assert browser.text("#promise").count("gets no name") == 1
         assert theirs[-1] is None
         assert "cannot be read as a photograph" in browser.text("#answer-13")
         assert browser.run("document.documentElement.scrollWidth") <= 360
@@ -139,24 +142,40 @@ def test_verdicts_in_the_browser_are_those_of_python(browser: Browser, tmp_path:
         scores = familiarity.score(np.exp(log_probabilities).max(axis=1), near)
         told = json.dumps([rules(bundle), log_probabilities.tolist(), scores.tolist()])
         browser.run(f"var [told, rows, scores] = {told}; null")
-        found = browser.run(
-            "rows.map((row, i) => { const v = verdictOf(told, row, scores[i]); return [v, saidOf(v)]; })"
-        )
-        for one, (other, said) in zip(thresholds.verdicts([""] * 20, log_probabilities, near), found, strict=True):
-            _same(one, other, said)
+        found = browser.run("rows.map((row, i) => verdictOf(told, row, scores[i]))")
+        for one, other in zip(thresholds.verdicts([""] * 20, log_probabilities, near), found, strict=True):
+            _same(one, other)
             levels.add(one.level)
     assert levels >= {"species", "genus", "family", "none"}
 
 
-def _same(one: Verdict, other: dict[str, Any], said: str) -> None:
+def _same(one: Verdict, other: dict[str, Any]) -> None:
     ours = one.as_dict()
     for name in ("label", "name", "level", "familiar", "possible", "promised", "reason"):
         assert ours[name] == other[name], name
-    assert said == one.said
+    assert one.said == other["said"]
+    assert other["sureness"] == (None if one.sureness is None else pytest.approx(one.sureness))
     assert other["probability"] == pytest.approx(one.probability)
     assert (other["certainty"] is None) == (one.certainty is None)
     assert one.certainty is None or other["certainty"] == pytest.approx(one.certainty)
     assert [c["label"] for c in other["candidates"]] == [c.label for c in one.candidates]
+
+
+def test_what_is_said_of_a_verdict(browser: Browser, tmp_path: Path) -> None:
+    browser.open(scripts(tmp_path, "words.js"))
+    shares = [1.0, 0.9995, 0.994, 0.942, 0.05, 0.0004]
+    assert browser.run(f"{shares}.map(shareOf)") == [
+        "over 99.9 %", "over 99.9 %", "99.4 %", "94 %", "5.0 %", "under 0.1 %"
+    ]  # fmt: skip
+    assert browser.run("promiseOf(0.975)") == "right at least 97.5 % of the time"
+    verdict = {"label": "wren", "sureness": 0.94, "reason": "", "promised": 0.9, "possible": ["wren", "dunnock"]}
+    assert browser.run(f"sentencesOf({json.dumps(verdict)})") == [
+        "94 % sure.",
+        "Names given like this one are right at least 90 % of the time, as promised.",
+        "Cannot be ruled out: wren, dunnock.",
+    ]
+    strange = {"label": "wren", "sureness": None, "reason": "odd", "promised": None, "familiar": False}
+    assert browser.run(f"sentencesOf({json.dumps(strange)})") == ["Odd.", "It looks most like wren."]
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "lanczos"])

@@ -182,12 +182,14 @@ def test_a_bundle_alone_answers(birds: Path, photograph: Path, tmp_path: Path) -
 def test_metrics(visitor: Visitor, photograph: Path) -> None:
     visitor.ask("/v1/predict", photograph.read_bytes())
     visitor.ask("/v1/predict", b"nothing")
+    visitor.ask("/v1/classes/0/pictures")
     visitor.ask("/a/path/that/anybody/may/invent")
     text = visitor.ask("/metrics").body.decode()
     counts = dict(re.findall(r"^(\S+) ([\d.e+]+)$", text, flags=re.MULTILINE))
     assert float(counts['fieldmark_requests_total{route="/v1/predict",status="200"}']) >= 1
     assert float(counts['fieldmark_requests_total{route="/v1/predict",status="415"}']) >= 1
     assert float(counts['fieldmark_requests_total{route="other",status="404"}']) >= 1
+    assert float(counts['fieldmark_requests_total{route="/v1/classes/{number}/pictures",status="200"}']) >= 1
     assert float(counts["fieldmark_batch_size_count"]) >= 1
     assert float(counts["fieldmark_waiting"]) == 0
     assert float(counts["fieldmark_held_bytes"]) == 0
@@ -210,6 +212,7 @@ def test_the_description_names_every_route(visitor: Visitor) -> None:
     page = visitor.ask("/api").body.decode()
     for path in described["paths"]:
         assert f"{path}</code>" in page
+    assert "The body is empty" in page
     answer = described["components"]["schemas"]["Answer"]["properties"]
     assert all(f"<code>{name}</code>" in page for name in answer)
 

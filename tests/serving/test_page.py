@@ -80,6 +80,25 @@ def test_a_picture_and_its_verdict(visitor: Visitor, browser: Browser, birds: Pa
     assert set(origins) == {visitor.address.rstrip("/")}
 
 
+def test_known_pictures_hold_up_no_verdict(visitor: Visitor, browser: Browser, pictures: Path) -> None:
+    """And each is asked for once, whatever the number of photographs."""
+    opened(browser, visitor)
+    browser.run("""{
+        const plain = window.fetch, endless = new Promise(() => {});
+        window.asked = [];
+        window.revoked = [];
+        window.fetch = (path, how) => (path.endsWith("/pictures") ? (asked.push(path), endless) : plain(path, how));
+        URL.revokeObjectURL = (url) => revoked.push(url);
+    }""")
+    shown(browser, *sorted((pictures / "jade").iterdir())[:4])
+    asked = browser.run("asked")
+    assert asked
+    assert len(asked) == len(set(asked))
+    url = browser.run("document.querySelector('.shot img').src")
+    browser.run("document.querySelector('[data-key=remove]').click()")
+    assert browser.run("revoked") == [url]
+
+
 def test_by_keyboard_alone(visitor: Visitor, browser: Browser, photograph: Path) -> None:
     opened(browser, visitor)
     browser.press("Tab")

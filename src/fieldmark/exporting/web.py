@@ -1,6 +1,6 @@
 """A page that answers in the browser: a folder that any static host serves, and that works without a network later.
 
-    index.html, page.js, elements.js, page.css
+    index.html, page.js, words.js, elements.js, page.css
                                            the page
     worker.js, seeing.js, verdicts.js      what answers, beside the page
     model.onnx, rules.json                 the network, and the rules of its verdicts
@@ -33,7 +33,7 @@ __all__ = ["EXAMPLE_SIDE", "site"]
 EXAMPLE_SIDE = 320
 """The longer side of example photographs, in pixels."""
 _QUALITY = 85
-_PAGE = ("pocket/page.js", "pocket/worker.js", "elements.js", "seeing.js", "verdicts.js")
+_PAGE = ("pocket/page.js", "pocket/worker.js", "elements.js", "words.js", "seeing.js", "verdicts.js")
 
 
 def site(

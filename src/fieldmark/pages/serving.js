@@ -14,36 +14,10 @@ const START = { about: null, cards: [] };
 
 // ---- words
 
-/** A share in words; no answer is certain, and none is impossible. */
-function percent(share) {
-  if (share > 0.999) return "over 99.9 %";
-  if (share < 0.001) return "under 0.1 %";
-  return `${(100 * share).toFixed(share < 0.1 || share >= 0.99 ? 1 : 0)} %`;
-}
-const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
-
-/** The sentences that go with a verdict. */
-function sentences(answer) {
-  const told = [];
-  if (answer.sureness !== null) told.push(`${capital(percent(answer.sureness))} sure.`);
-  if (answer.reason) told.push(`${capital(answer.reason)}.`);
-  if (answer.promised !== null) told.push(`Names given like this one are right at least ${percent(answer.promised)} of the time, as promised.`);
-  if (answer.possible && answer.possible.length > 1)
-    told.push(`Cannot be ruled out: ${listed(answer.possible)}.`);
-  for (const [name, trait] of Object.entries(answer.attributes ?? {}))
-    told.push(`${capital(name)}: ${trait.value} (${percent(trait.probability)}).`);
-  return told;
-}
-
-function listed(names, most = 8) {
-  const rest = names.length > most ? ` and ${names.length - most} more` : "";
-  return names.slice(0, most).join(", ") + rest;
-}
-
 function described(about) {
   const promise = about.promised === null
     ? about.calibrated ? "No accuracy can be promised, so no name is vouched for." : "Its probabilities are not calibrated."
-    : `Names that it gives are right at least ${percent(about.promised)} of the time, as promised; otherwise it says how far it can go.`;
+    : `Names that it gives are ${promiseOf(about.promised)}, as promised. Where it is not sure enough for a name, it says so.`;
   return `Tells ${about.classes.length.toLocaleString("en")} classes apart. ${promise}`;
 }
 
@@ -163,7 +137,7 @@ function candidates(card, send) {
     }, "Why not this one?");
     const below = [pictures.length ? thumbs(pictures, `Known picture of ${one.label},`) : null, why].filter(Boolean);
     return el("li", {}, name(one.label, "b"),
-      strange ? el("span", {}) : el("span", { class: "soft" }, percent(one.probability)),
+      strange ? el("span", {}) : el("span", { class: "soft" }, shareOf(one.probability)),
       strange ? null : el("progress", { value: one.probability, max: 1, "aria-hidden": "true" }),
       below.length ? el("span", { class: "row" }, ...below) : null);
   }));
@@ -196,7 +170,7 @@ function why(card) {
     el("div", { class: "places" }, ...told.regions.map((one) =>
       el("div", { class: "place" },
         el("figure", {}, thumbs([one.picture], `${capital(one.title)} in this picture,`),
-          el("figcaption", {}, `${capital(one.title)}: ${percent(one.share)} of the evidence`)),
+          el("figcaption", {}, `${capital(one.title)}: ${shareOf(one.share)} of the evidence`)),
         ...[[told.first, one.first], [told.second, one.second]].filter(([, known]) => known.length).map(([label, known]) =>
           el("figure", {}, thumbs(known, `The same place in ${label},`), el("figcaption", {}, "In known pictures of ", name(label))))))));
 }
@@ -236,7 +210,7 @@ function cardOf(card, about, send, correct) {
     shot(card),
     el("div", {}, head,
       card.problem ? problem(card.problem) : null,
-      ...(card.answer ? sentences(card.answer).map((one) => line(one)) : []),
+      ...(card.answer ? sentencesOf(card.answer).map((one) => line(one)) : []),
       card.kept ? el("p", { class: "right fact" }, "Thank you. Kept as ", name(card.kept, "b"), ".") : null,
       card.answer ? candidates(card, send) : null,
       card.answer ? buttons(card, about, send)
@@ -286,16 +260,17 @@ function mount() {
     const before = state;
     state = reduce(state, action);
     render(state, before, places, send, correct);
-    follow(action);
+    follow(action, before);
   };
   const say = (text) => { places.said.textContent = text; };
   const card = (id) => state.cards.find((one) => one.id === id);
   const asked = (label) => `/v1/explain?versus=${encodeURIComponent(label)}`;
 
   /** What an action sets in motion. */
-  async function follow(action) {
+  async function follow(action, before) {
     const one = action.id && card(action.id);
     if (action.type === "remove") {
+      URL.revokeObjectURL(before.cards.find(({ id }) => id === action.id).url);
       places.files.focus();
     } else if (one && action.type === "open") {
       try {
@@ -334,17 +309,39 @@ function mount() {
   };
 
   // two pictures at a time, so that a folder of them does not fill the service's queue
-  const line = [];
+  const queue = [];
   let atWork = 0;
   async function work() {
-    if (atWork >= 2 || !line.length) return;
+    if (atWork >= 2 || !queue.length) return;
     atWork += 1;
-    const one = line.shift();
+    const one = queue.shift();
     try {
       if (card(one.id)) await answer(one);
     } finally {
       atWork -= 1;
       work();
+    }
+    if (state.about.examples) illustrate(one.id);
+  }
+
+  const known = new Map(); // label → a promise of its known pictures
+
+  function knownOf(label) {
+    if (!known.has(label)) {
+      const asked = service.ask(`/v1/classes/${state.about.classes.indexOf(label)}/pictures`).then(({ pictures }) => pictures);
+      asked.catch(() => known.delete(label)); // the next card asks again
+      known.set(label, asked);
+    }
+    return known.get(label);
+  }
+
+  /** Known pictures beside the candidates; a verdict does not wait for them. */
+  async function illustrate(id) {
+    try {
+      for (const { label } of (card(id)?.answer?.candidates ?? []).slice(0, 5))
+        send({ type: "examples", id, label, pictures: await knownOf(label) });
+    } catch (error) {
+      if (!(error instanceof Refused)) throw error; // it has its verdict; only pictures are missing
     }
   }
 
@@ -354,15 +351,9 @@ function mount() {
         throw new Refused(413, { error: `The picture is larger than ${Math.round(state.about.most_bytes / 2 ** 20)} MB`, hint: "Make it smaller." });
       const found = await service.ask("/v1/predict", one.file);
       send({ type: "answer", id: one.id, answer: found });
-      say(`${one.name}: ${found.said}. ${sentences(found).join(" ")}`);
-      if (!state.about.examples) return;
-      for (const { label } of found.candidates.slice(0, 5)) {
-        const { pictures } = await service.ask(`/v1/classes/${state.about.classes.indexOf(label)}/pictures`);
-        send({ type: "examples", id: one.id, label, pictures });
-      }
+      say(`${one.name}: ${found.said}. ${sentencesOf(found).join(" ")}`);
     } catch (error) {
       if (!(error instanceof Refused)) throw error;
-      if (card(one.id)?.answer) return; // it has its verdict; only pictures are missing
       send({ type: "problem", id: one.id, problem: told(error) });
       say(`${one.name}: ${error.problem.error}`);
     }
@@ -373,7 +364,7 @@ function mount() {
       counter += 1;
       const one = { id: `card-${counter}`, name: file.name || "pasted picture", file, url: URL.createObjectURL(file) };
       send({ type: "add", ...one });
-      line.push(one);
+      queue.push(one);
     }
     work();
     work();

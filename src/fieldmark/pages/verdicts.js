@@ -38,8 +38,14 @@ function numUpTo(x, values) {
   return low;
 }
 
-/** What is said of one picture, from log-probabilities (K) and familiarity; the keys are those of Verdict.as_dict. */
+/** What is said of one picture, from log-probabilities (K) and familiarity; the keys are those of the service's answer. */
 function verdictOf(rules, logProbabilities, familiarity) {
+  const found = judged(rules, logProbabilities, familiarity);
+  return { ...found, said: saidOf(found), sureness: surenessOf(found) };
+}
+
+/** The same without words. */
+function judged(rules, logProbabilities, familiarity) {
   const z = Float64Array.from(logProbabilities), p = z.map(Math.exp);
   const order = [...p.keys()].sort((a, b) => p[b] - p[a] || a - b);
   const found = {
@@ -57,7 +63,7 @@ function verdictOf(rules, logProbabilities, familiarity) {
   const top = z[order[0]], raised = z.map((one) => Math.exp(v.sharpness * (one - top)));
   const whole = raised.reduce((a, b) => a + b, 0);
   const confidences = rules.levels.map((level) => {
-    const best = largest(summed(p, level)), share = summed(p, level)[best];
+    const shares = summed(p, level), best = largest(shares), share = shares[best];
     const sure = v.sharpness === 1 ? share : interpolated(summed(raised, level)[best] / whole, v.sharpened, v.calibrated);
     return { best, share: Math.min(1, share), sure };
   });

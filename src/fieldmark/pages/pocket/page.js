@@ -8,7 +8,6 @@ const worker = new Worker("worker.js");
 /** Text in which no percent sign stands alone at the beginning of a line. */
 const words = (text) => text.replaceAll(" %", "\u00a0%");
 const line = (text, kind = "") => el("p", { class: kind }, words(text));
-const exact = (share) => `${Number((100 * share).toFixed(1))} %`;
 
 // ---- what happens
 
@@ -84,24 +83,12 @@ function cardOf(answer) {
 
 /** The verdict in plain words. */
 function spoken(verdict) {
-  if (verdict.familiar === false) {
-    return [
-      el("h3", {}, "Unlike anything that it knows"),
-      line(`This is ${verdict.reason}. It looks most like ${verdict.label}.`, "warn"),
-    ];
-  }
-  const sure = exact(surenessOf(verdict));
-  if (verdict.promised !== null) {
-    const whole = verdict.name === verdict.label && !verdict.reason;
-    const less = whole ? null : line(`The ${state.rules.levels[0].name} is less sure: ${verdict.reason}.`, "soft");
-    return [
-      el("h3", {}, saidOf(verdict)),
-      line(`${sure} sure. Names given like this one are right at least ${exact(verdict.promised)} of the time.`, "right"),
-      ...(less ? [less] : []),
-    ];
-  }
-  const why = verdict.reason && verdict.reason !== NO_PROMISE ? ` (${verdict.reason})` : "";
-  return [el("h3", {}, `Likely ${verdict.label}`), line(`${sure}. Not sure enough to vouch for${why}.`, "warn")];
+  const [first, ...rest] = sentencesOf(verdict);
+  return [
+    el("h3", {}, name(capital(verdict.said))),
+    line(first, verdict.promised === null ? "warn" : "right"),
+    ...rest.map((one) => line(one, "soft")),
+  ];
 }
 
 function candidates(verdict) {
@@ -109,7 +96,7 @@ function candidates(verdict) {
   const shown = rows.map((one) => el(
     "li", {},
     name(one.label, "div"),
-    el("span", {}, words(exact(one.probability))),
+    el("span", {}, words(shareOf(one.probability))),
     el("meter", { min: 0, max: 1, value: one.probability, "aria-label": `Probability of ${one.label}` }),
     pictures(one.label),
   ));
@@ -139,8 +126,8 @@ function showPromise() {
   const v = state.rules.verdicts, said = [];
   if (!v) said.push("No photograph was held out when this model was made, so its probabilities are as the network gives them, and nothing is promised.");
   else {
-    if (v.threshold !== undefined) said.push(`When it gives a name, it is right at least ${exact(v.accuracy)} of the time. On the photographs that this was tested with, ${percent(v.share)} got a name. This holds for photographs like those: other cameras, places or seasons may be harder.`);
-    said.push("A picture that looks unlike all of them gets no name.");
+    if (v.threshold !== undefined) said.push(`When it gives a name, it is ${promiseOf(v.accuracy)}. On the photographs that this was tested with, ${shareOf(v.share)} got a name. This holds for photographs like those: other cameras, places or seasons may be harder.`);
+    said.push("A picture that looks unlike everything that it was tested with gets no name.");
     said.push(...v.notes.map((note) => `${note.replace(/\.$/, "")}.`));
   }
   element("promise").replaceChildren(...said.map((text) => line(text)));
