@@ -21,6 +21,7 @@ from PIL import Image
 from conftest import paint
 from fieldmark.answering.onnx import OnnxEngine
 from fieldmark.answering.predictor import Predictor
+from fieldmark.commands.bundle import bundle
 from fieldmark.commands.enrol import enrol
 from fieldmark.commands.export import export
 from fieldmark.core.claims import check_replaceable
@@ -161,6 +162,24 @@ def test_a_changed_graph_is_refused(exported: Run, change: Callable[[bytes], byt
     path.write_bytes(change(path.read_bytes()))
     with pytest.raises(RunError, match=complaint):
         Predictor.load(exported.folder)
+
+
+def test_a_check_reads_the_graph_without_onnx_runtime(exported: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fieldmark.commands.bundle.has_onnx", lambda: False)
+    assert "has a graph, not tried without ONNX Runtime" in bundle(exported.bundle, check=True).notes
+    with (exported.bundle / "model.onnx").open("ab") as file:
+        file.write(b"x")
+    with pytest.raises(RunError, match=r"is not the one in onnx\.json"):
+        bundle(exported.bundle, check=True)
+
+
+def test_one_tolerance(exported: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "answers without PyTorch" in bundle(exported.bundle, check=True).notes
+    monkeypatch.setattr("fieldmark.exporting.checking.TOLERANCE", -1.0)
+    with pytest.raises(RunError, match="does not answer as the network does"):
+        bundle(exported.bundle, check=True)
+    with pytest.raises(RunError, match="does not answer as the network does"):
+        export(exported.folder)
 
 
 def test_a_graph_may_be_as_large_as_weights(exported: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,6 +28,7 @@ from fieldmark.evaluation.verdict import Verdict
 from fieldmark.exporting import runtime
 from fieldmark.exporting.rules import rules
 from fieldmark.exporting.web import site
+from fieldmark.pages.page import jpeg
 from fieldmark.runs.bundle import Bundle
 from fieldmark.runs.run import Run
 from support.browser import Browser
@@ -196,7 +197,7 @@ def test_the_browser_sees_what_python_sees(
 
 def test_what_is_in_the_folder(trained: Run, tmp_path: Path) -> None:
     bundle = Bundle.load(trained.folder)
-    shown = {"amber": [np.zeros((400, 800, 3), np.uint8)]}
+    shown = {"amber": [jpeg(np.zeros((400, 800, 3), np.uint8), 320, 85)]}
     files = site(bundle, b"graph", STAND_IN, title="</title><script>", examples=shown)
     assert b"<script>" not in files["index.html"].split(b"<link")[0]
     kept = files["offline.js"].decode()
@@ -216,6 +217,9 @@ def test_photographs_are_shown_on_request_only(trained: Run, monkeypatch: pytest
     assert not (out / "examples").exists()
     assert cli("export", trained.folder, "--to", "web", "--out", out, "--examples", 2).status == 0
     assert len(list((out / "examples").iterdir())) == 6
+    with Image.open(out / "examples" / "0-0.jpg") as example:
+        assert max(example.size) <= 320
+        assert not example.getexif()
     assert cli("export", trained.folder, "--to", "web", "--out", out).status == 0
     assert not (out / "examples").exists(), "what is published shows no photograph any more"
     assert "belong to a page" in cli("export", trained.folder, "--examples", 2).complaint
@@ -237,6 +241,7 @@ def test_a_runtime_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(RunError, match="cannot be read"):
         runtime.runtime_files(tmp_path / "none.tgz")
     (tmp_path / "other.tgz").write_bytes(b"something else")
+    monkeypatch.setattr(runtime, "sha256_of", lambda path: runtime._SHA256)  # of a file that is another one by now
     with pytest.raises(RunError, match="its SHA-256 is another"):
         runtime.runtime_files(tmp_path / "other.tgz")
     failing = tmp_path / "npm"

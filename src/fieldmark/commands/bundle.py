@@ -8,20 +8,21 @@ from typing import final
 
 import numpy as np
 
-from fieldmark.answering.onnx import has_onnx, onnx_engine
+from fieldmark.answering.onnx import OnnxEngine, has_onnx
 from fieldmark.answering.predictor import Predictor
 from fieldmark.core.claims import claim, fill
 from fieldmark.core.errors import RunError
 from fieldmark.core.listener import Listener
+from fieldmark.exporting.checking import compared
 from fieldmark.reporting.card import CARD, write_card
 from fieldmark.reporting.gathering import gathered
 from fieldmark.runs.bundle import Bundle
+from fieldmark.runs.exported import read_onnx
 from fieldmark.runs.opening import opened_run
 
 __all__ = ["Shipped", "bundle"]
 
 _OURS = ("*.safetensors", "*.json", "*.onnx", CARD)
-_CLOSE = 1e-3
 
 
 @final
@@ -81,14 +82,13 @@ def _whole(found: Bundle) -> tuple[str, ...]:
         notes.append(f"{len(found.photographs):,} of them enrolled")
     if found.read_kept() is not None:
         notes.append("more can be enrolled")
-    if has_onnx() and (engine := onnx_engine(found)) is not None:
-        off = float(np.abs(engine(noise).logits - answers.logits).max())
-        if off > _CLOSE * max(1.0, float(np.abs(answers.logits).max())):
+    if (graph := read_onnx(found)) is not None:
+        if has_onnx() and not (checked := compared(answers, OnnxEngine(graph, found)(noise), "noise")).is_same:
             raise RunError(
-                f"The graph in {found.folder} answers otherwise than the network: logits differ by {off:.2g}",
+                f"The graph in {found.folder} does not answer as the network does. {checked.said}",
                 "Make it again with: fieldmark export RUN.",
             )
-        notes.append("answers without PyTorch")
+        notes.append("answers without PyTorch" if has_onnx() else "has a graph, not tried without ONNX Runtime")
     if found.index is None:
         notes.append("without checksums, since it is of an earlier version")
     return tuple(notes)

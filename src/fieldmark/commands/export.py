@@ -15,7 +15,7 @@ from fieldmark.core.errors import RunError
 from fieldmark.core.listener import Done, Listener
 from fieldmark.core.storage import make_folder, write_bytes
 from fieldmark.core.wording import not_installed
-from fieldmark.exporting.checking import TOLERANCE, Checked, Pictures, example_pictures
+from fieldmark.exporting.checking import Checked, Pictures, example_pictures
 from fieldmark.exporting.narrow import Precision, narrowed
 from fieldmark.exporting.runtime import runtime_files
 from fieldmark.exporting.triton import repository
@@ -168,7 +168,7 @@ def _check_installed() -> None:
 
 def _refuse(checked: Checked, precision: Precision, allow_loss: bool) -> None:
     """Raise RunError for a graph that answers otherwise."""
-    if precision == "fp32" and checked.largest_difference > TOLERANCE * max(1.0, checked.largest_logit):
+    if precision == "fp32" and not checked.is_same:
         raise RunError(
             f"The graph does not answer as the network does. {checked.said}",
             "Please report it, with the recipe of the run: the bundle itself is not affected.",

@@ -22,16 +22,20 @@ from fieldmark.core.listener import Listener, kept_warnings
 from fieldmark.core.wording import counted
 from fieldmark.data.catalog import Catalog
 from fieldmark.evaluation.outputs import Outputs, joined
+from fieldmark.pages.page import jpeg
 from fieldmark.runs.opening import catalog_of
 from fieldmark.runs.run import Run
 
-__all__ = ["TOLERANCE", "Checked", "Pictures", "compared", "example_pictures"]
+__all__ = ["EXAMPLE_SIDE", "TOLERANCE", "Checked", "Pictures", "compared", "example_pictures"]
 
 Rows = NDArray[np.int64]
 
 _MOST_COMPARED = 2_000
 _TO_SCALE = 128
 _NOISE = 16
+EXAMPLE_SIDE = 320
+"""The longer side of example photographs, in pixels."""
+_QUALITY = 85
 TOLERANCE = 1e-4
 """How far the logits of a graph of full precision may be off, for logits of about one."""
 
@@ -53,6 +57,11 @@ class Checked:
     """Of the graph, where the images were not learnt from."""
     before: float | None = None
     """Of the network, likewise."""
+
+    @property
+    def is_same(self) -> bool:
+        """Whether they differ by no more than rounding, in full precision."""
+        return self.largest_difference <= TOLERANCE * max(1.0, self.largest_logit)
 
     @property
     def lost(self) -> float:
@@ -146,17 +155,18 @@ def _noise(predictor: Predictor) -> NDArray[np.uint8]:
     return np.random.default_rng(0).integers(0, 256, (_NOISE, 3, side, side), np.uint8)
 
 
-def example_pictures(
-    predictor: Predictor, run: Run, most: int, root: Path | str | None
-) -> dict[str, list[NDArray[np.uint8]]]:
-    """Up to so many training photographs (H, W, 3) of each class. Raises DataError or RunError if the data is gone."""
+def example_pictures(predictor: Predictor, run: Run, most: int, root: Path | str | None) -> dict[str, list[bytes]]:
+    """Up to so many training photographs of each class, as small JPEG files without metadata.
+
+    Raises DataError or RunError if the data is gone.
+    """
     with kept_warnings():
         catalog = catalog_of(run, None, root, Listener())
     rows = np.random.default_rng(0).permutation(catalog.rows("train"))
-    found: dict[str, list[NDArray[np.uint8]]] = {label: [] for label in catalog.classes}
+    found: dict[str, list[bytes]] = {label: [] for label in catalog.classes}
     for row, thing in zip(rows.tolist(), things_of(catalog, rows), strict=True):
         shown = found[catalog.classes[catalog.labels[row]]]
         if len(shown) < most:
             with contextlib.suppress(ImageError):  # another one will do
-                shown.append(predictor.decode(thing).pixels)
+                shown.append(jpeg(predictor.decode(thing).pixels, EXAMPLE_SIDE, _QUALITY))
     return found

@@ -6,6 +6,7 @@ user names the file.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import shutil
 import subprocess
@@ -50,7 +51,7 @@ def runtime_files(package: Path | None = None) -> dict[str, bytes]:
         data = read_regular(place)
     except (OSError, ValueError) as error:
         raise RunError(f"{place} cannot be read: {reason(error)}", _HOW) from None
-    if sha256_of(place) != _SHA256:
+    if hashlib.sha256(data).hexdigest() != _SHA256:
         raise RunError(f"{place} is not {PACKAGE}: its SHA-256 is another", _HOW)
     with tarfile.open(fileobj=io.BytesIO(data)) as archive:
         members = {name: archive.extractfile(f"package/dist/{name}") for name in _FILES}
@@ -63,7 +64,7 @@ _HOW = f"Fetch it with: npm pack onnxruntime-web@{VERSION}. Then name the file: 
 def _cached() -> Path:
     """The package in the cache; npm brings it if it is not there."""
     place = cache_folder() / PACKAGE
-    if place.is_file() and sha256_of(place) == _SHA256:
+    if place.is_file() and sha256_of(place) == _SHA256:  # a damaged one is fetched again
         return place
     npm = shutil.which("npm")
     if npm is None:
@@ -84,6 +85,5 @@ def _cached() -> Path:
         fetched = Path(folder) / PACKAGE
         if problem or not fetched.is_file():
             raise RunError(f"npm could not fetch ONNX Runtime for browsers: {problem or 'no file came'}", _HOW)
-        place.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(place, fetched.read_bytes())
     return place

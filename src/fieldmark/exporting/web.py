@@ -8,7 +8,7 @@
     offline.js, app.webmanifest, icon.png  for use without a network, from a phone's home screen
     runtime/                               ONNX Runtime for browsers, with its licence
 
-Shapes: H × W pixels.
+Nothing comes from another host.
 """
 
 from __future__ import annotations
@@ -18,8 +18,6 @@ import io
 from collections.abc import Mapping
 from importlib import resources
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from fieldmark.core.storage import json_bytes
@@ -28,11 +26,8 @@ from fieldmark.exporting.runtime import LICENSE
 from fieldmark.pages.page import render
 from fieldmark.runs.bundle import Bundle
 
-__all__ = ["EXAMPLE_SIDE", "site"]
+__all__ = ["site"]
 
-EXAMPLE_SIDE = 320
-"""The longer side of example photographs, in pixels."""
-_QUALITY = 85
 _PAGE = ("pocket/page.js", "pocket/worker.js", "elements.js", "words.js", "seeing.js", "verdicts.js")
 
 
@@ -42,9 +37,9 @@ def site(
     runtime: Mapping[str, bytes],
     *,
     title: str,
-    examples: Mapping[str, list[NDArray[np.uint8]]] | None = None,
+    examples: Mapping[str, list[bytes]] | None = None,
 ) -> dict[str, bytes]:
-    """The files of the page, by their paths in the folder; `examples` are pixels (H, W, 3) of each class."""
+    """The files of the page, by their paths in the folder; `examples` are JPEG files of each class."""
     told = rules(bundle)
     files = {name.removeprefix("pocket/"): _page(name) for name in _PAGE}
     files |= {
@@ -70,7 +65,7 @@ def site(
     pictures: dict[str, list[str]] = {}
     for number, (label, shown) in enumerate(sorted((examples or {}).items())):
         pictures[label] = [f"examples/{number}-{k}.jpg" for k in range(len(shown))]
-        files |= {name: _jpeg(one) for name, one in zip(pictures[label], shown, strict=True)}
+        files |= dict(zip(pictures[label], shown, strict=True))
     files["examples.json"] = json_bytes(pictures)
     digest = hashlib.sha256(b"".join(name.encode() + files[name] for name in sorted(files))).hexdigest()[:16]
     kept = ["./", *sorted(name for name in files if not name.endswith(".txt"))]
@@ -80,14 +75,6 @@ def site(
 
 def _page(name: str) -> bytes:
     return (resources.files("fieldmark") / "pages" / name).read_bytes()
-
-
-def _jpeg(pixels: NDArray[np.uint8]) -> bytes:
-    """A small copy without any metadata."""
-    image, data = Image.fromarray(pixels), io.BytesIO()
-    image.thumbnail((EXAMPLE_SIDE, EXAMPLE_SIDE), Image.Resampling.LANCZOS)
-    image.save(data, "JPEG", quality=_QUALITY)
-    return data.getvalue()
 
 
 _ICON = 512

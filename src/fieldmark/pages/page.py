@@ -1,4 +1,5 @@
-"""`render` turns a template and values into HTML; `picture` turns pixels into an image inside the page."""
+"""`render` turns a template and values into HTML; `jpeg` and `picture` turn pixels into small images, the latter inside
+the page."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ from PIL import Image
 
 from fieldmark.core.storage import as_json
 
-__all__ = ["picture", "render"]
+__all__ = ["jpeg", "picture", "render"]
 
 
 def render(template: str, **values: Any) -> str:
@@ -24,13 +25,17 @@ def render(template: str, **values: Any) -> str:
     return _environment().get_template(template).render(values)
 
 
+def jpeg(pixels: NDArray[np.uint8], side: int, quality: int) -> bytes:
+    """Pixels (H, W, 3) as a file without any metadata, reduced to a longer side of `side` but never enlarged."""
+    image, data = Image.fromarray(pixels), io.BytesIO()
+    image.thumbnail((side, side), Image.Resampling.LANCZOS)
+    image.save(data, "JPEG", quality=quality)
+    return data.getvalue()
+
+
 def picture(pixels: NDArray[np.uint8], *, side: int = 160, quality: int = 80) -> Markup:
     """Pixels (H, W, 3) as a data URL for `<img src>`, reduced to a longer side of `side` pixels but never enlarged."""
-    image = Image.fromarray(pixels)
-    image.thumbnail((side, side), Image.Resampling.LANCZOS)
-    data = io.BytesIO()
-    image.save(data, "JPEG", quality=quality)
-    return Markup("data:image/jpeg;base64," + base64.b64encode(data.getvalue()).decode())
+    return Markup("data:image/jpeg;base64," + base64.b64encode(jpeg(pixels, side, quality)).decode())
 
 
 @cache
