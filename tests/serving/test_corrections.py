@@ -12,7 +12,6 @@ from PIL import Image
 
 from fieldmark.data.decisions import read_decisions
 from fieldmark.data.formats import extension_of
-from fieldmark.serving import corrections
 from fieldmark.serving.corrections import Corrections
 from fieldmark.serving.refusal import Refusal
 
@@ -44,14 +43,32 @@ def test_many_at_once(tmp_path: Path) -> None:
     assert not (tmp_path / "pictures").exists()
 
 
-def test_there_is_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(corrections, "_MOST", 2)
-    kept = Corrections(tmp_path)
-    for n in range(2):
-        kept.add(bytes([n]), ".jpg", "dunnock", "wren")
-    with pytest.raises(Refusal, match="taken 2 corrections") as refused:
-        kept.add(b"3", ".jpg", "dunnock", "wren")
-    assert refused.value.status == 507
+def size_of(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize(("keep", "size"), [(False, 1), (True, 70), (True, 50_000)])
+def test_there_is_an_end(keep: bool, size: int, tmp_path: Path) -> None:
+    """Also for a service that is started again and again, and for the smallest pictures."""
+    most, taken = 100_000, 0
+    while True:
+        kept = Corrections(tmp_path, keep_pictures=keep, most=most)
+        try:
+            for _ in range(3):
+                kept.add(str(taken).encode().ljust(size), ".jpg", "dunnock" * 20, "wren" * 50)
+                taken += 1
+        except Refusal as error:
+            refused = error
+            break
+    assert refused.status == 507
+    assert refused.problem == "No more corrections are kept: their folder is full"
+    assert taken > 0
+    assert size_of(tmp_path) <= most
+    assert len(list((tmp_path / "pictures").glob("*"))) <= most / 4096
+    before = size_of(tmp_path)
+    with pytest.raises(Refusal):
+        kept.add(bytes(most), ".jpg", "dunnock", "wren")
+    assert size_of(tmp_path) == before
 
 
 @pytest.mark.parametrize(("kind", "extension"), [("JPEG", "jpg"), ("MPO", "jpg"), ("PNG", "png"), ("TIFF", "tif")])

@@ -81,7 +81,7 @@ def serve(
             accuracy=accuracy,
             coverage=coverage,
             gallery=gallery,
-            corrections=Corrections(place, keep_pictures=keep_pictures) if place else None,
+            corrections=Corrections(place, keep_pictures=keep_pictures, most=limits.kept) if place else None,
             examples=examples,
             root=Path(root) if root else None,
             limits=limits,

@@ -60,8 +60,8 @@ _MEANINGS = {
     415: "The body is no picture of a format that is read.",
     422: "The picture is damaged, or an option makes no sense.",
     429: "Too many pictures are waiting; `Retry-After` says when to try again.",
-    507: "What should be kept cannot be written.",
     503: "There was no time left, or the service is stopping; `Retry-After` says when to try again.",
+    507: "What should be kept cannot be written, or as much is kept as may be.",
 }
 _REFUSALS: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem, "description": meaning} for status, meaning in _MEANINGS.items()

@@ -20,44 +20,51 @@ from typing import final
 from fieldmark.core.locks import lock
 from fieldmark.core.storage import append_row, make_folder, write_bytes
 from fieldmark.data.decisions import COLUMNS
+from fieldmark.serving.limits import Limits
 from fieldmark.serving.refusal import Refusal
 
 __all__ = ["Corrections"]
 
 _HEADER = ("time", "sha256", "said", "label", "picture")
-_MOST = 20_000
-"""Corrections that one service takes, since anybody who reaches it may send some."""
+_BLOCK = 4096
+"""Bytes that a file counts at least: there could be millions of pictures of 70 bytes."""
+_ROWS = 2048
+"""Bytes that the rows of a correction count: more than they have, where names are no longer than a line."""
 
 
 @final
 class Corrections:
     """Corrections in a folder."""
 
-    def __init__(self, folder: Path, *, keep_pictures: bool = False) -> None:
-        """Nothing is written before the first correction."""
-        self.folder, self.keep_pictures = folder, keep_pictures
-        self._taken = 0
+    def __init__(self, folder: Path, *, keep_pictures: bool = False, most: int = Limits.kept) -> None:
+        """The folder is filled up to `most` bytes. Nothing is written before the first correction."""
+        self.folder, self.keep_pictures, self.most = folder, keep_pictures, most
+        self._held: int | None = None
         self._one = threading.Lock()
 
     def add(self, picture: bytes, suffix: str, said: str, label: str) -> None:
         """Keep one; once this returns, it survives a crash. `suffix` is that of the picture's format, such as ".jpg".
 
-        Raises StorageError if it cannot be written, and Refusal if there have been too many.
+        Raises StorageError if it cannot be written, and Refusal if the folder is full.
         """
         digest = hashlib.sha256(picture).hexdigest()
         with self._one:
-            if self._taken >= _MOST:
-                raise Refusal(
-                    507, f"This service has taken {_MOST:,} corrections", "It must be restarted to take more."
-                )
-            self._taken += 1
             make_folder(self.folder)
             with lock(self.folder / ".lock"):  # another service may write there, too
+                self._make_room(_ROWS + (max(_BLOCK, len(picture)) if self.keep_pictures else 0))
                 kept = self._kept(picture, f"{digest}{suffix}") if self.keep_pictures else ""
                 now = datetime.now(UTC).isoformat(timespec="seconds")
                 self._append("corrections.csv", _HEADER, (now, digest, said, label, kept))
                 if kept:
                     self._append("decisions.csv", COLUMNS, (kept, "label", label))
+
+    def _make_room(self, more: int) -> None:
+        """Count so many bytes. Raises Refusal if the folder would hold too many."""
+        if self._held is None:  # what another service writes from now on is counted there
+            self._held = sum(max(_BLOCK, path.stat().st_size) for path in self.folder.rglob("*") if path.is_file())
+        if self._held + more > self.most:
+            raise Refusal(507, "No more corrections are kept: their folder is full", "Tell whoever runs this service.")
+        self._held += more
 
     def _kept(self, picture: bytes, name: str) -> str:
         path = self.folder.resolve() / "pictures" / name

@@ -1,4 +1,4 @@
-"""What one request may take."""
+"""What requests may take."""
 
 from __future__ import annotations
 
@@ -33,3 +33,5 @@ class Limits:
     """Explanations that are waiting."""
     looking: int = 32
     """Searches and example pictures that are waiting."""
+    kept: int = 2**30
+    """Bytes of corrections and their pictures on disk, whoever sent them and when."""
