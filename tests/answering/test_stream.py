@@ -70,14 +70,23 @@ def test_the_next_batch_is_decoded_while_the_network_computes() -> None:
         return see(number)
 
     def engine(images: NDArray[np.uint8]) -> int:
-        for _ in range(2):
-            assert seen.acquire(timeout=10), "the next one is not decoded"
+        for _ in range(4):
+            assert seen.acquire(timeout=10), "the next ones are not decoded"
         return len(taken)
 
-    things = (taken.append(n) or n for n in range(0, 12, 2))
-    answered = stream(things, slow, engine, batch_size=1, threads=1)
-    assert next(answered).output == 2
+    things = (taken.append(n) or n for n in range(0, 24, 2))
+    answered = stream(things, slow, engine, batch_size=2, threads=1)
+    assert next(answered).output == 4
     answered.close()
+
+
+@pytest.mark.parametrize("threads", [0, 2])
+def test_a_single_picture_waits_for_no_other(threads: int) -> None:
+    taken: list[int] = []
+    things = (taken.append(n) or n for n in (0, 1, 4))
+    for number, answered in enumerate(stream(things, see, len, batch_size=1, threads=threads)):
+        assert answered.things == taken[-1:]
+        assert len(taken) == number + 1
 
 
 def test_what_goes_wrong_in_a_thread_is_raised() -> None:

@@ -80,8 +80,11 @@ def stream(
 
     `see` decodes a thing and gives its view. If it raises ImageError, the thing is skipped and the error is kept beside
     it. `engine` answers (B, 3, S, S). With `threads`, so many decode the next batch while the engine computes; `see`
-    is then called from them. If the iterator of things raises, the things before are answered first.
+    is then called from them. Batches of one are answered as they come, since a single picture waits for no other. If
+    the iterator of things raises, the things before are answered first.
     """
+    if batch_size == 1:
+        threads = 0
     with ExitStack() as ended:
         run = ended.enter_context(ThreadPoolExecutor(threads)).submit if threads else _at_once
         ahead: deque[list[tuple[T, Future[Shown | ImageError]]]] = deque()
