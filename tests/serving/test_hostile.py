@@ -8,6 +8,7 @@ import struct
 import time
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -24,14 +25,19 @@ def _goes_on(visitor: Visitor, photograph: Path) -> Iterator[None]:
     assert visitor.ask("/health").json["waiting"] == 0
 
 
-def png(width: int, height: int) -> bytes:
-    """A PNG whose header says this size, and that decompresses to nothing."""
+def png(width: int, height: int, pixels: bytes = b"") -> bytes:
+    """A PNG whose header says this size, with compressed `pixels`; by default there are none."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", pixels or zlib.compress(b""))
+        + chunk(b"IEND", b"")
+    )
 
 
 def saved(kind: str, **options: object) -> bytes:
@@ -83,11 +89,36 @@ def test_polyglots_are_pictures_and_nothing_else(visitor: Visitor) -> None:
             assert b"script" not in reply.body
 
 
-def test_animations_are_one_frame(visitor: Visitor) -> None:
-    frames = [Image.new("RGB", (64, 64), (n % 256, 0, 0)) for n in range(300)]
-    data = io.BytesIO()
-    frames[0].save(data, "GIF", save_all=True, append_images=frames[1:])
-    assert visitor.ask("/v1/predict", data.getvalue()).status == 200
+@pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF"])
+def test_animations_are_one_frame(visitor: Visitor, kind: str) -> None:
+    """Of 300 frames, and also where those after the first are damaged."""
+    frames = [Image.new("RGB", (64, 64), (n % 256, 100, 0)) for n in range(300)]
+    one, data = io.BytesIO(), io.BytesIO()
+    exact = {"TIFF": {"compression": "tiff_lzw"}, "WEBP": {"lossless": True}}.get(kind, {})
+    frames[0].save(one, kind, **exact)
+    frames[0].save(data, kind, save_all=True, append_images=frames[1:], **exact)
+    alone = visitor.ask("/v1/predict", one.getvalue())
+    whole = visitor.ask("/v1/predict", data.getvalue())
+    assert (alone.status, whole.status) == (200, 200)
+    assert [candidate["label"] for candidate in whole.json["candidates"]] == [
+        candidate["label"] for candidate in alone.json["candidates"]
+    ]
+    damaged = bytearray(data.getvalue())
+    damaged[len(damaged) // 2 :] = bytes(len(damaged) - len(damaged) // 2)
+    assert visitor.ask("/v1/predict", bytes(damaged)).status in (200, 422)
+
+
+def test_a_flood_of_hostile_pictures_leaves_room_for_others(visitor: Visitor, photograph: Path) -> None:
+    """They are refused beside pictures that are answered, in the same batches, each with the status of its own."""
+    large = zlib.compress(bytes(3000 * 999 * 3))
+    hostile = [(png(60_000, 60_000), 413), (saved("PNG")[:80], 422), (SCRIPT, 415), (png(2000, 1000), 422)]
+    hostile += [(png(3000, 999, large), 422)]
+    mixed = [pair for bad in hostile * 6 for pair in (bad, (photograph.read_bytes(), 200))]
+    with ThreadPoolExecutor(12) as many:
+        found = list(many.map(lambda pair: visitor.ask("/v1/predict", pair[0]), mixed))
+    assert [reply.status for reply in found] == [status for _, status in mixed]
+    expected = visitor.ask("/v1/predict", photograph.read_bytes()).json["said"]
+    assert {reply.json["said"] for reply in found if reply.status == 200} == {expected}
 
 
 @pytest.mark.parametrize("kind", ["text/html", "application/json", "multipart/form-data; boundary=x", "x" * 500])
