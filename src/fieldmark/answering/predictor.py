@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, final
+from typing import TYPE_CHECKING, Literal, Protocol, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,7 +62,9 @@ class Predictor:
         return f"Predictor({self.bundle!r} on {self.device})"
 
     @classmethod
-    def load(cls, path: Path | str, *, device: str = AUTO, engine: str = AUTO) -> Predictor:
+    def load(
+        cls, path: Path | str, *, device: str = AUTO, engine: Literal["auto", "onnx", "torch"] = "auto"
+    ) -> Predictor:
         """Open a bundle, or the bundle of a run.
 
         `engine` "torch" computes in PyTorch, and "onnx" in ONNX Runtime on the processor. "auto" is the latter if the
@@ -72,7 +74,7 @@ class Predictor:
         or if it lacks what the engine needs. Raises DeviceError for a device that this machine does not have.
         """
         bundle = Bundle.load(path)
-        if engine == "onnx" or (engine == AUTO and (device == "cpu" or (device == AUTO and not has_gpu()))):
+        if engine == "onnx" or (engine == "auto" and (device == "cpu" or (device == AUTO and not has_gpu()))):
             from fieldmark.answering.onnx import onnx_engine
 
             if (found := onnx_engine(bundle, required=engine == "onnx")) is not None:

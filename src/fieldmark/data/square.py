@@ -38,9 +38,9 @@ def evaluation_view(
 def evaluation_window(width: int, height: int, *, crop: float, whole: bool) -> tuple[float, float, float, float]:
     """Left, top, right, bottom of what `evaluation_view` sees of a picture of this size."""
     side = crop * min(height, width)
-    part_width, part_height = (width, height) if whole else (side, side)
-    left, top = (width - part_width) / 2, (height - part_height) / 2
-    return left, top, left + part_width, top + part_height
+    wide, high = (width, height) if whole else (side, side)
+    left, top = (width - wide) / 2, (height - high) / 2
+    return left, top, left + wide, top + high
 
 
 def resized(
