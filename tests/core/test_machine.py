@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import torch
 import fieldmark
 from fieldmark.core import machine
 from fieldmark.core.errors import DeviceError
-from fieldmark.core.machine import Machine, choose_device, devices, peak_memory
+from fieldmark.core.machine import Machine, choose_device, devices, has_gpu, memory_size, peak_memory
 from fieldmark.core.reading import read_json
 from fieldmark.core.recipe import Recipe
 from fieldmark.core.storage import write_json
@@ -90,7 +92,28 @@ def test_a_run_from_a_gpu_is_finished_on_a_processor(pictures: Path, tmp_path: P
 
 
 def test_memory_is_told() -> None:
-    assert peak_memory()["process"] > 1e6
+    assert 1e6 < peak_memory()["process"] < memory_size()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks for Linux's files")
+@pytest.mark.parametrize(("limit", "expected"), [("268435456\n", 2**28), ("max\n", None), (None, None)])
+def test_a_container_has_less_memory(limit: str | None, expected: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+    def read_text(self: Path, encoding: str) -> str:
+        if limit is None:
+            raise FileNotFoundError
+        return limit
+
+    monkeypatch.setattr(Path, "read_text", read_text)
+    assert memory_size() == (expected or whole)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such files")
+@pytest.mark.parametrize("driver", ["/dev/nvidiactl", "/dev/dxg", None])
+def test_a_driver_is_found_without_torch(driver: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "exists", lambda self: str(self) == driver)
+    assert has_gpu() == (driver is not None)
 
 
 def test_decided_for_a_recipe() -> None:

@@ -219,12 +219,12 @@ def test_a_graph_of_something_else_is_refused(exported: Run) -> None:
     entry = outside.external_data.add()
     entry.key, entry.value = "location", "/etc/passwd"
     graph.graph.initializer.append(outside)
-    with pytest.raises(RunError, match="keeps its tensors in other files"):
+    with pytest.raises(RunError, match="has tensors in other files, as no graph of Fieldmark's has"):
         OnnxEngine(graph.SerializeToString(), bundle)
     graph = onnx.load_from_string(data)
     graph.opset_import.append(helper.make_opsetid("of.mine", 1))
     graph.graph.node[0].domain, graph.graph.node[0].op_type = "of.mine", "Surprise"
-    with pytest.raises(RunError, match=r"cannot be used by ONNX Runtime: .*Surprise"):
+    with pytest.raises(RunError, match="has operators of its own"):
         OnnxEngine(graph.SerializeToString(), bundle)
 
 

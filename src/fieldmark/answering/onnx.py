@@ -1,35 +1,40 @@
 """`OnnxEngine`: batches of views in, outputs out, by ONNX Runtime on the processor; without torch.
 
+A graph may come from anybody. It is a fixed sequence of operators on dense numbers, or it is refused: a loop need not
+end, and text or a sparse tensor of a few bytes may fill any memory. What is left allocates from one arena, which has a
+limit. How long it computes has none.
+
 Shapes: B images of S × S pixels.
 """
 
 from __future__ import annotations
 
 import importlib.util
+from functools import cache
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fieldmark.core.errors import RunError
-from fieldmark.core.machine import num_threads
+from fieldmark.core.machine import memory_size, num_threads
 from fieldmark.evaluation.outputs import Outputs
 from fieldmark.runs.bundle import Bundle
 from fieldmark.runs.exported import ONNX, read_onnx
 
 if TYPE_CHECKING:
+    import onnx
     import onnxruntime
 
 __all__ = ["INSTALL", "OnnxEngine", "attribute_output", "has_onnx", "onnx_engine", "opened_graph"]
 
 INSTALL = "Install it with: pip install 'fieldmark[onnx]'."
-_ELSEWHERE = b"\n\x08location"
-"""How a graph names another file that holds a tensor."""
+_AGAIN = "Export the run again."
 
 
 def has_onnx() -> bool:
-    """Whether ONNX Runtime is installed."""
-    return importlib.util.find_spec("onnxruntime") is not None
+    """Whether ONNX Runtime is installed, and what reads a graph before it does."""
+    return all(importlib.util.find_spec(name) is not None for name in ("onnxruntime", "onnx"))
 
 
 def attribute_output(name: str) -> str:
@@ -38,23 +43,76 @@ def attribute_output(name: str) -> str:
 
 
 def opened_graph(data: bytes, what: str) -> onnxruntime.InferenceSession:
-    """A graph, ready to compute. Raises RunError for what is none, or needs other files or operators of its own."""
+    """A graph, ready to compute. Raises RunError for what is none, or no fixed sequence of operators on numbers."""
+    import onnx
     import onnxruntime
 
-    if _ELSEWHERE in data:
-        raise RunError(f"{what} keeps its tensors in other files, which is not allowed", "Export the run again.")
+    try:
+        graph = onnx.load_model_from_string(data)
+    except Exception as error:  # of protobuf, whose classes differ by how it was built
+        raise _refused(f"{what} cannot be used by ONNX Runtime", error) from None
+    if unlike := _unlike_ours(graph):
+        raise RunError(f"{what} has {unlike}, as no graph of Fieldmark's has", _AGAIN)
+    del graph
+    _limit_memory()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = num_threads()
-    options.log_severity_level = 3  # what goes wrong is raised
+    options.log_severity_level = 4  # what goes wrong is raised
     # a batch is as long as there are pictures: memory kept for the last one is of no use, and grows with each new size
     options.enable_mem_pattern = False
     # threads that wait leave the cores to those that decode the next pictures
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.use_env_allocators", "1")
+    unlimited = ["ConstantFolding"]  # it computes as it loads, with memory of its own; the exporter has folded
     try:
-        return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(
+            data, options, providers=["CPUExecutionProvider"], disabled_optimizers=unlimited
+        )
     except Exception as error:  # it has a class for each of its statuses, and no common one
-        reason = str(error).splitlines()[0][:200]
-        raise RunError(f"{what} cannot be used by ONNX Runtime: {reason}", "Export the run again.") from None
+        raise _refused(f"{what} cannot be used by ONNX Runtime", error) from None
+
+
+def _unlike_ours(model: onnx.ModelProto) -> str:
+    """What a graph has that could run for ever, fill the memory with a few bytes, or read other files; "" if none."""
+    from onnx import TensorProto
+
+    nodes, text = model.graph.node, TensorProto.STRING
+    attributes = [one for node in nodes for one in node.attribute]
+    tensors = [
+        *model.graph.initializer,
+        *(one.t for one in attributes),
+        *(t for one in attributes for t in one.tensors),
+    ]
+    sparse = [*model.graph.sparse_initializer, *(s for one in attributes for s in one.sparse_tensors)]
+    found = {
+        "tensors in other files": any(one.data_location or one.external_data for one in tensors),
+        "sparse tensors": sparse or any(one.HasField("sparse_tensor") for one in attributes),
+        "loops or branches": any(one.HasField("g") or one.graphs for one in attributes),
+        "functions": model.functions,
+        "operators of its own": {node.domain for node in nodes} - {"", "ai.onnx", "com.microsoft"},
+        "text": any(one.data_type == text for one in tensors)
+        or any(one.strings or one.name == "value_string" or (one.name == "to" and one.i == text) for one in attributes),
+    }
+    return next((what for what, there in found.items() if there), "")
+
+
+@cache
+def _limit_memory() -> int:
+    """Let all graphs of this process together have half of the memory; return how many bytes that is."""
+    import onnxruntime as ort
+
+    most = memory_size() // 2
+    cpu = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
+    ort.create_and_register_allocator(cpu, ort.OrtArenaCfg({"max_mem": most}))
+    return most
+
+
+def _refused(what: str, error: Exception) -> RunError:
+    """What went wrong in ONNX Runtime, in a line."""
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    if "Available memory of" in reason:
+        reason = f"it asks for more than {_limit_memory() / 2**30:.1f} GB, half of the memory here"
+    return RunError(f"{what}: {reason.rpartition('Status Message: ')[2][:200]}", _AGAIN)
 
 
 @final
@@ -78,7 +136,7 @@ class OnnxEngine:
             and set(self._attributes) <= set(given)
         )
         if not fits:
-            raise RunError(f"{bundle.folder}/{ONNX} does not belong to this bundle", "Export the run again.")
+            raise RunError(f"{bundle.folder}/{ONNX} does not belong to this bundle", _AGAIN)
 
     def __call__(self, images: NDArray[np.uint8]) -> Outputs:
         logits, embedding, *attributes = self.run(images, ["logits", "embedding", *self._attributes])
@@ -86,9 +144,12 @@ class OnnxEngine:
 
     def run(self, images: NDArray[np.uint8], wanted: list[str]) -> list[NDArray[Any]]:
         """Some outputs of the graph."""
-        found: list[NDArray[Any]] = self.session.run(wanted, {"images": np.ascontiguousarray(images)})
+        try:
+            found: list[NDArray[Any]] = self.session.run(wanted, {"images": np.ascontiguousarray(images)})
+        except Exception as error:  # as above
+            raise _refused(f"{ONNX} does not answer", error) from None
         if not all(np.isfinite(one).all() for one in found):
-            raise RunError(f"{ONNX} answers with NaN or infinite values instead of numbers", "Export the run again.")
+            raise RunError(f"{ONNX} answers with NaN or infinite values instead of numbers", _AGAIN)
         return found
 
 

@@ -16,7 +16,17 @@ from fieldmark.core.errors import DeviceError
 if TYPE_CHECKING:
     from fieldmark.core.recipe import Recipe
 
-__all__ = ["AUTO", "Machine", "choose_device", "devices", "has_gpu", "num_decoders", "num_threads", "peak_memory"]
+__all__ = [
+    "AUTO",
+    "Machine",
+    "choose_device",
+    "devices",
+    "has_gpu",
+    "memory_size",
+    "num_decoders",
+    "num_threads",
+    "peak_memory",
+]
 
 AUTO = "auto"
 """The first CUDA GPU, or the CPU if there is none. Apple's GPU ("mps") is used only on request."""
@@ -44,9 +54,18 @@ def choose_device(asked: str = AUTO) -> str:
 
 
 def has_gpu() -> bool:
-    """Whether there is a driver of NVIDIA's, which is known without torch; it takes seconds to load."""
-    driver = Path(os.environ.get("SYSTEMROOT", r"C:\Windows")) / "System32" / "nvcuda.dll"
-    return (driver if sys.platform == "win32" else Path("/dev/nvidiactl")).exists()
+    """Whether there is a driver of a GPU, which is known without torch; it takes seconds to load."""
+    windows = Path(os.environ.get("SYSTEMROOT", r"C:\Windows")) / "System32" / "nvcuda.dll"
+    linux = Path("/dev/nvidiactl"), Path("/dev/dxg")  # the latter for Linux inside Windows
+    return any(driver.exists() for driver in ([windows] if sys.platform == "win32" else linux))
+
+
+def memory_size() -> int:
+    """Bytes of memory: the machine's, or what its container may have of them; 16 GB where neither is told."""
+    told = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")] if hasattr(os, "sysconf") else []
+    with contextlib.suppress(OSError, ValueError):  # without a limit, it is no number
+        told.append(int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
+    return min(told, default=16 * 2**30)
 
 
 def num_threads() -> int:
