@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import secrets
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -60,7 +59,7 @@ def serve(
             "Install it with: pip install 'fieldmark[serve]'.",
         )
     from fieldmark.serving.app import app_of
-    from fieldmark.serving.guard import hosts_of, is_loopback
+    from fieldmark.serving.guard import hosts_of, is_loopback, token_of
     from fieldmark.serving.measures import Measures
     from fieldmark.serving.server import address_of, bound, server_of
 
@@ -73,7 +72,7 @@ def serve(
             )
         check_writable(place)
     inside = is_loopback(host) and not names
-    token = None if inside and token_file is None else _token(token_file)
+    token = None if inside and token_file is None else token_of(token_file)
     measures, limits = Measures(), limits or Limits()
     with bound(host, port) as listening:
         service = Service(
@@ -105,16 +104,3 @@ def serve(
         with suppress(KeyboardInterrupt):  # it has stopped by then
             server.run(sockets=[listening])
     listener.hear(Done("serve"))
-
-
-def _token(file: Path | str | None) -> str:
-    """The token in a file, or a new one. Raises RunError for a file that cannot be read, or holds too short a one."""
-    if file is None:
-        return secrets.token_urlsafe(24)
-    try:
-        token = Path(file).read_text(encoding="utf-8").strip()
-    except (OSError, ValueError) as error:
-        raise RunError(f"The token in {file} cannot be read: {error}", "Write one line into it.") from None
-    if len(token) < 16 or not token.isascii() or not token.isprintable() or " " in token:
-        raise RunError(f"The token in {file} is none", "It must have at least 16 letters and digits, and no blanks.")
-    return token

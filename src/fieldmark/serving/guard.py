@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+import secrets
 import time
 from collections.abc import Callable, Collection, Iterable
+from pathlib import Path
 from typing import final
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from fieldmark.core.errors import RunError
 from fieldmark.serving.refusal import Refusal
 
-__all__ = ["EVERYWHERE", "LOOPBACK", "Guard", "hosts_of", "in_address", "is_loopback", "refused"]
+__all__ = ["EVERYWHERE", "LOOPBACK", "Guard", "hosts_of", "in_address", "is_loopback", "refused", "token_of"]
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 EVERYWHERE = frozenset({"0.0.0.0", "::", ""})
@@ -145,3 +148,16 @@ def hosts_of(names: Iterable[str], *, host: str) -> frozenset[str] | None:
     if not named and not is_loopback(host):
         return None
     return named | LOOPBACK | ({in_address(host).lower()} if host not in EVERYWHERE else set())
+
+
+def token_of(file: Path | str | None) -> str:
+    """The token in a file, or a new one. Raises RunError for a file that cannot be read, or holds too short a one."""
+    if file is None:
+        return secrets.token_urlsafe(24)
+    try:
+        token = Path(file).read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:
+        raise RunError(f"The token in {file} cannot be read: {error}", "Write one line into it.") from None
+    if len(token) < 16 or not token.isascii() or not token.isprintable() or " " in token:
+        raise RunError(f"The token in {file} is none", "It must have at least 16 letters and digits, and no blanks.")
+    return token
