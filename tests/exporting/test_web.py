@@ -31,6 +31,7 @@ from fieldmark.exporting.web import site
 from fieldmark.pages.page import jpeg
 from fieldmark.runs.bundle import Bundle
 from fieldmark.runs.run import Run
+from support.axe import Barriers
 from support.browser import Browser
 from support.calibrations import any_calibration
 
@@ -131,6 +132,19 @@ def test_pages_of_one_host_keep_apart(trained: Run, browser: Browser, tmp_path: 
         browser.run("navigator.serviceWorker.ready.then((one) => one.update()).then(() => null)")
         browser.until("navigator.serviceWorker.ready.then((one) => one.waiting !== null)")
         assert len(browser.run("caches.keys()")) == 3, "an open page keeps the files of its version"
+
+
+def test_nothing_stands_in_the_way(
+    trained: Run, pictures: Path, npm_package: Path, browser: Browser, barriers: Barriers
+) -> None:
+    found = export(trained.folder, "web", examples=1, runtime=npm_package)
+    with served(found.path) as address:
+        for dark in (True, False):
+            browser.open(address, width=360, dark=dark)
+            browser.until("state.rules !== null || state.broken")
+            browser.choose("#files", *sorted(pictures.rglob("0[01].png")))
+            browser.until("state.answers.length === 6 && state.answers.every((one) => one.verdict)")
+            assert barriers(browser) == []
 
 
 def test_verdicts_in_the_browser_are_those_of_python(browser: Browser, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from fieldmark.answering.predictor import Predictor
+from support.axe import Barriers
 from support.browser import Browser
 from support.models import rewrite
 from support.services import Visitor, served
@@ -187,6 +188,21 @@ def test_it_fits_the_screen(visitor: Visitor, browser: Browser, photograph: Path
         assert browser.run(NAMELESS) == 0
         ratio, text = browser.run(CONTRAST)
         assert ratio >= 4.5, text
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_nothing_stands_in_the_way(
+    visitor: Visitor, browser: Browser, photograph: Path, barriers: Barriers, dark: bool
+) -> None:
+    opened(browser, visitor, width=360, dark=dark)
+    shown(browser, photograph)
+    wait(browser, "document.querySelectorAll('.candidates .thumbs').length === 3")
+    for panel, there in (("why", ".maps"), ("alike", ".alike figure"), ("wrong", ".field input[list]")):
+        browser.run(f"document.querySelector('[data-key={panel}]').click()")
+        wait(browser, f"document.querySelector('{there}')", 60)
+        assert barriers(browser) == [], panel
+    browser.open(f"{visitor.address}api", dark=dark)
+    assert barriers(browser) == []
 
 
 def test_names_stay_text(birds: Path, browser: Browser, photograph: Path, tmp_path: Path) -> None:
