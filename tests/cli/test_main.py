@@ -20,12 +20,16 @@ from fieldmark.learning.fitting.resolve import resolve_recipe
 
 COMMANDS = [
     "audit",
+    "backbones",
+    "bundle",
     "compare",
     "datasets",
     "doubt",
     "draw",
+    "enrol",
     "evaluate",
     "explain",
+    "export",
     "index",
     "next",
     "parts",

@@ -24,19 +24,26 @@ __all__ = [
     "columns_of",
 ]
 
-_PANELS = ANSWER, DEPLOY, SEARCH, LABEL, LOOK = (
+ANSWER, DEPLOY, SEARCH, LABEL, LOOK = (
     "Train and answer",
     "Take it elsewhere",
     "Search",
     "Label",
     "Look at data and models",
 )
-"""The groups of commands in the help, in order."""
+_ORDER = (
+    *("train", "evaluate", "predict", "explain", "compare", "enrol"),
+    *("export", "bundle", "serve"),
+    *("index", "search", "retrieve", "verify"),
+    *("doubt", "next"),
+    *("audit", "report", "preview", "parts", "draw", "datasets", "backbones", "recipes"),
+)
+"""Commands as the help lists them, group by group: what is used first stands first."""
 
 
 class _InOrder(TyperGroup):
     def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]  # typer's own copy of click
-        return sorted(self.commands, key=lambda name: _PANELS.index(str(self.commands[name].rich_help_panel)))  # type: ignore[attr-defined]  # typer's commands have one
+        return sorted(self.commands, key=_ORDER.index)
 
 
 app = typer.Typer(
