@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from fieldmark import Run
-from fieldmark.comparison.result import processor
+from fieldmark.core.machine import processor
 from fieldmark.core.reading import read_json
 from fieldmark.core.storage import write_json
 

@@ -12,7 +12,7 @@ import time
 import timm
 import torch
 
-from fieldmark.comparison.result import processor
+from fieldmark.core.machine import processor
 from fieldmark.core.memory import keep_freed_memory
 from fieldmark.model.precision import autocast
 

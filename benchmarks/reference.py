@@ -23,7 +23,8 @@ from study_network import backbone_of
 from torch import nn
 
 from fieldmark import read
-from fieldmark.comparison.result import Result, answered_rows, data_digest, processor
+from fieldmark.comparison.result import Result, answered_rows, data_digest
+from fieldmark.core.machine import processor
 from fieldmark.core.memory import keep_freed_memory
 
 PLACES = {"cub": "CUB_200_2011_first50", "flowers102": "flowers-102", "cars60": "cars-60/cars.csv"}

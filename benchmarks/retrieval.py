@@ -21,7 +21,7 @@ import torch
 
 from fieldmark import read, retrieve, train
 from fieldmark.cli.terminal import terminal
-from fieldmark.comparison.result import processor
+from fieldmark.core.machine import processor
 from fieldmark.core.memory import keep_freed_memory
 from fieldmark.core.reading import read_json
 from fieldmark.core.storage import write_json

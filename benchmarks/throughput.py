@@ -34,8 +34,7 @@ from fieldmark.answering.onnx import OnnxEngine
 from fieldmark.answering.predictor import Predictor
 from fieldmark.answering.stream import stream
 from fieldmark.answering.things import named
-from fieldmark.comparison.result import processor
-from fieldmark.core.machine import num_decoders
+from fieldmark.core.machine import num_decoders, processor
 from fieldmark.core.memory import keep_freed_memory
 from fieldmark.core.storage import write_json
 from fieldmark.exporting.graph import graph_of

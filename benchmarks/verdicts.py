@@ -25,7 +25,7 @@ from sklearn.metrics import roc_auc_score
 from fieldmark import Bundle, Predictor, evaluate, read
 from fieldmark.answering.stream import Shown, stream
 from fieldmark.answering.views import short_side
-from fieldmark.comparison.result import processor
+from fieldmark.core.machine import processor
 from fieldmark.core.reading import read_json
 from fieldmark.core.storage import write_json
 from fieldmark.data.decode import decode

@@ -18,8 +18,9 @@ import pytest
 from fieldmark.answering.predictor import Predictor
 from fieldmark.answering.things import Skipped, named
 from fieldmark.cli import main
-from fieldmark.commands.predict import predict, read_checklist
+from fieldmark.commands.predict import predict
 from fieldmark.core.errors import DataError
+from fieldmark.data.readers.checklist import read_checklist
 from fieldmark.evaluation.verdict import Verdict
 from fieldmark.runs.run import Run
 

@@ -20,13 +20,14 @@ from fieldmark.core.errors import RunError
 from fieldmark.core.machine import memory_size, num_threads
 from fieldmark.evaluation.outputs import Outputs
 from fieldmark.runs.bundle import Bundle
+from fieldmark.runs.engines import Entry
 from fieldmark.runs.exported import ONNX, read_onnx
 
 if TYPE_CHECKING:
     import onnx
     import onnxruntime
 
-__all__ = ["INSTALL", "OnnxEngine", "attribute_output", "has_onnx", "onnx_engine", "opened_graph"]
+__all__ = ["INSTALL", "OnnxEngine", "attribute_output", "has_onnx", "kept_engine", "onnx_engine", "opened_graph"]
 
 INSTALL = "Install it with: pip install 'fieldmark[onnx]'."
 _AGAIN = "Export the run again."
@@ -154,16 +155,32 @@ class OnnxEngine:
 
 
 def onnx_engine(bundle: Bundle, *, required: bool = False) -> OnnxEngine | None:
-    """What answers for a bundle without torch; None if it has no graph, or ONNX Runtime is not installed.
+    """What answers for a bundle without torch: its own graph, or else the one that won when engines were tried here.
 
-    Raises RunError for these if it is `required`, and for a graph that is damaged.
+    None if there is neither, or ONNX Runtime is not installed. Raises RunError for these if it is `required`, when a
+    graph that did not win will do, and for a graph of the bundle's that is damaged.
     """
     if not has_onnx():
         if required:
             raise RunError("ONNX Runtime is not installed", INSTALL)
         return None
-    if (data := read_onnx(bundle)) is None:
-        if required:
-            raise RunError(f"{bundle.folder} has no {ONNX} for its classes", "Make one with: fieldmark export RUN.")
+    if (data := read_onnx(bundle)) is not None:
+        return OnnxEngine(data, bundle)
+    if (kept := kept_engine(bundle, even_slower=required)) is None and required:
+        raise RunError(f"{bundle.folder} has no {ONNX} for its classes", "Make one with: fieldmark export RUN.")
+    return kept
+
+
+def kept_engine(bundle: Bundle, *, even_slower: bool = False) -> OnnxEngine | None:
+    """What answers by the graph that was made when engines were tried on this machine (`fieldmark.exporting.fastest`).
+
+    None if there is none that is faster than PyTorch, or none at all if it may be `even_slower`.
+    """
+    if not has_onnx() or (entry := Entry.of(bundle)) is None or (known := entry.read()) is None or known.graph is None:
         return None
-    return OnnxEngine(data, bundle)
+    if known.choice["engine"] == "torch" and not even_slower:
+        return None
+    try:
+        return OnnxEngine(known.graph, bundle)
+    except RunError:  # nobody asked for it: PyTorch answers
+        return None

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, final
+from typing import TYPE_CHECKING, Protocol, final, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,8 @@ from fieldmark.answering.stream import BATCH, Answered, Shown, stream
 from fieldmark.answering.things import Thing, Things, named
 from fieldmark.answering.verdicts import Speaker
 from fieldmark.answering.views import evaluation_square, short_side
-from fieldmark.core.machine import AUTO, choose_device, has_gpu, num_decoders
+from fieldmark.core.errors import DeviceError, RunError
+from fieldmark.core.machine import AUTO, EngineName, choose_device, has_gpu, num_decoders
 from fieldmark.data.bursts import grouped
 from fieldmark.data.decode import Decoded
 from fieldmark.evaluation.outputs import Outputs, joined
@@ -62,18 +63,27 @@ class Predictor:
         return f"Predictor({self.bundle!r} on {self.device})"
 
     @classmethod
-    def load(
-        cls, path: Path | str, *, device: str = AUTO, engine: Literal["auto", "onnx", "torch"] = "auto"
-    ) -> Predictor:
+    def load(cls, path: Path | str, *, device: str = AUTO, engine: EngineName = "auto") -> Predictor:
         """Open a bundle, or the bundle of a run.
 
-        `engine` "torch" computes in PyTorch, and "onnx" in ONNX Runtime on the processor. "auto" is the latter if the
-        bundle was exported, ONNX Runtime is installed and there is no GPU.
+        `engine` "torch" computes in PyTorch, and "onnx" in ONNX Runtime on the processor. "auto" is the latter if ONNX
+        Runtime is installed, there is no GPU, and the bundle was exported or a long job has found it to be faster here.
 
         Raises RunError if there is no bundle, if it is of another version, if it needs a plug-in that is not installed,
         or if it lacks what the engine needs. Raises DeviceError for a device that this machine does not have.
         """
-        bundle = Bundle.load(path)
+        return cls.of(Bundle.load(path), device=device, engine=engine)
+
+    @classmethod
+    def of(cls, bundle: Bundle, *, device: str = AUTO, engine: EngineName = "auto") -> Predictor:
+        """A bundle on disk, ready to answer; options and errors as of `load`."""
+        if engine not in get_args(EngineName):
+            raise RunError(f"There is no engine {engine!r}", f"Choose one of: {', '.join(get_args(EngineName))}.")
+        if engine == "onnx" and device not in (AUTO, "cpu"):
+            raise DeviceError(
+                f"ONNX Runtime computes on the processor, not on {device}",
+                "Leave out the device, or choose the engine torch.",
+            )
         if engine == "onnx" or (engine == "auto" and (device == "cpu" or (device == AUTO and not has_gpu()))):
             from fieldmark.answering.onnx import onnx_engine
 

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldmark.answering.predictor import Predictor
-from fieldmark.answering.reliance import check_reliance, measure_reliance
 from fieldmark.answering.rows import answer_rows
 from fieldmark.answering.verdicts import Speaker
 from fieldmark.core.claims import claim
@@ -60,6 +59,8 @@ def score_split(
     unseen = split == "test" or not catalog.splits.any()  # on images that it has learnt from, promises are kept easily
     interesting = _interesting(predictor, of_interest, sensitivity, catalog.labels[rows], unseen)
     if background:
+        from fieldmark.answering.reliance import check_reliance, measure_reliance  # which imports torch
+
         check_reliance(predictor, catalog, rows)  # before the test split is looked at
     if out is not None:
         claim(out, "scores")

@@ -11,7 +11,7 @@ import itertools
 import os
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
@@ -31,7 +31,7 @@ from fieldmark.data.scan import matching, scan
 if TYPE_CHECKING:
     from typing import BinaryIO
 
-__all__ = ["Skipped", "Thing", "Things", "named"]
+__all__ = ["Skipped", "Tell", "Thing", "Things", "looked_ahead", "named", "warn_of_left_out"]
 
 Pixels = NDArray[np.uint8]
 Source: TypeAlias = "Path | bytes | Image.Image | Pixels"
@@ -74,11 +74,12 @@ class Thing(NamedTuple):
         return decode(self.source, short_side=short_side, grey_bits=grey_bits)
 
 
-def _warn_of_left_out(text: str) -> None:
+def warn_of_left_out(text: str) -> None:
+    """Tell of it by a DataWarning."""
     warnings.warn(f"Left out: {text}", DataWarning, stacklevel=2)
 
 
-def named(things: Things, tell: Tell = _warn_of_left_out, columns: Columns | None = None) -> Iterator[Thing]:
+def named(things: Things, tell: Tell = warn_of_left_out, columns: Columns | None = None) -> Iterator[Thing]:
     """The pictures in whatever a user has. Each iterable is read once, and no further than asked.
 
     `columns` says which column of a table or data frame holds the paths, if it is not "path".
@@ -92,6 +93,28 @@ def named(things: Things, tell: Tell = _warn_of_left_out, columns: Columns | Non
     if first is None:
         raise DataError("No images were given", _ACCEPTED)
     return itertools.chain([first], found)
+
+
+def looked_ahead(things: Things, tell: Tell, columns: Columns | None) -> tuple[Sequence[Thing], Iterator[Thing]]:
+    """What `named` gives, with a list of it if these are paths; of anything else nothing is taken before its turn.
+
+    If only a later path is wrong, its DataError is raised when those before it have had their turn.
+    """
+    asked = named(things, tell, columns)
+    several = things if isinstance(things, list | tuple) else [things]
+    if not all(isinstance(one, str | Path) for one in several):
+        return (), asked
+    found: list[Thing] = []
+    try:
+        found.extend(asked)
+    except DataError as error:
+        return found, _and_then(found, error)
+    return found, iter(found)
+
+
+def _and_then(things: Iterable[Thing], error: DataError) -> Iterator[Thing]:
+    yield from things
+    raise error
 
 
 def _named(things: Things, tell: Tell, columns: Columns) -> Iterator[Thing]:

@@ -5,16 +5,20 @@ Shapes: N images, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import NamedTuple, final
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_softmax
 
+from fieldmark.answering.stream import Answered
+from fieldmark.answering.things import Skipped, Thing
+from fieldmark.data.bursts import grouped, taken
 from fieldmark.evaluation.bursts import DEPENDENT, pool
-from fieldmark.evaluation.outputs import Outputs
+from fieldmark.evaluation.outputs import Outputs, joined
 from fieldmark.evaluation.thresholds import Thresholds
 from fieldmark.evaluation.unknown import nearness
 from fieldmark.evaluation.verdict import Verdict, trait, verdict
@@ -93,6 +97,30 @@ class Speaker:
         return self._completed(
             spoken, [pool(log_softmax(logits, axis=1), groups, DEPENDENT) for logits in known.attributes]
         )
+
+    def as_they_come(
+        self, stream: Iterable[Answered[Thing, Outputs]], *, bursts: bool = False, gap: float | None = None
+    ) -> Iterator[Verdict | Skipped]:
+        """Yield a verdict for each image of a stream, or `Skipped`, and in the end those of folders or of bursts."""
+        names: dict[str, int] = {}
+        kept: list[Outputs] = []
+        pooling = bursts or gap is not None
+        for answered in stream:
+            readable = [thing.name for thing in answered.readable]
+            verdicts = iter(self.verdicts(readable, answered.output) if answered.output else ())
+            for thing, error in zip(answered.things, answered.errors, strict=True):
+                if error is not None:
+                    yield Skipped(thing.name, str(error))
+                else:
+                    yield replace(next(verdicts), frames=1) if pooling else next(verdicts)
+            if pooling and answered.output:
+                new = {name: at for at, name in enumerate(readable) if name not in names}
+                names |= new
+                kept.append(answered.output.at(list(new.values())))
+        if kept:
+            times = None if bursts else [taken(Path(name)) for name in names]
+            pooled = self.pooled(*grouped(list(names), times, None if bursts else gap), joined(kept))
+            yield from (one for one in pooled if bursts or one.frames != 1)
 
     def _spoken(
         self, names: Sequence[str], log_probabilities: Floats, near: Floats, frames: NDArray[np.int64] | None = None

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from fieldmark.cli.answers import print_found
-from fieldmark.cli.app import ANSWER, SEARCH, Columns, Device, app, columns_of
+from fieldmark.cli.app import ANSWER, SEARCH, Columns, Device, Engine, app, columns_of
 from fieldmark.cli.early import check_run
 from fieldmark.cli.terminal import say, terminal
 from fieldmark.core.wording import shown
@@ -59,6 +59,7 @@ def index(
     ] = False,
     root: Annotated[Path | None, typer.Option(help="Folder of the run's data, if it was moved.")] = None,
     device: Device = "auto",
+    engine: Engine = "auto",
 ) -> None:
     """Add photographs to a gallery, for `search`. Exit status 1 means that some files were skipped."""
     check_run(run)
@@ -74,6 +75,7 @@ def index(
         remove=remove,
         root=root,
         device=device,
+        engine=engine,
         listener=terminal(),
     )
     for one in found.skipped:

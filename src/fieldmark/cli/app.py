@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from typer.core import TyperGroup
@@ -19,6 +19,7 @@ __all__ = [
     "SEARCH",
     "Columns",
     "Device",
+    "Engine",
     "Root",
     "app",
     "columns_of",
@@ -76,6 +77,15 @@ Device = Annotated[
     str, typer.Option("--device", help="Where to compute: auto, cpu, cuda, cuda:N or mps.", metavar="DEVICE")
 ]
 """An option of every command that computes."""
+
+Engine = Annotated[
+    Literal["auto", "torch", "onnx"],
+    typer.Option(
+        metavar="ENGINE",
+        help="What computes on the processor: torch, onnx, or auto for the faster one, which a long job finds out.",
+    ),
+]
+"""An option of commands that answer for many pictures."""
 
 DATA = "Class folders, a table (CSV, TSV, Excel, Parquet), or the folder or name of a data set."
 """What the argument `data` accepts."""

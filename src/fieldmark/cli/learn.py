@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import typer
 
 from fieldmark.cli.answers import print_explanation
-from fieldmark.cli.app import ACCURACY, ANSWER, COVERAGE, DATA, Columns, Device, Root, app, columns_of
+from fieldmark.cli.app import ACCURACY, ANSWER, COVERAGE, DATA, Columns, Device, Engine, Root, app, columns_of
 from fieldmark.cli.early import check_data, check_recipes, check_run, following, is_run
 from fieldmark.cli.scores import print_evaluation, print_leaderboard, print_validation
 from fieldmark.cli.terminal import INTERRUPTED, say, terminal
@@ -189,6 +189,7 @@ def evaluate(
         float, typer.Option(help="Share of the held-out images of the class of interest to be found.")
     ] = 0.9,
     device: Device = "auto",
+    engine: Engine = "auto",
 ) -> None:
     """Score a classifier with 95 % intervals, and check that its verdicts keep their promises."""
     check_run(run)
@@ -208,6 +209,7 @@ def evaluate(
         of_interest=of_interest or (),
         sensitivity=sensitivity,
         device=device,
+        engine=engine,
         listener=terminal(),
     )
     print_evaluation(result)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, get_args
 import typer
 
 from fieldmark.cli.answers import Format, printed
-from fieldmark.cli.app import ACCURACY, ANSWER, COVERAGE, Columns, Device, app, columns_of
+from fieldmark.cli.app import ACCURACY, ANSWER, COVERAGE, Columns, Device, Engine, app, columns_of
 from fieldmark.cli.early import check_run
 from fieldmark.cli.terminal import INTERRUPTED, say, terminal
 from fieldmark.core.errors import FieldmarkError
@@ -116,6 +116,7 @@ def predict(
         ),
     ] = None,
     device: Device = "auto",
+    engine: Engine = "auto",
 ) -> None:
     """Classify photographs. Exit status 1 means that some files were skipped."""
     form = _printable(format) if out is None else None
@@ -124,10 +125,9 @@ def predict(
     from fieldmark.core.imports import uncollected
 
     with uncollected():
-        from fieldmark.answering.predictor import Predictor
-        from fieldmark.answering.things import Skipped, named
+        from fieldmark.answering.things import Skipped
         from fieldmark.commands.predict import predict as predict_paths
-        from fieldmark.commands.predict import read_checklist
+        from fieldmark.data.readers.checklist import read_checklist
         from fieldmark.runs.bundle import Bundle
 
     bundle = Bundle.load(run)
@@ -168,6 +168,7 @@ def predict(
             copies=copies,
             tell=skip,
             device=device,
+            engine=engine,
             listener=terminal(),
         )
         _tell(done, out, shard)
@@ -181,18 +182,22 @@ def predict(
         sort_into=sort_into,
         paths=files,
     )
-    predictor = Predictor.load(run, device=device)
-    _note(thresholds.notes if thresholds else None)
     results = predict_paths(
-        predictor,
-        named(files, skip, columns_of(columns)),
+        run,
+        files,
+        columns=columns_of(columns),
         among=names,
         candidates=candidates,
         accuracy=accuracy,
         coverage=coverage,
         bursts=bursts,
         gap=gap,
+        device=device,
+        engine=engine,
+        tell=skip,
+        listener=terminal(),
     )
+    _note(thresholds.notes if thresholds else None)
     for result in printed(results, form or "table"):
         if isinstance(result, Skipped):
             skip(result.reason)

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from fieldmark.answering.predictor import Predictor
+from fieldmark.answering.rows import things_of
 from fieldmark.answering.scoring import SENSITIVITY, score_split
 from fieldmark.answering.verdicts import Speaker
 from fieldmark.core.listener import Done, Listener, relayed_warnings
-from fieldmark.core.machine import AUTO
+from fieldmark.core.machine import AUTO, EngineName
 from fieldmark.data.catalog import Catalog
 from fieldmark.data.readers.columns import Columns
-from fieldmark.runs.opening import catalog_of, default_split, opened_run
+from fieldmark.exporting.fastest import fastest
+from fieldmark.runs.bundle import Bundle
+from fieldmark.runs.opening import catalog_of, default_split, opened_run, rows_of
 from fieldmark.runs.record import Evaluation
 
 __all__ = ["evaluate"]
@@ -32,6 +34,7 @@ def evaluate(
     of_interest: Sequence[str] = (),
     sensitivity: float = SENSITIVITY,
     device: str = AUTO,
+    engine: EngineName = "auto",
     listener: Listener | None = None,
 ) -> Evaluation:
     """Score a run on its own data or on other data, on the test split unless `split` says otherwise.
@@ -43,18 +46,22 @@ def evaluate(
     answers rely on the background, which needs data with boxes or masks. For each class `of_interest`, sensitivity and
     specificity are measured at the operating point that finds a share of `sensitivity` of its held-out images. The
     scores are written to `out`, a folder of their own; by default to RUN/evaluation/<split>, where `report` looks.
+    `engine` is that of `fieldmark.predict`.
+
     Raises RunError, DataError, and StorageError if the scores cannot be written.
     """
     listener = listener or Listener()
-    opened, predictor = opened_run(Path(run)), Predictor.load(run, device=device)
-    speaker = Speaker.of(predictor.bundle, accuracy=accuracy, coverage=coverage)
+    opened, bundle = opened_run(Path(run)), Bundle.load(run)
+    speaker = Speaker.of(bundle, accuracy=accuracy, coverage=coverage)
     with relayed_warnings(listener):
         catalog = catalog_of(opened, data, root, listener, columns)
+    split = split or default_split(catalog)
+    things = things_of(catalog, rows_of(catalog, split))
     result = score_split(
         opened,
-        predictor,
+        fastest(bundle, things, device=device, engine=engine, listener=listener),
         catalog,
-        split or default_split(catalog),
+        split,
         speaker=speaker,
         own=data is None,
         out=None if out is None else Path(out),

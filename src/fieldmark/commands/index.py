@@ -6,13 +6,13 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from fieldmark.answering.parts.finding import check_parts
-from fieldmark.answering.predictor import Predictor
 from fieldmark.answering.things import Things
 from fieldmark.core.errors import DataError
 from fieldmark.core.listener import Done, Listener, relayed_warnings
-from fieldmark.core.machine import AUTO
+from fieldmark.core.machine import AUTO, EngineName
 from fieldmark.core.wording import counted, first_few
 from fieldmark.data.readers.columns import Columns
+from fieldmark.exporting.fastest import fastest
 from fieldmark.gallery.embedding import WHOLE, embedder, widths
 from fieldmark.gallery.gallery import Gallery
 from fieldmark.gallery.indexing import Indexed, fill
@@ -39,6 +39,7 @@ def index(
     remove: bool = False,
     root: Path | str | None = None,
     device: str = AUTO,
+    engine: EngineName = "auto",
     listener: Listener | None = None,
 ) -> Indexed:
     """Add photographs to the gallery of a run, or `remove` them; unreadable ones are skipped.
@@ -47,22 +48,26 @@ def index(
     and class folders give labels and groups, unless `labels` is False. `gallery` is a folder, by default RUN/gallery,
     `postgresql://…` or `qdrant:FOLDER`; it is made if there is none. Photographs that are there already are passed
     over, so the same command goes on where it was stopped. With `parts`, the vectors of the method's parts are kept as
-    well, in galleries beside it. Raises RunError for a gallery of another model or one that
-    another process is writing into, and StorageError if it cannot be written.
+    well, in galleries beside it. `engine` is that of `fieldmark.predict`.
+
+    Raises RunError for a gallery of another model or one that another process is writing into, and StorageError if it
+    cannot be written.
     """
     listener = listener or Listener()
     place = default_place(Path(run)) if gallery is None else gallery
     if remove:
         return _removed(run, place, pictures)
-    predictor = Predictor.load(run, device=device)
+    bundle = Bundle.load(run)
     if parts:
-        check_parts(predictor.bundle)
-    embed = embedder(predictor, [WHOLE, *(predictor.bundle.parts if parts else ())])
+        check_parts(bundle)
     with relayed_warnings(listener), ExitStack() as stack:
         listed = _listed(run, pictures, columns, labels, root, listener)
+        things = [one.thing for one in listed]
+        predictor = fastest(bundle, things, device=device, engine=engine, listener=listener)
+        embed = embedder(predictor, [WHOLE, *(bundle.parts if parts else ())])
         galleries = {
             space: stack.enter_context(
-                Gallery.make(space_place(place, predictor.bundle.parts, space), maker_of(predictor, space), width)
+                Gallery.make(space_place(place, bundle.parts, space), maker_of(predictor, space), width)
             )
             for space, width in widths(predictor, embed).items()
         }

@@ -20,11 +20,12 @@ from fieldmark.answering.asking import (
 )
 from fieldmark.answering.predictor import Predictor
 from fieldmark.answering.record import Header, Kept, open_record, read_answers, remembering
-from fieldmark.answering.things import Tell, Things
+from fieldmark.answering.things import Tell, Thing, Things
 from fieldmark.core.listener import Done, Listener
-from fieldmark.core.machine import AUTO
+from fieldmark.core.machine import AUTO, EngineName
 from fieldmark.core.storage import sha256_of
 from fieldmark.data.readers.columns import Columns
+from fieldmark.exporting.fastest import fastest
 from fieldmark.exporting.results.wanted import Wanted
 from fieldmark.exporting.results.writing import form_of
 from fieldmark.runs.bundle import Bundle
@@ -72,6 +73,7 @@ def predict_into(
     copies: bool = False,
     tell: Tell | None = None,
     device: str = AUTO,
+    engine: EngineName = "auto",
     listener: Listener | None = None,
 ) -> Predicted:
     """Answer for any number of photographs and write a file of the answers.
@@ -110,13 +112,13 @@ def predict_into(
         with remembering(kept) as record:
             wanted.write(bundle, kept, out, kind, record, listener)
         return _finished(None, kept, listener)
-    predictor = run if isinstance(run, Predictor) else Predictor.load(run, device=device)
-    wanted.speaker(predictor.bundle)  # a promise that cannot be kept is refused now, not in the end
+    bundle = run.bundle if isinstance(run, Predictor) else Bundle.load(run)
+    wanted.speaker(bundle)  # a promise that cannot be kept is refused now, not in the end
     root = root_of(things)
     found = detected_in(Path(boxes), root) if boxes else {}
     paths = list(found) if boxes else listed(things, tell or listener.warn, columns)
     header = Header(
-        predictor.bundle.state,
+        bundle.state,
         str(this_shard) if this_shard else None,
         sha256_of(Path(boxes)) if boxes else None,
         float(confidence) if boxes else None,
@@ -124,14 +126,19 @@ def predict_into(
     )
     with open_record(record_beside(out, this_shard), header, resume=resume) as record:
         if kind:
-            wanted.check_places(predictor.bundle, record.header, out, kind, record.wrote)
+            wanted.check_places(bundle, record.header, out, kind, record.wrote)
         asked = [path for path in paths if this_shard is None or this_shard.has(path)]
+        if isinstance(run, Predictor):
+            predictor = run
+        else:
+            new = [Thing(path, Path(path)) for path in asked if path not in record.answered]
+            predictor = fastest(bundle, new, device=device, engine=engine, listener=listener)
         if not answer(predictor, Pictures(asked, found, record.answered), confidence, record, listener):
             return Predicted(record.path, False, len(record.answered))
         record.finish()
-        kept = read_answers([record.path], predictor.bundle)
+        kept = read_answers([record.path], bundle)
         if kind:
-            wanted.write(predictor.bundle, kept, out, kind, record, listener)
+            wanted.write(bundle, kept, out, kind, record, listener)
         return _finished(record.path, kept, listener)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from typing_extensions import TypedDict
 
 from fieldmark.core.errors import RunError
+from fieldmark.core.machine import processor
 from fieldmark.core.reading import parse_json, read_regular, reason
 from fieldmark.core.recipe import Recipe
 from fieldmark.core.storage import read_rows, write_json
@@ -204,13 +204,6 @@ def answered_rows(catalog: Catalog, part: str) -> list[int]:
     parts = ("train", "val") if part == "crossfit" else (part,)
     rows = np.flatnonzero(np.isin(catalog.splits, parts)).tolist()
     return sorted(rows, key=lambda row: os.path.abspath(catalog.file(row)))
-
-
-def processor() -> str:
-    """The name of the processor, as the kernel gives it."""
-    file = Path("/proc/cpuinfo")
-    lines = file.read_text(errors="ignore").splitlines() if file.is_file() else []
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def _speed(images: int, seconds: float) -> float | None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
 import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from fieldmark.core.errors import DeviceError
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AUTO",
+    "EngineName",
     "Machine",
     "choose_device",
     "devices",
@@ -26,10 +28,13 @@ __all__ = [
     "num_decoders",
     "num_threads",
     "peak_memory",
+    "processor",
 ]
 
 AUTO = "auto"
 """The first CUDA GPU, or the CPU if there is none. Apple's GPU ("mps") is used only on request."""
+EngineName: TypeAlias = Literal["auto", "torch", "onnx"]
+"""What computes: PyTorch, ONNX Runtime, or whichever is faster here and gives the same answers."""
 
 
 def devices() -> list[str]:
@@ -78,6 +83,13 @@ def num_threads() -> int:
 def num_decoders() -> int:
     """How many threads decode pictures while the network computes; none of them computes for long."""
     return max(1, min(4, _num_cores()))
+
+
+def processor() -> str:
+    """The name of the processor, as the kernel gives it."""
+    file = Path("/proc/cpuinfo")
+    lines = file.read_text(errors="ignore").splitlines() if file.is_file() else []
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def _num_cores() -> int:
