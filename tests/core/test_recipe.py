@@ -172,7 +172,8 @@ def test_the_last_override_counts() -> None:
         (
             "backbone.name=hf-hub:timm/resnet18.a1_in1k",
             "--set: backbone.name = 'hf-hub:timm/resnet18.a1_in1k' is not allowed. "
-            "Expected the plain name of a timm model, such as 'resnet50': no address and no path.",
+            "Expected the plain name of a timm model, such as 'resnet50', or up to four with + between them: no "
+            "address and no path.",
         ),
         (
             "backbone.options.drop_rate=2.0",

@@ -15,7 +15,7 @@ from typing_extensions import TypedDict  # pydantic needs this one before Python
 
 __all__ = ["ALLOWED", "BackboneName", "BackboneOptions"]
 
-_NAME = re.compile(r"\w{1,100}(\.\w{1,100})?", re.ASCII)
+_NAME = re.compile(r"\w{1,100}(\.\w{1,100})?(\+\w{1,100}(\.\w{1,100})?){0,3}", re.ASCII)
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 Width = Annotated[int, Field(ge=1, le=8192)]
@@ -73,10 +73,13 @@ BackboneOptions = Annotated[dict[str, Any], GetPydanticSchema(lambda _, handler:
 def _plain(name: str) -> str:
     if not _NAME.fullmatch(name):
         raise PydanticCustomError(
-            "backbone_name", "Expected the plain name of a timm model, such as 'resnet50': no address and no path"
+            "backbone_name",
+            "Expected the plain name of a timm model, such as 'resnet50', or up to four with + between them: no "
+            "address and no path",
         )
     return name
 
 
 BackboneName = Annotated[str, AfterValidator(_plain)]
-"""A name like "resnet50" or "resnet50.a1_in1k". timm takes others for places to load a model from."""
+"""A name like "resnet50" or "resnet50.a1_in1k", or several with + between them. timm takes others for places to load a
+model from."""

@@ -75,7 +75,8 @@ class Backbone(_Section):
     """A timm model and the source of its weights."""
 
     name: BackboneName = "tf_efficientnet_lite0"
-    """A timm model that sees an image as one square grid of cells."""
+    """A timm model that sees an image as one square grid of cells, or several that look side by side:
+    "tf_efficientnet_lite0+tf_efficientnet_lite1"; see `fieldmark.model.beside`."""
     weights: str = "auto"
     """"auto" (those that are installed, or else the hub's), "installed" (from a package; see
     `fieldmark.model.installed`), "hub" (timm's, downloaded), "none" (random), "fieldguide" (small ones that come with
@@ -86,6 +87,11 @@ class Backbone(_Section):
     """The mean of each colour that the weights expect, for pixels in [0, 1]; timm's own by default."""
     std: _Std | None = None
     """The standard deviation of each colour, likewise."""
+
+    @property
+    def each(self) -> tuple[Backbone, ...]:
+        """The networks that it names, one by one."""
+        return tuple(self.model_copy(update={"name": name}) for name in self.name.split("+"))
 
 
 class Choice(_Section):

@@ -23,6 +23,7 @@ from fieldmark.core.imports import compiler_on_demand
 from fieldmark.core.recipe import NONE, Choice
 from fieldmark.core.recipe import Backbone as BackboneChoice
 from fieldmark.core.wording import counted
+from fieldmark.model.beside import Beside
 from fieldmark.model.choosing import check_backbone, settled_weights, weights_file
 from fieldmark.model.hub import asked_once, not_downloaded
 from fieldmark.model.installed import installed_tensors
@@ -56,7 +57,7 @@ class Level(NamedTuple):
     stride: int
     """Pixels per cell."""
     module: str = ""
-    """The name of the submodule that makes it."""
+    """The name of the submodule that makes it, if it is one."""
 
 
 @dataclass(frozen=True)
@@ -133,10 +134,11 @@ class Backbone(nn.Module):
             seen = self.model.eval().forward_features(one).sum()
         gradients = torch.autograd.grad(seen, weights, allow_unused=True)
         used = {weight for weight, gradient in zip(weights, gradients, strict=True) if gradient is not None}
-        for name, child in list(self.model.named_children()):
-            own = set(child.parameters())
-            if own and used.isdisjoint(own):
-                setattr(self.model, name, nn.Identity())
+        for model in self.model.models if isinstance(self.model, Beside) else [self.model]:
+            for name, child in list(model.named_children()):
+                own = set(child.parameters())
+                if own and used.isdisjoint(own):
+                    setattr(model, name, nn.Identity())
         self.model.train()
         self.pools, self.width = False, self.channels
         return self
@@ -151,13 +153,13 @@ class Backbone(nn.Module):
     @property
     def levels(self) -> tuple[Level, ...]:
         """The maps that can be asked for, in the order of computation. Raises RecipeError where there are none."""
-        if not hasattr(self.model, "forward_intermediates"):
+        info = getattr(self.model, "feature_info", ()) if hasattr(self.model, "forward_intermediates") else ()
+        if not (found := getattr(info, "info", info)):
             raise RecipeError(
                 f"The backbone {self.name!r} has no feature maps, which this method needs",
                 "Choose a convolutional network or a transformer, such as resnet50 or vit_small_patch14_dinov2.",
             )
-        info = self.model.feature_info
-        return tuple(Level(one["num_chs"], one["reduction"], one["module"]) for one in getattr(info, "info", info))
+        return tuple(Level(one["num_chs"], one["reduction"], one["module"]) for one in found)
 
     def _pool(self, features: Tensor) -> Tensor:
         """What the model computes before its head → (B, D)."""
@@ -204,19 +206,20 @@ def build_backbone(
     """
     choice = settled_weights(choice)
     check_backbone(choice)
-    model = _create(choice, size, pretrained=load_weights and choice.weights == "hub")
-    if load_weights and choice.weights == "installed":
-        _fill(model, installed_tensors(choice.name), f"The installed package of {choice.name}", choice.name)
-    elif load_weights and choice.weights not in ("hub", "none"):
+    models, normalizations = [], []
+    for one in choice.each:
+        model = _create(one, size, pretrained=load_weights and one.weights == "hub")
+        if load_weights and one.weights == "installed":
+            _fill(model, installed_tensors(one.name), f"The installed package of {one.name}", one.name)
+        config = resolve_model_data_config(model)
+        mean, std = one.mean or tuple(config["mean"]), one.std or tuple(config["std"])
+        normalizations.append(Normalization(mean=mean, std=std, interpolation=config["interpolation"]))
+        models.append(model)
+    whole = models[0] if len(models) == 1 else Beside(models, normalizations, name=choice.name)
+    if load_weights and choice.weights not in ("hub", "installed", "none"):
         path = weights_file(choice.weights)
-        _fill(model, _read(path), str(path), choice.name)
-    config = resolve_model_data_config(model)
-    normalization = Normalization(
-        mean=choice.mean or tuple(config["mean"]),
-        std=choice.std or tuple(config["std"]),
-        interpolation=config["interpolation"],
-    )
-    return Backbone(model, name=choice.name, normalization=normalization, size=size, neck=neck)
+        _fill(whole, _read(path), str(path), choice.name)
+    return Backbone(whole, name=choice.name, normalization=normalizations[0], size=size, neck=neck)
 
 
 def _neck(choice: Choice, channels: int) -> Neck:

@@ -26,11 +26,12 @@ _REGISTERED = re.compile(r"^@register_model\b.*\n(?:@.*\n)*def (\w+)\(", re.MULT
 def check_backbone(choice: Backbone) -> None:
     """Raise RecipeError for a model that timm does not have, and WeightsError for a missing file or package."""
     known = _known_backbones()
-    if choice.name.split(".")[0] not in known:
-        raise RecipeError(f"There is no backbone {choice.name!r} in timm", nearest(choice.name, known))
-    if choice.weights == "installed":
-        package_of(choice.name)
-    elif choice.weights not in _NOT_FILES and not os.path.isfile(weights_file(choice.weights)):
+    for one in choice.each:
+        if one.name.split(".")[0] not in known:
+            raise RecipeError(f"There is no backbone {one.name!r} in timm", nearest(one.name, known))
+        if choice.weights == "installed":
+            package_of(one.name)
+    if choice.weights not in _NOT_FILES and not os.path.isfile(weights_file(choice.weights)):
         raise WeightsError(
             f"The weights file {choice.weights} does not exist",
             "Give a .safetensors file, 'auto' for installed or else downloaded weights, or 'none' for random ones.",
@@ -41,8 +42,9 @@ def settled_weights(choice: Backbone) -> Backbone:
     """The same with what "auto" means on this machine: weights that are installed, or else the hub's."""
     if choice.weights != "auto":
         return choice
-    here = choice.name.split(".")[0] in installed_backbones()
-    return choice.model_copy(update={"weights": "installed" if here else "hub"})
+    here = installed_backbones()
+    known = all(one.name.split(".")[0] in here for one in choice.each)
+    return choice.model_copy(update={"weights": "installed" if known else "hub"})
 
 
 def weights_file(weights: str) -> Path:
@@ -56,8 +58,8 @@ def weights_name(choice: Backbone) -> str:
     """The name of the initial weights: "hub", "none" or "fieldguide"; for a file or a package, its name and a hash."""
     choice = settled_weights(choice)
     if choice.weights == "installed":
-        package = package_of(choice.name)
-        return f"{package.requirement} (sha256 {package.sha256[:16]})"
+        packages = [package_of(one.name) for one in choice.each]
+        return ", ".join(f"{package.requirement} (sha256 {package.sha256[:16]})" for package in packages)
     file = Path(choice.weights)
     return f"{file.name} (sha256 {sha256_of(file)[:16]})" if os.path.isfile(file) else choice.weights
 

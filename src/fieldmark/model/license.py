@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -44,11 +45,12 @@ def weights_license(choice: Backbone) -> str:
         case "fieldguide":
             return "apache-2.0"
         case "installed":
-            return package_of(choice.name).license
+            return _together([package_of(one.name).license for one in choice.each])
         case "hub":
             import timm
 
-            return getattr(timm.get_pretrained_cfg(choice.name), "license", None) or UNKNOWN
+            configs = [timm.get_pretrained_cfg(one.name) for one in choice.each]
+            return _together([getattr(config, "license", None) or UNKNOWN for config in configs])
     path = Path(choice.weights)
     try:
         return read_json(path.with_name("model.json"), Bundled)["provenance"]["license"]
@@ -61,6 +63,14 @@ def weights_license(choice: Backbone) -> str:
         return UNKNOWN  # loading it will say what is wrong
 
 
+def _together(licenses: Sequence[str]) -> str:
+    """That of networks side by side."""
+    return UNKNOWN if UNKNOWN in licenses else " and ".join(dict.fromkeys(licenses))
+
+
 def is_noncommercial(license: str) -> bool:
-    """Whether it forbids commercial use."""
-    return license in _RESEARCH_ONLY or bool(re.search(r"(^|-)nc(-|$)|non-?commercial", license.lower()))
+    """Whether it forbids commercial use; of several, whether one of them does."""
+    return any(
+        one in _RESEARCH_ONLY or re.search(r"(^|-)nc(-|$)|non-?commercial", one.lower())
+        for one in license.split(" and ")
+    )

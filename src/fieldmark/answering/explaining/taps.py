@@ -81,6 +81,8 @@ def tap(method: Network, size: int) -> Tap:
         levels = backbone.levels
     except RecipeError:  # it names no maps
         return last_map(method)
+    if not levels[-1].module:  # no single place makes them
+        return last_map(method)
     if getattr(backbone.model, "num_prefix_tokens", 0) and len(levels) > 1:
         return Tap(backbone, backbone.model.get_submodule(levels[-2].module))
     fine = [level for level in levels if level.stride * CELLS <= size] or levels[:1]
