@@ -11,11 +11,13 @@ import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 
 from fieldmark.answering.onnx import opened_graph
+from fieldmark.answering.predictor import Predictor
 from fieldmark.commands import export as command
 from fieldmark.commands.export import export
 from fieldmark.exporting.triton import repository
 from fieldmark.runs.bundle import Bundle
 from fieldmark.runs.run import Run
+from fieldmark.serving.tensors import described, tensors_of
 
 STRING, INT64, INT32, ENUM, MESSAGE = (
     getattr(descriptor_pb2.FieldDescriptorProto, f"TYPE_{name}")
@@ -77,6 +79,20 @@ def test_the_configuration_says_what_the_graph_gives(trained: Run, graph: bytes)
         assert list(answer.shape[1:]) == shape, told.name
     assert files["my_birds_2/labels.txt"].decode().split("\n") == ["amber", "jade", "plum", ""]
     assert json.loads(files["my_birds_2/rules.json"])["classes"] == ["amber", "jade", "plum"]
+
+
+def test_a_service_gives_the_same_tensors(trained: Run, graph: bytes) -> None:
+    """The open inference protocol of `fieldmark serve`: a client may go from one to the other."""
+    bundle = Bundle.load(trained.folder)
+    config = text_format.Parse(repository(bundle, graph, "birds")["birds/config.pbtxt"].decode(), configuration())
+    views = np.random.default_rng(0).integers(0, 256, (3, 3, 32, 32), dtype=np.uint8)
+    session = opened_graph(graph, "it")
+    answers = dict(zip([one.name for one in config.output], session.run(None, {"images": views}), strict=True))
+    found = tensors_of(bundle, Predictor.load(bundle.folder, device="cpu").engine(views))
+    assert [one["shape"][1:] for one in described(found)] == [list(one.dims) for one in config.output]
+    assert list(found) == list(answers)
+    for name, values in answers.items():
+        np.testing.assert_allclose(found[name], values.reshape(3, -1), atol=1e-4, err_msg=name)
 
 
 def test_it_is_written(trained: Run, graph: bytes, monkeypatch: pytest.MonkeyPatch) -> None:

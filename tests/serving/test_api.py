@@ -207,6 +207,12 @@ def test_the_description_names_every_route(visitor: Visitor) -> None:
         "/v1/classes/{number}/pictures",
         "/health",
         "/metrics",
+        "/v2",
+        "/v2/health/live",
+        "/v2/health/ready",
+        "/v2/models/{model}",
+        "/v2/models/{model}/ready",
+        "/v2/models/{model}/infer",
     }
     assert described["paths"]["/v1/predict"]["post"]["requestBody"]["required"]
     page = visitor.ask("/api").body.decode()

@@ -13,23 +13,29 @@ from fieldmark.core.storage import as_json, json_bytes
 from fieldmark.exporting.rules import rules
 from fieldmark.runs.bundle import Bundle
 
-__all__ = ["repository"]
+__all__ = ["MOST", "model_name", "repository"]
 
 _TYPES = {"tensor(uint8)": "TYPE_UINT8", "tensor(float)": "TYPE_FP32"}
-_BATCH = 32
+MOST = 32
+"""Pictures in a request."""
 _WAIT = 2_000
 """Microseconds for which a picture waits for others."""
 
 
 def repository(bundle: Bundle, graph: bytes, name: str) -> dict[str, bytes]:
     """The files of a repository with one model, by their paths in it."""
-    model = re.sub(r"[^A-Za-z0-9_.-]+", "_", name).strip("._-") or "model"
+    model = model_name(name)
     return {
         f"{model}/config.pbtxt": _config(graph, model).encode(),
         f"{model}/labels.txt": "".join(f"{' '.join(one.split())}\n" for one in bundle.classes).encode(),
         f"{model}/rules.json": json_bytes(rules(bundle)),
         f"{model}/1/model.onnx": graph,
     }
+
+
+def model_name(name: str) -> str:
+    """What a server calls the model of a run with this name."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", name).strip("._-") or "model"
 
 
 def _config(graph: bytes, model: str) -> str:
@@ -42,7 +48,7 @@ def _config(graph: bytes, model: str) -> str:
 # Written by Fieldmark.
 name: {as_json(model)}
 platform: "onnxruntime_onnx"
-max_batch_size: {_BATCH}
+max_batch_size: {MOST}
 input [
 {inputs}
 ]

@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Collection
-from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Request, Response
 from fastapi import Path as InPath
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
+from fastapi.responses import HTMLResponse, PlainTextResponse
 from starlette.exceptions import HTTPException
 
 from fieldmark.core.errors import FieldmarkError
@@ -33,16 +32,16 @@ from fieldmark.serving.answers import (
     reasons_of,
 )
 from fieldmark.serving.bodies import Bodies, ClientDisconnect
+from fieldmark.serving.deadline import in_time
 from fieldmark.serving.examples import small
 from fieldmark.serving.guard import Guard, refused
+from fieldmark.serving.inference import add_inference
 from fieldmark.serving.measures import Measures
 from fieldmark.serving.page import api_page, page, policy_of
-from fieldmark.serving.refusal import Refusal, late, refusal_of
+from fieldmark.serving.refusal import Refusal, refusal_of
 from fieldmark.serving.service import Service
 
 __all__ = ["app_of"]
-
-T = TypeVar("T")
 
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _PICTURE: dict[str, Any] = {
@@ -101,6 +100,7 @@ def app_of(
     measures.watch(lambda: service.batcher.waiting, lambda: bodies.held)
     _add_refusals(app)
     _add_pictures(app, service, bodies)
+    add_inference(app, service, bodies, name, _REFUSALS)
     _add_facts(app, service, measures, name)
     _add_pages(app)
     return Guard(app, token=token, hosts=hosts, most_requests=service.limits.requests, heard=measures.request)
@@ -116,7 +116,7 @@ def _add_pictures(app: FastAPI, service: Service, bodies: Bodies) -> None:
         """What the picture shows, and how far to trust it."""
         service.check_room()
         async with bodies.read(request) as picture:
-            outputs = await _in_time(service.outputs(picture), limits.seconds)
+            outputs = await in_time(service.outputs(picture), limits.seconds)
             return answer_of(service.verdict(outputs, candidates=candidates, among=among or ()), _sha256(picture))
 
     @app.post("/v1/explain", **asks)
@@ -131,7 +131,7 @@ def _add_pictures(app: FastAPI, service: Service, bodies: Bodies) -> None:
             work = service.explanation(
                 picture, versus, lambda found: reasons_of(found, examples=bool(service.examples))
             )
-            return await _in_time(work, limits.explaining_seconds)
+            return await in_time(work, limits.explaining_seconds)
 
     @app.post("/v1/search", **asks)
     async def search(
@@ -143,11 +143,11 @@ def _add_pictures(app: FastAPI, service: Service, bodies: Bodies) -> None:
         service.check_gallery()
         service.check_room()
         async with bodies.read(request) as picture:
-            outputs = await _in_time(service.outputs(picture), limits.seconds)
+            outputs = await in_time(service.outputs(picture), limits.seconds)
             work = service.neighbours(
                 picture, outputs, lambda found: _neighbours(service, found), most=most, label=label
             )
-            return await _in_time(work, limits.seconds)
+            return await in_time(work, limits.seconds)
 
     @app.post("/v1/wrong", **asks)
     async def wrong(
@@ -158,9 +158,9 @@ def _add_pictures(app: FastAPI, service: Service, bodies: Bodies) -> None:
         name = service.checked_label(label)
         service.check_room()
         async with bodies.read(request) as picture:
-            outputs = await _in_time(service.outputs(picture), limits.seconds)
+            outputs = await in_time(service.outputs(picture), limits.seconds)
             verdict = service.verdict(outputs)
-            await _in_time(service.correct(picture, verdict, name), limits.seconds)
+            await in_time(service.correct(picture, verdict, name), limits.seconds)
             return Kept(said=verdict.said, label=name)
 
 
@@ -196,7 +196,7 @@ def _add_facts(app: FastAPI, service: Service, measures: Measures, name: str) ->
         if not 0 <= number < len(service.bundle.classes):
             raise Refusal(404, "There is no class of this number", "See /v1/classes; the first is 0.")
         label = service.bundle.classes[number]
-        pictures = await _in_time(service.examples_of(label), service.limits.seconds)
+        pictures = await in_time(service.examples_of(label), service.limits.seconds)
         return Examples(label=label, pictures=list(pictures))
 
     @app.get("/health")
@@ -224,34 +224,29 @@ def _add_refusals(app: FastAPI) -> None:
     """Every error is a line and a hint."""
 
     @app.exception_handler(FieldmarkError)
-    async def by_us(_: Request, error: FieldmarkError) -> Response:
-        return refused(refusal_of(error))
+    async def by_us(request: Request, error: FieldmarkError) -> Response:
+        return refused(refusal_of(error), request.url.path)
 
     @app.exception_handler(RequestValidationError)
-    async def by_an_option(_: Request, error: RequestValidationError) -> Response:
+    async def by_an_option(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
-        return refused(Refusal(422, f"The option {first['loc'][-1]!r}: {first['msg']}", "See /api."))
+        refusal = Refusal(422, f"The option {first['loc'][-1]!r}: {first['msg']}", "See /api.")
+        return refused(refusal, request.url.path)
 
     @app.exception_handler(HTTPException)
-    async def by_the_path(_: Request, error: HTTPException) -> Response:
-        return JSONResponse({"error": str(error.detail), "hint": "See /api."}, error.status_code, error.headers)
+    async def by_the_path(request: Request, error: HTTPException) -> Response:
+        response = refused(Refusal(error.status_code, str(error.detail), "See /api."), request.url.path)
+        response.headers.update(error.headers or {})
+        return response
 
     @app.exception_handler(Exception)
-    async def by_a_fault(_: Request, error: Exception) -> Response:
-        return refused(Refusal(500, "The service has a fault", "Whoever runs it finds it in the log."))
+    async def by_a_fault(request: Request, error: Exception) -> Response:
+        refusal = Refusal(500, "The service has a fault", "Whoever runs it finds it in the log.")
+        return refused(refusal, request.url.path)
 
     @app.exception_handler(ClientDisconnect)
     async def by_nobody(_: Request, error: ClientDisconnect) -> Response:
         return Response(status_code=499)  # nobody reads it
-
-
-async def _in_time(work: Future[T], seconds: float) -> T:
-    """What was worked out. Raises Refusal if it takes longer; what has not begun is then left."""
-    try:
-        async with asyncio.timeout(seconds):
-            return await asyncio.wrap_future(work)
-    except TimeoutError:
-        raise late(seconds) from None
 
 
 def _neighbours(service: Service, found: Found) -> Neighbours:

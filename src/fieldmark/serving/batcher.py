@@ -9,7 +9,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import final
@@ -34,7 +34,7 @@ _SHARE_OF_DEADLINE = 0.5
 @final
 @dataclass(eq=False)
 class _Waiting:
-    thing: Thing
+    thing: Thing | Shown
     until: float
     answer: Future[Outputs] = field(default_factory=Future)
     shown: Shown | None = None
@@ -84,11 +84,16 @@ class Batcher:
         """The seconds after which a picture that comes now would be answered, judging by the latest ones."""
         return self._waiting * self._each
 
-    def check_room(self) -> None:
-        """Raise the Refusal with which a picture would be answered now: 429 if too many wait, 503 after `close`."""
+    @property
+    def closed(self) -> bool:
+        """Whether nothing more is accepted."""
+        return self._closed
+
+    def check_room(self, num_pictures: int = 1) -> None:
+        """Raise the Refusal with which pictures would be answered now: 429 if too many wait, 503 after `close`."""
         if self._closed:
             raise stopping()
-        if self._waiting >= self.most_waiting or self.expected_wait > _SHARE_OF_DEADLINE * self.seconds:
+        if self._waiting + num_pictures > self.most_waiting or self.expected_wait > _SHARE_OF_DEADLINE * self.seconds:
             raise busy(self.expected_wait)
 
     def submit(self, thing: Thing) -> Future[Outputs]:
@@ -96,13 +101,18 @@ class Batcher:
 
         Raises Refusal as `check_room` does.
         """
-        one = _Waiting(thing, self._clock() + self.seconds)
+        return self.submit_all([thing])[0]
+
+    def submit_all(self, things: Sequence[Thing | Shown]) -> list[Future[Outputs]]:
+        """Accept pictures, or views of them: all or none; the rest is as for `submit`."""
+        accepted = [_Waiting(thing, self._clock() + self.seconds) for thing in things]
         with self._changed:
-            self.check_room()
-            self._waiting += 1
-        one.answer.add_done_callback(self._answered)
-        self._decoders.submit(self._decode, one)
-        return one.answer
+            self.check_room(len(accepted))
+            self._waiting += len(accepted)
+        for one in accepted:
+            one.answer.add_done_callback(self._answered)
+            self._decoders.submit(self._decode, one)
+        return [one.answer for one in accepted]
 
     def close(self) -> None:
         """Answer what was accepted, and accept nothing more."""
@@ -124,7 +134,7 @@ class Batcher:
         if self._is_late(one):
             return
         try:
-            one.shown = self._see(one.thing)
+            one.shown = one.thing if isinstance(one.thing, Shown) else self._see(one.thing)
         except Exception as error:  # whatever it is, whoever asked is told, and the thread goes on
             one.answer.set_exception(error)
         else:

@@ -5,18 +5,29 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import final
+from typing import NamedTuple, final
 
 from starlette.requests import ClientDisconnect, Request
 
 from fieldmark.serving.limits import Limits
 from fieldmark.serving.refusal import Refusal, busy
 
-__all__ = ["Bodies", "ClientDisconnect"]
+__all__ = ["PICTURE", "Bodies", "ClientDisconnect", "Kind"]
 
-_HOW = "Send the file itself as the body: curl --data-binary @photo.jpg."
-_BYTES = {"application/x-www-form-urlencoded", "application/octet-stream", "binary/octet-stream"}
-"""What may also be a picture: curl says the first of whatever it sends."""
+
+class Kind(NamedTuple):
+    """What a body should be."""
+
+    noun: str
+    types: tuple[str, ...]
+    """How its content type begins, if one is given: curl says "application/x-www-form-urlencoded" of whatever it
+    sends."""
+    how: str
+    """How to send one."""
+
+
+_BYTES = ("application/octet-stream", "binary/octet-stream", "application/x-www-form-urlencoded")
+PICTURE = Kind("picture", ("image/", *_BYTES), "Send the file itself as the body: curl --data-binary @photo.jpg.")
 
 
 @final
@@ -29,42 +40,42 @@ class Bodies:
         """In bytes."""
 
     @asynccontextmanager
-    async def read(self, request: Request) -> AsyncIterator[bytes]:
-        """The picture in a request, which counts as held in this context.
+    async def read(self, request: Request, kind: Kind = PICTURE) -> AsyncIterator[bytes]:
+        """The picture in a request, or a body of another kind, which counts as held in this context.
 
-        Raises Refusal for what is no picture by its type (415), empty (400), too large (413), too slow (408), or one
+        Raises Refusal for what is none by its type (415), empty (400), too large (413), too slow (408), or one
         too many (429), and ClientDisconnect if whoever sends it goes.
         """
-        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind and not kind.startswith("image/") and kind not in _BYTES:
-            raise Refusal(415, f"The body is {kind[:60]!r} and not a picture", _HOW)
+        given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if given and not given.startswith(kind.types):
+            raise Refusal(415, f"The body is {given[:60]!r} and not a {kind.noun}", kind.how)
         if request.headers.get("content-encoding", "identity") != "identity":
-            raise Refusal(415, "The body is compressed", _HOW)
-        self._check_size(int(length) if (length := request.headers.get("content-length", "")).isdecimal() else 0)
+            raise Refusal(415, "The body is compressed", kind.how)
+        self._check_size(int(length) if (length := request.headers.get("content-length", "")).isdecimal() else 0, kind)
         data = bytearray()
         try:
-            await self._receive(request, data)
+            await self._receive(request, data, kind)
             yield bytes(data)
         finally:
             self.held -= len(data)
 
-    async def _receive(self, request: Request, data: bytearray) -> None:
+    async def _receive(self, request: Request, data: bytearray, kind: Kind) -> None:
         """Add what is sent to the data."""
         seconds = self.limits.sending_seconds
         try:
             async with asyncio.timeout(seconds):
                 async for chunk in request.stream():
-                    self._check_size(len(data) + len(chunk))
+                    self._check_size(len(data) + len(chunk), kind)
                     data += chunk
                     self.held += len(chunk)
                     if self.held > self.limits.held:
                         raise busy(1)
         except TimeoutError:
-            raise Refusal(408, f"The picture was not sent within {seconds:g} s", "Send a smaller one.") from None
+            raise Refusal(408, f"The {kind.noun} was not sent within {seconds:g} s", "Send a smaller one.") from None
         if not data:
-            raise Refusal(400, "There is no picture in the body", _HOW)
+            raise Refusal(400, f"There is no {kind.noun} in the body", kind.how)
 
-    def _check_size(self, size: int) -> None:
+    def _check_size(self, size: int, kind: Kind) -> None:
         most = self.limits.body
         if size > most:
-            raise Refusal(413, f"The picture is larger than {most / 2**20:g} MB", "Make it smaller.")
+            raise Refusal(413, f"The {kind.noun} is larger than {most / 2**20:g} MB", "Make it smaller.")

@@ -26,7 +26,8 @@ __all__ = ["EVERYWHERE", "LOOPBACK", "Guard", "hosts_of", "in_address", "is_loop
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 EVERYWHERE = frozenset({"0.0.0.0", "::", ""})
 """What to listen at for every address of this machine; none of them is an address to ask for."""
-_OPEN = frozenset({"/", "/api", "/health", "/openapi.json"})
+_HEALTH = frozenset({"/health", "/v2/health/live", "/v2/health/ready"})
+_OPEN = _HEALTH | {"/", "/api", "/openapi.json"}
 """What says nothing about the run, and needs no token."""
 _SAFE = frozenset({"GET", "HEAD"})
 _HEADERS = {
@@ -56,14 +57,16 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def refused(refusal: Refusal) -> JSONResponse:
-    """A refusal as it is sent."""
+def refused(refusal: Refusal, path: str) -> JSONResponse:
+    """A refusal as it is sent to whoever asked for this path: the open inference protocol knows no hints."""
     headers = {} if refusal.retry_after is None else {"Retry-After": str(refusal.retry_after)}
     if refusal.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     if refusal.status == 408:
         headers["Connection"] = "close"  # the rest of it is not waited for
-    return JSONResponse({"error": refusal.problem, "hint": refusal.hint}, refusal.status, headers)
+    protocol = path.startswith("/v2")
+    told = {"error": str(refusal)} if protocol else {"error": refusal.problem, "hint": refusal.hint}
+    return JSONResponse(told, refusal.status, headers)
 
 
 @final
@@ -102,7 +105,7 @@ class Guard:
         self._at_work += 1
         try:
             refusal = self._refusal(scope)
-            await (self._app if refusal is None else refused(refusal))(scope, receive, marked)
+            await (self._app if refusal is None else refused(refusal, scope["path"]))(scope, receive, marked)
         finally:
             self._at_work -= 1
             self._heard(
@@ -118,7 +121,7 @@ class Guard:
         origin = headers.get("origin")
         if scope["method"] not in _SAFE and origin is not None and origin.partition("://")[2] != host:
             return Refusal(403, "A page of another site may not use this service", "Open the service's own page.")
-        if self._at_work > self._most and scope["path"] != "/health":
+        if self._at_work > self._most and scope["path"] not in _HEALTH:
             return Refusal(503, "Too many requests are at work", "Try again in 2 s.", retry_after=2)
         if self._token is not None and scope["path"] not in _OPEN and not self._knows(headers.get("authorization", "")):
             return Refusal(401, "The token is missing or wrong", "Send it as: Authorization: Bearer TOKEN.")

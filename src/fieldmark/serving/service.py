@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fieldmark.answering.predictor import Predictor
 from fieldmark.answering.stream import Shown
@@ -82,12 +83,13 @@ class Service:
         self.gallery = self._gallery(gallery, listener or Listener())
         self.examples = Examples(self.bundle, root) if examples else None
         self._root = root
+        each, self.sample = self._tried()
         self.batcher = Batcher(
             self._see,
             predictor.engine,
             seconds=self.limits.seconds,
             most_waiting=self.limits.most_waiting,
-            each=self._tried(),
+            each=each,
             heard=heard,
         )
         self._explaining = Desk("explain", most_waiting=self.limits.explaining, seconds=self.limits.explaining_seconds)
@@ -109,6 +111,13 @@ class Service:
     def outputs(self, picture: bytes) -> Future[Outputs]:
         """The outputs, N = 1. Raises Refusal if too many pictures are waiting."""
         return self.batcher.submit(Thing(_NAME, picture))
+
+    def outputs_of(self, views: NDArray[np.uint8]) -> list[Future[Outputs]]:
+        """The outputs, N = 1 each, of pictures that are cut already, (B, 3, S, S).
+
+        Raises Refusal if there is no room for all of them.
+        """
+        return self.batcher.submit_all([Shown(view) for view in views])
 
     def verdict(self, outputs: Outputs, *, candidates: int = 5, among: Sequence[str] = ()) -> Verdict:
         """What outputs, N = 1, mean. Raises RunError for a class that the model does not know."""
@@ -169,14 +178,15 @@ class Service:
             raise RunError(f"This model has no class {name[:_MOST_LETTERS]!r}", nearest(name, self.bundle.classes))
         return found
 
-    def _tried(self) -> float:
-        """The seconds that the network takes for a picture. What is wrong with it is told now, not to a visitor."""
+    def _tried(self) -> tuple[float, Outputs]:
+        """The seconds that the network takes for a picture, and its outputs for a black one. What is wrong with it is
+        told now, not to a visitor."""
         side = self.bundle.images.size
         blank = np.zeros((1, 3, side, side), np.uint8)
         self.predictor.engine(blank)  # whatever is made ready on first use
         begun = time.monotonic()
-        self.predictor.engine(blank)
-        return time.monotonic() - begun
+        outputs = self.predictor.engine(blank)
+        return time.monotonic() - begun, outputs
 
     def _see(self, thing: Thing) -> Shown:
         assert isinstance(thing.source, bytes)
