@@ -8,13 +8,12 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
-from fieldmark.answering.answers import Picture, answers
-from fieldmark.answering.predictor import Predictor
+from fieldmark.answering.answers import Answer, Picture
 from fieldmark.answering.record import SUFFIX, Kept, Record, is_record
 from fieldmark.answering.things import Tell, Thing, Things, named
 from fieldmark.core.errors import DataError, FieldmarkError
@@ -25,6 +24,7 @@ from fieldmark.data.readers.columns import Columns
 from fieldmark.data.readers.detections import read_detections
 
 __all__ = [
+    "Answers",
     "Pictures",
     "Shard",
     "answer",
@@ -116,13 +116,19 @@ class Pictures:
                 yield Picture(Thing(path, Path(path)), self.detected.get(path))
 
 
-def answer(predictor: Predictor, asked: Pictures, confidence: float, record: Record, listener: Listener) -> bool:
+class Answers(Protocol):
+    """Answers pictures, some at a time and each once."""
+
+    def __call__(self, pictures: Iterable[Picture], *, confidence: float = 0.0) -> Iterator[list[Answer]]: ...
+
+
+def answer(by: Answers, asked: Pictures, confidence: float, record: Record, listener: Listener) -> bool:
     """Answer for the pictures that have no answer in the record yet. False if a request to stop came before the end."""
     total, there = len(asked.paths), sum(path in record.answered for path in asked.paths)
     if there:
         listener.note(f"{counted(there, 'picture')} of {total:,} are answered already")
     with listener.stoppable() as stopped, listener.progress("Answering") as tick:
-        for some in answers(predictor, asked, confidence=confidence):
+        for some in by(asked, confidence=confidence):
             record.append(some)
             there += len(some)
             tick(there, total)

@@ -7,12 +7,12 @@ import shlex
 import sys
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, get_args
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import typer
 
 from fieldmark.cli.answers import Format, printed
-from fieldmark.cli.app import ACCURACY, ANSWER, COVERAGE, Columns, Device, Engine, app, columns_of
+from fieldmark.cli.app import ACCURACY, ANSWER, COVERAGE, Columns, Device, app, columns_of
 from fieldmark.cli.early import check_run
 from fieldmark.cli.terminal import INTERRUPTED, say, terminal
 from fieldmark.core.errors import FieldmarkError
@@ -116,7 +116,14 @@ def predict(
         ),
     ] = None,
     device: Device = "auto",
-    engine: Engine = "auto",
+    engine: Annotated[
+        Literal["auto", "torch", "onnx", "ray"],
+        typer.Option(
+            metavar="ENGINE",
+            help="What computes on the processor: torch, onnx, or auto for the faster one, which a long job finds out. "
+            "With --out also ray: the machines of a Ray cluster, which all see the run and the photographs.",
+        ),
+    ] = "auto",
 ) -> None:
     """Classify photographs. Exit status 1 means that some files were skipped."""
     form = _printable(format) if out is None else None
@@ -180,8 +187,10 @@ def predict(
         probabilities=probabilities,
         survey=survey,
         sort_into=sort_into,
+        engine=engine,
         paths=files,
     )
+    assert engine != "ray"
     results = predict_paths(
         run,
         files,
@@ -248,6 +257,7 @@ def _refuse_without_out(
     probabilities: bool,
     survey: Path | None,
     sort_into: Path | None,
+    engine: str,
     paths: list[str],
 ) -> None:
     asked = {
@@ -257,6 +267,7 @@ def _refuse_without_out(
         "--probabilities": probabilities,
         "--survey": survey is not None,
         "--sort-into": sort_into is not None,
+        "--engine ray": engine == "ray",
         paths[0]: paths[0].endswith(".answers.jsonl"),
     }
     if given := [name for name, yes in asked.items() if yes]:

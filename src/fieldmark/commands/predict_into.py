@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import final
+from typing import Literal, final
 
+from fieldmark.answering.answers import answers
 from fieldmark.answering.asking import (
+    Answers,
     Pictures,
     Shard,
     answer,
@@ -18,6 +21,7 @@ from fieldmark.answering.asking import (
     root_of,
     warn_of_gaps,
 )
+from fieldmark.answering.cluster import Cluster
 from fieldmark.answering.predictor import Predictor
 from fieldmark.answering.record import Header, Kept, open_record, read_answers, remembering
 from fieldmark.answering.things import Tell, Thing, Things
@@ -73,7 +77,7 @@ def predict_into(
     copies: bool = False,
     tell: Tell | None = None,
     device: str = AUTO,
-    engine: EngineName = "auto",
+    engine: EngineName | Literal["ray"] = "auto",
     listener: Listener | None = None,
 ) -> Predicted:
     """Answer for any number of photographs and write a file of the answers.
@@ -89,8 +93,9 @@ def predict_into(
     is cut out and classified. `gap` groups photographs of a folder that follow each other within so many seconds, and
     `bursts` those of a whole folder. `survey` is a TOML file with what Camtrap DP and Darwin Core say of deployments
     and of the project. `sort_into` is a folder that gets links to the photographs, or `copies`, in a folder for each
-    verdict. Other options are those of `fieldmark.predict`. `tell` hears of files in folders
-    that look like pictures and are none.
+    verdict. With the `engine` "ray", a Ray cluster answers: the one that RAY_ADDRESS names, or that this machine is in;
+    all its machines need the run and the photographs under the same paths. Other options are those of
+    `fieldmark.predict`. `tell` hears of files in folders that look like pictures and are none.
 
     Raises RunError and DataError; StorageError if the disk is full, after which `resume` goes on; FieldmarkError for
     options that make no sense together.
@@ -113,6 +118,7 @@ def predict_into(
             wanted.write(bundle, kept, out, kind, record, listener)
         return _finished(None, kept, listener)
     bundle = run.bundle if isinstance(run, Predictor) else Bundle.load(run)
+    cluster = Cluster(bundle, device) if engine == "ray" else None
     wanted.speaker(bundle)  # a promise that cannot be kept is refused now, not in the end
     root = root_of(things)
     found = detected_in(Path(boxes), root) if boxes else {}
@@ -128,12 +134,16 @@ def predict_into(
         if kind:
             wanted.check_places(bundle, record.header, out, kind, record.wrote)
         asked = [path for path in paths if this_shard is None or this_shard.has(path)]
-        if isinstance(run, Predictor):
-            predictor = run
+        by: Answers
+        if cluster is not None:
+            by = cluster.answers
+        elif isinstance(run, Predictor):
+            by = partial(answers, run)
         else:
+            assert engine != "ray"
             new = [Thing(path, Path(path)) for path in asked if path not in record.answered]
-            predictor = fastest(bundle, new, device=device, engine=engine, listener=listener)
-        if not answer(predictor, Pictures(asked, found, record.answered), confidence, record, listener):
+            by = partial(answers, fastest(bundle, new, device=device, engine=engine, listener=listener))
+        if not answer(by, Pictures(asked, found, record.answered), confidence, record, listener):
             return Predicted(record.path, False, len(record.answered))
         record.finish()
         kept = read_answers([record.path], bundle)
