@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 from cleanlab.rank import get_label_quality_scores
+from draws import interval
 from frozen import frozen
-from scipy.stats import t
 from sklearn.metrics import average_precision_score
 
 from fieldmark.labelling.confidence import self_confidence
@@ -64,17 +64,6 @@ def measured(embedding, labels, alike, noise, seed):
     return found | {"planted": int(wrong.sum()), "accuracy": float((probabilities.argmax(1) == labels).mean())}
 
 
-def gain(first, second):
-    """The paired mean difference, with a 95 % interval."""
-    difference = np.array(first) - np.array(second)
-    half = (
-        t.ppf(0.975, len(difference) - 1) * difference.std(ddof=1) / np.sqrt(len(difference))
-        if len(difference) > 1
-        else np.nan
-    )
-    return [float(difference.mean()), float(difference.mean() - half), float(difference.mean() + half)]
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name")
@@ -101,8 +90,8 @@ def main():
         "images": len(labels),
         "noise": asked.noise,
         "mean average precision": means,
-        "gain over self_confidence": gain(own, [one[usual] for one in rounds]),
-        f"gain over the best ({best})": gain(own, [one[best] for one in rounds]),
+        "gain over self_confidence": interval(own, [one[usual] for one in rounds]),
+        f"gain over the best ({best})": interval(own, [one[best] for one in rounds]),
         "plantings": rounds,
     }
     print(json.dumps({key: value for key, value in result.items() if key != "plantings"}, indent=1))

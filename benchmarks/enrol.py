@@ -15,8 +15,8 @@ import time
 from pathlib import Path
 
 import numpy as np
+from draws import interval
 from frozen import frozen
-from scipy.stats import t
 from sklearn.linear_model import LogisticRegression
 
 from fieldmark.data.taxonomy import Taxonomy
@@ -121,11 +121,8 @@ def promised(found, taxonomy, joint, asked, truth, is_old):
     return told
 
 
-def interval(values):
-    """The mean of values and its 95 % interval over draws."""
-    values = np.asarray(values)
-    half = t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
-    return {"mean": float(values.mean()), "low": float(values.mean() - half), "high": float(values.mean() + half)}
+def named(values):
+    return dict(zip(("mean", "low", "high"), interval(values), strict=True))
 
 
 def harmonic(pair):
@@ -150,18 +147,18 @@ if __name__ == "__main__":
     features = frozen(asked.data, asked.features, size=asked.size)
     train, test = features.of("train"), features.of("test")
     draws = [measured(train, test, asked.new, asked.photographs, seed) for seed in range(asked.draws)]
-    result = {"before": interval([before for _, before, _ in draws])}
+    result = {"before": named([before for _, before, _ in draws])}
     print("old classes before", shown_as(result["before"]))
     for way in draws[0][0]:
         pairs = [shares[way] for shares, _, _ in draws]
         result[way] = {
-            "old": interval([pair[0] for pair in pairs]),
-            "new": interval([pair[1] for pair in pairs]),
-            "harmonic": interval([harmonic(pair) for pair in pairs]),
-            "gain": interval([harmonic(shares["fieldmark"]) - harmonic(shares[way]) for shares, _, _ in draws]),
+            "old": named([pair[0] for pair in pairs]),
+            "new": named([pair[1] for pair in pairs]),
+            "harmonic": named([harmonic(pair) for pair in pairs]),
+            "gain": named([harmonic(shares["fieldmark"]) - harmonic(shares[way]) for shares, _, _ in draws]),
         }
         print(way, *(f"{name} {shown_as(one)}" for name, one in result[way].items()), sep="; ")
-    result["lost"] = interval([before - shares["fieldmark"][0] for shares, before, _ in draws])
+    result["lost"] = named([before - shares["fieldmark"][0] for shares, before, _ in draws])
     print("lost on old classes", shown_as(result["lost"]))
     result["verdicts"] = [told for _, _, told in draws]
     for told in result["verdicts"]:

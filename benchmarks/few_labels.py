@@ -21,7 +21,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from doubts import gain
+from draws import interval
 from frozen import frozen
 from sklearn.preprocessing import normalize
 
@@ -122,7 +122,7 @@ def main():
         draws = [measured(embedding, labels, number, seed) for seed in range(asked.draws)]
         means = {name: float(np.mean([one[name] for one in draws])) for name in draws[0]}
         pairs = [(name, "probe") for name in ("always", "recipe")] + [("strangers", "probe beside strangers")]
-        gains = {a: gain([one[a] for one in draws], [one[b] for one in draws]) for a, b in pairs}
+        gains = {a: interval([one[a] for one in draws], [one[b] for one in draws]) for a, b in pairs}
         result["labels"][number] = {"means": means, "gains": gains, "draws": draws}
         print(number, json.dumps(means | {"gains": gains}), flush=True)
     out = asked.out or Path(__file__).parent / "results" / f"few-labels-{asked.name}.json"

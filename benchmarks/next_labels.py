@@ -14,7 +14,7 @@ import json
 from pathlib import Path
 
 import numpy as np
-from doubts import gain
+from draws import interval
 from frozen import frozen
 from scipy.special import log_softmax
 from sklearn.preprocessing import normalize
@@ -105,7 +105,7 @@ def main():
         "data": asked.name,
         "steps": steps,
         "area": {way: float(np.mean(areas[way])) for way in WAYS},
-        "gain in area": {way: gain(areas[way], areas["random"]) for way in WAYS[1:]},
+        "gain in area": {way: interval(areas[way], areas["random"]) for way in WAYS[1:]},
         "labels saved": saved(curves, steps),
         "curves": curves,
     }
