@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import timm
 import torch
+from safetensors.torch import save_file
 from timm.models import group_parameters
 
 from fieldmark.core.errors import RecipeError, WeightsError
@@ -14,8 +17,8 @@ from fieldmark.data.task import Task
 from fieldmark.learning.training.optimizer import build_optimizer, early_stages
 from fieldmark.model.backbone import Normalization, build_backbone
 from fieldmark.model.beside import Beside
-from fieldmark.model.build import build_model
-from fieldmark.model.choosing import check_backbone, settled_weights, weights_name
+from fieldmark.model.build import build_model, is_plain
+from fieldmark.model.choosing import check_backbone, each_of, settled_weights, sources_of, weights_name
 from fieldmark.model.installed import PACKAGES
 from fieldmark.model.license import is_noncommercial, weights_license
 
@@ -41,6 +44,24 @@ def test_each_sees_what_it_would_see_alone() -> None:
     torch.testing.assert_close(seen.map, torch.cat([one.map for one in alone], 1), atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(seen.pooled, torch.cat([one.pooled for one in alone], 1), atol=1e-4, rtol=1e-4)
     assert (both.channels, both.width) == (seen.map.shape[1], seen.pooled.shape[1])
+
+
+def test_a_bundle_keeps_how_each_sees(tmp_path: Path) -> None:
+    """The first network's mean and deviation, which a bundle keeps, are not those of the second."""
+    torch.manual_seed(0)
+    recipe = Recipe(backbone=choice("resnet10t+tf_efficientnet_lite0"))
+    model = build_model(recipe, Task(2)).eval()
+    own = model.backbone.normalization
+    kept = recipe.model_copy(update={"backbone": recipe.backbone.model_copy(update={"mean": own.mean, "std": own.std})})
+    again = build_model(kept, Task(2), load_weights=False).eval()
+    again.load_weights(model.weights())
+    images = torch.rand(2, 3, 64, 64)
+    torch.testing.assert_close(again(images).logits, model(images).logits)
+    save_file(model.backbone.model.state_dict(), tmp_path / "both.safetensors")
+    filled = build_backbone(choice(recipe.backbone.name, weights=str(tmp_path / "both.safetensors")), size=64).eval()
+    torch.testing.assert_close(filled(images).pooled, model.backbone(images).pooled)
+    with pytest.raises(WeightsError, match="same networks side by side"):
+        build_backbone(choice("resnet10t+resnet10t", weights=str(tmp_path / "both.safetensors")), size=64)
 
 
 def test_a_pooling_with_layers_behind_it() -> None:
@@ -92,12 +113,21 @@ def test_weights_of_several() -> None:
     assert weights_license(settled) == "apache-2.0"
     for name in settled.name.split("+"):
         assert PACKAGES[name].requirement in weights_name(settled)
-    assert settled_weights(choice("tf_efficientnet_lite0+resnet18", weights="auto")).weights == "hub"
+    mixed = settled_weights(choice("tf_efficientnet_lite0+resnet18", weights="auto"))
+    assert [one.weights for one in each_of(mixed)] == ["installed", "hub"]
+    assert sources_of(mixed) == {"installed", "hub"}
+    assert weights_name(mixed).endswith(", hub")
     with pytest.raises(WeightsError, match="No package has the weights of 'resnet18'"):
         check_backbone(choice("tf_efficientnet_lite0+resnet18", weights="installed"))
+    with pytest.raises(RecipeError, match="says it of 3 networks"):
+        each_of(choice("resnet10t+resnet18", weights="none+none+none"))
+    both = Recipe(backbone=choice("resnet10t+resnet18"))
+    assert not is_plain(both), "the size of many large networks is counted before they are made"
 
 
 def test_the_strictest_licence_counts() -> None:
     found = weights_license(choice("resnet18.a1_in1k+convnextv2_atto.fcmae", weights="hub"))
     assert found == "apache-2.0 and cc-by-nc-4.0"
     assert is_noncommercial(found)
+    assert is_noncommercial("unknown and cc-by-nc-4.0")
+    assert not is_noncommercial("unknown and apache-2.0")

@@ -80,18 +80,15 @@ class Backbone(_Section):
     weights: str = "auto"
     """"auto" (those that are installed, or else the hub's), "installed" (from a package; see
     `fieldmark.model.installed`), "hub" (timm's, downloaded), "none" (random), "fieldguide" (small ones that come with
-    Fieldmark, trained on drawn birds) or the path of a safetensors file."""
+    Fieldmark, trained on drawn birds) or the path of a safetensors file. Of several networks, "installed+hub" says it
+    of each."""
     options: BackboneOptions = {}
     """Numbers and switches of the architecture; see `fieldmark.core.backbone_options`."""
     mean: _Mean | None = None
-    """The mean of each colour that the weights expect, for pixels in [0, 1]; timm's own by default."""
+    """The mean of each colour that the weights expect, for pixels in [0, 1]; timm's own by default. Of several
+    networks, what the first expects."""
     std: _Std | None = None
     """The standard deviation of each colour, likewise."""
-
-    @property
-    def each(self) -> tuple[Backbone, ...]:
-        """The networks that it names, one by one."""
-        return tuple(self.model_copy(update={"name": name}) for name in self.name.split("+"))
 
 
 class Choice(_Section):

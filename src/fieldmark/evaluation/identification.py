@@ -129,4 +129,4 @@ def _share(right: NDArray[np.bool_], classes: Ints) -> Share:
     if len(np.unique(classes)) == 1:
         classes = np.arange(len(right))
     value, draws = float(right.mean()), resampled_means(right[:, None].astype(np.float64), classes)[:, 0]
-    return Share(value, *interval(value, draws)).widened(len(right))
+    return Share(value, *interval(value, draws)).widened(len(np.unique(classes)))

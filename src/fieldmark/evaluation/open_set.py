@@ -65,7 +65,7 @@ class OpenSet:
         )  # fmt: skip
         names = ("known", "auroc", *(f"fnir@{rate:g}" for rate in RATES))
         shares = {
-            name: Share(value, *interval(value, draw)).widened(int(self.is_known.sum()))
+            name: Share(value, *interval(value, draw)).widened(len(np.unique(self.labels[self.is_known])))
             for name, value, draw in zip(names, whole, draws.T, strict=True)
         }
         few = {f"fnir@{rate:g}" for rate in RATES if rate * len(self.labels) < 1}

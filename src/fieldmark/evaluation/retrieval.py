@@ -55,7 +55,7 @@ class Retrieval:
         draws = resampled_means(values, self.labels, seed=seed)
         means = values.mean(axis=0)
         return {
-            name: Share(float(mean), *interval(float(mean), draw)).widened(len(values))
+            name: Share(float(mean), *interval(float(mean), draw)).widened(len(np.unique(self.labels)))
             for name, mean, draw in zip(columns, means, draws.T, strict=True)
         }
 

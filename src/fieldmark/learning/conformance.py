@@ -36,7 +36,7 @@ from fieldmark.runs.bundle import Bundle
 BACKBONES: dict[str, dict[str, int]] = {
     "mobilenetv3_small_050": {},
     "resnet10t": {},
-    "resnet10t+mobilenetv3_small_050": {},
+    "resnet10t+tf_efficientnet_lite0": {},
     "vit_tiny_patch16_224": {"depth": 2, "embed_dim": 48, "num_heads": 3},
 }
 CLASSES = 3

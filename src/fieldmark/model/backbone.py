@@ -24,7 +24,7 @@ from fieldmark.core.recipe import NONE, Choice
 from fieldmark.core.recipe import Backbone as BackboneChoice
 from fieldmark.core.wording import counted
 from fieldmark.model.beside import Beside
-from fieldmark.model.choosing import check_backbone, settled_weights, weights_file
+from fieldmark.model.choosing import check_backbone, each_of, settled_weights, sources_of, weights_file
 from fieldmark.model.hub import asked_once, not_downloaded
 from fieldmark.model.installed import installed_tensors
 from fieldmark.model.necks.neck import NECKS, Neck
@@ -157,7 +157,8 @@ class Backbone(nn.Module):
         if not (found := getattr(info, "info", info)):
             raise RecipeError(
                 f"The backbone {self.name!r} has no feature maps, which this method needs",
-                "Choose a convolutional network or a transformer, such as resnet50 or vit_small_patch14_dinov2.",
+                "Choose a convolutional network or a transformer, such as resnet50 or vit_small_patch14_dinov2; of "
+                "several side by side, such as have as many maps of the same strides.",
             )
         return tuple(Level(one["num_chs"], one["reduction"], one["module"]) for one in found)
 
@@ -207,8 +208,9 @@ def build_backbone(
     choice = settled_weights(choice)
     check_backbone(choice)
     models, normalizations = [], []
-    for one in choice.each:
-        model = _create(one, size, pretrained=load_weights and one.weights == "hub")
+    each = each_of(choice)
+    for one in each:
+        model = _create(one, size, pretrained=load_weights and one.weights == "hub", alone=len(each) == 1)
         if load_weights and one.weights == "installed":
             _fill(model, installed_tensors(one.name), f"The installed package of {one.name}", one.name)
         config = resolve_model_data_config(model)
@@ -216,7 +218,7 @@ def build_backbone(
         normalizations.append(Normalization(mean=mean, std=std, interpolation=config["interpolation"]))
         models.append(model)
     whole = models[0] if len(models) == 1 else Beside(models, normalizations, name=choice.name)
-    if load_weights and choice.weights not in ("hub", "installed", "none"):
+    if load_weights and sources_of(choice).isdisjoint(("hub", "installed", "none")):
         path = weights_file(choice.weights)
         _fill(whole, _read(path), str(path), choice.name)
     return Backbone(whole, name=choice.name, normalization=normalizations[0], size=size, neck=neck)
@@ -227,7 +229,7 @@ def _neck(choice: Choice, channels: int) -> Neck:
     return NECKS.get(choice.name)(channels, **options)
 
 
-def _create(choice: BackboneChoice, size: int, *, pretrained: bool) -> nn.Module:
+def _create(choice: BackboneChoice, size: int, *, pretrained: bool, alone: bool) -> nn.Module:
     """Transformers learn their grid's side when they are made; most can interpolate to others afterwards."""
     variants: list[dict[str, Any]] = [{}]
     if getattr(timm.get_pretrained_cfg(choice.name), "fixed_input_size", False):
@@ -248,7 +250,7 @@ def _create(choice: BackboneChoice, size: int, *, pretrained: bool) -> nn.Module
         except Exception as error:  # the hub's client raises its own kinds, those of the network and of the file
             if not pretrained:
                 raise
-            raise not_downloaded(choice.name, error) from error
+            raise not_downloaded(choice.name, error, alone=alone) from error
     raise AssertionError("the last variant either returns or raises")
 
 
@@ -319,5 +321,7 @@ def _check_fit(weights: Mapping[str, Tensor], own: Mapping[str, Tensor], source:
         (missing, "missing"), (foreign, "unknown"), (shapes, "of another shape")) if keys]  # fmt: skip
     raise WeightsError(
         f"{source} does not hold the weights of {name!r}: of {len(own)} tensors, {', '.join(found)}",
-        "Name the architecture of these weights with --backbone NAME.",
+        "Only weights of the same networks side by side fit, such as those of a bundle."
+        if "+" in name
+        else "Name the architecture of these weights with --backbone NAME.",
     )

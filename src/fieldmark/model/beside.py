@@ -33,13 +33,11 @@ class Beside(nn.Module):
         """Images come as the first of the models expects them. Raises RecipeError for one that gives no map of the
         form (C, h, w)."""
         super().__init__()
-        for model in models:
-            if hasattr(model, "num_prefix_tokens") or getattr(model, "output_fmt", "NCHW") != "NCHW":
-                raise RecipeError(
-                    f"{name!r} names a network that is not convolutional, and only those can stand beside each other",
-                    "Choose networks such as tf_efficientnet_lite0, resnet50 or mobilenetv2_100, or a single one.",
-                )
         self.name = name
+        if any(
+            hasattr(model, "num_prefix_tokens") or getattr(model, "output_fmt", "NCHW") != "NCHW" for model in models
+        ):
+            raise self._not_convolutional()
         self.models: Any = nn.ModuleList(models)  # timm's models share methods, not a class
         self.num_features = sum(model.num_features for model in models)
         self.head_hidden_size = sum(_width(model) for model in models)
@@ -47,8 +45,8 @@ class Beside(nn.Module):
             {"num_chs": sum(level["num_chs"] for level in alike), "reduction": alike[0]["reduction"], "module": ""}
             for alike in _levels(models)
         ]
-        first = normalizations[0]
-        self.eyes = nn.ModuleList(nn.Identity() if own == first else _Eye(first, own) for own in normalizations)
+        first, *others = normalizations
+        self.eyes = nn.ModuleList([nn.Identity(), *(_Eye(first, own) for own in others)])
 
     def forward_features(self, images: Tensor) -> Tensor:
         """(B, 3, S, S) → (B, C, h, w). Raises RecipeError where the networks' maps have different cells."""
@@ -83,6 +81,8 @@ class Beside(nn.Module):
         return zip(self.eyes, self.models, strict=True)
 
     def _joined(self, maps: Sequence[Tensor]) -> Tensor:
+        if any(one.ndim != 4 for one in maps):
+            raise self._not_convolutional()
         if any(one.shape[-2:] != other.shape[-2:] for one, other in pairwise(maps)):
             sizes = " and ".join(" × ".join(map(str, one.shape[-2:])) for one in maps)
             raise RecipeError(
@@ -90,15 +90,21 @@ class Beside(nn.Module):
             )
         return torch.cat(list(maps), dim=1)
 
+    def _not_convolutional(self) -> RecipeError:
+        return RecipeError(
+            f"{self.name!r} names a network that is not convolutional, and only those can stand beside each other",
+            "Choose networks such as tf_efficientnet_lite0, resnet50 or mobilenetv2_100, or a single one.",
+        )
+
 
 class _Eye(nn.Module):
-    """Images that one network expects, as another one does."""
+    """Images that one network expects, as another one does. Its numbers are weights that a bundle keeps."""
 
     def __init__(self, given: Normalization, wanted: Normalization) -> None:
         super().__init__()
         mean, std = (torch.tensor([one, other]) for one, other in ((given.mean, wanted.mean), (given.std, wanted.std)))
-        self.register_buffer("scale", (std[0] / std[1]).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("shift", ((mean[0] - mean[1]) / std[1]).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("scale", (std[0] / std[1]).view(1, 3, 1, 1))
+        self.register_buffer("shift", ((mean[0] - mean[1]) / std[1]).view(1, 3, 1, 1))
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, S, S) of the same shape."""

@@ -63,15 +63,19 @@ def num_parameters(recipe: Recipe, task: Task) -> int:
 
 
 def is_plain(recipe: Recipe) -> bool:
-    """Whether the size of the network follows from names: no option is another than its default."""
+    """Whether the size of the network follows from the names of its pieces, one of each."""
     pieces = (
         (METHODS, recipe.method),
         (NECKS, recipe.neck),
         (CLASSIFIERS, recipe.head),
         (AUXILIARIES, recipe.auxiliary),
     )
-    return not recipe.backbone.options and all(
-        registry.options(one.name) == registry.complete(*one.pair) for registry, one in pieces if one.name != NONE
+    return (
+        "+" not in recipe.backbone.name
+        and not recipe.backbone.options
+        and all(
+            registry.options(one.name) == registry.complete(*one.pair) for registry, one in pieces if one.name != NONE
+        )
     )
 
 

@@ -16,22 +16,58 @@ from fieldmark.core.recipe import Backbone
 from fieldmark.core.storage import sha256_of
 from fieldmark.model.installed import installed_backbones, package_of
 
-__all__ = ["check_backbone", "listed_backbones", "settled_weights", "weights_file", "weights_name"]
+__all__ = [
+    "check_backbone",
+    "each_of",
+    "listed_backbones",
+    "settled_weights",
+    "sources_of",
+    "weights_file",
+    "weights_name",
+]
 
-_NOT_FILES = ("auto", "hub", "installed", "none")
+_SOURCES = frozenset({"auto", "hub", "installed", "none"})
+"""Weights that are no file."""
 
 _REGISTERED = re.compile(r"^@register_model\b.*\n(?:@.*\n)*def (\w+)\(", re.MULTILINE)
+
+
+def each_of(choice: Backbone) -> tuple[Backbone, ...]:
+    """The networks that it names, one by one. Raises RecipeError if it names weights for another number of them."""
+    first, *others = choice.name.split("+")
+    if not others:
+        return (choice,)
+    words = choice.weights.split("+")
+    sources = words if len(words) > 1 and set(words) <= _SOURCES else [choice.weights] * (1 + len(others))
+    if len(sources) != 1 + len(others):
+        raise RecipeError(
+            f"backbone.weights = {choice.weights!r} says it of {len(sources)} networks, and {choice.name!r} names "
+            f"{1 + len(others)}",
+            "Give one word for each, or one for all.",
+        )
+    return (
+        choice.model_copy(update={"name": first, "weights": sources[0]}),
+        *(
+            choice.model_copy(update={"name": name, "weights": source, "mean": None, "std": None})
+            for name, source in zip(others, sources[1:], strict=True)
+        ),
+    )
+
+
+def sources_of(choice: Backbone) -> frozenset[str]:
+    """Where the weights of its networks come from."""
+    return frozenset(one.weights for one in each_of(choice))
 
 
 def check_backbone(choice: Backbone) -> None:
     """Raise RecipeError for a model that timm does not have, and WeightsError for a missing file or package."""
     known = _known_backbones()
-    for one in choice.each:
+    for one in each_of(choice):
         if one.name.split(".")[0] not in known:
             raise RecipeError(f"There is no backbone {one.name!r} in timm", nearest(one.name, known))
-        if choice.weights == "installed":
+        if one.weights == "installed":
             package_of(one.name)
-    if choice.weights not in _NOT_FILES and not os.path.isfile(weights_file(choice.weights)):
+    if not sources_of(choice) <= _SOURCES and not os.path.isfile(weights_file(choice.weights)):
         raise WeightsError(
             f"The weights file {choice.weights} does not exist",
             "Give a .safetensors file, 'auto' for installed or else downloaded weights, or 'none' for random ones.",
@@ -43,8 +79,8 @@ def settled_weights(choice: Backbone) -> Backbone:
     if choice.weights != "auto":
         return choice
     here = installed_backbones()
-    known = all(one.name.split(".")[0] in here for one in choice.each)
-    return choice.model_copy(update={"weights": "installed" if known else "hub"})
+    found = ["installed" if one.name.split(".")[0] in here else "hub" for one in each_of(choice)]
+    return choice.model_copy(update={"weights": found[0] if len(set(found)) == 1 else "+".join(found)})
 
 
 def weights_file(weights: str) -> Path:
@@ -57,11 +93,17 @@ def weights_file(weights: str) -> Path:
 def weights_name(choice: Backbone) -> str:
     """The name of the initial weights: "hub", "none" or "fieldguide"; for a file or a package, its name and a hash."""
     choice = settled_weights(choice)
-    if choice.weights == "installed":
-        packages = [package_of(one.name) for one in choice.each]
-        return ", ".join(f"{package.requirement} (sha256 {package.sha256[:16]})" for package in packages)
+    if "installed" in sources_of(choice):
+        return ", ".join(_source(one) for one in each_of(choice))
     file = Path(choice.weights)
     return f"{file.name} (sha256 {sha256_of(file)[:16]})" if os.path.isfile(file) else choice.weights
+
+
+def _source(choice: Backbone) -> str:
+    if choice.weights != "installed":
+        return choice.weights
+    package = package_of(choice.name)
+    return f"{package.requirement} (sha256 {package.sha256[:16]})"
 
 
 @cache

@@ -52,8 +52,9 @@ def _reached(address: str) -> bool:
     return True
 
 
-def not_downloaded(name: str, error: Exception) -> WeightsError:
-    """The error that says which file of a timm model is missing, where it is, and where to put it."""
+def not_downloaded(name: str, error: Exception, *, alone: bool = True) -> WeightsError:
+    """The error that says which file of a timm model is missing, where it is, and where to put it; `alone` if no other
+    stands beside it, so that a file could be given."""
     from huggingface_hub import constants
 
     with compiler_on_demand():
@@ -72,6 +73,7 @@ def not_downloaded(name: str, error: Exception) -> WeightsError:
     folder = f"models--{repository.replace('/', '--')}"
     return WeightsError(
         problem,
-        f"Check the network connection. Without one, get {file} elsewhere and give it with --weights FILE, or copy the "
-        f"folder {folder} from another machine's cache into {constants.HF_HUB_CACHE}. {others}",
+        "Check the network connection. Without one, "
+        + (f"get {file} elsewhere and give it with --weights FILE, or " if alone else "")
+        + f"copy the folder {folder} from another machine's cache into {constants.HF_HUB_CACHE}. {others}",
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -12,6 +11,7 @@ from typing_extensions import TypedDict
 from fieldmark.core.errors import RunError
 from fieldmark.core.reading import read_json
 from fieldmark.core.recipe import Backbone
+from fieldmark.model.choosing import each_of
 from fieldmark.model.installed import package_of
 
 __all__ = ["UNKNOWN", "is_noncommercial", "weights_license"]
@@ -34,23 +34,27 @@ class Bundled(TypedDict):
 
 
 def weights_license(choice: Backbone) -> str:
-    """An SPDX identifier or the name that timm has for it; "none" without weights, "unknown" where nothing tells.
+    """An SPDX identifier or the name that timm has for it; "none" without weights, "unknown" where nothing tells. Those
+    of several networks, with "and" between them.
 
     Of a bundle's weights it is that of the weights which the bundle was trained from; other files may name theirs as
     `license` in their metadata.
     """
+    return " and ".join(dict.fromkeys(_license(one) for one in each_of(choice)))
+
+
+def _license(choice: Backbone) -> str:
     match choice.weights:
         case "none":
             return "none"
         case "fieldguide":
             return "apache-2.0"
         case "installed":
-            return _together([package_of(one.name).license for one in choice.each])
+            return package_of(choice.name).license
         case "hub":
             import timm
 
-            configs = [timm.get_pretrained_cfg(one.name) for one in choice.each]
-            return _together([getattr(config, "license", None) or UNKNOWN for config in configs])
+            return getattr(timm.get_pretrained_cfg(choice.name), "license", None) or UNKNOWN
     path = Path(choice.weights)
     try:
         return read_json(path.with_name("model.json"), Bundled)["provenance"]["license"]
@@ -61,11 +65,6 @@ def weights_license(choice: Backbone) -> str:
             return (file.metadata() or {}).get("license") or UNKNOWN
     except (OSError, SafetensorError):
         return UNKNOWN  # loading it will say what is wrong
-
-
-def _together(licenses: Sequence[str]) -> str:
-    """That of networks side by side."""
-    return UNKNOWN if UNKNOWN in licenses else " and ".join(dict.fromkeys(licenses))
 
 
 def is_noncommercial(license: str) -> bool:

@@ -172,7 +172,7 @@ def _limits(bundle: Bundle) -> list[str]:
     ]
     if is_noncommercial(license):
         lines.append(f"The licence of the weights that it began with, {license}, forbids commercial use.")
-    elif license == "unknown":
+    elif "unknown" in license:
         lines.append("The licence of the weights that it began with is unknown: find out before you pass it on.")
     return ["## What it must not be used for", _list(lines)]
 

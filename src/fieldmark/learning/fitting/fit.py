@@ -43,6 +43,7 @@ from fieldmark.learning.training.probe import STRENGTHS, Reading, fit_linear_hea
 from fieldmark.learning.training.soup import Soup
 from fieldmark.learning.training.state import TrainingState
 from fieldmark.model.build import build_model
+from fieldmark.model.choosing import sources_of
 from fieldmark.model.heads.linear import LinearClassifier
 from fieldmark.model.model import Model
 from fieldmark.runs.run import Run
@@ -91,7 +92,7 @@ class Fit:
         torch.manual_seed(derive_seed(Stream.START, self.recipe.seed))
         recipe = self.recipe
         begun = self._begun
-        if recipe.backbone.weights == "hub" and not begun:
+        if "hub" in sources_of(recipe.backbone) and not begun:
             self.listener.note(f"Loading the weights of {recipe.backbone.name} (downloaded on first use)")
         model = build_model(recipe, self.task(rows), load_weights=not begun)
         model.to(torch.device(self.machine.device), memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it

@@ -22,7 +22,7 @@ def tell_license(recipe: Recipe, listener: Listener) -> None:
             f"The weights of {name} are for non-commercial use only (licence {license}), and so is any model trained "
             "from them. For commercial use, choose other weights"
         )
-    elif license == UNKNOWN:
+    elif UNKNOWN in license:
         listener.note(f"The licence of the weights of {name} is unknown: read their terms before you share the model")
     elif license != NONE:
         listener.note(f"The licence of the weights of {name} is {license}")
