@@ -37,7 +37,7 @@ EXAMPLE_SIDE = 320
 """The longer side of example photographs, in pixels."""
 _QUALITY = 85
 TOLERANCE = 1e-4
-"""How far the logits of a graph of full precision may be off, for logits of about one."""
+"""How far the outputs of a graph of full precision may be off, for outputs of about one."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,9 @@ class Checked:
     """What they are: "val", "train", or "noise" where the data is not at hand."""
     largest_difference: float
     """Of two logits."""
-    largest_logit: float
-    """In size: rounding grows with it."""
+    off: dict[str, float]
+    """How far "logits", "embeddings" and "attributes" are off, as a share of the largest value, with which rounding
+    grows, or of 1 if that is larger."""
     agreement: float
     """The share of images that both give the same class."""
     accuracy: float | None = None
@@ -61,7 +62,12 @@ class Checked:
     @property
     def is_same(self) -> bool:
         """Whether they differ by no more than rounding, in full precision."""
-        return self.largest_difference <= TOLERANCE * max(1.0, self.largest_logit)
+        return not self._wrong
+
+    @property
+    def _wrong(self) -> list[str]:
+        """The outputs that differ by more than rounding."""
+        return [name for name, share in self.off.items() if not share <= TOLERANCE]  # as NaN does
 
     @property
     def lost(self) -> float:
@@ -78,6 +84,9 @@ class Checked:
         text += f" and {100 * self.agreement:.4g} % get the same class"
         if self.accuracy is not None and self.before is not None:
             text += f"; {100 * self.accuracy:.1f} % are right, {100 * self.before:.1f} % before"
+        for name in self._wrong:
+            if name != "logits":
+                text += f"; its {name} differ by up to {self.off[name]:.1g}, where {TOLERANCE:g} is rounding"
         return text
 
     def as_dict(self) -> dict[str, Any]:
@@ -93,10 +102,21 @@ def compared(before: Outputs, after: Outputs, source: str, labels: NDArray[np.in
         len(one),
         source,
         float(np.abs(before.logits - after.logits).max()),
-        float(np.abs(before.logits).max()),
+        {name: _off(values, _named(after)[name]) for name, values in _named(before).items()},
         float((one == other).mean()),
         *right,
     )
+
+
+def _named(found: Outputs) -> dict[str, NDArray[np.float32]]:
+    """All that somebody uses: verdicts, galleries, and answers about attributes."""
+    attributes = {"attributes": np.concatenate(found.attributes, axis=1)} if found.attributes else {}
+    return {"logits": found.logits, "embeddings": found.embedding, **attributes}
+
+
+def _off(before: NDArray[np.float32], after: NDArray[np.float32]) -> float:
+    """The largest difference as a share of the largest value, or of 1 if that is larger."""
+    return float(np.abs(before - after).max() / max(1.0, np.abs(before).max()))
 
 
 @dataclass(frozen=True, eq=False)
