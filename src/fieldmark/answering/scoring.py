@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from fieldmark.evaluation.scaling import calibrate
 from fieldmark.evaluation.thresholds import Thresholds
 from fieldmark.evaluation.unknown import nearness
 from fieldmark.evaluation.verdict_scores import VerdictScores, coverage_bands, score_verdicts
+from fieldmark.runs.bundle import Bundle
 from fieldmark.runs.opening import rows_of, with_classes_of
 from fieldmark.runs.record import Answers, Evaluation, count_look, score_answers, write_evaluation
 from fieldmark.runs.run import Run
@@ -37,7 +38,7 @@ SENSITIVITY = 0.9
 
 def score_split(
     run: Run,
-    predictor: Predictor,
+    ready: Callable[[], Predictor],
     catalog: Catalog,
     split: str,
     *,
@@ -51,34 +52,36 @@ def score_split(
 ) -> Evaluation:
     """Score one split of a catalogue and write the scores into the run, or into `out`; see `fieldmark.evaluate`.
 
-    `own`: whether these are the data that the run was trained on. Raises DataError and RunError, and StorageError
-    before any work if nothing can be written.
+    `ready` gives the predictor of the speaker's bundle, which may take long: whatever can be refused is refused before.
+    `own`: whether these are the data that the run was trained on. Raises DataError and RunError, and StorageError if
+    nothing can be written.
     """
-    rows = rows_of(catalog, split)
-    catalog = with_classes_of(predictor.bundle, catalog, rows)
+    rows, bundle = rows_of(catalog, split), speaker.bundle
+    catalog = with_classes_of(bundle, catalog, rows)
     unseen = split == "test" or not catalog.splits.any()  # on images that it has learnt from, promises are kept easily
-    interesting = _interesting(predictor, of_interest, sensitivity, catalog.labels[rows], unseen)
+    interesting = _interesting(bundle, of_interest, sensitivity, catalog.labels[rows], unseen)
     if background:
         from fieldmark.answering.reliance import check_reliance, measure_reliance  # which imports torch
 
-        check_reliance(predictor, catalog, rows)  # before the test split is looked at
+        check_reliance(Predictor(bundle), catalog, rows)  # before the test split is looked at
     if out is not None:
         claim(out, "scores")
     check_writable(folder := out or run.evaluation(split))
+    predictor = ready()
     with run.timed("evaluating"):
         found = answer_rows(predictor, catalog, rows, predictor.engine, listener, stage="Answering")
-    for problem in unscored(catalog, predictor.bundle.attributes, found.rows):
+    for problem in unscored(catalog, bundle.attributes, found.rows):
         listener.warn(problem)
     outputs = joined(found.outputs)
     answers = Answers(
         catalog,
         found.rows,
-        _log_probabilities(predictor, catalog, found.rows, outputs, fitted=own and split == "val"),
+        _log_probabilities(bundle, catalog, found.rows, outputs, fitted=own and split == "val"),
         outputs.attributes,
         speaker.verdicts([catalog.paths[row] for row in found.rows], outputs) if speaker.thresholds else (),
-        learnt=~np.isin(catalog.labels[found.rows], predictor.bundle.task.unlearnt),
+        learnt=~np.isin(catalog.labels[found.rows], bundle.task.unlearnt),
     )
-    task = predictor.bundle.task
+    task = bundle.task
     judged = speaker.thresholds if unseen else None
     result = replace(
         score_answers(split, answers, task),
@@ -86,8 +89,8 @@ def score_split(
         unreadable=found.unreadable,
         verdicts=_held_to(judged, outputs, answers, listener) if judged else None,
         classes=_by_class(answers, judged),
-        enrolment=predictor.bundle.enrolled_as,
-        of_interest=[_detected(predictor, answers, label, sensitivity) for label in interesting],
+        enrolment=bundle.enrolled_as,
+        of_interest=[_detected(bundle, answers, label, sensitivity) for label in interesting],
     )
     result = write_evaluation(folder, result, answers, task)
     if background:
@@ -98,10 +101,9 @@ def score_split(
 
 
 def _log_probabilities(
-    predictor: Predictor, catalog: Catalog, rows: NDArray[np.int64], outputs: Outputs, *, fitted: bool
+    bundle: Bundle, catalog: Catalog, rows: NDArray[np.int64], outputs: Outputs, *, fitted: bool
 ) -> NDArray[np.float64]:
     """(N, K). Images that the scaling was `fitted` to are each scaled by the others."""
-    bundle = predictor.bundle
     values = bundle.log_probabilities(outputs.logits)
     learnt = ~np.isin(catalog.labels[rows], bundle.task.unlearnt)
     if fitted and bundle.calibration and learnt.any():
@@ -131,13 +133,13 @@ def _by_class(answers: Answers, thresholds: Thresholds | None) -> list[ClassScor
 
 
 def _interesting(
-    predictor: Predictor, names: Sequence[str], sensitivity: float, labels: NDArray[np.int64], unseen: bool
+    bundle: Bundle, names: Sequence[str], sensitivity: float, labels: NDArray[np.int64], unseen: bool
 ) -> list[int]:
     """The classes of interest. Raises RunError, before any image is looked at, if they cannot be scored on images of
     these labels (N,)."""
     if not 0 < sensitivity < 1:
         raise RunError(f"The sensitivity cannot be {sensitivity:g}", "Expected a share between 0 and 1, such as 0.9.")
-    calibration = predictor.bundle.calibration
+    calibration = bundle.calibration
     if names and (calibration is None or not len(calibration.truth)):
         raise RunError(
             "A class of interest needs an operating point, but this bundle has no held-out images to choose it from",
@@ -149,19 +151,19 @@ def _interesting(
             "learnt from",
             "Score the test split, or other data.",
         )
-    found = [int(label) for label in predictor.bundle.class_rows(names)] if names else []
+    found = [int(label) for label in bundle.class_rows(names)] if names else []
     for label in found:
         assert calibration
         held_out = int((calibration.truth == label).sum())
-        check_detection(predictor.bundle.classes[label], held_out, labels == label, sensitivity=sensitivity)
+        check_detection(bundle.classes[label], held_out, labels == label, sensitivity=sensitivity)
     return found
 
 
-def _detected(predictor: Predictor, answers: Answers, label: int, sensitivity: float) -> Detection:
-    calibration = predictor.bundle.calibration
+def _detected(bundle: Bundle, answers: Answers, label: int, sensitivity: float) -> Detection:
+    calibration = bundle.calibration
     assert calibration
     return detection(
-        predictor.bundle.classes[label],
+        bundle.classes[label],
         np.exp(answers.logits[:, label]),
         answers.labels == label,
         calibration.own[calibration.truth == label],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from fieldmark.answering.rows import things_of
@@ -59,7 +60,7 @@ def evaluate(
     things = things_of(catalog, rows_of(catalog, split))
     result = score_split(
         opened,
-        fastest(bundle, things, device=device, engine=engine, listener=listener),
+        partial(fastest, bundle, things, device=device, engine=engine, listener=listener),
         catalog,
         split,
         speaker=speaker,

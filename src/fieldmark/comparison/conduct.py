@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias, final
 
@@ -31,6 +32,7 @@ from fieldmark.data.readers.table import read_table
 from fieldmark.data.sets import read
 from fieldmark.data.write import write_catalog
 from fieldmark.learning.fitting.prepare import prepare
+from fieldmark.runs.bundle import Bundle
 from fieldmark.runs.opening import catalog_of
 from fieldmark.runs.run import Run
 
@@ -193,11 +195,11 @@ class Comparison:
         return Result.of(run, self.found.catalog, self.part, recipe=entry.who.name, digest=digest)
 
     def _score_test(self, run: Run) -> None:
-        listener, predictor = _Warnings(self.listener), Predictor.load(run.folder, device=self.device)
+        listener, bundle = _Warnings(self.listener), Bundle.load(run.folder)
         with relayed_warnings(listener):
             catalog = catalog_of(run, None, None, listener)
-        speaker = Speaker.of(predictor.bundle)
-        score_split(run, predictor, catalog, "test", speaker=speaker, own=True, listener=listener)
+        ready = partial(Predictor.of, bundle, device=self.device)
+        score_split(run, ready, catalog, "test", speaker=Speaker.of(bundle), own=True, listener=listener)
 
     def _write(self, results: Results, failures: Mapping[str, str]) -> Leaderboard:
         """Write the leaderboard so far as JSON, CSV and a page."""
