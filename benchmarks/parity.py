@@ -124,7 +124,8 @@ def compared(run: Path, files: Sequence[str]) -> dict[str, Any]:
     """All ways on these files."""
     bundle = Bundle.load(run)
     predictor = fastest(bundle, list(named(files)), device="cpu", engine="onnx", listener=Listener())
-    graph = read_onnx(bundle) or Entry.of(bundle).read().graph
+    entry = Entry.of(bundle)
+    graph = read_onnx(bundle) or entry.graph(entry.read())
     measure = by_predictor(Predictor.of(bundle, device="cpu", engine="torch"), files)
     ways = {
         "onnx": by_predictor(predictor, files),

@@ -214,6 +214,14 @@ def test_the_same_part_whatever_the_rest(parted_run: Path, pictures: Path, tmp_p
         assert len(gallery) <= 28
 
 
+def test_parts_are_indexed_without_a_trial(
+    parted_run: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only PyTorch finds them, so that it computes whatever wins."""
+    monkeypatch.setattr("fieldmark.commands.index.faster", lambda *_: pytest.fail("it was tried"))
+    assert fieldmark.index(parted_run, pictures / "jade", gallery=tmp_path / "g", parts=True).counts.added == 14
+
+
 def test_parts_that_there_are_not(indexed: Path, parted_run: Path, pictures: Path, cli: Cli) -> None:
     photo = pictures / "jade/00.png"
     for command in (("search", indexed, photo, "--part", "head"), ("index", indexed, photo, "--parts")):

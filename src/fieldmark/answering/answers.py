@@ -27,7 +27,7 @@ from fieldmark.core.machine import num_decoders
 from fieldmark.data.bursts import Taken, taken
 from fieldmark.data.detections import ANIMAL, Detected, Detection
 
-__all__ = ["Answer", "Look", "Picture", "Seen", "answers", "evidence_from"]
+__all__ = ["Answer", "Look", "Picture", "Seen", "answers", "evidence_from", "num_looks"]
 
 _AT_ONCE = 256
 """Answers that come together where nothing is looked at."""
@@ -142,6 +142,11 @@ def answers(
             done.append(_answer(pending.popleft()))
         if done:
             yield done
+
+
+def num_looks(picture: Picture, confidence: float) -> int:
+    """How many times the network looks at a picture: once as a whole, or at each animal that was detected in it."""
+    return _pending(picture, confidence).waits
 
 
 def _pending(picture: Picture, confidence: float) -> _Pending:

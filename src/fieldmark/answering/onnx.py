@@ -27,10 +27,23 @@ if TYPE_CHECKING:
     import onnx
     import onnxruntime
 
-__all__ = ["INSTALL", "OnnxEngine", "attribute_output", "has_onnx", "kept_engine", "onnx_engine", "opened_graph"]
+__all__ = [
+    "INSTALL",
+    "NoGraph",
+    "OnnxEngine",
+    "attribute_output",
+    "has_onnx",
+    "kept_engine",
+    "onnx_engine",
+    "opened_graph",
+]
 
 INSTALL = "Install it with: pip install 'fieldmark[onnx]'."
 _AGAIN = "Export the run again."
+
+
+class NoGraph(RunError):
+    """A bundle has no graph for its classes."""
 
 
 def has_onnx() -> bool:
@@ -157,8 +170,8 @@ class OnnxEngine:
 def onnx_engine(bundle: Bundle, *, required: bool = False) -> OnnxEngine | None:
     """What answers for a bundle without torch: its own graph, or else the one that won when engines were tried here.
 
-    None if there is neither, or ONNX Runtime is not installed. Raises RunError for these if it is `required`, when a
-    graph that did not win will do, and for a graph of the bundle's that is damaged.
+    None if there is neither, or ONNX Runtime is not installed. If it is `required`, a graph that did not win will do,
+    and these raise NoGraph and RunError. Raises RunError for a graph of the bundle's that is damaged.
     """
     if not has_onnx():
         if required:
@@ -167,7 +180,7 @@ def onnx_engine(bundle: Bundle, *, required: bool = False) -> OnnxEngine | None:
     if (data := read_onnx(bundle)) is not None:
         return OnnxEngine(data, bundle)
     if (kept := kept_engine(bundle, even_slower=required)) is None and required:
-        raise RunError(f"{bundle.folder} has no {ONNX} for its classes", "Make one with: fieldmark export RUN.")
+        raise NoGraph(f"{bundle.folder} has no {ONNX} for its classes", "Make one with: fieldmark export RUN.")
     return kept
 
 
@@ -176,11 +189,13 @@ def kept_engine(bundle: Bundle, *, even_slower: bool = False) -> OnnxEngine | No
 
     None if there is none that is faster than PyTorch, or none at all if it may be `even_slower`.
     """
-    if not has_onnx() or (entry := Entry.of(bundle)) is None or (known := entry.read()) is None or known.graph is None:
+    if not has_onnx() or (entry := Entry.of(bundle)) is None or (choice := entry.read()) is None:
         return None
-    if known.choice["engine"] == "torch" and not even_slower:
+    if choice["engine"] == "torch" and not even_slower:
+        return None
+    if (graph := entry.graph(choice)) is None:
         return None
     try:
-        return OnnxEngine(known.graph, bundle)
+        return OnnxEngine(graph, bundle)
     except RunError:  # nobody asked for it: PyTorch answers
         return None

@@ -84,7 +84,9 @@ class Predictor:
                 f"ONNX Runtime computes on the processor, not on {device}",
                 "Leave out the device, or choose the engine torch.",
             )
-        if engine == "onnx" or (engine == "auto" and (device == "cpu" or (device == AUTO and not has_gpu()))):
+        # without a driver, a graph answers before torch is loaded; with one, torch may still be unable to use the GPU
+        on_cpu = engine == "onnx" or (device == AUTO and not has_gpu())
+        if engine != "torch" and (on_cpu or choose_device(device) == "cpu"):
             from fieldmark.answering.onnx import onnx_engine
 
             if (found := onnx_engine(bundle, required=engine == "onnx")) is not None:

@@ -6,13 +6,13 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from fieldmark.answering.parts.finding import check_parts
-from fieldmark.answering.things import Things
+from fieldmark.answering.things import Thing, Things
 from fieldmark.core.errors import DataError
 from fieldmark.core.listener import Done, Listener, relayed_warnings
 from fieldmark.core.machine import AUTO, EngineName
 from fieldmark.core.wording import counted, first_few
 from fieldmark.data.readers.columns import Columns
-from fieldmark.exporting.fastest import fastest
+from fieldmark.exporting.fastest import faster, fastest
 from fieldmark.gallery.embedding import WHOLE, embedder, widths
 from fieldmark.gallery.gallery import Gallery
 from fieldmark.gallery.indexing import Indexed, fill
@@ -62,15 +62,20 @@ def index(
         check_parts(bundle)
     with relayed_warnings(listener), ExitStack() as stack:
         listed = _listed(run, pictures, columns, labels, root, listener)
-        things = [one.thing for one in listed]
+        spaces = [WHOLE, *(bundle.parts if parts else ())]
+        tries_later = engine == "auto"  # when it is known how many are new, and no gallery is refused
+        things = [] if tries_later else [one.thing for one in listed]
         predictor = fastest(bundle, things, device=device, engine=engine, listener=listener)
-        embed = embedder(predictor, [WHOLE, *(bundle.parts if parts else ())])
+        embed = embedder(predictor, spaces)
         galleries = {
             space: stack.enter_context(
                 Gallery.make(space_place(place, bundle.parts, space), maker_of(predictor, space), width)
             )
             for space, width in widths(predictor, embed).items()
         }
+        if tries_later and not parts:  # only PyTorch finds them
+            predictor = faster(predictor, _new(galleries[WHOLE], listed), listener)
+            embed = embedder(predictor, spaces)
         counts, skipped = fill(galleries, listed, lambda one: predictor.see(one.thing), embed, listener)
         for opened in galleries.values():
             opened.tidy()
@@ -92,6 +97,12 @@ def _listed(
         return list(photographs(pictures, columns=columns, labels=labels, tell=listener.note))
     listed = list(of_catalog(catalog_of(opened_run(Path(run)), None, root, listener, columns)))
     return listed if labels else [Photograph(one.thing) for one in listed]
+
+
+def _new(gallery: Gallery, listed: list[Photograph]) -> list[Thing]:
+    """The pictures that the gallery lacks, as far as paths tell."""
+    there = {one.path for one in gallery.known(paths=(one.path for one in listed))}
+    return [one.thing for one in listed if one.path not in there]
 
 
 def _removed(run: Path | str, place: Path | str, pictures: Things | None) -> Indexed:

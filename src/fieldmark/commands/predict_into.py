@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, final
 
-from fieldmark.answering.answers import answers
+from fieldmark.answering.answers import answers, num_looks
 from fieldmark.answering.asking import (
     Answers,
     Pictures,
@@ -24,7 +24,7 @@ from fieldmark.answering.asking import (
 from fieldmark.answering.cluster import Cluster
 from fieldmark.answering.predictor import Predictor
 from fieldmark.answering.record import Header, Kept, open_record, read_answers, remembering
-from fieldmark.answering.things import Tell, Thing, Things
+from fieldmark.answering.things import Tell, Things
 from fieldmark.core.listener import Done, Listener
 from fieldmark.core.machine import AUTO, EngineName
 from fieldmark.core.storage import sha256_of
@@ -133,7 +133,8 @@ def predict_into(
     with open_record(record_beside(out, this_shard), header, resume=resume) as record:
         if kind:
             wanted.check_places(bundle, record.header, out, kind, record.wrote)
-        asked = [path for path in paths if this_shard is None or this_shard.has(path)]
+        mine = [path for path in paths if this_shard is None or this_shard.has(path)]
+        asked = Pictures(mine, found, record.answered)
         by: Answers
         if cluster is not None:
             by = cluster.answers
@@ -141,9 +142,9 @@ def predict_into(
             by = partial(answers, run)
         else:
             assert engine != "ray"
-            new = [Thing(path, Path(path)) for path in asked if path not in record.answered]
-            by = partial(answers, fastest(bundle, new, device=device, engine=engine, listener=listener))
-        if not answer(by, Pictures(asked, found, record.answered), confidence, record, listener):
+            looks = [one.thing for one in asked for _ in range(num_looks(one, confidence))]
+            by = partial(answers, fastest(bundle, looks, device=device, engine=engine, listener=listener))
+        if not answer(by, asked, confidence, record, listener):
             return Predicted(record.path, False, len(record.answered))
         record.finish()
         kept = read_answers([record.path], bundle)

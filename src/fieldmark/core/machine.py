@@ -50,6 +50,8 @@ def choose_device(asked: str = AUTO) -> str:
 
     Raises DeviceError for a device that is not here.
     """
+    if asked == "cpu":  # wherever one is; torch takes seconds to load
+        return "cpu"
     here = devices()
     if asked == AUTO:
         return "cuda" if "cuda:0" in here else "cpu"

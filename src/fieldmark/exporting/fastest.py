@@ -1,8 +1,8 @@
 """`fastest`: many pictures are answered by the engine that is faster here and gives the same answers.
 
 Which one it is, is found out once for a bundle and a machine: a graph is made, and both engines look at the same
-pictures in turns, with as many threads. That takes seconds, so only a job that lasts longer is worth it. What came out
-is kept (`fieldmark.runs.engines`), and `Predictor.load` goes by it.
+pictures in turns, each with the threads that it works with. That takes seconds, so only a job that lasts longer is
+worth it. What came out is kept (`fieldmark.runs.engines`), and `Predictor.load` goes by it.
 
 Shapes: B images of S × S pixels.
 """
@@ -11,33 +11,40 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
-from typing import Any, Literal, final
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field, replace
+from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fieldmark.answering.onnx import OnnxEngine, has_onnx, kept_engine
+from fieldmark.answering.onnx import NoGraph, OnnxEngine, has_onnx, kept_engine
 from fieldmark.answering.predictor import Engine, Predictor
 from fieldmark.answering.stream import BATCH, stream
 from fieldmark.answering.things import Thing
 from fieldmark.core.errors import RunError, StorageError
 from fieldmark.core.listener import Listener, Tick
-from fieldmark.core.machine import AUTO, EngineName, num_decoders, num_threads
+from fieldmark.core.machine import AUTO, EngineName, memory_size, num_decoders
+from fieldmark.core.reading import reason
 from fieldmark.runs.bundle import Bundle
-from fieldmark.runs.engines import Choice, Entry, Known, circumstances
-from fieldmark.runs.exported import read_onnx
+from fieldmark.runs.engines import Choice, Entry, circumstances
 
-__all__ = ["fastest"]
+__all__ = ["faster", "fastest"]
 
 _FEW = 200
 """Fewer pictures are answered at once."""
 _PAYS = 120.0
 """So many seconds must PyTorch have to compute. To find out takes about a third of it, once, and saves nearly half."""
+_WORTH = 1.1
+"""How many times as fast ONNX Runtime must be; less is within what a busy machine does to a measurement."""
+_SHARE = 1 / 8
+"""Of the memory, what weights may take: a trial holds them several times, as networks and as graphs."""
 _ROUNDS, _STEPS = 3, 3
+_LACKS_MEMORY = re.compile("allocate|bad_alloc|available memory|half of the memory", re.IGNORECASE)
+"""How PyTorch and ONNX Runtime say so; they have no class for it."""
 Images = NDArray[np.uint8]
 
 
@@ -49,117 +56,164 @@ def fastest(
     engine: EngineName = "auto",
     listener: Listener | None = None,
 ) -> Predictor:
-    """A predictor for these pictures; "auto" tries both engines if that pays, "onnx" makes the graph that it lacks.
+    """A predictor for the pictures that are to be computed; "auto" tries both engines if that pays, and "onnx" makes
+    the graph that it lacks.
 
     Raises RunError and DeviceError as `Predictor.of` does; RunError if no graph that gives the same answers can be
     made of which "onnx" was asked.
     """
-    wanted = engine == "onnx"
-    if wanted and device in (AUTO, "cpu") and _can_export() and _lacks_graph(bundle):
-        predictor = Predictor.of(bundle, device="cpu", engine="torch")
-    else:
-        predictor = Predictor.of(bundle, device=device, engine=engine)
-        if engine != "auto" or not _pays(predictor, things):
-            return predictor
-    known = _known(predictor, things, wanted, listener or Listener())
-    if known and known.graph is not None and (wanted or known.choice["engine"] == "onnx"):
-        return Predictor(bundle, engine=OnnxEngine(known.graph, bundle))
-    if wanted and known:
-        problem = f"ONNX Runtime cannot be used for {bundle.folder}: {known.choice['why']}"
-        raise RunError(problem, "Choose the engine torch, or none.")
-    return predictor
+    listener = listener or Listener()
+    if engine == "onnx" and _can_export():
+        with suppress(NoGraph):
+            return Predictor.of(bundle, device=device, engine=engine)
+        return _tried(Predictor.of(bundle, device="cpu", engine="torch"), things, listener, wished=True)
+    predictor = Predictor.of(bundle, device=device, engine=engine)
+    return faster(predictor, things, listener) if engine == "auto" else predictor
 
 
-def _lacks_graph(bundle: Bundle) -> bool:
-    return read_onnx(bundle) is None and kept_engine(bundle, even_slower=True) is None
+def faster(predictor: Predictor, things: Sequence[Thing], listener: Listener) -> Predictor:
+    """The same predictor, or one by ONNX Runtime if a trial pays for the pictures that are to be computed, and is won.
+
+    It is the same where another process has a trial just now: nothing waits.
+    """
+    if len(things) < _FEW or predictor.device != "cpu" or isinstance(predictor.engine, OnnxEngine) or not _can_export():
+        return predictor
+    return _tried(predictor, things, listener, wished=False)
 
 
 def _can_export() -> bool:
     return has_onnx() and importlib.util.find_spec("onnxscript") is not None
 
 
-def _pays(predictor: Predictor, things: Sequence[Thing]) -> bool:
-    """Whether it is not known yet which engine is faster, and PyTorch would be at work for long."""
-    if len(things) < _FEW or predictor.device != "cpu" or isinstance(predictor.engine, OnnxEngine) or not _can_export():
+def _tried(predictor: Predictor, things: Sequence[Thing], listener: Listener, *, wished: bool) -> Predictor:
+    """After a trial; if it is not `wished`, only if it pays, at once, and where the outcome can be kept."""
+    bundle, kept = predictor.bundle, False
+    with ExitStack() as held:
+        entry = _held_entry(bundle, held, listener, waits=wished)
+        if entry is None and not wished:
+            return predictor
+        if (made := kept_engine(bundle, even_slower=wished)) is not None:  # by another process, in the meantime
+            return Predictor(bundle, engine=made)
+        if entry is not None and not wished and not _pays(predictor, things, entry):
+            return predictor
+        found = _found_out(predictor, _some(predictor, things), listener)
+        if entry is not None and found.lasts:
+            with suppress(OSError, StorageError):
+                entry.keep(*found.to_keep(slower=wished))
+                kept = True
+    listener.note(found.said(kept=kept))
+    if found.answers is not None and (wished or found.is_faster):
+        return Predictor(bundle, engine=found.answers)
+    if not wished:
+        return predictor
+    where = f" What was found out is kept in {entry.folder}." if entry and kept else ""
+    raise RunError(
+        f"ONNX Runtime cannot be used for {bundle.folder}: {found.why}", f"Choose the engine torch, or none.{where}"
+    )
+
+
+def _held_entry(bundle: Bundle, held: ExitStack, listener: Listener, *, waits: bool) -> Entry | None:
+    """Where to keep what this process alone may find out now; None if nothing can be kept, or another one is at it and
+    this one does not wait."""
+    if (entry := Entry.of(bundle)) is None:
+        return None
+    try:
+        if held.enter_context(entry.lock(wait=False)):
+            return entry
+        if not waits:
+            return None
+        listener.note("Another process is trying ONNX Runtime: waiting for it")
+        held.enter_context(entry.lock(wait=True))
+    except (OSError, StorageError):
+        return None
+    return entry
+
+
+def _pays(predictor: Predictor, things: Sequence[Thing], entry: Entry) -> bool:
+    """Whether it is not known yet which engine is faster, PyTorch would be at work for long, and there is memory."""
+    choice = entry.read()
+    if choice is not None and choice["engine"] == "torch":  # of a winner the graph is damaged, since it does not answer
         return False
-    entry = Entry.of(predictor.bundle)
-    if entry is None or entry.read() is not None:
+    if sum(one.nbytes for one in predictor.model.parameters()) > _SHARE * memory_size():
         return False
     each = _seconds({"torch": predictor.engine}, _some(predictor, things), rounds=1)["torch"]
     return each * len(things) >= _PAYS
-
-
-def _known(predictor: Predictor, things: Sequence[Thing], wanted: bool, listener: Listener) -> Known | None:
-    """What is found out here, or by another process in the meantime; None where it cannot be kept, unless `wanted`."""
-    entry = Entry.of(predictor.bundle)
-    with ExitStack() as held:
-        try:
-            if entry is not None:
-                held.enter_context(entry.lock())
-        except (OSError, StorageError):
-            entry = None
-        if entry is None and not wanted:
-            return None
-        if entry is not None and (known := entry.read()) is not None:
-            return known
-        known = _found_out(predictor, _some(predictor, things), listener)
-        if entry is not None:
-            with suppress(OSError, StorageError):
-                entry.keep(known)
-    listener.note(f"Tried ONNX Runtime, once for this model ({known.choice['took']:.0f} s): {known.choice['why']}")
-    return known
-
-
-def _found_out(predictor: Predictor, images: Images, listener: Listener) -> Known:
-    begun = time.perf_counter()
-    with listener.progress("Trying ONNX Runtime") as tick:
-        try:
-            found = _tried(predictor, images, tick)
-        except Exception as error:  # whatever an exporter raises about a network, PyTorch answers
-            found = _Outcome(f"it cannot compute this network: {' '.join(str(error).split())[:200]}")
-        tick(_STEPS, _STEPS)
-    choice = Choice(
-        engine=found.engine,
-        why=found.why,
-        sha256=None if found.graph is None else hashlib.sha256(found.graph).hexdigest(),
-        seconds_per_image=found.seconds,
-        checked=found.checked,
-        took=round(time.perf_counter() - begun, 1),
-        circumstances=circumstances(),
-    )
-    return Known(choice, found.graph)
 
 
 @final
 @dataclass(frozen=True)
 class _Outcome:
     why: str
-    engine: Literal["torch", "onnx"] = "torch"
+    """A clause about "it", which is ONNX Runtime."""
+    answers: OnnxEngine | None = None
+    """What gives the same answers."""
     graph: bytes | None = None
+    is_faster: bool = False
     seconds: dict[str, float] = field(default_factory=dict)
     checked: dict[str, Any] = field(default_factory=dict)
+    lasts: bool = True
+    """Whether it tells something about the network, rather than about this moment."""
+    took: float = 0.0
+
+    def said(self, *, kept: bool) -> str:
+        """In words."""
+        stays = "and is used from now on" if self.is_faster else "which stays the default"
+        then = f", {stays}" if kept and self.answers is not None else ""
+        once = "once for this model" if kept else "for this job only"
+        return f"Tried ONNX Runtime, {once} ({self.took:.0f} s): {self.why}{then}"
+
+    def to_keep(self, *, slower: bool) -> tuple[Choice, bytes | None]:
+        """With the graph if it is faster, or may be `slower`."""
+        graph = self.graph if self.is_faster or slower else None
+        choice = Choice(
+            engine="onnx" if self.is_faster else "torch",
+            why=self.why,
+            sha256=None if graph is None else hashlib.sha256(graph).hexdigest(),
+            seconds_per_image=self.seconds,
+            checked=self.checked,
+            took=round(self.took, 1),
+            circumstances=circumstances(),
+        )
+        return choice, graph
 
 
-def _tried(predictor: Predictor, images: Images, tick: Tick) -> _Outcome:
+def _found_out(predictor: Predictor, images: Images, listener: Listener) -> _Outcome:
+    begun = time.perf_counter()
+    with listener.progress("Trying ONNX Runtime") as tick:
+        try:
+            found = _compared(predictor, images, tick)
+        except Exception as error:  # whatever an exporter raises about a network, PyTorch answers
+            lasts = not _is_passing(error)
+            failed = "it cannot compute this network" if lasts else "that failed for now"
+            found = _Outcome(f"{failed}: {reason(error)[:200]}", lasts=lasts)
+        tick(_STEPS, _STEPS)
+    return replace(found, took=time.perf_counter() - begun)
+
+
+def _is_passing(error: BaseException) -> bool:
+    """Whether what was lacking is memory, room on a disk or a package, however many errors were made of it."""
+    before = error.__cause__ or error.__context__
+    lacking = isinstance(error, (MemoryError, OSError, ImportError)) or _LACKS_MEMORY.search(str(error)) is not None
+    return lacking or (before is not None and _is_passing(before))
+
+
+def _compared(predictor: Predictor, images: Images, tick: Tick) -> _Outcome:
     """Both engines look at images (B, 3, S, S): for what they answer, and then for how long it takes."""
     from fieldmark.exporting.checking import compared
     from fieldmark.exporting.graph import graph_of, serialized
 
     tick(0, _STEPS)
     graph = serialized(graph_of(predictor.bundle))
-    engines = {"torch": predictor.engine, "onnx": OnnxEngine(graph, predictor.bundle)}
+    answers = OnnxEngine(graph, predictor.bundle)
     tick(1, _STEPS)
-    checked = compared(engines["torch"](images), engines["onnx"](images), "asked")
+    checked = compared(predictor.engine(images), answers(images), "asked")
     if not checked.is_same:
         return _Outcome(f"it does not answer as PyTorch does. {checked.said}", checked=checked.as_dict())
     tick(2, _STEPS)
-    seconds = _seconds(engines, images, rounds=_ROUNDS)
+    seconds = _seconds({"torch": predictor.engine, "onnx": answers}, images, rounds=_ROUNDS)
     ratio = seconds["torch"] / seconds["onnx"]
-    if ratio < 1:
-        why = f"it takes {1 / ratio:.1f} times as long as PyTorch, which answers on"
-        return _Outcome(why, "torch", graph, seconds, checked.as_dict())
-    why = f"it gives the same answers {ratio:.1f} times as fast as PyTorch, and is used from now on"
-    return _Outcome(why, "onnx", graph, seconds, checked.as_dict())
+    why = f"it gives the same answers {ratio:.3g} times as fast as PyTorch"
+    return _Outcome(why, answers, graph, ratio >= _WORTH, seconds, checked.as_dict())
 
 
 def _some(predictor: Predictor, things: Sequence[Thing]) -> Images:
@@ -175,23 +229,9 @@ def _some(predictor: Predictor, things: Sequence[Thing]) -> Images:
 def _seconds(engines: Mapping[str, Engine], images: Images, *, rounds: int) -> dict[str, float]:
     """The median time per image of each engine, in turns, after a round that warms up."""
     taken: dict[str, list[float]] = {name: [] for name in engines}
-    with _equal_threads():
-        for _ in range(rounds + 1):
-            for name, engine in engines.items():
-                begun = time.perf_counter()
-                engine(images)
-                taken[name].append(time.perf_counter() - begun)
+    for _ in range(rounds + 1):
+        for name, engine in engines.items():
+            begun = time.perf_counter()
+            engine(images)
+            taken[name].append(time.perf_counter() - begun)
     return {name: float(np.median(times[1:])) / len(images) for name, times in taken.items()}
-
-
-@contextmanager
-def _equal_threads() -> Iterator[None]:
-    """PyTorch computes with as many threads as ONNX Runtime is given."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(num_threads())
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

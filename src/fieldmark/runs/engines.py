@@ -2,7 +2,7 @@
 
     <cache>/engines/
       <key>/choice.json    which one, and why; its time is that of the last use
-      <key>/model.onnx     the graph, if it answers as the network does; choice.json has its SHA-256
+      <key>/model.onnx     the graph, if it is used; choice.json has its SHA-256
       .lock                held by the process that finds out
 
 The key is a hash of the bundle's state and of all that speed depends on, so a bundle that has changed and another
@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, final
+from typing import TYPE_CHECKING, Annotated, Any, Literal, final
 
 from annotated_types import Len
 from typing_extensions import TypedDict
@@ -28,7 +28,7 @@ from fieldmark.core.errors import RunError, StorageError
 from fieldmark.core.locks import lock
 from fieldmark.core.machine import num_threads, processor
 from fieldmark.core.reading import read_json
-from fieldmark.core.storage import as_json, cache_folder, make_folder, write_bytes, write_json
+from fieldmark.core.storage import as_json, cache_folder, make_folder, sweep, write_bytes, write_json
 from fieldmark.core.version import version
 from fieldmark.runs.description import known_bytes
 from fieldmark.runs.exported import ONNX
@@ -36,7 +36,7 @@ from fieldmark.runs.exported import ONNX
 if TYPE_CHECKING:
     from fieldmark.runs.bundle import Bundle
 
-__all__ = ["Choice", "Entry", "Known", "circumstances"]
+__all__ = ["Choice", "Entry", "circumstances"]
 
 _CHOICE = "choice.json"
 _MOST_BYTES = 2 * 10**9
@@ -65,7 +65,7 @@ class Choice(TypedDict):
     why: str
     """What ONNX Runtime does or does not; a clause about "it"."""
     sha256: Annotated[str, Len(64, 64)] | None
-    """Of the graph; None if there is none that gives the same answers."""
+    """Of the graph; None if none is kept: it answers otherwise, or is slower and was not asked for by name."""
     seconds_per_image: dict[str, float]
     """By engine; {} if it did not come to that."""
     checked: dict[str, Any]
@@ -73,13 +73,6 @@ class Choice(TypedDict):
     took: float
     """How many seconds it took to find out."""
     circumstances: Circumstances
-
-
-class Known(NamedTuple):
-    """What was found out."""
-
-    choice: Choice
-    graph: bytes | None
 
 
 def circumstances() -> Circumstances:
@@ -116,52 +109,84 @@ class Entry:
         return cls(cache_folder() / "engines" / key)
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Wait until no other process finds out anything, which would disturb the timing.
+    def lock(self, *, wait: bool) -> Iterator[bool]:
+        """Hold the right to try, which only one process has: others would disturb the timing.
 
-        Raises StorageError or OSError where nothing can be kept.
+        Without `wait`, yield False at once if another has it. Raises StorageError or OSError where nothing can be kept.
         """
-        with lock(make_folder(self.folder.parent) / ".lock"):
-            _check_disk(self.folder.parent, 0)
-            yield
+        with lock(make_folder(self.folder.parent) / ".lock", wait=wait) as held:
+            if held:
+                _check_disk(self.folder.parent, 0)
+            yield held
 
-    def read(self) -> Known | None:
-        """None if nothing is known, or if what is kept is damaged."""
+    def read(self) -> Choice | None:
+        """None if nothing is known, or if it is damaged."""
         try:
             choice = read_json(self.folder / _CHOICE, Choice)
-            graph = None if choice["sha256"] is None else known_bytes(self.folder / ONNX, {ONNX: choice["sha256"]})
         except (OSError, RunError):
             return None
         with suppress(OSError):  # a cache that may only be read
             (self.folder / _CHOICE).touch()
-        return Known(choice, graph)
+        return choice
 
-    def keep(self, known: Known) -> None:
-        """Write it, in place of what was damaged; entries that were not used for longest make room.
+    def graph(self, choice: Choice) -> bytes | None:
+        """The graph that belongs to a choice; None if there is none, or if it is damaged."""
+        if choice["sha256"] is None:
+            return None
+        try:
+            return known_bytes(self.folder / ONNX, {ONNX: choice["sha256"]})
+        except (OSError, RunError):
+            return None
+
+    def keep(self, choice: Choice, graph: bytes | None) -> None:
+        """Write it, in place of what was there, while the lock is held; entries that were not used for longest make
+        room.
 
         Raises StorageError or OSError where there is no room, or no right to write.
         """
-        size = len(known.graph or b"")
-        _make_room(self.folder, size)
+        _make_room(self.folder, len(graph or b""))
         make_folder(self.folder)
+        sweep(self.folder)
         (self.folder / _CHOICE).unlink(missing_ok=True)  # a crash in between leaves a graph that nobody uses
-        if known.graph is not None:
-            write_bytes(self.folder / ONNX, known.graph)
-        write_json(self.folder / _CHOICE, known.choice)
+        if graph is None:
+            (self.folder / ONNX).unlink(missing_ok=True)
+        else:
+            write_bytes(self.folder / ONNX, graph)
+        write_json(self.folder / _CHOICE, choice)
 
 
 def _make_room(own: Path, size: int) -> None:
-    """Remove entries until there is room for a graph of this size. Whatever else lies in the folder stays."""
-    found = [choice for choice in own.parent.glob(f"*/{_CHOICE}") if _KEY.fullmatch(choice.parent.name)]
-    others = [choice.parent for choice in sorted(found, key=lambda one: one.stat().st_mtime) if choice.parent != own]
-    sizes = [sum(file.stat().st_size for file in entry.iterdir()) for entry in others]
-    while others and sum(sizes) + size > _MOST_BYTES:
-        entry, _ = others.pop(0), sizes.pop(0)
-        with suppress(OSError):
-            for name in (_CHOICE, ONNX):
-                (entry / name).unlink(missing_ok=True)
-            entry.rmdir()
+    """Remove entries until there is room for a graph of this size, and all that a killed process left unfinished.
+
+    Whatever else lies in the folder stays.
+    """
+    entries = (one for one in own.parent.iterdir() if _KEY.fullmatch(one.name) and one.is_dir() and one != own)
+    others = sorted(entries, key=_last_use)
+    taken = size + sum(map(_size, others))
+    for entry in others:
+        if _last_use(entry) and taken <= _MOST_BYTES:
+            break
+        taken -= _size(entry)
+        _remove(entry)
     _check_disk(own.parent, size)
+
+
+def _last_use(entry: Path) -> float:
+    """0 for what was never finished."""
+    choice = entry / _CHOICE
+    return choice.stat().st_mtime if choice.exists() else 0.0
+
+
+def _size(entry: Path) -> int:
+    return sum(file.lstat().st_size for file in entry.iterdir())
+
+
+def _remove(entry: Path) -> None:
+    sweep(entry)
+    with suppress(OSError):
+        for name in (_CHOICE, ONNX):
+            (entry / name).unlink(missing_ok=True)
+        entry.rmdir()
 
 
 def _check_disk(folder: Path, size: int) -> None:
