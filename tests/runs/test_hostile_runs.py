@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import matplotlib
@@ -231,6 +232,15 @@ def test_pictures_of_a_page_lie_in_the_run(trained: Run) -> None:
 def test_what_json_must_be(data: bytes, problem: str) -> None:
     with pytest.raises(ValueError, match=re.escape(problem)):
         parse_json(data, dict[str, int])
+
+
+def test_keys_that_occur_twice_are_found_in_time() -> None:
+    """Among many: whoever sends them to a service would else keep it at work for hours."""
+    keys = [f"{number}" for number in range(100_000)]
+    begun = monotonic()
+    with pytest.raises(ValueError, match="the key '99999' occurs twice"):
+        parse_json("{" + ",".join(f'"{key}":0' for key in [*keys, keys[-1]]) + "}", dict[str, int])
+    assert monotonic() - begun < 10
 
 
 def test_absent_is_not_damaged(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import threading
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -143,7 +144,13 @@ def changed(**keys: Any) -> bytes:
         (changed(data=[10**30] * 3072), 400, "not whole numbers from 0 to 255"),
         (changed(data=["1"] * 3072), 400, "not whole numbers from 0 to 255"),
         (changed(data=[True] * 3072), 400, "not whole numbers from 0 to 255"),
-        (changed(data=[[1], [1, 2]]), 400, "not whole numbers from 0 to 255"),
+        (changed(data=[[1], [1, 2]]), 400, "nested otherwise than its shape says"),
+        (changed(data=[[0] * 1024] * 3), 400, "nested otherwise than its shape says"),
+        (changed(data=[[[0] * 1024] * 3]), 400, "nested otherwise than its shape says"),
+        (changed(data=[0] * 3071 + [[0]]), 400, "not whole numbers from 0 to 255"),
+        (changed(data=[0] * 3071 + [None]), 400, "not whole numbers from 0 to 255"),
+        (changed(data=[-1] * 3072), 400, "not whole numbers from 0 to 255"),
+        (changed(shape=[1] * 101), 400, "should have at most 100 items"),
         (changed(data=[]), 400, "has 0 numbers"),
         (changed(parameters={"binary_data_size": 3072}), 400, "both in JSON and in binary"),
         (changed(parameters={"shared_memory_region": "x"}), 400, "is not supported"),
@@ -159,6 +166,37 @@ def test_what_is_no_request(visitor: Visitor, body: bytes, status: int, said: st
     reply = visitor.ask(INFER, body)
     assert (reply.status, said in complaint(reply)) == (status, True), reply.body
     assert visitor.ask("/v2/health/live").status == 200
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        changed(data=["x" * 5000] + [""] * 30_000),
+        changed(shape=[""] * 30_000),
+        json.dumps({"inputs": [1] * 30_000}).encode(),
+        json.dumps(asking(ONE, outputs=[{}] * 30_000)).encode(),
+    ],
+    ids=["one long text", "shape", "inputs", "outputs"],
+)
+def test_what_is_no_request_takes_little_memory(body: bytes) -> None:
+    tracemalloc.start()
+    with pytest.raises(Refusal) as refused:
+        read_request(body, None, side=SIDE, most=8)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert refused.value.status == 400
+    assert len(refused.value.problem) < 300
+    assert most < 100 * len(body)
+
+
+def test_a_request_that_no_memory_holds_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("fieldmark.serving.tensors.parse_json", full)
+    with pytest.raises(Refusal, match="more memory than there is") as refused:
+        read_request(b"{}", None, side=SIDE, most=8)
+    assert refused.value.status == 400
 
 
 @pytest.mark.parametrize("length", ["0", "-1", "9999999", "x", "1" * 5000])

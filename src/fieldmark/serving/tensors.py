@@ -13,11 +13,13 @@ Shapes: B pictures of S × S pixels, K classes, D embedding, V values of an attr
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NotRequired, final
+from itertools import chain
+from typing import Annotated, Any, NotRequired, final
 
 import numpy as np
+from annotated_types import Len
 from numpy.typing import NDArray
 from typing_extensions import TypedDict
 
@@ -36,6 +38,8 @@ Tensors = dict[str, NDArray[np.float32]]
 INPUT = "images"
 _JSON = 8 * 2**20
 """Bytes of the JSON object: the numbers in it take a hundred times as long to read as binary ones."""
+_FEW = Len(0, 100)
+"""Of tensors, and of the sides of one: what is wrong with each is told in some hundred bytes, millions of times."""
 _DATATYPES = {"uint8": "UINT8", "float32": "FP32"}
 _UNKNOWN = ("classification", "shared_memory_region")
 """Parameters of a tensor that change what it means, and are not understood."""
@@ -46,7 +50,7 @@ class Tensor(TypedDict):
 
     name: str
     datatype: str
-    shape: list[int]
+    shape: Annotated[list[int], _FEW]
     """-1 for the number of pictures, which may be any."""
 
 
@@ -63,8 +67,8 @@ class _Input(Tensor):
 class _Request(TypedDict):
     id: NotRequired[str]
     parameters: NotRequired[dict[str, Any]]
-    inputs: list[_Input]
-    outputs: NotRequired[list[_Output]]
+    inputs: Annotated[list[_Input], _FEW]
+    outputs: NotRequired[Annotated[list[_Output], _FEW]]
 
 
 @final
@@ -123,6 +127,8 @@ def read_request(body: bytes, json_bytes: int | None, *, side: int, most: int) -
         request = parse_json(text, _Request)
     except ValueError as error:
         raise _wrong(f"The body cannot be read: {error}") from None
+    except MemoryError:
+        raise _wrong("The body cannot be read: it takes more memory than there is") from None
     if len(request["inputs"]) != 1 or request["inputs"][0]["name"] != INPUT:
         names = [one["name"][:60] for one in request["inputs"]]
         raise _wrong(f"The inputs are {names[:5]}, and should be {INPUT!r} alone")
@@ -150,7 +156,7 @@ def _views(given: _Input, rest: memoryview, side: int, most: int) -> NDArray[np.
         raise Refusal(413, f"{shape[0]:,} pictures are too many for one request", f"Send at most {most}.")
     size = given.get("parameters", {}).get("binary_data_size")
     if size is None:
-        values = _numbers(given.get("data", []))
+        values = _numbers(given.get("data", []), shape)
         if len(rest):
             raise _wrong(f"{len(rest):,} bytes follow that belong to no input")
     else:
@@ -164,15 +170,18 @@ def _views(given: _Input, rest: memoryview, side: int, most: int) -> NDArray[np.
     return values.reshape(shape)
 
 
-def _numbers(data: list[Any]) -> NDArray[np.uint8]:
-    """Numbers in JSON, which may be nested."""
-    try:
-        values = np.array(data)
-    except ValueError:  # lists of different lengths
-        values = np.array([""])
-    if values.size and (values.dtype.kind not in "iu" or values.min() < 0 or values.max() > 255):
+def _numbers(data: list[Any], shape: Sequence[int]) -> NDArray[np.uint8]:
+    """Numbers in JSON, in a row or nested as the shape says. NumPy sees them only when they are known to be numbers: it
+    makes all texts of a list as long as the longest."""
+    values = data
+    if values and type(values[0]) is list:
+        for length in shape[1:]:
+            if not all(type(one) is list and len(one) == length for one in values):
+                raise _wrong(f"The data of {INPUT!r} are nested otherwise than its shape says")
+            values = list(chain.from_iterable(values))
+    if values and (set(map(type, values)) != {int} or min(values) < 0 or max(values) > 255):
         raise _wrong(f"The data of {INPUT!r} are not whole numbers from 0 to 255")
-    return values.astype(np.uint8)
+    return np.array(values, np.uint8)
 
 
 def _wrong(what: str) -> Refusal:
