@@ -6,23 +6,33 @@ FIELDMARK_RAY names a Python that has Ray, and all that Fieldmark needs: Ray is 
 from __future__ import annotations
 
 import os
+import platform
+import re
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import fieldmark
-from fieldmark.answering.cluster import Cluster, _meant
+from fieldmark.answering.answers import Picture
+from fieldmark.answering.cluster import Cluster, _answered, _died, _Job, _meant
 from fieldmark.answering.record import read_answers
+from fieldmark.answering.things import Thing
 from fieldmark.commands.predict_into import predict_into
 from fieldmark.core.errors import RunError
+from fieldmark.core.version import version
 from fieldmark.runs.bundle import Bundle
 from fieldmark.runs.run import Run
 from support.commands import Cli
+from support.hearing import Heard
 
 _ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="workers are found in /proc")
 
@@ -209,6 +219,116 @@ def test_a_machine_that_does_not_see_the_pictures(trained: Run, photographs: lis
 def test_a_cluster_answers_into_a_file(trained: Run, cli: Cli, photographs: list[str]) -> None:
     said = cli("predict", trained.folder, "season", "--engine=ray").complaint
     assert "--engine ray needs a file to write to" in said
+
+
+class StandIn:
+    """What is used of Ray, with a worker in this process. No piece of work is done the first times it is waited for."""
+
+    exceptions = SimpleNamespace(RayTaskError=ZeroDivisionError, RayError=ZeroDivisionError)
+
+    def __init__(self, resources: dict[str, float], quiet: int = 0) -> None:
+        self.resources, self.quiet = resources, quiet
+        self.options: dict[str, Any] = {}
+        self.jobs: list[_Job] = []
+
+    def cluster_resources(self) -> dict[str, float]:
+        return self.resources
+
+    def remote(self, **options: Any) -> Any:
+        self.options = options
+
+        def begun(job: _Job, pictures: list[Picture]) -> Any:
+            self.jobs.append(job)
+            return partial(_answered, job, pictures)
+
+        return lambda function: SimpleNamespace(remote=begun)
+
+    def wait(self, waiting: list[Any], *, num_returns: int, timeout: float) -> Any:
+        self.quiet -= 1
+        return ([], waiting) if self.quiet >= 0 else (waiting[:1], waiting[1:])
+
+    def get(self, one: Any) -> Any:
+        return one()
+
+    def cancel(self, one: Any) -> None:
+        pass
+
+
+Cast = Callable[..., StandIn]
+
+
+@pytest.fixture
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> Cast:
+    def cast(quiet: int = 0, **resources: float) -> StandIn:
+        one = StandIn({"CPU": 2.0} | resources, quiet)
+        monkeypatch.setitem(sys.modules, "ray", one)
+        return one
+
+    monkeypatch.setattr("fieldmark.answering.cluster._join", lambda: None)
+    return cast
+
+
+def pictures_at(*paths: str) -> list[Picture]:
+    return [Picture(Thing(path, Path(path))) for path in paths]
+
+
+def test_a_cluster_without_what_is_asked_for(trained: Run, stand_in: Cast) -> None:
+    bundle = Bundle.load(trained.folder)
+    stand_in()
+    with pytest.raises(
+        RunError, match=r"--device cuda: no machine of the Ray cluster has a GPU\. Answer with --device cpu"
+    ):
+        Cluster(bundle, "cuda")
+    for device, gpus, needed in (("auto", 0, 0), ("auto", 2, 1), ("cpu", 2, 0), ("cuda", 2, 1)):
+        ray = stand_in(GPU=gpus)
+        list(Cluster(bundle, device).answers([]))
+        assert ray.options["num_gpus"] == needed
+    stand_in(CPU=0)
+    with pytest.raises(RunError, match=r"no cores to answer with\. Give it some: ray start --num-cpus"):
+        Cluster(bundle)
+
+
+def test_a_cluster_that_is_busy_can_be_left(trained: Run, photographs: list[str], stand_in: Cast) -> None:
+    stand_in(quiet=3)
+    heard = Heard()
+    found = list(Cluster(Bundle.load(trained.folder), "cpu", heard).answers(pictures_at("season/0/0.jpg")))
+    assert [len(some) for some in found] == [0, 0, 0, 1]
+    assert heard.notes == ["No machine has answered for 30 s: all of the cluster may be busy with other work"]
+
+
+def test_a_worker_needs_no_folder_but_those_of_the_files(
+    trained: Run, photographs: list[str], stand_in: Cast, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "shared").symlink_to(trained.folder)
+    ray = stand_in()
+    cluster = Cluster(Bundle.load(tmp_path / "shared"), "cpu")
+    whole = str(Path("season/0/0.jpg").absolute())
+    monkeypatch.setattr(os, "getcwd", lambda: "/nowhere")
+    assert [answer.skipped for some in cluster.answers(pictures_at(whole)) for answer in some] == [""]
+    assert ray.jobs[0].bundle == tmp_path / "shared" / "bundle"
+    with pytest.raises(RunError, match=r"cannot work in /nowhere: No such file or directory\. All machines"):
+        list(cluster.answers(pictures_at(whole, "season/0/0.jpg")))
+
+
+def test_a_machine_with_another_version_is_named(trained: Run, stand_in: Cast, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in()
+    here = version()
+    answers = Cluster(Bundle.load(trained.folder), "cpu").answers(pictures_at("/a.jpg"))
+    told = iter([here])
+    monkeypatch.setattr("fieldmark.answering.cluster.version", lambda: next(told, "0.0.1"))
+    expected = f"{platform.node()} has Fieldmark 0.0.1, and {here} is asking. Install the same version"
+    with pytest.raises(RunError, match=re.escape(expected)):
+        list(answers)
+
+
+def test_what_it_means_that_workers_die() -> None:
+    error = RuntimeError("Task was killed due to the node running low on memory.\nMemory on the node: …")
+    assert str(_died(error, pictures_at("a.jpg", "b.jpg", "c.jpg"))) == (
+        "Workers die again and again at pictures from a.jpg to c.jpg: Task was killed due to the node running low on "
+        "memory. If their machines lack memory, start Ray with fewer cores: ray start --num-cpus 8. Then go on with "
+        "--resume."
+    )
+    assert "to a.jpg: KeyError. If" in str(_died(KeyError(), pictures_at("a.jpg")))
 
 
 def test_what_errors_of_workers_mean() -> None:

@@ -11,8 +11,8 @@ import os
 import platform
 import re
 import socket
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
@@ -22,7 +22,9 @@ from fieldmark.answering.answers import Answer, Picture, answers
 from fieldmark.answering.predictor import Predictor
 from fieldmark.answering.stream import BATCH
 from fieldmark.core.errors import FieldmarkError, RunError
+from fieldmark.core.listener import Listener
 from fieldmark.core.machine import AUTO
+from fieldmark.core.version import version
 from fieldmark.runs.bundle import Bundle
 
 __all__ = ["Cluster"]
@@ -33,6 +35,8 @@ _RETRIES = 3
 """How often a piece of work is done again whose worker died. Pictures that kill every worker must have an end."""
 _SECONDS = 5.0
 """For reaching the cluster. Ray itself would go on trying for minutes."""
+_PATIENCE = 30.0
+"""Seconds of waiting for answers after which whoever asks can stop."""
 _LACKING = re.compile(r"No module named '[^']+'")
 _START = "Start one with: ray start --head. Or name one that runs: RAY_ADDRESS=HOST:6379."
 
@@ -46,6 +50,8 @@ class _Job(NamedTuple):
     """Where paths begin that are relative."""
     confidence: float
     device: str
+    version: str
+    """Fieldmark's own."""
 
 
 class _Done(NamedTuple):
@@ -64,12 +70,14 @@ class Cluster:
 
     bundle: Bundle
     device: str = AUTO
+    listener: Listener = field(default_factory=Listener)
 
     def __post_init__(self) -> None:
-        """Raises RunError if Ray is not installed, or there is no cluster."""
+        """Raises RunError if Ray is not installed, there is no cluster, or it has nothing to answer with."""
         if self.bundle.folder is None:
             raise RunError("Only a bundle that was saved can be sent to a cluster", "Save it, and name the folder.")
         _join()
+        self._gpus()
 
     def answers(self, pictures: Iterable[Picture], *, confidence: float = 0.0) -> Iterator[list[Answer]]:
         """As `fieldmark.answering.answers.answers`, in no order.
@@ -79,24 +87,45 @@ class Cluster:
         import ray
 
         assert self.bundle.folder is not None
-        job = _Job(self.bundle.folder.resolve(), self.bundle.state, os.getcwd(), confidence, self.device)
-        on_gpu = self.device.startswith("cuda") or (self.device == AUTO and ray.cluster_resources().get("GPU", 0) > 0)
+        bundle = self.bundle.folder.absolute()  # where a link leads is each machine's own business
+        job = _Job(bundle, self.bundle.state, os.getcwd(), confidence, self.device, version())
         answered: Any = ray.remote(
-            num_cpus=1, num_gpus=int(on_gpu), max_retries=_RETRIES, max_calls=0, scheduling_strategy="SPREAD"
+            num_cpus=1, num_gpus=self._gpus(), max_retries=_RETRIES, max_calls=0, scheduling_strategy="SPREAD"
         )(_answered)
         source = iter(pictures)
         waiting: dict[Any, list[Picture]] = {}
+        told = False
         try:
             while True:
                 while len(waiting) < self._most_waiting(ray) and (some := list(islice(source, _AT_ONCE))):
                     waiting[answered.remote(job, some)] = some
                 if not waiting:
                     return
-                (one, *_), _ = ray.wait(list(waiting), num_returns=1)
-                yield _taken(one, waiting.pop(one))
+                done, _ = ray.wait(list(waiting), num_returns=1, timeout=_PATIENCE)
+                if not done and not told:
+                    told = True
+                    self.listener.note(
+                        f"No machine has answered for {_PATIENCE:.0f} s: all of the cluster may be busy with other work"
+                    )
+                yield _taken(done[0], waiting.pop(done[0])) if done else []
         finally:
             for one in waiting:
                 ray.cancel(one)
+
+    def _gpus(self) -> int:
+        """How many a piece of work needs. Raises RunError if the cluster lacks what it needs: Ray would wait for it."""
+        import ray
+
+        there: Mapping[str, float] = ray.cluster_resources()
+        if there.get("CPU", 0) < 1:
+            raise RunError("The Ray cluster has no cores to answer with", "Give it some: ray start --num-cpus 8.")
+        needed, found = self.device.startswith("cuda"), there.get("GPU", 0) >= 1
+        if needed and not found:
+            raise RunError(
+                f"--device {self.device}: no machine of the Ray cluster has a GPU",
+                "Answer with --device cpu, or give it a machine with one: ray start --num-gpus 1.",
+            )
+        return int(found and (needed or self.device == AUTO))
 
     @staticmethod
     def _most_waiting(ray: Any) -> int:
@@ -113,17 +142,22 @@ def _taken(one: Any, asked: list[Picture]) -> list[Answer]:
     except ray.exceptions.RayTaskError as error:
         raise _meant(error.cause) from None
     except ray.exceptions.RayError as error:
-        raise RunError(
-            f"Workers die again and again at pictures from {asked[0].thing.name} to {asked[-1].thing.name} "
-            f"({type(error).__name__})",
-            "Their machines may lack memory. When that is mended, go on with --resume.",
-        ) from None
+        raise _died(error, asked) from None
     if here := [path for path in done.absent if os.path.lexists(path)]:
         raise RunError(
             f"{done.machine} does not see {here[0]}, which is here",
             "All machines of the cluster need the pictures under the same paths, as on a shared file system.",
         )
     return done.answers
+
+
+def _died(error: Exception, asked: Sequence[Picture]) -> RunError:
+    """What it means that Ray gives a piece of work up."""
+    first, *_ = [*str(error).strip().splitlines(), type(error).__name__]
+    return RunError(
+        f"Workers die again and again at pictures from {asked[0].thing.name} to {asked[-1].thing.name}: {first[:200]}",
+        "If their machines lack memory, start Ray with fewer cores: ray start --num-cpus 8. Then go on with --resume.",
+    )
 
 
 def _meant(cause: Exception) -> Exception:
@@ -135,17 +169,27 @@ def _meant(cause: Exception) -> Exception:
 
 def _answered(job: _Job, pictures: list[Picture]) -> _Done:
     """What a worker does. Raises FieldmarkError."""
-    try:
-        os.chdir(job.folder)
-    except OSError as error:
+    if version() != job.version:
         raise RunError(
-            f"{platform.node()} cannot work in {job.folder}: {error.strerror}",
-            "All machines of the cluster need the same folders, as on a shared file system.",
-        ) from None
+            f"{platform.node()} has Fieldmark {version()}, and {job.version} is asking",
+            "Install the same version on all machines of the cluster.",
+        )
+    if not all(os.path.isabs(picture.thing.name) for picture in pictures):
+        _work_in(job.folder)
     found = answers(_predictor(job.bundle, job.state, job.device), pictures, confidence=job.confidence)
     told = [answer for some in found for answer in some]
     absent = [one.path for one in told if one.skipped and not os.path.lexists(one.path)]
     return _Done(told, absent, platform.node())
+
+
+def _work_in(folder: str) -> None:
+    try:
+        os.chdir(folder)
+    except OSError as error:
+        raise RunError(
+            f"{platform.node()} cannot work in {folder}: {error.strerror}",
+            "All machines of the cluster need the same folders, as on a shared file system.",
+        ) from None
 
 
 @lru_cache(maxsize=1)

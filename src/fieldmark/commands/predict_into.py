@@ -118,7 +118,7 @@ def predict_into(
             wanted.write(bundle, kept, out, kind, record, listener)
         return _finished(None, kept, listener)
     bundle = run.bundle if isinstance(run, Predictor) else Bundle.load(run)
-    cluster = Cluster(bundle, device) if engine == "ray" else None
+    cluster = Cluster(bundle, device, listener) if engine == "ray" else None
     wanted.speaker(bundle)  # a promise that cannot be kept is refused now, not in the end
     root = root_of(things)
     found = detected_in(Path(boxes), root) if boxes else {}
