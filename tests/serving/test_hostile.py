@@ -184,6 +184,13 @@ def test_pages_of_other_sites(visitor: Visitor, photograph: Path, headers: dict[
     assert visitor.ask("/v1/predict", method="OPTIONS", origin="http://evil.example").status in (403, 405)
 
 
+def test_a_probe_need_not_know_a_name(visitor: Visitor) -> None:
+    for path in ("/health", "/v2/health/live", "/v2/health/ready"):
+        assert visitor.ask(path, host="10.1.2.3:8000").status == 200
+    for path in ("/", "/api", "/metrics", "/v1/classes", "/v2", "/health/"):
+        assert visitor.ask(path, host="10.1.2.3:8000").status == 421
+
+
 def test_the_own_page_may_ask(visitor: Visitor, photograph: Path) -> None:
     own = visitor.address.rstrip("/")
     assert visitor.ask("/v1/predict", photograph.read_bytes(), origin=own).status == 200

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from starlette.types import ASGIApp
+
 from fieldmark.answering.predictor import Predictor
 from fieldmark.serving.app import app_of
 from fieldmark.serving.corrections import Corrections
@@ -20,7 +22,7 @@ from fieldmark.serving.measures import Measures
 from fieldmark.serving.server import bound, server_of
 from fieldmark.serving.service import Service
 
-__all__ = ["Reply", "Visitor", "served"]
+__all__ = ["Reply", "Visitor", "listening", "served"]
 
 
 @dataclass(frozen=True)
@@ -80,13 +82,20 @@ def served(
     predictor = run if isinstance(run, Predictor) else Predictor.load(run, device="cpu")
     service = Service(predictor, corrections=kept, limits=limits, heard=measures.batch, **options)
     app = app_of(service, measures, token=token, hosts=hosts_of((), host="127.0.0.1"), name="birds")
-    listening, started = bound("127.0.0.1", 0), threading.Event()
+    with listening(app) as port:
+        yield Visitor(port, service)
+
+
+@contextmanager
+def listening(app: ASGIApp) -> Iterator[int]:
+    """The port at which an application answers as long as this lasts."""
+    at, started = bound("127.0.0.1", 0), threading.Event()
     server = server_of(app, seconds_to_stop=20, ready=started.set)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [at]})
     thread.start()
     try:
         assert started.wait(20)
-        yield Visitor(listening.getsockname()[1], service)
+        yield at.getsockname()[1]
     finally:
         server.should_exit = True
         thread.join(30)

@@ -100,7 +100,7 @@ def serve(
             listener.note(f"Answering at {shown}")
             listener.note("Stop with Ctrl-C.")
 
-        server = server_of(app, seconds_to_stop=limits.seconds + limits.sending_seconds, ready=ready)
+        server = server_of(app, seconds_to_stop=limits.seconds_to_stop, ready=ready)
         with suppress(KeyboardInterrupt):  # it has stopped by then
             server.run(sockets=[listening])
     listener.hear(Done("serve"))

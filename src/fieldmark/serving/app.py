@@ -72,13 +72,14 @@ Candidates = Annotated[int, Query(description="How many classes are listed.", ge
 
 def app_of(
     service: Service,
-    measures: Measures,
+    measures: Measures | None = None,
     *,
     token: str | None = None,
     hosts: Collection[str] | None = None,
     name: str = "",
 ) -> Guard:
-    """The application that a server runs. `name` is what the page calls the run; the rest as for `Guard`.
+    """The application that a server runs. `name` is what the page calls the run; the rest as for `Guard`. Without
+    `measures`, nothing is counted.
 
     The service is closed when the server ends.
     """
@@ -97,13 +98,17 @@ def app_of(
         lifespan=lifespan,
     )
     bodies = Bodies(service.limits)
-    measures.watch(lambda: service.batcher.waiting, lambda: bodies.held)
     _add_refusals(app)
     _add_pictures(app, service, bodies)
     add_inference(app, service, bodies, name, _REFUSALS)
-    _add_facts(app, service, measures, name)
+    _add_facts(app, service, name)
     _add_pages(app)
-    return Guard(app, token=token, hosts=hosts, most_requests=service.limits.requests, heard=measures.request)
+    heard = None
+    if measures is not None:
+        measures.watch(lambda: service.batcher.waiting, lambda: bodies.held)
+        _add_metrics(app, measures)
+        heard = measures.request
+    return Guard(app, token=token, hosts=hosts, most_requests=service.limits.requests, heard=heard)
 
 
 def _add_pictures(app: FastAPI, service: Service, bodies: Bodies) -> None:
@@ -164,7 +169,7 @@ def _add_pictures(app: FastAPI, service: Service, bodies: Bodies) -> None:
             return Kept(said=verdict.said, label=name)
 
 
-def _add_facts(app: FastAPI, service: Service, measures: Measures, name: str) -> None:
+def _add_facts(app: FastAPI, service: Service, name: str) -> None:
     """What is asked about the service."""
 
     @app.get("/v1/classes", responses={401: _REFUSALS[401]})
@@ -204,6 +209,8 @@ def _add_facts(app: FastAPI, service: Service, measures: Measures, name: str) ->
         """Whether the service answers."""
         return Health(status="ok", waiting=service.batcher.waiting)
 
+
+def _add_metrics(app: FastAPI, measures: Measures) -> None:
     @app.get("/metrics", response_class=PlainTextResponse)
     async def metrics() -> Response:
         """Counters for Prometheus."""

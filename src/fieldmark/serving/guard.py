@@ -80,7 +80,7 @@ class Guard:
         token: str | None,
         hosts: Collection[str] | None,
         most_requests: int,
-        heard: Heard = lambda route, status, seconds: None,
+        heard: Heard | None = None,
     ) -> None:
         """`hosts` are the names by which the service may be asked for, without ports; None for any."""
         self._app, self._hosts, self._most, self._heard = app, hosts, most_requests, heard
@@ -108,20 +108,21 @@ class Guard:
             await (self._app if refusal is None else refused(refusal, scope["path"]))(scope, receive, marked)
         finally:
             self._at_work -= 1
-            self._heard(
-                getattr(scope.get("route"), "path", "other"), told[0] if told else 499, time.monotonic() - begun
-            )
+            if self._heard is not None:
+                route = getattr(scope.get("route"), "path", "other")
+                self._heard(route, told[0] if told else 499, time.monotonic() - begun)
 
     def _refusal(self, scope: Scope) -> Refusal | None:
         """Why a request is not even looked at; None if it is."""
         headers = Headers(scope=scope)
         host = headers.get("host", "")
-        if self._hosts is not None and _name(host) not in self._hosts:
+        probe = scope["path"] in _HEALTH  # it asks by address, and learns nothing
+        if self._hosts is not None and _name(host) not in self._hosts and not probe:
             return Refusal(421, "This service is not known by that name", "Ask for it as localhost, or see --name.")
         origin = headers.get("origin")
         if scope["method"] not in _SAFE and origin is not None and origin.partition("://")[2] != host:
             return Refusal(403, "A page of another site may not use this service", "Open the service's own page.")
-        if self._at_work > self._most and scope["path"] not in _HEALTH:
+        if self._at_work > self._most and not probe:
             return Refusal(503, "Too many requests are at work", "Try again in 2 s.", retry_after=2)
         if self._token is not None and scope["path"] not in _OPEN and not self._knows(headers.get("authorization", "")):
             return Refusal(401, "The token is missing or wrong", "Send it as: Authorization: Bearer TOKEN.")

@@ -35,3 +35,8 @@ class Limits:
     """Searches and example pictures that are waiting."""
     kept: int = 2**30
     """Bytes of corrections and their pictures on disk, whoever sent them and when."""
+
+    @property
+    def seconds_to_stop(self) -> float:
+        """After which whatever was begun is answered."""
+        return self.sending_seconds + max(self.seconds, self.explaining_seconds)
