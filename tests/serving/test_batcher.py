@@ -138,6 +138,29 @@ def test_a_queue_that_would_take_too_long_is_full() -> None:
     assert len(in_time) >= 0.8 * len(accepted)  # the first ones come before anything is known about the speed
 
 
+@given(st.integers(0, 48), st.integers(0, 20), st.integers(1, 20), st.integers(1, 16))
+def test_pictures_of_one_request_are_accepted_if_all_have_time(slow: int, before: int, num: int, most: int) -> None:
+    """Otherwise they are refused: for ever, or for now if there would be time with nobody before them."""
+    each = slow / 16
+    batcher = Batcher(see, answer, seconds=10, most_waiting=most, each=each)
+
+    def fits(num_pictures: int) -> bool:
+        return num_pictures <= most and (num_pictures - 1) * each <= 5
+
+    assert fits(batcher.most_at_once)
+    assert not fits(batcher.most_at_once + 1)
+    batcher._waiting = before
+    if fits(before + num):
+        batcher.check_room(num)
+    else:
+        with pytest.raises(Refusal) as refused:
+            batcher.check_room(num)
+        assert refused.value.status == (429 if fits(num) else 413)
+        assert fits(num) or refused.value.hint == f"Send at most {batcher.most_at_once}."
+    batcher._waiting = 0
+    batcher.close()
+
+
 def test_a_damaged_picture_fails_alone() -> None:
     batcher = Batcher(see, answer)
     answers = [batcher.submit(thing(number)) for number in (1, 255, 2)]

@@ -6,6 +6,7 @@ answered alone: nobody waits for company that is not on its way.
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 import time
@@ -21,14 +22,15 @@ from fieldmark.answering.stream import Shown, stream
 from fieldmark.answering.things import Thing
 from fieldmark.core.machine import num_threads
 from fieldmark.evaluation.outputs import Outputs
-from fieldmark.serving.refusal import busy, late, stopping
+from fieldmark.serving.refusal import busy, late, stopping, too_many
 
 __all__ = ["Batcher"]
 
 _SMOOTHING = 0.2
 """The weight of the latest batch in the mean time that a picture takes."""
 _SHARE_OF_DEADLINE = 0.5
-"""A picture is accepted if the wait that is expected is at most this share of its time."""
+"""A picture is accepted if the wait that is expected is at most this share of its time. Those of one request wait
+for each other."""
 
 
 @final
@@ -89,11 +91,20 @@ class Batcher:
         """Whether nothing more is accepted."""
         return self._closed
 
+    @property
+    def most_at_once(self) -> int:
+        """How many pictures may be accepted and not answered yet: so many that the last one need not wait too long."""
+        before = _SHARE_OF_DEADLINE * self.seconds / self._each if self._each else math.inf
+        return int(min(self.most_waiting, before + 1))
+
     def check_room(self, num_pictures: int = 1) -> None:
-        """Raise the Refusal with which pictures would be answered now: 429 if too many wait, 503 after `close`."""
+        """Raise the Refusal with which pictures would be answered now: 413 if there will never be time for so many, 429
+        if too many wait, 503 after `close`."""
         if self._closed:
             raise stopping()
-        if self._waiting + num_pictures > self.most_waiting or self.expected_wait > _SHARE_OF_DEADLINE * self.seconds:
+        if num_pictures > (most := self.most_at_once):
+            raise too_many(num_pictures, most)
+        if self._waiting + num_pictures > most:
             raise busy(self.expected_wait)
 
     def submit(self, thing: Thing) -> Future[Outputs]:

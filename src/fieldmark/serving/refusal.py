@@ -6,7 +6,7 @@ from typing import final
 
 from fieldmark.core.errors import FieldmarkError, StorageError, TooLargeError, UnknownFormatError
 
-__all__ = ["Refusal", "busy", "late", "refusal_of", "stopping"]
+__all__ = ["Refusal", "busy", "late", "refusal_of", "stopping", "too_many"]
 
 
 @final
@@ -24,6 +24,11 @@ def busy(retry_after: float) -> Refusal:
     """Nothing was begun, since too much is waiting."""
     seconds = max(1, round(retry_after + 0.5))
     return Refusal(429, "Too many pictures are waiting", f"Try again in {seconds} s.", retry_after=seconds)
+
+
+def too_many(num_pictures: int, most: int) -> Refusal:
+    """A request has more pictures than will ever be answered together."""
+    return Refusal(413, f"{num_pictures:,} pictures are too many for one request", f"Send at most {most}.")
 
 
 def late(retry_after: float) -> Refusal:

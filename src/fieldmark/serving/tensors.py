@@ -29,7 +29,7 @@ from fieldmark.core.reading import parse_json
 from fieldmark.core.storage import as_json
 from fieldmark.evaluation.outputs import Outputs
 from fieldmark.runs.bundle import Bundle
-from fieldmark.serving.refusal import Refusal
+from fieldmark.serving.refusal import Refusal, too_many
 
 __all__ = ["INPUT", "Asked", "Tensor", "Tensors", "body_of", "described", "read_request", "tensors_of"]
 
@@ -153,7 +153,7 @@ def _views(given: _Input, rest: memoryview, side: int, most: int) -> NDArray[np.
             f"[B, 3, {side}, {side}]"
         )
     if shape[0] > most:
-        raise Refusal(413, f"{shape[0]:,} pictures are too many for one request", f"Send at most {most}.")
+        raise too_many(shape[0], most)
     size = given.get("parameters", {}).get("binary_data_size")
     if size is None:
         values = _numbers(given.get("data", []), shape)
