@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
 import threading
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +29,7 @@ from support.services import Reply, Visitor, served
 
 SIDE = 32
 INFER = "/v2/models/birds/infer"
+OUTPUTS = ("logits", "embedding")
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +115,7 @@ def test_numbers_in_binary_and_in_json_are_the_same(visitor: Visitor, views: NDA
 def test_nested_numbers_are_taken_row_by_row(views: NDArray[np.uint8]) -> None:
     request = asking(views)
     request["inputs"][0]["data"] = views.tolist()
-    asked = read_request(json.dumps(request).encode(), None, side=SIDE, most=8)
+    asked = read_request(json.dumps(request).encode(), None, side=SIDE, most=8, known=OUTPUTS)
     np.testing.assert_array_equal(asked.views, views)
     assert asked.views.dtype == np.uint8
 
@@ -181,7 +185,7 @@ def test_what_is_no_request(visitor: Visitor, body: bytes, status: int, said: st
 def test_what_is_no_request_takes_little_memory(body: bytes) -> None:
     tracemalloc.start()
     with pytest.raises(Refusal) as refused:
-        read_request(body, None, side=SIDE, most=8)
+        read_request(body, None, side=SIDE, most=8, known=OUTPUTS)
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert refused.value.status == 400
@@ -195,7 +199,7 @@ def test_a_request_that_no_memory_holds_is_refused(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr("fieldmark.serving.tensors.parse_json", full)
     with pytest.raises(Refusal, match="more memory than there is") as refused:
-        read_request(b"{}", None, side=SIDE, most=8)
+        read_request(b"{}", None, side=SIDE, most=8, known=OUTPUTS)
     assert refused.value.status == 400
 
 
@@ -212,14 +216,14 @@ def test_bytes_that_are_cut_or_added_are_refused(data: st.DataObject) -> None:
     body, length = binary(ONE)
     size = data.draw(st.integers(length, len(body) + 50).filter(lambda size: size != len(body)))
     with pytest.raises(Refusal, match="bytes follow the JSON object"):
-        read_request(body.ljust(size, b"\0")[:size], length, side=SIDE, most=8)
+        read_request(body.ljust(size, b"\0")[:size], length, side=SIDE, most=8, known=OUTPUTS)
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 5), st.booleans())
 def test_what_is_written_can_be_read(seed: int, count: int, in_binary: bool) -> None:
     views = np.random.default_rng(seed).integers(0, 256, (count, 3, 4, 4), dtype=np.uint8)
     body, length = binary(views) if in_binary else (json.dumps(asking(views)).encode(), None)
-    asked = read_request(body, length, side=4, most=8)
+    asked = read_request(body, length, side=4, most=8, known=OUTPUTS)
     np.testing.assert_array_equal(asked.views, views)
     answers = {"logits": asked.views.reshape(count, -1).astype(np.float32) / 3}
     answer, at = body_of(asked, "m", "1", answers)
@@ -229,7 +233,7 @@ def test_what_is_written_can_be_read(seed: int, count: int, in_binary: bool) -> 
 
 def test_an_object_that_is_too_large_is_not_read(visitor: Visitor) -> None:
     with pytest.raises(Refusal, match="larger than 8 MB") as refused:
-        read_request(b" " * (8 * 2**20 + 1), None, side=SIDE, most=8)
+        read_request(b" " * (8 * 2**20 + 1), None, side=SIDE, most=8, known=OUTPUTS)
     assert refused.value.status == 413
     reply = visitor.ask(INFER, b"x" * (2**20 + 1))  # of the service's own limit
     assert (reply.status, complaint(reply)) == (413, "The request is larger than 1 MB. Make it smaller.")
@@ -282,6 +286,48 @@ def test_a_request_has_a_deadline(birds: Path, views: NDArray[np.uint8]) -> None
         reply = visitor.ask(INFER, json.dumps(asking(views)))
         gate.set()
         assert (reply.status, complaint(reply)[:22]) == (503, "There was no time left")
+
+
+def test_reading_has_a_deadline_too(birds: Path, views: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch) -> None:
+    """And only so much is read at a time, whoever has given up waiting for it."""
+    gate, begun = threading.Event(), list[bytes]()
+
+    def slow(body: bytes, *given: Any, **more: Any) -> Any:
+        begun.append(body)
+        gate.wait(20)
+        return read_request(body, *given, **more)
+
+    monkeypatch.setattr("fieldmark.serving.inference.read_request", slow)
+    body = json.dumps(asking(views))
+    with served(birds, limits=Limits(seconds=0.5)) as visitor, ThreadPoolExecutor(5) as many:
+        for reply in many.map(lambda _: visitor.ask(INFER, body), range(5)):
+            assert (reply.status, complaint(reply)[:22]) == (503, "There was no time left")
+        assert len(begun) == 2
+        gate.set()
+    assert len(begun) == 2
+
+
+def test_nothing_of_a_request_keeps_others_waiting(
+    birds: Path, views: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What computes is done in threads beside the loop in which all requests are answered."""
+    in_loop = []
+
+    def seen(*given: Any) -> Any:
+        with suppress(RuntimeError):
+            in_loop.append(asyncio.get_running_loop())
+        return tensors_of(*given)
+
+    monkeypatch.setattr("fieldmark.serving.inference.tensors_of", seen)
+    with served(birds) as visitor:
+        assert visitor.ask(INFER, json.dumps(asking(views))).status == 200
+    assert not in_loop
+
+
+def test_an_output_that_there_is_not_is_refused_before_anything_is_computed() -> None:
+    body = json.dumps(asking(ONE, outputs=[{"name": "verdict"}])).encode()
+    with pytest.raises(Refusal, match=r"There is no output 'verdict'; there are logits, embedding"):
+        read_request(body, None, side=SIDE, most=8, known=OUTPUTS)
 
 
 def test_a_token_protects_models_and_not_health(birds: Path) -> None:

@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator
 from concurrent.futures import Future
+from contextlib import asynccontextmanager
 from typing import TypeVar
 
 from fieldmark.serving.refusal import late
 
-__all__ = ["all_in_time", "in_time"]
+__all__ = ["in_time", "within"]
 
 T = TypeVar("T")
 
 
-async def in_time(work: Future[T], seconds: float) -> T:
-    """What was worked out. Raises Refusal if it takes longer; what has not begun is then left."""
-    return (await all_in_time([work], seconds))[0]
-
-
-async def all_in_time(work: Sequence[Future[T]], seconds: float) -> list[T]:
-    """The same of several pieces of work, which have this time together."""
+@asynccontextmanager
+async def within(seconds: float) -> AsyncIterator[None]:
+    """Raise Refusal if what is awaited in this context takes longer; what has not begun is then left."""
     try:
         async with asyncio.timeout(seconds):
-            return await asyncio.gather(*map(asyncio.wrap_future, work))
+            yield
     except TimeoutError:
         raise late(seconds) from None
+
+
+async def in_time(work: Future[T], seconds: float) -> T:
+    """What was worked out. Raises Refusal if it takes longer; what has not begun is then left."""
+    async with within(seconds):
+        return await asyncio.wrap_future(work)

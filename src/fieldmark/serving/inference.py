@@ -7,6 +7,7 @@ the same queue as photographs, with the same deadline and limits.
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -14,13 +15,13 @@ from fastapi import FastAPI, Request, Response
 from pydantic import BaseModel, Field
 
 from fieldmark.core.version import version as own_version
-from fieldmark.evaluation.outputs import joined
+from fieldmark.evaluation.outputs import Outputs, joined
 from fieldmark.exporting.triton import MOST, model_name
 from fieldmark.serving.bodies import Bodies, Kind
-from fieldmark.serving.deadline import all_in_time
+from fieldmark.serving.deadline import within
 from fieldmark.serving.refusal import Refusal, stopping
 from fieldmark.serving.service import Service
-from fieldmark.serving.tensors import INPUT, Tensor, body_of, described, read_request, tensors_of
+from fieldmark.serving.tensors import INPUT, Asked, Tensor, body_of, described, read_request, tensors_of
 
 __all__ = ["add_inference"]
 
@@ -31,6 +32,8 @@ _TENSORS = Kind(
     ("application/json", "application/octet-stream", "application/x-www-form-urlencoded"),
     'Send {"inputs": [{"name": "images", …}]}, or see the documentation of serving.',
 )
+_READING = 2
+"""Requests that are read at a time. One in JSON takes a second or two, and up to 300 MB."""
 _BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -89,6 +92,8 @@ def add_inference(
     inputs = described({INPUT: np.zeros((1, 3, side, side), np.uint8)})
     outputs = described(tensors_of(service.bundle, service.sample))
     most = min(MOST, service.limits.most_waiting)
+    known = [one["name"] for one in outputs]
+    readers = ThreadPoolExecutor(_READING, "fieldmark-read")
     absent: dict[int | str, dict[str, Any]] = {404: {**refusals[400], "description": "There is no such model."}}
 
     def check(asked: str, version: str) -> None:
@@ -138,13 +143,16 @@ def add_inference(
         length = request.headers.get(_JSON_BYTES)
         if length is not None and not length.isdecimal():
             raise Refusal(400, f"{_JSON_BYTES} is {length[:20]!r} and no number")
-        async with bodies.read(request, _TENSORS) as body:
-            asked = await asyncio.to_thread(
-                read_request, body, None if length is None else int(length[:20]), side=side, most=most
-            )
-            found = await all_in_time(service.outputs_of(asked.views), service.limits.seconds)
-        tensors = tensors_of(service.bundle, joined(found))
-        answer, json_bytes = await asyncio.to_thread(body_of, asked, model, _VERSION, tensors)
+        size = None if length is None else int(length[:20])
+
+        def written(asked: Asked, found: list[Outputs]) -> tuple[bytes, int | None]:
+            return body_of(asked, model, _VERSION, tensors_of(service.bundle, joined(found)))
+
+        async with bodies.read(request, _TENSORS) as body, within(service.limits.seconds):
+            read = readers.submit(read_request, body, size, side=side, most=most, known=known)
+            asked = await asyncio.wrap_future(read)
+            found = await asyncio.gather(*map(asyncio.wrap_future, service.outputs_of(asked.views)))
+            answer, json_bytes = await asyncio.to_thread(written, asked, found)
         if json_bytes is None:
             return Response(answer, media_type="application/json")
         return Response(answer, headers={_JSON_BYTES: str(json_bytes)}, media_type="application/octet-stream")

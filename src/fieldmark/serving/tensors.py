@@ -109,8 +109,9 @@ def described(tensors: Mapping[str, NDArray[Any]]) -> list[Tensor]:
 # ---- requests
 
 
-def read_request(body: bytes, json_bytes: int | None, *, side: int, most: int) -> Asked:
-    """What a body asks for, whose JSON object has so many bytes; None for all of it. At most so many pictures.
+def read_request(body: bytes, json_bytes: int | None, *, side: int, most: int, known: Sequence[str]) -> Asked:
+    """What a body asks for, whose JSON object has so many bytes; None for all of it. At most so many pictures, and of
+    these outputs.
 
     Raises Refusal: 413 for too many of anything, 400 for whatever else is wrong.
     """
@@ -133,6 +134,8 @@ def read_request(body: bytes, json_bytes: int | None, *, side: int, most: int) -
         names = [one["name"][:60] for one in request["inputs"]]
         raise _wrong(f"The inputs are {names[:5]}, and should be {INPUT!r} alone")
     wanted = request.get("outputs", [])
+    if unknown := [one["name"] for one in wanted if one["name"] not in known]:
+        raise _wrong(f"There is no output {unknown[0][:60]!r}; there are {', '.join(known)}")
     for one in (*request["inputs"], *wanted):
         if given := [name for name in _UNKNOWN if name in one.get("parameters", {})]:
             raise _wrong(f"The parameter {given[0]!r} of {one['name'][:60]!r} is not supported")
@@ -192,12 +195,7 @@ def _wrong(what: str) -> Refusal:
 
 
 def body_of(asked: Asked, model: str, version: str, tensors: Tensors) -> tuple[bytes, int | None]:
-    """The answer to a request, and the bytes of its JSON object if something in binary follows.
-
-    Raises Refusal for an output that there is not.
-    """
-    if unknown := [name for name in asked.outputs if name not in tensors]:
-        raise _wrong(f"There is no output {unknown[0][:60]!r}; there are {', '.join(tensors)}")
+    """The answer to a request, and the bytes of its JSON object if something in binary follows."""
     told: list[dict[str, Any]] = []
     behind: list[bytes] = []
     for name, binary in (asked.outputs or dict.fromkeys(tensors, asked.binary)).items():
