@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -69,6 +71,67 @@ def test_there_is_an_end(keep: bool, size: int, tmp_path: Path) -> None:
     with pytest.raises(Refusal):
         kept.add(bytes(most), ".jpg", "dunnock", "wren")
     assert size_of(tmp_path) == before
+
+
+def filled(kept: Corrections, size: int = 5000) -> int:
+    """How many corrections of pictures of this size are taken until the folder is full."""
+    for taken in range(1000):
+        try:
+            kept.add(str(taken).encode().ljust(size), ".jpg", "dunnock", "wren")
+        except Refusal:
+            return taken
+    raise AssertionError("it is never full")
+
+
+def test_a_folder_that_was_moved_away_is_empty(tmp_path: Path) -> None:
+    kept = Corrections(tmp_path / "kept", keep_pictures=True, most=50_000)
+    taken = filled(kept)
+    assert taken > 5
+    (tmp_path / "kept").rename(tmp_path / "away")
+    assert filled(kept) == taken
+
+
+def test_room_that_somebody_makes_is_found_within_a_minute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now, looks, look = [0.0], list[Path](), Path.iterdir
+
+    def seen(folder: Path) -> Iterator[Path]:
+        looks.append(folder)
+        return look(folder)
+
+    monkeypatch.setattr(Path, "iterdir", seen)
+    kept = Corrections(tmp_path, keep_pictures=True, most=50_000, clock=lambda: now[0])
+    assert filled(kept) > 5
+    for picture in list(look(tmp_path / "pictures")):
+        picture.unlink()
+    looks.clear()
+    for now[0] in (1.0, 30.0, 59.0):
+        assert filled(kept) == 0
+    assert not looks
+    now[0] = 61.0
+    assert filled(kept) > 5
+    assert len(looks) == 1
+
+
+def test_the_same_picture_counts_once(tmp_path: Path) -> None:
+    kept = Corrections(tmp_path, keep_pictures=True, most=50_000)
+    for _ in range(40):
+        kept.add(bytes(5000), ".jpg", "dunnock", "wren")
+    assert len(rows(tmp_path)) == 40
+    assert len(list((tmp_path / "pictures").iterdir())) == 1
+
+
+def test_rows_count_what_they_have(tmp_path: Path) -> None:
+    assert filled(Corrections(tmp_path, most=50_000)) > 400
+    assert 45_000 < size_of(tmp_path) <= 50_000
+
+
+def test_several_services_fill_a_folder_once(tmp_path: Path) -> None:
+    several = [Corrections(tmp_path, keep_pictures=True, most=50_000) for _ in range(3)]
+    for number in range(30):
+        with suppress(Refusal):
+            several[number % 3].add(str(number).encode().ljust(5000), ".jpg", "dunnock", "wren")
+    assert size_of(tmp_path) <= 50_000
+    assert len(rows(tmp_path)) > 5
 
 
 @pytest.mark.parametrize(("kind", "extension"), [("JPEG", "jpg"), ("MPO", "jpg"), ("PNG", "png"), ("TIFF", "tif")])
