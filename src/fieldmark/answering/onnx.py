@@ -40,6 +40,7 @@ __all__ = [
 
 INSTALL = "Install it with: pip install 'fieldmark[onnx]'."
 _AGAIN = "Export the run again."
+_LARGE = "Answer with --engine torch, or on a machine with more memory."
 
 
 class NoGraph(RunError):
@@ -124,8 +125,9 @@ def _limit_memory() -> int:
 def _refused(what: str, error: Exception) -> RunError:
     """What went wrong in ONNX Runtime, in a line."""
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-    if "Available memory of" in reason:
-        reason = f"it asks for more than {_limit_memory() / 2**30:.1f} GB, half of the memory here"
+    if "Available memory of" in reason or "Failed to allocate memory" in reason:
+        most = f"{_limit_memory() / 2**30:.1f} GB, half of the memory here"
+        return RunError(f"{what}: it asks for more than {most}", _LARGE)
     return RunError(f"{what}: {reason.rpartition('Status Message: ')[2][:200]}", _AGAIN)
 
 
