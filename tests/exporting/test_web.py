@@ -6,8 +6,10 @@ import functools
 import http.server
 import io
 import json
+import os
 import shutil
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,12 +43,16 @@ STAND_IN = {"ort.wasm.min.js": b"", "ort-wasm-simd-threaded.mjs": b"", "ort-wasm
 
 
 @contextmanager
-def served(folder: Path) -> Iterator[str]:
-    """The address of a static host of this folder."""
+def served(folder: Path, sent: list[str] | None = None) -> Iterator[str]:
+    """The address of a static host of this folder. `sent` gets what it sends whole."""
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *told: object) -> None:
             pass
+
+        def log_request(self, code: object = "-", size: object = "-") -> None:
+            if sent is not None and code == 200:
+                sent.append(self.path)
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder)))
     thread = threading.Thread(target=server.serve_forever, daemon=True)
@@ -128,10 +134,24 @@ def test_pages_of_one_host_keep_apart(trained: Run, browser: Browser, tmp_path: 
             browser.until("navigator.serviceWorker.controller?.scriptURL === new URL('offline.js', location).href")
         kept = browser.run("caches.keys()")
         assert sorted(name.split()[1] for name in kept) == [f"{address}birds/", f"{address}birds/kent/"]
-        (tmp_path / "birds" / "offline.js").write_bytes(site(bundle, b"new", STAND_IN, title="birds")["offline.js"])
+        script, later = tmp_path / "birds" / "offline.js", time.time() + 10  # a host compares whole seconds
+        script.write_bytes(site(bundle, b"new", STAND_IN, title="birds")["offline.js"])
+        os.utime(script, (later, later))
         browser.run("navigator.serviceWorker.ready.then((one) => one.update()).then(() => null)")
         browser.until("navigator.serviceWorker.ready.then((one) => one.waiting !== null)")
         assert len(browser.run("caches.keys()")) == 3, "an open page keeps the files of its version"
+
+
+def test_what_the_page_has_loaded_is_not_sent_again(trained: Run, browser: Browser, tmp_path: Path) -> None:
+    graph = bytes(1_000_000)
+    for name, data in site(Bundle.load(trained.folder), graph, STAND_IN, title="birds").items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(data)
+    sent: list[str] = []
+    with served(tmp_path, sent) as address:
+        browser.open(address)
+        browser.until("navigator.serviceWorker.controller !== null")
+    assert len(sent) == len(set(sent)), sorted(sent)
 
 
 def test_nothing_stands_in_the_way(
