@@ -14,10 +14,13 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, final
 
 import torch
-from timm.models import group_parameters
 from torch import Tensor, nn
 
 from fieldmark.core.errors import RecipeError
+from fieldmark.core.imports import compiler_on_demand
+
+with compiler_on_demand():
+    from timm.models import group_parameters
 
 if TYPE_CHECKING:
     from fieldmark.model.backbone import Normalization
