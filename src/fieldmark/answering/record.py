@@ -116,7 +116,7 @@ def open_record(path: Path, header: Header, *, resume: bool) -> Iterator[Record]
         record = _begun(path, header, resume)
         try:
             yield record
-        except BaseException:
+        except BaseException:  # whatever ended it, a record without answers would stand in the way of the next start
             if is_new and not record.answered:
                 _remove(path)  # work that is refused leaves nothing that would have to be resumed
             raise
