@@ -1,6 +1,7 @@
 """The plain reference: what a competent user gets from timm and PyTorch in an afternoon, scored once on the test part.
 
 usage: reference.py {cub,flowers102,cars60} OUT [--size 160] [--seeds 0 1 2] [--backbone tf_efficientnet_lite0]
+           [--device auto]
 
 Twenty epochs of AdamW, one-cycle rates (random head 3e-3, backbone 3e-4), label smoothing, random square crops and
 mirror images; one central view, the last weights. It learns from the official training part, as Fieldmark does with
@@ -24,7 +25,7 @@ from torch import nn
 
 from fieldmark import read
 from fieldmark.comparison.result import Result, answered_rows, data_digest
-from fieldmark.core.machine import processor
+from fieldmark.core.machine import choose_device, processor
 from fieldmark.core.memory import keep_freed_memory
 
 PLACES = {"cub": "CUB_200_2011_first50", "flowers102": "flowers-102", "cars60": "cars-60/cars.csv"}
@@ -78,22 +79,23 @@ def run(asked, seed):
     pixels = np.stack([load(catalog.file(row), side) for row in rows.tolist()])
     labels = torch.from_numpy(catalog.labels[rows])
     backbone, mean, std = backbone_of(asked.backbone)
-    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (mean, std))
+    device = choose_device(asked.device)
+    mean, std = (torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (mean, std))
 
     def tensor(images):
-        values = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 255
+        values = torch.from_numpy(np.ascontiguousarray(images)).to(device).permute(0, 3, 1, 2).float() / 255
         return ((values - mean) / std).contiguous(memory_format=torch.channels_last)
 
     backbone.to(memory_format=torch.channels_last)
-    model = nn.Sequential(backbone, nn.Linear(backbone.num_features, len(catalog.classes)))
+    model = nn.Sequential(backbone, nn.Linear(backbone.num_features, len(catalog.classes))).to(device)
     began = time.perf_counter()
-    train(model, pixels, labels, np.arange(len(learnt)), tensor, size=asked.size, seed=seed)
+    train(model, pixels, labels.to(device), np.arange(len(learnt)), tensor, size=asked.size, seed=seed)
     seconds = time.perf_counter() - began
     model.eval()
     edge = (side - asked.size) // 2
     views = pixels[len(learnt) :, edge : edge + asked.size, edge : edge + asked.size]
     with torch.inference_mode():
-        logits = torch.cat([model(tensor(views[k : k + 64])) for k in range(0, len(views), 64)])
+        logits = torch.cat([model(tensor(views[k : k + 64])).cpu() for k in range(0, len(views), 64)])
     truth = labels[len(learnt) :]
     return Result(
         recipe="reference",
@@ -110,7 +112,7 @@ def run(asked, seed):
         answering_speed=None,
         memory={},
         num_parameters=sum(p.numel() for p in model.parameters()),
-        machine={"threads": torch.get_num_threads(), "processor": processor()},
+        machine={"device": device, "threads": torch.get_num_threads(), "processor": processor()},
         looks=None,
     )
 
@@ -122,6 +124,7 @@ def main():
     parser.add_argument("--size", type=int, default=160)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--backbone", default="tf_efficientnet_lite0")
+    parser.add_argument("--device", default="auto")
     asked = parser.parse_args()
     keep_freed_memory()
     for seed in asked.seeds:

@@ -4,10 +4,11 @@ usage: retrieval.py run WORK DATA SEEDS RECIPE …    DATA: cub or cars60; SEEDS
        retrieval.py show [BASELINE]                 the tables in Markdown, against `probe` or another recipe
 
 Each seed draws other classes to train on, half of all, and trains on their official training photographs: 160 px, fp32,
-one thread. Official test photographs of the other half are then searched for each other (`fieldmark.retrieve`); no
-photograph of a class that was trained on is scored. `probe` leaves the backbone frozen. All recipes embed the mean of a
-photograph and its mirror image, so that they differ in what was learnt alone. A finished run is kept in
-results/retrieval/ and passed over the next time; one that was stopped is resumed. Intervals are over classes.
+one thread, on a GPU where there is one. Official test photographs of the other half are then searched for each other
+(`fieldmark.retrieve`); no photograph of a class that was trained on is scored. `probe` leaves the backbone frozen. All
+recipes embed the mean of a photograph and its mirror image, so that they differ in what was learnt alone. A finished
+run is kept in results/retrieval/ and passed over the next time; one that was stopped is resumed. Intervals are over
+classes.
 """
 
 import argparse
@@ -61,8 +62,8 @@ def measured(work, data, seed, recipe, asked):
     learn, look = tables(work, data, seed, asked.most)
     settings = [*SETTINGS, f"seed={seed}", *asked.set]
     out = work / f"{data}-{Path(recipe).stem}-{seed}"
-    run = train(learn, recipe, out=out, overrides=settings, resume=True, device="cpu", listener=terminal())
-    found = retrieve(run.folder, look, unseen=True, device="cpu", listener=terminal())
+    run = train(learn, recipe, out=out, overrides=settings, resume=True, listener=terminal())
+    found = retrieve(run.folder, look, unseen=True, listener=terminal())
     one, history = found.retrieval, run.history()
     catalog = read(look)
     names = np.array(sorted(catalog.classes))  # as `retrieve` numbers them
@@ -81,7 +82,7 @@ def measured(work, data, seed, recipe, asked):
             if (own := one.labels == k).any()
         },
         "training_seconds": history[-1]["seconds"] if history else None,
-        "machine": {"threads": torch.get_num_threads(), "processor": processor()},
+        "machine": {"device": run.machine().device, "threads": torch.get_num_threads(), "processor": processor()},
     }
 
 
