@@ -1,6 +1,8 @@
-"""Recipes beside the plain reference, image by image, on test parts: what `confirm.sh` and `reference.py` kept.
+"""Recipes beside each other, image by image, on the three sets: what `confirm.sh`, `reference.py` and `few.sh` kept.
 
-usage: confirm.py SIZE [BASELINE]       the table in Markdown, against `reference` or another recipe
+usage: paired.py confirm SIZE [BASELINE]     on test images, against `reference` or another recipe
+       paired.py few NUMBER [BASELINE]       with NUMBER images of a class, against `probe` or another recipe
+Each prints a table in Markdown. Intervals are 95 % bootstrap intervals over images.
 """
 
 import sys
@@ -11,7 +13,8 @@ import numpy as np
 
 from fieldmark.comparison.result import Result
 
-RESULTS = Path(__file__).parent / "results" / "confirm"
+RESULTS = Path(__file__).parent / "results"
+BASELINES = {"confirm": "reference", "few": "probe"}
 SETS = ("cub", "flowers102", "cars60")
 
 
@@ -29,10 +32,19 @@ def interval(samples, replicates=2000):
     return f"{100 * np.mean([one.mean() for one in samples]):+.1f} ({low:+.1f} to {high:+.1f})"
 
 
-def main(size, base="reference"):
+def minutes(runs):
+    """The mean minutes of training on each kind of device."""
+    seconds = defaultdict(list)
+    for one in runs:
+        seconds[one.machine.get("device", "cpu")].append(one.seconds)
+    return ", ".join(f"{np.mean(some) / 60:.0f} ({device})" for device, some in sorted(seconds.items()))
+
+
+def main(what, number, base=None):
+    base = base or BASELINES[what]
     found = defaultdict(lambda: defaultdict(dict))
     for name in SETS:
-        for file in sorted((RESULTS / f"{name}-{size}").glob("*-test.json")):
+        for file in sorted((RESULTS / what / f"{name}-{number}").glob("*.json")):
             result = Result.load(file)
             found[result.recipe][name][result.seed] = result
     print(f"| data | recipe | right, each seed | mean | against `{base}`, points | NLL | training, minutes |")
@@ -50,8 +62,7 @@ def main(size, base="reference"):
             each = ", ".join(f"{100 * runs[seed].accuracy:.1f}" for seed in sorted(runs))
             mean = 100 * np.mean([one.accuracy for one in runs.values()])
             nll = np.mean([one.nll.mean() for one in runs.values()])
-            minutes = np.mean([one.seconds for one in runs.values()]) / 60
-            print(f"| {name} | `{recipe}` | {each} | {mean:.1f} % | {against} | {nll:.3f} | {minutes:.0f} |")
+            print(f"| {name} | `{recipe}` | {each} | {mean:.1f} % | {against} | {nll:.3f} | {minutes(runs.values())} |")
     for recipe, samples in total.items():
         if len(samples) == len(SETS):
             print(f"| all three, mean | `{recipe}` | | | {interval(samples)} | | |")
