@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import re
@@ -15,8 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
 from fieldmark.answering.answers import Answer, Look
@@ -30,62 +27,11 @@ from fieldmark.evaluation.verdict import Verdict
 from fieldmark.exporting.results import camtrap
 from fieldmark.exporting.results.answered import Event, Row
 from fieldmark.exporting.results.observed import in_event
-from fieldmark.exporting.results.sorting import folder_names
 from fieldmark.runs.bundle import Bundle
 from fieldmark.runs.run import Run
+from support.surveys import DEPLOYMENTS, SURVEY, rows_of
 
 Cli = Callable[..., Any]
-
-SURVEY = """
-deployments = "deployments.csv"
-name = "north-wood"
-[[contributors]]
-title = "Ada Field"
-[project]
-title = "Foxes of the north wood"
-samplingDesign = "opportunistic"
-captureMethod = ["activityDetection"]
-individualAnimals = false
-"""
-DEPLOYMENTS = """deploymentID,folder,latitude,longitude,deploymentStart,deploymentEnd,habitat
-d1,cam1,51.5,-0.1,2026-05-01T00:00:00+02:00,2026-06-01T00:00:00+02:00,=wood
-d2,far/cam2,-3.25,36.5,2026-05-01T00:00:00Z,2026-06-01T00:00:00Z,
-"""
-
-
-@pytest.fixture
-def survey(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """photos/ in the current folder, with two cameras' pictures, detections and what is known of the survey."""
-    monkeypatch.chdir(tmp_path)
-    sources = sorted(pictures.rglob("*.png"))
-    images = []
-    for number in range(8):
-        name = f"{'cam1' if number < 5 else 'far/cam2'}/IMG {number}.jpg"
-        (tmp_path / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
-        exif = Image.Exif()
-        exif.get_ifd(0x8769)[0x9003] = f"2026:05:02 06:{10 * (number // 2):02}:{number:02}"
-        with Image.open(sources[5 * number]) as image:
-            image.convert("RGB").save(tmp_path / "photos" / name, exif=exif)
-        animals = [{"category": "1", "conf": c, "bbox": [0.1, 0.2, 0.5, 0.6]} for c in (0.9, 0.6, 0.1)[number % 3 :]]
-        person = {"category": "2", "conf": 0.7, "bbox": [0.0, 0.0, 0.5, 0.5]}
-        images.append(
-            {"file": name, "detections": [] if number == 3 else [*animals, *([person] if number == 4 else [])]}
-        )
-    (tmp_path / "photos/broken <b>.jpg").write_bytes(b"no picture")
-    images.append({"file": "broken <b>.jpg", "detections": [{"category": "1", "conf": 0.9, "bbox": [0, 0, 1, 1]}]})
-    images.append({"file": "gone.jpg", "detections": None, "failure": "Failure image access"})
-    categories = {"1": "animal", "2": "person", "3": "vehicle"}
-    info = {"format_version": "1.6"}
-    (tmp_path / "md.json").write_text(json.dumps({"info": info, "detection_categories": categories, "images": images}))
-    (tmp_path / "survey.toml").write_text(SURVEY)
-    (tmp_path / "deployments.csv").write_text(DEPLOYMENTS)
-    return tmp_path
-
-
-def rows_of(file: Path) -> list[dict[str, str]]:
-    with file.open(newline="", encoding="utf-8") as opened:
-        return list(csv.DictReader(opened))
-
 
 # ---- MegaDetector 1.6
 
@@ -389,37 +335,7 @@ def test_darwin_core_has_every_animal_of_a_picture(survey: Path, trained: Run, m
     assert first["occurrenceID"] != second["occurrenceID"]
 
 
-# ---- sorted
-
-
-def test_photographs_are_sorted_and_stay_as_they_are(survey: Path, trained: Run) -> None:
-    before = {path: path.read_bytes() for path in Path("photos").rglob("*.jpg")}
-    predict_into(trained.folder, ["photos"], "a.csv", sort_into="sorted")
-    links = [path for path in Path("sorted").rglob("*") if path.is_symlink()]
-    assert sorted(path.resolve() for path in links) == sorted(path.resolve() for path in before)
-    rows = {row["path"]: row for row in rows_of(Path("a.csv"))}
-    for path in links:
-        row = rows[os.path.relpath(path.resolve())]
-        place = path.relative_to("sorted").parent.as_posix()
-        unsure = "unlike anything known" if row["familiar"] == "False" else f"unsure/{row['label']}"
-        assert place == ("not readable" if row["skipped"] else row["name"] or unsure)
-    predict_into(trained.folder, ["photos"], "a.csv", resume=True, sort_into="sorted")
-    assert [path for path in Path("sorted").rglob("*") if path.is_symlink()] == links
-    assert {path: path.read_bytes() for path in Path("photos").rglob("*.jpg")} == before
-    with pytest.raises(StorageError, match="Fieldmark did not make it for links of photographs"):
-        predict_into(trained.folder, ["photos"], "a.csv", resume=True, sort_into="sorted", among=["jade", "plum"])
-    predict_into(trained.folder, ["a.answers.jsonl"], "b.csv", sort_into="copied", copies=True)
-    copied = list(Path("copied").rglob("*.jpg"))
-    assert sorted(path.read_bytes() for path in copied) == sorted(before.values())
-    assert not any(path.is_symlink() for path in copied)
-
-
-@pytest.mark.parametrize("copies", [False, True])
-def test_photographs_that_are_gone_are_counted(survey: Path, trained: Run, copies: bool) -> None:
-    predict_into(trained.folder, ["photos"], "a.csv")
-    Path("photos/cam1/IMG 0.jpg").unlink()
-    with pytest.warns(DataWarning, match="1 picture .*: no longer where it was when it was answered"):
-        predict_into(trained.folder, "a.answers.jsonl", "a.csv", sort_into="sorted", copies=copies)
+# ---- the animals of an event
 
 
 def named(name: str | None, sureness: float = 0.9) -> Verdict:
@@ -445,36 +361,6 @@ def test_two_animals_in_one_picture_are_both_told() -> None:
     assert [(one.name, one.individuals) for one in found] == [("fox", 1), ("badger", 2)]
     found = in_event(Event("e", (frame(None, "badger"),), named(None)), 0.2)
     assert [(one.name, one.individuals) for one in found] == [("", 1), ("badger", 1)]
-
-
-def test_sorting_by_boxes(survey: Path, trained: Run) -> None:
-    predict_into(trained.folder, ["photos"], "a.csv", boxes="md.json", sort_into="sorted")
-    found = {path.relative_to("sorted").as_posix() for path in Path("sorted").rglob("*") if path.is_symlink()}
-    assert {"person/cam1__IMG 4.jpg", "nothing found/cam1__IMG 3.jpg", "not readable/gone.jpg"} <= found
-
-
-def test_copies_are_made_where_links_cannot_be(survey: Path, trained: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Path, "symlink_to", refuse)
-    predict_into(trained.folder, ["photos"], "a.csv", sort_into="sorted")
-    assert len(list(Path("sorted").rglob("*.jpg"))) == 9
-
-
-@given(
-    st.lists(
-        st.text(min_size=1) | st.sampled_from(["con", "..", "a/b", "a:b", "Robin", "robin", "x" * 300, "unsure "]),
-        unique=True,
-    )
-)
-def test_any_name_gives_a_safe_folder_of_its_own(names: list[str]) -> None:
-    names = [name for name in names if not any("\ud800" <= letter <= "\udfff" for letter in name)]
-    found = folder_names(["unsure", *names])
-    assert len({name.casefold() for name in found.values()}) == len({"unsure", *names})
-    assert found["unsure"] == "unsure"
-    for name in found.values():
-        assert name not in ("", ".", "..")
-        assert not set(name) & set('<>:"/\\|?*\0\n')
-        assert name == name.strip(" .")
-        assert len(name.encode()) < 200
 
 
 # ---- the formats' own validators, in an environment of their own
