@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-pytest_plugins = ["support.browser", "support.commands", "support.axe", "support.surveys"]
+pytest_plugins = ["support.browser", "support.commands", "support.axe", "support.surveys", "support.trials"]
 
 # Before torch is imported: two test processes of one thread each are faster than threads that wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
