@@ -6,8 +6,9 @@
 Each tree draws a field guide of three species with its own code and trains a small run on it by the recipe `probe`
 (MobileNetV2 with random weights, 64 px). What starts is started once untimed, so that bytecode is written and files are
 in the system's cache; then each round starts everything once in each tree, in a process of its own with one thread. A
-ratio is taken within a round. Medians over the rounds, of seconds on the clock and of processor time; the smallest and
-largest ratio stand beside theirs.
+ratio is taken within a round. By its graph is how a bundle answers that was exported, or whose graph won the trial of a
+longer job; a commit that knows no graphs answers as it does. Medians over the rounds, of seconds on the clock and of
+processor time; the smallest and largest ratio stand beside theirs.
 """
 
 from __future__ import annotations
@@ -39,7 +40,9 @@ data = fieldmark.draw(sys.argv[1] + "/guide", species=3, images_per_species=16, 
 fieldmark.train(data, "probe", out=sys.argv[1] + "/run", backbone="mobilenetv2_100", weights="none",
                 overrides=["images.size=64"])
 """
-MEASURES = ("fieldmark --help", "fieldmark train --help", "import of the predictor", "fieldmark predict RUN one.jpg")
+ANSWER = "fieldmark predict RUN one.jpg"
+BY_GRAPH = f"{ANSWER} by its graph"
+MEASURES = ("fieldmark --help", "fieldmark train --help", "import of the predictor", ANSWER, BY_GRAPH)
 
 
 class Took(NamedTuple):
@@ -54,6 +57,8 @@ class Tree(NamedTuple):
 
     source: Path
     work: Path
+    graphs: bool
+    """Whether it can answer by a bundle's graph."""
 
     def python(self, *words: str) -> str:
         """Start Python with this tree's Fieldmark; what it prints."""
@@ -81,7 +86,9 @@ class Tree(NamedTuple):
         """How long one start takes."""
         if measure.startswith("import"):
             return Took(*map(float, self.python("-c", IMPORT).split()))
-        words = measure.replace("RUN", "run").split()[1:]
+        words = measure.removesuffix(" by its graph").replace("RUN", "run").split()[1:]
+        if measure == BY_GRAPH and self.graphs:
+            words += ["--engine", "onnx"]
         clock, processor = time.perf_counter(), _children()
         self.python("-m", "fieldmark", *words)
         return Took(time.perf_counter() - clock, _children() - processor)
@@ -100,9 +107,11 @@ def main() -> None:
     given = arguments.parse_args()
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        trees = {"here": Tree(Path(__file__).resolve().parents[1], scratch / "here")}
+        trees = {"here": Tree(Path(__file__).resolve().parents[1], scratch / "here", graphs=True)}
         if given.against:
-            trees[given.against] = Tree(stack.enter_context(_worktree(given.against, scratch)), scratch / "there")
+            there = stack.enter_context(_worktree(given.against, scratch))
+            graphs = (there / "src/fieldmark/exporting/fastest.py").exists()
+            trees[given.against] = Tree(there, scratch / "there", graphs)
         for tree in trees.values():
             tree.prepare()
         took: dict[str, dict[str, list[Took]]] = {measure: {name: [] for name in trees} for measure in MEASURES}

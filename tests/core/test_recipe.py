@@ -300,7 +300,6 @@ def test_another_piece_keeps_no_options_of_the_one_before() -> None:
     [
         (["train.head_start=logistic", "head.name=arcface"], "fits a linear head, but the method 'transfer' with the "),
         (["train.head_start=logistic", "neck.name=isqrt_cov"], "the neck 'isqrt_cov' changes them by layers that"),
-        (["train.keep_start=0.3"], "a random head knows nothing. Set train.head_start = 'logistic', or leave keep_"),
         (["train.solver=logistic", "head.name=cosine"], "the head 'cosine' has none. Use method.name = 'tr"),
         (
             ["train.solver=logistic", "augment.mix=mixup"],

@@ -211,8 +211,8 @@ class Train(_Section):
     """Keep the exponential moving average of the weights as the final model."""
     keep_start: float = Field(default=0.0, ge=0.0, lt=1.0)
     """The share of the starting weights in the final ones (WiSE-FT: Wortsman et al., "Robust fine-tuning of zero-shot
-    models", 2022). It needs `head_start` "logistic": models on the straight line between two models are good only if
-    both ends are."""
+    models", 2022). Models on the straight line between two are good only if both ends are, so what begins at random,
+    such as a head without `head_start` "logistic", keeps what it has learnt."""
     members: int = Field(default=1, ge=1, le=100)
     """The number of trainings whose weights are averaged. They start alike and see different batches and crops
     (Wortsman et al., "Model soups", 2022). Training takes that many times as long; predicting takes no longer."""

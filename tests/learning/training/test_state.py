@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,13 +25,9 @@ from fieldmark.model.model import Model
 Make = Callable[..., Model]
 
 
-def begin(
-    model: Model, *, optimizer: str = "adamw", ema: bool = True, num_steps: int = 40, keep_start: float = 0.0
-) -> TrainingState:
+def begin(model: Model, *, optimizer: str = "adamw", num_steps: int = 40, **options: Any) -> TrainingState:
     train = Train(optimizer=optimizer, lr=1e-2, head_lr=1e-2, weight_decay=0.01)
-    state = TrainingState.begin(
-        model, build_optimizer(model, train), ema=ema, num_steps=num_steps, keep_start=keep_start
-    )
+    state = TrainingState.begin(model, build_optimizer(model, train), num_steps=num_steps, **{"ema": True} | options)
     set_rates(state.optimizer, 5, head_steps=0, num_steps=num_steps, train=train)
     return state
 
@@ -115,6 +112,16 @@ def test_a_share_of_the_start_ships(make: Make, ema: bool) -> None:
         torch.testing.assert_close(value, expected, msg=key)
         assert torch.equal(after[key], trained[key])
     assert any(not torch.equal(shipped[key], trained[key]) for key in shipped)
+
+
+def test_what_knew_nothing_keeps_what_it_learnt(make: Make) -> None:
+    state = begin(make(), keep_start=0.25, knows=lambda key: key.startswith("method.backbone."))
+    assert state.ema
+    advance(state, 3)
+    trained, shipped = state.ema.module.state_dict(), state.shipped.state_dict()
+    moved = {key for key, value in shipped.items() if not torch.equal(value, trained[key])}
+    assert moved
+    assert all(key.startswith("method.backbone.") for key in moved)
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd"])

@@ -113,11 +113,6 @@ def _check_logistic(recipe: Recipe) -> None:
             "layers that have learnt nothing yet",
             "Set train.head_start = 'random', or leave the neck out.",
         )
-    if train.keep_start and train.head_start != "logistic":
-        raise RecipeError(
-            f"train.keep_start = {train.keep_start:g} keeps a share of the start, but a random head knows nothing",
-            "Set train.head_start = 'logistic', or leave keep_start out.",
-        )
     kinds = ("align", "warp", "swap", "mix", "color", "trivial", "erasing")
     changes = [f"augment.{name}" for name in kinds if getattr(recipe.augment, name) not in (NONE, 0, False)]
     if train.solver == "logistic" and changes:

@@ -51,6 +51,8 @@ from fieldmark.runs.run import Run
 __all__ = ["Fit", "Fitted", "Stopped", "linear_head", "schedule_of", "training_samples"]
 
 _BATCH = 64
+_PRETRAINED = "method.backbone.model."
+"""How the names of weights begin that know something before the first step, whatever the head starts from."""
 
 
 class Stopped(Exception):
@@ -261,6 +263,7 @@ class Fit:
             ema=train.ema,
             num_steps=schedule.num_steps,
             keep_start=train.keep_start,
+            knows=lambda key: train.head_start == "logistic" or key.startswith(_PRETRAINED),
         )
         path = self.run.checkpoint(self.name)
         if path.is_file():

@@ -46,7 +46,8 @@ class Soup:
 
 @torch.no_grad()
 def move_towards(model: Model, weights: Mapping[str, Tensor], share: float) -> None:
-    """Move what `model` has learnt by `share` of the way to `weights`, buffers too; counters stay as they are."""
-    for key, value in model.state_dict().items():
+    """Move `model` by `share` of the way to those `weights` that are given, buffers too; counters stay as they are."""
+    state = model.state_dict()
+    for key, value in weights.items():
         if value.is_floating_point():
-            value.lerp_(weights[key], share)
+            state[key].lerp_(value, share)

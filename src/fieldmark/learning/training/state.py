@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ class TrainingState:
     optimizer: Optimizer
     ema: AveragedModel | None
     start: dict[str, Tensor] | None = None
-    """The weights before the first step, where a share of them is shipped."""
+    """Those weights before the first step of which a share is shipped."""
     keep_start: float = 0.0
     """That share."""
     step: int = 0
@@ -48,16 +49,23 @@ class TrainingState:
 
     @classmethod
     def begin(
-        cls, model: Model, optimizer: Optimizer, *, ema: bool, num_steps: int, keep_start: float = 0.0
+        cls,
+        model: Model,
+        optimizer: Optimizer,
+        *,
+        ema: bool,
+        num_steps: int,
+        keep_start: float = 0.0,
+        knows: Callable[[str], bool] = lambda key: True,
     ) -> TrainingState:
-        """The state before the first step."""
+        """The state before the first step. `keep_start` is of the weights that know something then, by their names."""
         average = None
         if ema:
             # Buffers are averaged too, so that the average can be looked at between epochs; before anything is
             # shipped the loop re-estimates them.
             average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(ema_decay(num_steps)), use_buffers=True)
             average.requires_grad_(False)
-        start = {key: value.clone() for key, value in model.state_dict().items()} if keep_start else None
+        start = {key: value.clone() for key, value in model.state_dict().items() if knows(key)} if keep_start else None
         return cls(model, optimizer, average, start, keep_start)
 
     @property
