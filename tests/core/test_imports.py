@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from fieldmark.commands.train import train
 from fieldmark.core.imports import compiler_on_demand, uncollected
 from fieldmark.model.choosing import listed_backbones
 from fieldmark.runs.run import Run
@@ -47,8 +48,18 @@ def python(code: str, *arguments: object) -> str:
     return done.stdout
 
 
-def test_an_answer_needs_neither_statistics_nor_plots_nor_a_compiler(trained: Run, pictures: Path) -> None:
-    printed = python(PREDICT, "predict", trained.folder, next(pictures.rglob("*.png"))).splitlines()
+@pytest.mark.parametrize("head", [None, 'name = "linear"\nunit = true', 'name = "cosine"\nscale = 32.0'])
+def test_an_answer_needs_neither_statistics_nor_plots_nor_a_compiler(
+    trained: Run, pictures: Path, tmp_path: Path, head: str | None
+) -> None:
+    run = trained.folder
+    if head is not None:  # options that change no size
+        (tmp_path / "recipe.toml").write_text(
+            f'[head]\n{head}\n[backbone]\nname = "test_resnet"\nweights = "none"\n[images]\nsize = 32\n'
+            "[train]\nepochs = 1\nbatch_size = 21\n"
+        )
+        run = train(pictures, str(tmp_path / "recipe.toml"), out=tmp_path / "run").folder
+    printed = python(PREDICT, "predict", run, next(pictures.rglob("*.png"))).splitlines()
     assert len(printed) == 2
     assert printed[1] == "slow:"
 

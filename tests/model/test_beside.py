@@ -17,7 +17,7 @@ from fieldmark.data.task import Task
 from fieldmark.learning.training.optimizer import build_optimizer, early_stages
 from fieldmark.model.backbone import Normalization, build_backbone
 from fieldmark.model.beside import Beside
-from fieldmark.model.build import build_model, is_plain
+from fieldmark.model.build import build_model, has_usual_size
 from fieldmark.model.choosing import check_backbone, each_of, settled_weights, sources_of, weights_name
 from fieldmark.model.installed import PACKAGES
 from fieldmark.model.license import is_noncommercial, weights_license
@@ -122,7 +122,7 @@ def test_weights_of_several() -> None:
     with pytest.raises(RecipeError, match="says it of 3 networks"):
         each_of(choice("resnet10t+resnet18", weights="none+none+none"))
     both = Recipe(backbone=choice("resnet10t+resnet18"))
-    assert not is_plain(both), "the size of many large networks is counted before they are made"
+    assert not has_usual_size(both), "the size of many large networks is counted before they are made"
 
 
 def test_the_strictest_licence_counts() -> None:

@@ -10,7 +10,7 @@ import torch
 from fieldmark.core.errors import RecipeError, RunError
 from fieldmark.evaluation.enrolment import TEMPERATURE, Gate
 from fieldmark.model.backbone import Normalization
-from fieldmark.model.build import build_model, is_plain, num_parameters
+from fieldmark.model.build import build_model, has_usual_size, num_parameters
 from fieldmark.model.enrolled import Enrolled
 from fieldmark.model.model import Model
 from fieldmark.runs.bundle import Bundle
@@ -54,7 +54,7 @@ def _check_size(bundle: Bundle) -> None:
 def _network(bundle: Bundle) -> Model:
     """The network that a bundle describes, without its weights."""
     try:
-        if not is_plain(bundle.recipe):
+        if not has_usual_size(bundle.recipe):
             _check_size(bundle)
         model = build_model(bundle.recipe, bundle.trained.task, load_weights=False)
     except RecipeError as error:

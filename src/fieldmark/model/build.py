@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -21,7 +22,7 @@ from fieldmark.model.method import METHODS, Method
 from fieldmark.model.model import Model
 from fieldmark.model.necks.neck import NECKS
 
-__all__ = ["build_model", "is_plain", "num_parameters"]
+__all__ = ["build_model", "has_usual_size", "is_plain", "num_parameters"]
 
 
 def build_model(recipe: Recipe, task: Task, *, load_weights: bool = True) -> Model:
@@ -62,21 +63,33 @@ def num_parameters(recipe: Recipe, task: Task) -> int:
         return sum(one.numel() for one in build_model(recipe, task, load_weights=False).parameters())
 
 
+def has_usual_size(recipe: Recipe) -> bool:
+    """Whether the size of the network follows from the names of its pieces: no whole number was changed, and only
+    those are sizes. To count the parameters of others loads torch's compiler, which takes seconds."""
+    return _one_of_each(recipe) and not any(type(value) is int for value in _changed(recipe))
+
+
 def is_plain(recipe: Recipe) -> bool:
-    """Whether the size of the network follows from the names of its pieces, one of each."""
+    """Whether all pieces are as they come."""
+    return _one_of_each(recipe) and not any(True for _ in _changed(recipe))
+
+
+def _one_of_each(recipe: Recipe) -> bool:
+    return "+" not in recipe.backbone.name and not recipe.backbone.options
+
+
+def _changed(recipe: Recipe) -> Iterator[Any]:
+    """The options of the pieces that are not the defaults."""
     pieces = (
         (METHODS, recipe.method),
         (NECKS, recipe.neck),
         (CLASSIFIERS, recipe.head),
         (AUXILIARIES, recipe.auxiliary),
     )
-    return (
-        "+" not in recipe.backbone.name
-        and not recipe.backbone.options
-        and all(
-            registry.options(one.name) == registry.complete(*one.pair) for registry, one in pieces if one.name != NONE
-        )
-    )
+    for registry, one in pieces:
+        if one.name != NONE:
+            usual = registry.options(one.name)
+            yield from (value for key, value in registry.complete(*one.pair).items() if value != usual[key])
 
 
 def _method(recipe: Recipe, backbone: Backbone, heads: Heads) -> Method:

@@ -12,7 +12,7 @@ from fieldmark.core.errors import RecipeError
 from fieldmark.core.recipe import NONE, Choice, Recipe
 from fieldmark.data.task import Task
 from fieldmark.learning.training.optimizer import early_stages
-from fieldmark.model.build import build_model, is_plain, num_parameters
+from fieldmark.model.build import build_model, has_usual_size, num_parameters
 from fieldmark.model.method import METHODS, Method
 from fieldmark.model.necks.neck import NECKS
 
@@ -35,7 +35,7 @@ def rehearse(recipe: Recipe) -> None:
     cannot process, a map of one cell where several are needed, or no class maps to weight labels by.
     """
     plain = recipe.model_copy(update={"loss": Choice(name="cross_entropy")})  # others need to know the data
-    if not is_plain(plain) and (number := num_parameters(plain, Task(2))) > MOST_PARAMETERS:
+    if not has_usual_size(plain) and (number := num_parameters(plain, Task(2))) > MOST_PARAMETERS:
         raise RecipeError(
             f"The recipe names a network of {number:,} parameters, where {MOST_PARAMETERS:,} are the most",
             "Lower the options of its backbone, its method or its neck.",
