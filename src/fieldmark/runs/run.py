@@ -45,7 +45,7 @@ from fieldmark.core.version import version
 from fieldmark.core.wording import brief, first_few
 from fieldmark.data.catalog import SPLITS, Catalog
 from fieldmark.data.decisions import COLUMNS, Decision, Decisions, write_decisions
-from fieldmark.runs.facts import Environment, Facts, LogLine, Memory, Seconds, Unlabelled
+from fieldmark.runs.facts import Environment, Facts, LogLine, Memory, Seconds, Source, Unlabelled
 
 __all__ = ["Run", "RunLog"]
 
@@ -231,9 +231,10 @@ class Run:
         catalog: Catalog,
         pictures: NDArray[np.uint64],
         columns: Mapping[str, str] | None = None,
+        further: Sequence[Source] = (),
     ) -> None:
-        """Remember the data, by which `columns` it was read, how it was split, and the digest (N,) of each picture's
-        file.
+        """Remember the data, by which `columns` it was read, what `further` data stands behind it, how it was split,
+        and the digest (N,) of each picture's file.
 
         Raises RunError if it is not what the run began with.
         """
@@ -249,6 +250,8 @@ class Run:
             "digests": {split: catalog.digest(split) for split in SPLITS},
             "pictures": {split: _digest(catalog, split, pictures) for split in SPLITS},
         }
+        if further:
+            found["further"] = list(further)
         if decisions := self.decisions():
             found["decisions"] = {"number": len(decisions), "digest": decisions.digest}
         if (known := self.data()) and (changes := _changes(known, found)):
