@@ -104,6 +104,7 @@ def train(
     except Stopped as stopped:
         place = [] if root is None else ["--root", str(root)]
         said = [] if columns is None else ["--columns", columns]
+        said += [] if from_run is None else ["--from", str(from_run)]
         said += [text for file in decisions or [] for text in ("--decisions", str(file))]
         command = shlex.join(["fieldmark", "train", str(data), *place, *said, "--out", str(out), "--resume"])
         say(f"fieldmark: {stopped}. To continue: {command}")

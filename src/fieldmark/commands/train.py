@@ -82,11 +82,11 @@ def train(
     """
     listener = listener or Listener()
     run, heard = Run(out), Listeners(RunLog(Run(out)), listener)
-    made = decisions if isinstance(decisions, Decisions) else read_decisions(_several(decisions))
+    named = decisions if isinstance(decisions, Decisions) else read_decisions(_several(decisions))
     pool = None if unlabelled is None else unlabelled_facts(unlabelled)
-    older = None if resume and run.is_finished else older_run(from_run, run, listener)
-    if (parent := older.run if older else run_at(data)) is not None:
-        made = parent.decisions().then(made)
+    older = None if resume and run.is_finished else older_run(from_run, run, listener, resumed=resume)
+    parent = older.run if older else run_at(data)
+    made = parent.decisions().then(named) if parent else named
     base = older.recipe(recipe) if older else recipe or (parent.recipe() if parent else "finetune")
     with run.held():
         resolved = partial(resolve_recipe, base, backbone=backbone, weights=weights, overrides=overrides)
@@ -97,15 +97,17 @@ def train(
                 listener.note(f"{run.folder} is already finished")
                 return run
             resuming.check_weights(run)
-            resuming.check_decisions(run, made)
+            if named:
+                resuming.check_decisions(run, made)
             without_labels.check_same(run, pool)
             resuming.move(run, device, listener)
             _learn(run, data, root, columns, heard, older)
         else:
             run.check_free()
             if resume:
-                named = recipe if isinstance(recipe, str) else "given" if recipe else "finetune"
-                listener.note(f"There is no run in {out} to resume, so a new one starts (recipe: {named})")
+                given = "given" if recipe or not parent else f"as in {parent.folder}"
+                called = base if isinstance(base, str) else given
+                listener.note(f"There is no run in {out} to resume, so a new one starts (recipe: {called})")
             rehearse(asked := resolved())
             if older:
                 older.check(asked)

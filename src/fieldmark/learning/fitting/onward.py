@@ -204,12 +204,12 @@ class Older:
         return {row["path"]: row["predicted"] for row in read_rows(path, ANSWER_COLUMNS, hint=hint)}
 
 
-def older_run(named: Path | str | None, run: Run, listener: Listener) -> Older | None:
-    """The run to go on from: the one that is `named`, or the one that `run`, which is resumed, began from, if any.
+def older_run(named: Path | str | None, run: Run, listener: Listener, *, resumed: bool) -> Older | None:
+    """The run to go on from: the one that is `named`, or the one that `run` began from if it is `resumed`, if any.
 
     Raises RunError if it cannot be gone on from, if `run` lies in it, or if `run` began otherwise.
     """
-    began: dict[str, str] = (run.decided("older") if run.exists else None) or {}
+    began: dict[str, str] = (run.decided("older") if resumed and run.exists else None) or {}
     if named is None and not began:
         return None
     place = Path(began["run"] if named is None else named)
@@ -234,7 +234,7 @@ def older_run(named: Path | str | None, run: Run, listener: Listener) -> Older |
         raise RunError(f"{run.folder} is the run to go on from, or lies in it", "Choose another folder with --out.")
     bundle = Bundle.load(older.folder)
     found = Older(older, bundle.trained)
-    if run.exists and began.get("state") != found.bundle.state:
+    if resumed and run.exists and began.get("state") != found.bundle.state:
         other = f"that {began['run']} was then" if began else "a network of its own"
         raise RunError(
             f"{run.folder} did not begin with what {older.folder} is now, but with {other}",

@@ -28,8 +28,8 @@ def move(run: Run, device: str, listener: Listener) -> None:
 
 
 def check_decisions(run: Run, asked: Decisions) -> None:
-    """Raise RunError if a resumed run began with other decisions than those that are named again."""
-    if asked and asked.digest != run.decisions().digest:
+    """Raise RunError if a resumed run began with other decisions than those that are asked for again."""
+    if asked.digest != run.decisions().digest:
         raise RunError(
             f"{run.folder} began with other decisions: {counted(len(run.decisions()), 'decision')}, not {len(asked):,}",
             "To continue it, leave --decisions out; or start a new run with another --out.",
