@@ -249,6 +249,29 @@ def test_old_photographs_that_are_gone(pictures: Path, season: Path, cli: Cli, t
     assert "Put it back" in said
 
 
+def test_photographs_that_were_moved_stay_in_their_splits(
+    pictures: Path, season: Path, cli: Cli, tmp_path: Path
+) -> None:
+    """A label was put right by moving a file, and a class by renaming its folder: neither moves between the splits."""
+    old = shutil.copytree(pictures, tmp_path / "old")
+    first = train(old, "walkthrough", out=tmp_path / "run", overrides=settings(), listener=Heard())
+    before = splits(first)
+    (old / "amber" / "00.png").rename(old / "plum" / "was amber.png")
+    (old / "jade").rename(old / "emerald")
+    out = tmp_path / "new"
+    answer = cli("train", old, "--from", first.folder, "--out", out)
+    assert answer.status == 0, answer.err
+    assert "15 photographs of" in answer.err
+    assert "are gone" not in answer.err
+    assert "1 of 4 classes cannot be learnt without training images: jade" in answer.err
+    after = splits(Run(out))
+    assert after["plum/was amber.png"] == (before["amber/00.png"][0], "plum")
+    assert [after[f"emerald/{i:02}.png"][0] for i in range(14)] == [before[f"jade/{i:02}.png"][0] for i in range(14)]
+    assert Run(out).decided("changed")["images"] == len(held_out(first))
+    assert Run(out).decided("grown")["images"] == 0
+    assert Bundle.load(out).classes == ("amber", "jade", "plum", "emerald")
+
+
 def test_classes_that_look_wrong_are_named(trained: Run, tmp_path: Path) -> None:
     (root := tmp_path / "other").mkdir()
     with_class(with_class(root), "Amber")

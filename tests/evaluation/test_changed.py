@@ -17,7 +17,7 @@ NEW = ["auk", "auk", "owl", "owl", "wren", "wren", "wren", "auk", "owl", "auk"]
 
 
 def changed(**other: Any) -> Changed | None:
-    asked: dict[str, Any] = {"old_answers": OLD, "paths": PATHS, "labels": LABELS, "answers": NEW}
+    asked: dict[str, Any] = {"old_answers": OLD, "pictures": PATHS, "labels": LABELS, "answers": NEW}
     return Changed.of("runs/a", **asked | other, units=np.arange(10), known=["auk", "wren"], seed=0)
 
 

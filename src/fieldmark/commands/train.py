@@ -182,7 +182,7 @@ def _learn(
             task = fit.task(rows)
             write_evaluation(run.evaluation(split), score_answers(split, answers, task), answers, task)
             if older:
-                older.changed(run, answers, held.units, listener)
+                older.changed(run, answers, held.units, prepared.pixels.fingerprints.digests, listener)
     else:
         listener.note("Not calibrated: no images were held out, so probabilities are plain softmax outputs")
     run.keep_memory()

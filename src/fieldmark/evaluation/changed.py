@@ -60,7 +60,7 @@ class Changed:
         cls,
         run: str,
         old_answers: Mapping[str, str],
-        paths: Sequence[str],
+        pictures: Sequence[str],
         labels: Sequence[str],
         answers: Sequence[str],
         units: NDArray[np.integer],
@@ -68,14 +68,14 @@ class Changed:
         known: Sequence[str],
         seed: int,
     ) -> Self | None:
-        """Compare the `old_answers`, a class for each path, with new ones for held-out images (N,) that belong to units
-        (N,); the older run had the classes `known`. None if no image was held out by both."""
-        both = np.array([path in old_answers for path in paths], np.bool_)
+        """Compare the `old_answers`, a class for each picture, with new ones for held-out pictures (N,) that belong to
+        units (N,); the older run had the classes `known`. None if none was held out by both."""
+        both = np.array([picture in old_answers for picture in pictures], np.bool_)
         if not both.any():
             return None
         right = np.array(answers, object) == np.array(labels, object)
         rows = np.flatnonzero(both).tolist()
-        before = np.array([old_answers[paths[row]] == labels[row] for row in rows], np.bool_)
+        before = np.array([old_answers[pictures[row]] == labels[row] for row in rows], np.bool_)
         after, named = right[rows], np.array(labels, object)[rows]
         found: Difference = gain(before, after, units[rows], seed=seed)
         changes = (

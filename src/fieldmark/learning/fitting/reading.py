@@ -14,6 +14,7 @@ from fieldmark.data.sets import find
 from fieldmark.learning.fitting import without_labels
 from fieldmark.learning.fitting.onward import Older
 from fieldmark.learning.fitting.prepare import Prepared, prepare
+from fieldmark.learning.fitting.seasons import grown
 from fieldmark.runs.facts import Source
 from fieldmark.runs.opening import catalog_of, opened_run
 from fieldmark.runs.run import Run
@@ -36,10 +37,10 @@ def read_for(
     made, further = run.decisions(), list[Source]()
     if older is not None:
         with relayed_warnings(listener):
-            catalog, source, columns, further = older.grown(data, root, columns, made, listener)
+            catalog, source, columns, further, splits = grown(older.run, data, root, columns, made, listener)
         files = undecided(files, catalog.root, made)
-        prepared = prepare(catalog, recipe, listener, run, unlabelled=files, settled=older.splits)
-        older.tell(run, prepared.catalog, listener)
+        prepared = prepare(catalog, recipe, listener, run, unlabelled=files, settled=splits)
+        older.tell(run, prepared.catalog, splits, listener)
     elif (parent := run_at(data)) is not None:
         known = parent.data()
         source, columns, further = known["source"], columns or known.get("columns"), known.get("further", [])
