@@ -10,13 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from conftest import COLORS, paint
 from fieldmark.commands.train import train
-from fieldmark.core.errors import FieldmarkError
-from fieldmark.core.storage import read_rows
-from fieldmark.learning.fitting.fit import Stopped
+from fieldmark.core.errors import FieldmarkError, RecipeError
+from fieldmark.core.storage import read_rows, write_rows
+from fieldmark.learning.fitting.fit import Fit, Fitted, Stopped
+from fieldmark.learning.fitting.onward import Older
 from fieldmark.runs.bundle import Bundle
 from fieldmark.runs.run import Run
 from support.commands import Cli, settings
@@ -186,16 +188,31 @@ def test_it_resumes_where_it_was(trained: Run, season: Path, tmp_path: Path) -> 
     assert splits(run) == splits(whole)
 
 
-def test_a_cross_fit_goes_on_without_having_seen_its_folds(pictures: Path, season: Path, tmp_path: Path) -> None:
-    """All old images are compared, each answered by folds that begin afresh; a probe is fitted to old and new."""
-    options = {"backbone": "test_resnet", "weights": "fieldguide"}
-    changes = ["protocol=crossfit", "folds=2", "images.size=64", "backbone.mean=[0.5, 0.5, 0.5]"]
-    first = train(pictures, "probe", out=tmp_path / "a", overrides=changes, listener=Heard(), **options)
+@pytest.mark.parametrize(("protocol", "afresh"), [("holdout", {"probe"}), ("crossfit", {"fold 0", "fold 1"})])
+def test_what_judges_begins_afresh(
+    protocol: str, afresh: set[str], pictures: Path, season: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The older run has seen what a fold holds out, and a probe beside the network is one of its first weights."""
+    changes = [f"protocol={protocol}", "folds=2", "train.epochs=1", "train.solver=gradient", "images.size=64"]
+    first = train(
+        pictures,
+        out=tmp_path / "a",
+        backbone="test_resnet",
+        weights="fieldguide",
+        overrides=[*changes, "backbone.mean=[0.5, 0.5, 0.5]"],
+        listener=Heard(),
+    )
+    begun, learn = dict[str, bool](), Fit.train
+
+    def recorded(fit: Fit, rows: NDArray[np.int64], validation: NDArray[np.int64]) -> Fitted:
+        begun[fit.name] = fit.start is not None
+        return learn(fit, rows, validation)
+
+    monkeypatch.setattr(Fit, "train", recorded)
     run = train(with_class(season), from_run=first.folder, out=tmp_path / "b", listener=Heard())
-    found = run.decided("changed")
-    assert found["images"] == len(held_out(first, "crossfit"))
-    assert found["after"] > 0.5
-    assert run.decided("older")["run"] == str(first.folder)
+    assert begun == dict.fromkeys(afresh, False) | {"model": True}
+    split = "val" if protocol == "holdout" else "crossfit"
+    assert run.decided("changed")["images"] == len(held_out(first, split))
 
 
 @pytest.mark.parametrize(
@@ -274,8 +291,27 @@ def test_photographs_that_were_moved_stay_in_their_splits(
 
 def test_classes_that_look_wrong_are_named(trained: Run, tmp_path: Path) -> None:
     (root := tmp_path / "other").mkdir()
-    with_class(with_class(root), "Amber")
+    with_class(with_class(root, "Lapis jade"), "Amber")
     heard = Heard()
     train(root, from_run=trained.folder, out=tmp_path / "new", listener=heard)
     assert any("has none of the classes" in text for text in heard.warnings)
-    assert any("Two classes with almost one name: 'amber' and 'Amber'" in text for text in heard.warnings)
+    for pair in ("'amber' and 'Amber'", "'jade' and 'Lapis jade'"):
+        assert any(f"Two classes with almost one name: {pair}" in text for text in heard.warnings)
+
+
+def test_a_head_that_reads_features_otherwise_is_refused(trained: Run) -> None:
+    """A trial had settled on a probe, whose head reads features of unit length; the network's would not."""
+    recipe = trained.recipe().with_overrides(["train.solver=auto"])
+    (trained.folder / "recipe.toml").write_text(recipe.to_toml())
+    trained.decide("solver", "logistic")
+    older = Older(trained, Bundle.load(trained.folder))
+    older.check(recipe)
+    with pytest.raises(RecipeError, match=r"head\.unit was True, not False"):
+        older.check(recipe.with_overrides(["train.solver=gradient"]))
+
+
+def test_a_run_of_before_knows_pictures_by_their_paths(trained: Run, season: Path, tmp_path: Path) -> None:
+    rows = [(row["path"], row["split"], row["label"]) for row in trained.images()]
+    write_rows(trained.folder / "splits.csv", ["path", "split", "label"], rows)
+    run = train(season, from_run=trained.folder, out=tmp_path / "new", listener=Heard())
+    assert run.decided("changed")["images"] == len(held_out(trained))

@@ -11,7 +11,7 @@ The folds of a cross-fit begin with the recipe's own weights: the older run has 
 from __future__ import annotations
 
 import os
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
@@ -26,6 +26,7 @@ from fieldmark.core.storage import read_rows
 from fieldmark.core.wording import counted, first_few
 from fieldmark.data.catalog import SPLITS, Catalog
 from fieldmark.evaluation.changed import Changed
+from fieldmark.learning.fitting.trial import solved
 from fieldmark.learning.training.start import Start
 from fieldmark.runs.bundle import Bundle
 from fieldmark.runs.opening import opened_run
@@ -62,8 +63,10 @@ class Older:
 
     def check(self, asked: Recipe) -> None:
         """Raise RecipeError if a recipe asks for another network than this run has."""
-        own = self.run.recipe()
-        changes = own.changes(asked)
+        own, its = (
+            solved(one, self.run.solver) if one.train.solver == "auto" else one for one in (self.run.recipe(), asked)
+        )
+        changes = own.changes(its)
         if other := [key for key in changes if key.startswith(_KEPT)]:
             raise RecipeError(
                 f"A run that goes on from {self.run.folder} has its network and its weights, but "
@@ -98,7 +101,7 @@ class Older:
         catalog, rows = answers.catalog, answers.rows.tolist()
         found = Changed.of(
             str(self.run.folder),
-            self._answers(),
+            self._answers(dict(zip(catalog.paths, map(picture_name, pictures), strict=False))),
             [picture_name(pictures[row]) for row in rows],
             [catalog.classes[label] for label in answers.labels],
             [catalog.classes[guess] for guess in answers.logits.argmax(axis=1)],
@@ -113,15 +116,16 @@ class Older:
             listener.note(sentence)
         run.decide("changed", found.as_dict())
 
-    def _answers(self) -> dict[str, str]:
-        """The class that this run gave to each picture that it held out; {} where none is known."""
+    def _answers(self, now: Mapping[str, str]) -> dict[str, str]:
+        """The class that this run gave to each picture that it held out; {} where none is known. A run of an earlier
+        version does not know pictures by their contents: then those count that have its paths `now`."""
         split = "crossfit" if self.run.recipe().protocol == "crossfit" else "val"
         path = self.run.evaluation(split) / "predictions.csv"
         if not path.is_file():
             return {}
         hint = f"Write it again: fieldmark evaluate {self.run.folder} --split {split}."
         rows = read_rows(path, ANSWER_COLUMNS, hint=hint)
-        picture = {row["path"]: row.get("picture", "") for row in self.run.images()}
+        picture = {row["path"]: row.get("picture") or now.get(row["path"], "") for row in self.run.images()}
         return {picture.get(row["path"], ""): row["predicted"] for row in rows}
 
 

@@ -154,9 +154,14 @@ def _tell_of_gone(
 
 
 def _check_names(known: Sequence[str], later: Catalog, run: str, listener: Listener) -> None:
-    """Warn where the classes of later data look like those of another task, or like known ones that are misspelt."""
+    """Warn where the classes of later data look like those of another task, or like known ones under another name."""
     names = {later.classes[label] for label in np.unique(later.labels)}
     if not names & set(known):
         listener.warn(f"{later.name} has none of the classes of {run}: all {len(names):,} of them are new")
-    for group in alike((*known, *sorted(names - set(known)))):
-        listener.warn(f"Two classes with almost one name: {' and '.join(map(repr, group))}")
+    new = sorted(names - set(known))
+    # folders of genus and species give both words or one, depending on which others there are
+    epithets = {name.split()[-1]: name for name in known if " " in name}
+    pairs = [(epithets[name], name) for name in new if name in epithets]
+    pairs += [(name.split()[-1], name) for name in new if " " in name and name.split()[-1] in set(known)]
+    for group in (*alike((*known, *new)), *pairs):
+        listener.warn(f"Two classes with almost one name: {' and '.join(map(repr, group))}. If they are one, rename it")
