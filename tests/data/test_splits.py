@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from fieldmark.core.errors import DataError, DataWarning
-from fieldmark.data.catalog import Catalog
-from fieldmark.data.splits import cut_validation, duplicate_conflicts, folds, split, units
+from fieldmark.data.catalog import SPLITS, Catalog
+from fieldmark.data.splits import cut_validation, duplicate_conflicts, folds, following, split, units
 
 
 def table(labels: list[int], groups: list[str] | None = None, splits: list[str] | None = None) -> Catalog:
@@ -259,3 +259,15 @@ def test_conflicts_agree_with_a_plain_count(rows: list[tuple[int, str, int]]) ->
     clusters = [tuple(members[cluster]) for cluster in sorted(members)]
     assert found.across_splits == tuple(c for c in clusters if len({rows[row][1] for row in c} - {""}) > 1)
     assert found.across_labels == tuple(c for c in clusters if len({rows[row][0] for row in c}) > 1)
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.booleans(), st.sampled_from(["", *SPLITS])), min_size=1, max_size=20))
+def test_what_belongs_to_known_samples_follows_them(rows: list[tuple[int, bool, str]]) -> None:
+    """By near-duplicates, into what judges rather than into what is learnt from; known samples stay where they are."""
+    clusters, known = np.array([row[0] for row in rows]), np.array([row[1] for row in rows])
+    splits = np.array([row[2] for row in rows])
+    after = following(table([0] * len(rows), splits=splits.tolist()), known, clusters=clusters).splits
+    for at, cluster in enumerate(clusters):
+        given = {split for split in splits[known & (clusters == cluster)].tolist() if split}
+        wanted = next((split for split in ("test", "val", "train") if split in given), splits[at])
+        assert after[at] == (splits[at] if known[at] else wanted)

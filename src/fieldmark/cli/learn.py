@@ -51,6 +51,14 @@ def train(
             help="Photographs without labels, for --recipe pseudo_labels: a folder, glob or table. May be repeated."
         ),
     ] = None,
+    from_run: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="RUN",
+            help="Go on from a finished run: from its weights, with its data and the new photographs in DATA together.",
+        ),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run; runs/<name of the data> if not given.")] = None,
     overrides: Annotated[
         list[str] | None,
@@ -63,7 +71,7 @@ def train(
     ] = None,
 ) -> None:
     """Train a classifier. The test split is not used."""
-    if recipe or not is_run(data):
+    if recipe or not (from_run or is_run(data)):
         check_recipes([recipe or "finetune"], backbone=backbone, weights=weights, overrides=overrides or [])
     if not resume:  # a finished run does not need its data
         check_data(data, root)
@@ -73,7 +81,8 @@ def train(
     from fieldmark.learning.fitting.fit import Stopped
 
     path = data.resolve()
-    out = out or (following(data) if is_run(data) else Path("runs") / (path.name if path.is_dir() else path.stem))
+    older = from_run or (data if is_run(data) else None)
+    out = out or (following(older) if older else Path("runs") / (path.name if path.is_dir() else path.stem))
     listener = terminal()
     try:
         run = train_run(
@@ -84,6 +93,7 @@ def train(
             columns=columns_of(columns),
             decisions=decisions,
             unlabelled=unlabelled or None,
+            from_run=from_run,
             backbone=backbone,
             weights=weights,
             overrides=overrides or [],
@@ -94,6 +104,7 @@ def train(
     except Stopped as stopped:
         place = [] if root is None else ["--root", str(root)]
         said = [] if columns is None else ["--columns", columns]
+        said += [] if from_run is None else ["--from", str(from_run)]
         said += [text for file in decisions or [] for text in ("--decisions", str(file))]
         command = shlex.join(["fieldmark", "train", str(data), *place, *said, "--out", str(out), "--resume"])
         say(f"fieldmark: {stopped}. To continue: {command}")

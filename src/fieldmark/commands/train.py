@@ -14,27 +14,25 @@ from numpy.typing import NDArray
 
 from fieldmark.answering.predictor import Predictor
 from fieldmark.answering.unlabelled import unlabelled_facts
-from fieldmark.core.errors import RunError, WeightsError
-from fieldmark.core.listener import Done, Listener, Listeners, relayed_warnings
+from fieldmark.core.listener import Done, Listener, Listeners
 from fieldmark.core.machine import AUTO, Machine
 from fieldmark.core.recipe import Recipe
 from fieldmark.core.version import version
-from fieldmark.core.wording import counted, first_few
 from fieldmark.data.catalog import Catalog
-from fieldmark.data.decisions import Decisions, read_decisions, undecided
+from fieldmark.data.decisions import Decisions, read_decisions
 from fieldmark.data.grades import in_order
 from fieldmark.data.readers.columns import Columns
-from fieldmark.data.sets import find
 from fieldmark.evaluation.calibration import Calibration
-from fieldmark.learning.fitting import without_labels
+from fieldmark.learning.fitting import resuming, without_labels
 from fieldmark.learning.fitting.beside_probe import beside_probe
 from fieldmark.learning.fitting.combinations import rehearse
 from fieldmark.learning.fitting.fit import Fit
 from fieldmark.learning.fitting.flips import decide_flip
 from fieldmark.learning.fitting.holdout import cross_fit, fit_calibration, hold_out, kept_of, learnt_of, settled
+from fieldmark.learning.fitting.onward import Older, older_run
 from fieldmark.learning.fitting.part_names import name_parts
-from fieldmark.learning.fitting.prepare import prepare
 from fieldmark.learning.fitting.pseudo_labels import trained
+from fieldmark.learning.fitting.reading import read_for, run_at
 from fieldmark.learning.fitting.resolve import check_data, plugins_of, resolve_recipe
 from fieldmark.learning.fitting.trial import settle_solver
 from fieldmark.learning.fitting.weights import tell_license
@@ -42,7 +40,6 @@ from fieldmark.model.choosing import weights_name
 from fieldmark.model.license import weights_license
 from fieldmark.model.model import Model
 from fieldmark.runs.bundle import Bundle
-from fieldmark.runs.opening import catalog_of, opened_run
 from fieldmark.runs.record import Answers, score_answers, write_evaluation
 from fieldmark.runs.run import Run, RunLog
 
@@ -58,6 +55,7 @@ def train(
     columns: Columns | None = None,
     decisions: Path | str | Sequence[Path | str] | Decisions | None = None,
     unlabelled: Path | str | Sequence[Path | str] | None = None,
+    from_run: Path | str | None = None,
     backbone: str | None = None,
     weights: str | None = None,
     overrides: Sequence[str] = (),
@@ -74,6 +72,9 @@ def train(
     decisions, and for its recipe if none is named; new photographs are then learnt from.
     `unlabelled` are photographs without labels (files, folders, globs, tables), from which a recipe with
     `train.pseudo_weight` learns too, such as "pseudo_labels"; a run in place of the data has its own.
+    With `from_run`, the new run goes on from a finished one: from its weights, with its recipe, with its data and the
+    new photographs in `data` together. Its classes stay in order and its images in their splits; `fieldmark.report`
+    shows what changed on images that both held out. The older run is only read.
     The recipe is "finetune" by default. With `resume`, a run that was stopped continues where it was, with its own
     recipe; if there is none yet, a new one starts, so that one command can be repeated until it is done. For a run
     that is resumed, `device` "auto" is the device that it started on, if that is available; for a new run, it is a
@@ -81,39 +82,44 @@ def train(
     """
     listener = listener or Listener()
     run, heard = Run(out), Listeners(RunLog(Run(out)), listener)
-    made = decisions if isinstance(decisions, Decisions) else read_decisions(_several(decisions))
+    named = decisions if isinstance(decisions, Decisions) else read_decisions(_several(decisions))
     pool = None if unlabelled is None else unlabelled_facts(unlabelled)
-    if (parent := _run_at(data)) is not None:
-        recipe = recipe or parent.recipe()
-        made = parent.decisions().then(made)
+    older = None if resume and run.is_finished else older_run(from_run, run, listener, resumed=resume)
+    parent = older.run if older else run_at(data)
+    made = parent.decisions().then(named) if parent else named
+    base = older.recipe(recipe) if older else recipe or (parent.recipe() if parent else "finetune")
     with run.held():
-        resolved = partial(
-            resolve_recipe, recipe or "finetune", backbone=backbone, weights=weights, overrides=overrides
-        )
+        resolved = partial(resolve_recipe, base, backbone=backbone, weights=weights, overrides=overrides)
         if resume and run.exists:
             if recipe or backbone or weights or overrides:
-                _check_same(run, resolved(), overrides)
+                resuming.check_same(run, resolved(), overrides)
             if Run.open(out).is_finished:
                 listener.note(f"{run.folder} is already finished")
                 return run
-            _check_weights(run)
-            _check_decisions(run, made)
+            resuming.check_weights(run)
+            if named:
+                resuming.check_decisions(run, made)
             without_labels.check_same(run, pool)
-            _move(run, device, listener)
-            _learn(run, data, root, columns, heard)
+            resuming.move(run, device, listener)
+            _learn(run, data, root, columns, heard, older)
         else:
             run.check_free()
             if resume:
-                named = recipe if isinstance(recipe, str) else "given" if recipe else "finetune"
-                listener.note(f"There is no run in {out} to resume, so a new one starts (recipe: {named})")
+                given = "given" if recipe or not parent else f"as in {parent.folder}"
+                called = base if isinstance(base, str) else given
+                listener.note(f"There is no run in {out} to resume, so a new one starts (recipe: {called})")
             rehearse(asked := resolved())
+            if older:
+                older.check(asked)
             pool = without_labels.checked(asked, pool, parent)
             with _discarded_on_failure(run):
                 Run.create(run.folder, asked, Machine.decide(asked, device))
                 run.decide("weights", weights_name(asked.backbone))
                 run.keep_decisions(made)
                 run.keep_unlabelled(pool)
-                _learn(run, data, root, columns, heard)
+                if older:
+                    older.begin(run)
+                _learn(run, data, root, columns, heard, older)
     listener.hear(Done("train", run.folder))
     return run
 
@@ -128,49 +134,27 @@ def _discarded_on_failure(run: Run) -> Iterator[None]:
         raise
 
 
-def _move(run: Run, device: str, listener: Listener) -> None:
-    """Move a run to another device if that was asked for, or if the device that it started on is gone."""
-    began = run.machine()
-    machine = began.moved(device)
-    if machine != began:
-        listener.warn(
-            f"The run started on {began.device} and continues on {machine.device}: its weights will differ in the last "
-            "digits from those of a run that was not moved"
-        )
-        run.move(machine)
-
-
 def _learn(
-    run: Run, data: Path | str | Catalog, root: Path | str | None, columns: Columns | None, listener: Listener
+    run: Run,
+    data: Path | str | Catalog,
+    root: Path | str | None,
+    columns: Columns | None,
+    listener: Listener,
+    older: Older | None,
 ) -> None:
     """Take a run from its start to its end."""
     recipe = run.recipe()
     tell_license(recipe, listener)
     with run.timed("reading"):
-        files = without_labels.files(run, recipe, listener)
-        if (parent := _run_at(data)) is not None:
-            with relayed_warnings(listener):
-                source: Path | str = parent.data()["source"]
-                columns = columns or parent.data().get("columns")
-                catalog = catalog_of(parent, None, root, listener, columns, run.decisions())
-            files = undecided(files, catalog.root, run.decisions())
-            prepared = prepare(catalog, recipe, listener, run, unlabelled=files)
-        else:
-            if not isinstance(data, Catalog):
-                with relayed_warnings(listener):
-                    data = find(data, root, tell=listener.note)
-            source = data.root if isinstance(data, Catalog) else data
-            prepared = prepare(data, recipe, listener, run, columns, run.decisions(), files)
-    run.write_data(source, prepared.catalog, prepared.pixels.fingerprints.digests, columns)
-    without_labels.keep(run, prepared)
-    check_data(recipe, prepared, listener)
+        prepared = read_for(run, recipe, data, root, columns, listener, older)
+    check_data(recipe, prepared, listener, goes_on=older is not None)
     flip = decide_flip(run, recipe, prepared, listener)
     seen = {
         "grey_bits": prepared.pixels.grey_bits or "auto",
         "mirror": flip and recipe.images.mirror,  # answers must not mirror what training must not mirror
     }
     recipe = recipe.model_copy(update={"images": recipe.images.model_copy(update=seen)})
-    fit = Fit(run, recipe, run.machine(), prepared, listener, flip)
+    fit = Fit(run, recipe, run.machine(), prepared, listener, flip, start=older.start if older else None)
     rows, validation = prepared.catalog.rows("train"), prepared.catalog.rows("val")
     held, split = None, "val"
     with run.timed("training"):
@@ -197,6 +181,8 @@ def _learn(
             answers = Answers(prepared.catalog, answered, logits, held.attributes, learnt=held.learnt)
             task = fit.task(rows)
             write_evaluation(run.evaluation(split), score_answers(split, answers, task), answers, task)
+            if older:
+                older.changed(run, answers, held.units, prepared.pixels.fingerprints.digests, listener)
     else:
         listener.note("Not calibrated: no images were held out, so probabilities are plain softmax outputs")
     run.keep_memory()
@@ -211,51 +197,6 @@ def _several(decisions: Path | str | Sequence[Path | str] | None) -> Sequence[Pa
     if decisions is None:
         return ()
     return [decisions] if isinstance(decisions, str | Path) else decisions
-
-
-def _run_at(data: Path | str | Catalog) -> Run | None:
-    """The run that stands in place of data; None for data."""
-    if isinstance(data, Catalog) or not (run := opened_run(Path(data).expanduser())).exists:
-        return None
-    if not run.data():
-        raise RunError(f"{run.folder} does not say what data it was trained on", "Name the data: train DATA.")
-    return run
-
-
-def _check_decisions(run: Run, asked: Decisions) -> None:
-    """Raise RunError if a resumed run began with other decisions than those that are named again."""
-    if asked and asked.digest != run.decisions().digest:
-        raise RunError(
-            f"{run.folder} began with other decisions: {counted(len(run.decisions()), 'decision')}, not {len(asked):,}",
-            "To continue it, leave --decisions out; or start a new run with another --out.",
-        )
-
-
-def _check_same(run: Run, asked: Recipe, overrides: Sequence[str]) -> None:
-    """Raise RunError if a resumed run started with another recipe; keys that were set by name are listed first."""
-    begun = Run.open(run.folder).recipe()
-    if begun != asked:
-        named = {text.partition("=")[0].strip() for text in overrides}
-        changed = dict(sorted(begun.changes(asked).items(), key=lambda change: change[0] not in named))
-        raise RunError(
-            f"{run.folder} started with another recipe: "
-            + first_few(f"{key} was {before!r}, not {now!r}" for key, (before, now) in changed.items()),
-            "To continue it, give no options or the same options as before; or start a new run with another --out.",
-        )
-
-
-def _check_weights(run: Run) -> None:
-    """Raise RunError if the file or package of weights that a run began with is another one now; it may be gone."""
-    weights, began = run.recipe().backbone.weights, run.decided("weights")
-    try:
-        now = weights_name(run.recipe().backbone)
-    except WeightsError:  # the package is gone
-        return
-    if began and began != now != weights:
-        raise RunError(
-            f"The weights in {weights} are not those that {run.folder} began with: {began}, not {now}",
-            "Put the file back as it was, or start a new run with another --out.",
-        )
 
 
 def _bundle(

@@ -20,7 +20,7 @@ from fieldmark.core.wording import counted
 from fieldmark.data.names import normal
 from fieldmark.data.taxonomy import Taxonomy
 
-__all__ = ["SPLITS", "Catalog", "Split", "data_read"]
+__all__ = ["SPLITS", "Catalog", "Split", "called_in", "data_read"]
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -137,3 +137,9 @@ def data_read(catalog: Catalog) -> DataRead:
     """The event that says this catalogue was read."""
     splits: dict[str, int] = {split: len(catalog.rows(split)) for split in SPLITS if len(catalog.rows(split))}
     return DataRead(catalog.name, len(catalog), len(catalog.classes), splits, repr(catalog))
+
+
+def called_in(root: Path, path: str) -> str:
+    """What a catalogue with this root calls an absolute path: relative to the root where it lies below."""
+    above = root.as_posix().rstrip("/") + "/"
+    return path.removeprefix(above)

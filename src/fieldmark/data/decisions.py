@@ -26,7 +26,7 @@ import numpy as np
 from fieldmark.core.errors import DataError, nearest
 from fieldmark.core.storage import write_rows
 from fieldmark.core.wording import brief, counted, first_few
-from fieldmark.data.catalog import Catalog
+from fieldmark.data.catalog import Catalog, called_in
 from fieldmark.data.names import lookup, normal
 from fieldmark.data.readers.sheet import read_sheet
 from fieldmark.data.taxonomy import Taxonomy
@@ -136,7 +136,7 @@ def decided(catalog: Catalog, decisions: Decisions, tell: Tell) -> Decided:
     Raises DataError where a label is given to a file that is gone.
     """
     row_of = {path: row for row, path in enumerate(catalog.paths)}
-    placed = [(row_of.get(_in_catalog(catalog.root, one.path)), one) for one in decisions]
+    placed = [(row_of.get(called_in(catalog.root, one.path)), one) for one in decisions]
     _check_there(catalog, [one for row, one in placed if row is None], tell)
     classes, meant = _classes(catalog, [one.gives for one in decisions if one.gives], tell)
     labels, keep = catalog.labels.copy(), np.ones(len(catalog), np.bool_)
@@ -147,7 +147,7 @@ def decided(catalog: Catalog, decisions: Decisions, tell: Tell) -> Decided:
             labels[row] = meant[one.gives]
     relabelled = int((labels != catalog.labels).sum())
     changed = replace(catalog, labels=labels, classes=classes, taxonomy=_taxonomy(catalog.taxonomy, classes))
-    new = {_in_catalog(catalog.root, one.path): meant[one.gives] for row, one in placed if row is None and one.gives}
+    new = {called_in(catalog.root, one.path): meant[one.gives] for row, one in placed if row is None and one.gives}
     whole = with_samples(changed.select(np.flatnonzero(keep)), list(new), list(new.values()))
     return Decided(whole, relabelled, int((~keep).sum()), len(new))
 
@@ -194,12 +194,6 @@ def _said(row: Decision) -> str:
 
 
 # ---- the catalogue
-
-
-def _in_catalog(root: Path, path: str) -> str:
-    """A path as the catalogue calls it: relative to its root where it is below."""
-    above = root.as_posix().rstrip("/") + "/"
-    return path.removeprefix(above)
 
 
 def _check_there(catalog: Catalog, strangers: Sequence[Decision], tell: Tell) -> None:

@@ -48,6 +48,7 @@ __all__ = [
     "are_flat",
     "clusters",
     "connected",
+    "digest",
     "fingerprint",
     "near_duplicates",
 ]
@@ -93,10 +94,14 @@ class Fingerprints:
         return type(self)(self.digests[rows], self.thumbnails[rows])
 
 
+def digest(data: bytes) -> np.uint64:
+    """By which a file's bytes are known: the first eight of their SHA-256."""
+    return np.frombuffer(hashlib.sha256(data).digest()[:8], np.dtype("<u8"))[0]
+
+
 def fingerprint(data: bytes, pixels: NDArray[np.uint8]) -> tuple[np.uint64, NDArray[np.uint8]]:
     """Digest of a file's bytes and thumbnail (SIDE, SIDE, 3) of its pixels (H, W, 3)."""
-    digest = np.frombuffer(hashlib.sha256(data).digest()[:8], np.dtype("<u8"))[0]
-    return digest, np.asarray(Image.fromarray(pixels).resize((SIDE, SIDE), Image.Resampling.BOX))
+    return digest(data), np.asarray(Image.fromarray(pixels).resize((SIDE, SIDE), Image.Resampling.BOX))
 
 
 def are_flat(thumbnails: NDArray[np.uint8]) -> NDArray[np.bool_]:

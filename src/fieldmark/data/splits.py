@@ -34,6 +34,7 @@ __all__ = [
     "cut_validation",
     "duplicate_conflicts",
     "folds",
+    "following",
     "split",
     "split_called",
     "units",
@@ -106,6 +107,20 @@ def cut_validation(
     cut, num_units = _cut(catalog, _train_rows(catalog), clusters, seed, shares, _TO_VALIDATION)
     _warn_of_small_classes(catalog, num_units, ["train", "val"])
     return cut
+
+
+def following(catalog: Catalog, known: NDArray[np.bool_], *, clusters: NDArray[np.int64] | None = None) -> Catalog:
+    """What belongs together with `known` samples (N,), by group or as near-duplicates, goes into the split of these.
+
+    Of several splits it is test, or else val, so that nothing that judges is learnt from. `known` samples stay.
+    """
+    unit = units(catalog, clusters)
+    places = np.array(["", *SPLITS])
+    rank = np.argsort(places)[np.searchsorted(np.sort(places), catalog.splits)]
+    strictest = np.zeros(unit.max(initial=-1) + 1, np.int64)
+    np.maximum.at(strictest, unit[known], rank[known])
+    moved = ~known & (strictest[unit] > 0)
+    return replace(catalog, splits=np.where(moved, places[strictest[unit]], catalog.splits))
 
 
 def folds(catalog: Catalog, *, k: int, clusters: NDArray[np.int64] | None = None, seed: int) -> NDArray[np.int64]:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldmark.core.wording import counted
-from fieldmark.evaluation.paired import interval, resampled_means
+from fieldmark.evaluation.paired import gain
 
 __all__ = ["BesideProbe", "Trial"]
 
@@ -25,11 +25,8 @@ class BesideProbe(NamedTuple):
     @classmethod
     def of(cls, probe: NDArray[np.bool_], trained: NDArray[np.bool_], units: NDArray[np.integer], *, seed: int) -> Self:
         """Compare which images (N,) each has right; those of one unit (N,), such as a burst, are not independent."""
-        right = np.stack([probe, trained], axis=1).astype(np.float64)
-        means = right.mean(axis=0)
-        gain = float(means[1] - means[0])
-        replicates = np.diff(resampled_means(right, units, seed=seed), axis=1)[:, 0]
-        return cls(float(means[0]), float(means[1]), gain, *interval(gain, replicates))
+        found = gain(probe, trained, units, seed=seed)
+        return cls(float(probe.mean()), float(trained.mean()), found.value, found.low, found.high)
 
     def sentence(self, number: int) -> str:
         """What it says about so many validation images, without a full stop."""

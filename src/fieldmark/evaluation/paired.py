@@ -15,7 +15,7 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Difference", "Share", "drawn", "group_codes", "interval", "resampled_means", "resamples"]
+__all__ = ["Difference", "Share", "drawn", "gain", "group_codes", "interval", "resampled_means", "resamples"]
 
 Floats = NDArray[np.float64]
 
@@ -109,3 +109,12 @@ def interval(value: float, replicates: Floats) -> tuple[float, float]:
     """The 95 % percentile interval of `replicates` (R,), around the value that was found."""
     low, high = np.quantile(replicates, [0.025, 0.975])
     return min(float(low), value), max(float(high), value)
+
+
+def gain(before: NDArray[np.bool_], after: NDArray[np.bool_], units: NDArray[np.integer], *, seed: int) -> Difference:
+    """How many more of the same images (N,), as a share, are right after than before. Images of one unit (N,) are not
+    independent."""
+    right = np.stack([before, after], axis=1).astype(np.float64)
+    means = right.mean(axis=0)
+    value = float(means[1] - means[0])
+    return Difference(value, *interval(value, np.diff(resampled_means(right, units, seed=seed), axis=1)[:, 0]))

@@ -21,6 +21,7 @@ from fieldmark.answering.predictor import Predictor
 from fieldmark.core.recipe import NONE, Backbone, Choice, Images, Recipe
 from fieldmark.data.task import Attribute, Task
 from fieldmark.data.taxonomy import Taxonomy
+from fieldmark.learning.training.start import Start
 from fieldmark.model.auxiliaries.auxiliary import AUXILIARIES, Auxiliary
 from fieldmark.model.batch import Batch
 from fieldmark.model.build import build_model
@@ -267,6 +268,22 @@ def test_saves_loads_and_answers_the_same(name: str, backbone: str, tmp_path: Pa
     Image.effect_noise((64, 64), 64).convert("RGB").save(tmp_path / "a.png")
     (embedding,) = loaded.embed([tmp_path / "a.png"])
     np.testing.assert_allclose(np.linalg.norm(embedding), 1.0, atol=1e-5)
+
+
+@pytest.mark.parametrize("head", list(CLASSIFIERS))
+def test_what_was_learnt_is_a_start_for_more_classes(name: str, head: str, tmp_path: Path) -> None:
+    """`train --from`: known classes keep their logits, and further ones have rows behind theirs."""
+    backbone = "mobilenetv3_small_050"
+    recipe = recipe_of(name, backbone, 64, head=head)
+    begun = saved(make(name, backbone, 64, head=head).eval(), recipe, tmp_path)
+    task = Task(CLASSES + 2, unlearnt=(CLASSES, CLASSES + 1))  # silent: cells may be selected by all classes' logits
+    more = build_model(recipe, task)
+    Start(begun.bundle).give(more, task)
+    images = batch_of(64).images
+    with torch.no_grad():
+        before, after = begun.model(images), more.eval()(images)
+    assert after.logits.shape == (6, CLASSES + 2)
+    np.testing.assert_allclose(after.logits[:, :CLASSES], before.logits, rtol=1e-4, atol=1e-5)
 
 
 def test_class_maps_are_as_they_answer(name: str, backbone: str) -> None:

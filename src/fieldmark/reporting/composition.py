@@ -16,6 +16,7 @@ __all__ = ["SECTIONS", "compose"]
 
 SECTIONS: Final[tuple[Callable[[Material], Section | None], ...]] = (
     answers.scores,
+    training.changed,
     training.learning,
     answers.predictions,
     answers.look_alikes,

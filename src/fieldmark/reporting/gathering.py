@@ -10,7 +10,7 @@ from fieldmark.data.catalog import Catalog
 from fieldmark.data.decisions import decided
 from fieldmark.data.sets import read
 from fieldmark.reporting.material import Material, gather
-from fieldmark.runs.opening import opened_run
+from fieldmark.runs.opening import data_of, is_source, opened_run
 from fieldmark.runs.run import Run
 
 __all__ = ["gathered"]
@@ -25,14 +25,18 @@ def gathered(
 ) -> Material:
     """Gather a run, with the catalogue of its data if that can still be read."""
     opened = Run.open(opened_run(run).folder)
-    catalog, lost = None, ""
+    catalog, lost, known = None, "", opened.data()
     if isinstance(data, Catalog):
         catalog = data
-    elif source := data or opened.data().get("source"):
+    elif data or known:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", DataWarning)  # training has already said it
-                catalog = read(source, root, columns=opened.data().get("columns"))
+                catalog = (
+                    data_of(known, data, root=root)
+                    if data is None or is_source(known, data)
+                    else read(data, root, columns=known.get("columns"))
+                )
                 catalog = decided(catalog, opened.decisions().present(catalog.root), _silent).catalog
         except DataError as error:
             if data is not None:

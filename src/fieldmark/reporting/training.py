@@ -6,18 +6,22 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from fieldmark.core.wording import counted, duration
+from fieldmark.core.wording import counted, duration, first_few
 from fieldmark.data.catalog import SPLITS
 from fieldmark.evaluation.beside_probe import BesideProbe, Trial
+from fieldmark.evaluation.changed import Changed
 from fieldmark.evaluation.unlabelled import PseudoLabelled
 from fieldmark.reporting.blocks import Bar, Block, Cell, Details, Figures, Gallery, Picture, Plots, Section, Table, Text
 from fieldmark.reporting.material import Material
 from fieldmark.reporting.plots import learning_curves
+from fieldmark.runs.facts import Facts, Source
 
-__all__ = ["data", "learning", "model", "stages", "time"]
+__all__ = ["changed", "data", "learning", "model", "stages", "time"]
 
 MOST_EXAMPLES = 1000
 """The most classes that are shown with an example, so that a page of ten thousand classes still opens."""
+MOST_NAMED = 20
+"""New classes that are named."""
 UNFOLDED = 48
 """The most classes whose examples are not folded away."""
 _IMAGES = {"train": "training images", "val": "validation images", "test": "test images"}
@@ -58,6 +62,31 @@ def learning(material: Material) -> Section:
     return Section("learning", "Training", tuple(blocks))
 
 
+def changed(material: Material) -> Section | None:
+    """What changed since the run that this one goes on from, on images that both held out."""
+    run = material.run
+    if not (older := run.decided("older")):
+        return None
+    new = run.decided("grown") or {"images": 0, "train": 0, "classes": []}
+    text = f"This run goes on from {older['run']}, with {counted(new['images'], 'new photograph')}"
+    text += f", {new['train']:,} of them to learn from."
+    if new["classes"]:
+        text += f" New classes: {first_few(new['classes'], MOST_NAMED)}."
+    blocks: list[Block] = [Text(text)]
+    if values := run.decided("changed"):
+        found = Changed.from_dict(values)
+        said = found.sentences()
+        blocks.append(Text(". ".join([said[0], *said[1 + bool(found.classes) :]]) + "."))
+        rows = tuple((one.name, f"{one.images:,}", f"{one.before:,}", f"{one.after:,}") for one in found.classes)
+        if rows:
+            table = Table(("class", "images", "right before", "right now"), rows)
+            number = f"{len(rows):,} class" if len(rows) == 1 else f"{len(rows):,} classes"
+            blocks.append(Details(f"{number} with another number of right answers", (table,)))
+    elif run.is_finished:
+        blocks.append(Text("No image was held out by both runs, so what changed is not known."))
+    return Section("changed", "What changed", tuple(blocks))
+
+
 def data(material: Material) -> Section | None:
     """The contents of the data, and how it was split."""
     if not material.data:
@@ -66,7 +95,7 @@ def data(material: Material) -> Section | None:
     figures = [(f"{counts[split]:,}", _IMAGES[split]) for split in SPLITS if counts[split]]
     figures.append((f"{len(material.classes):,}", "classes"))
     blocks: list[Block] = [
-        Text(f"{material.data['name']}, from {material.data['source']}"),
+        Text(f"{material.data['name']}, from {' and '.join(one['source'] for one in _sources(material.data))}"),
         Figures(tuple(figures)),
         Text(f"Protocol: {recipe.protocol}. {PROTOCOLS[recipe.protocol]} {_split(material)}"),
     ]
@@ -79,12 +108,20 @@ def data(material: Material) -> Section | None:
     return Section("data", "Data", tuple(blocks))
 
 
+def _sources(data: Facts) -> list[Source]:
+    return [data, *data.get("further", ())]
+
+
 def _split(material: Material) -> str:
     """How the data was split, if the data can still be read."""
     if material.catalog is None:
         return ""
     given = {split for split in SPLITS if (material.catalog.splits == split).any()}
     used = {split for split in SPLITS if material.data["counts"][split]}
+    if material.run.decided("older"):
+        return (
+            "Images of the older run keep their splits; new ones were split class by class, beside what they belong to."
+        )
     together = "class by class, with near-duplicates kept together"
     if (material.catalog.groups != "").any():
         together = "class by class, with near-duplicates and groups kept together"

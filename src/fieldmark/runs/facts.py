@@ -22,6 +22,7 @@ __all__ = [
     "Memory",
     "Scores",
     "Seconds",
+    "Source",
     "Unlabelled",
     "VerdictValues",
     "View",
@@ -102,6 +103,49 @@ class DigestFacts(TypedDict):
     digest: str
 
 
+class Older(TypedDict):
+    """The run that this one goes on from, and the state of its bundle."""
+
+    run: str
+    state: str
+
+
+class ClassChange(TypedDict):
+    """How many of the images of a class that both runs held out were right before, and are now."""
+
+    name: str
+    images: Count
+    before: Count
+    after: Count
+
+
+class Changed(TypedDict):
+    """How an older run and this one answer the images that both held out; shares, and their difference."""
+
+    run: str
+    images: Count
+    before: float
+    after: float
+    gain: float
+    low: float
+    high: float
+    classes: list[ClassChange]
+    taken: Count
+    """Images that this run takes for a class that the older one did not know."""
+    new_images: Count
+    new_right: Count
+    """Held-out images that the older run did not have, and how many are right."""
+
+
+class Grown(TypedDict):
+    """What a run has that the one that it goes on from had not."""
+
+    images: Count
+    """By split together."""
+    train: Count
+    classes: list[str]
+
+
 class Decided(TypedDict):
     """What was measured of the data and decided by it."""
 
@@ -113,6 +157,9 @@ class Decided(TypedDict):
     trial: NotRequired[Trial]
     unlabelled: NotRequired[DigestFacts]
     pseudo_labels: NotRequired[PseudoLabels]
+    older: NotRequired[Older]
+    grown: NotRequired[Grown]
+    changed: NotRequired[Changed]
 
 
 class Environment(TypedDict):
@@ -130,11 +177,18 @@ class Environment(TypedDict):
     decided: NotRequired[Decided]
 
 
-class Facts(TypedDict):
-    """data.json."""
+class Source(TypedDict):
+    """Where data lies, and by which columns a table is read."""
 
     source: str
     columns: NotRequired[dict[str, str]]
+
+
+class Facts(Source):
+    """data.json."""
+
+    further: NotRequired[list[Source]]
+    """Later data, which stands behind what `source` holds; see `fieldmark.data.joining`."""
     root: str
     num_images: Count
     name: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -15,20 +16,64 @@ from fieldmark.core.listener import Listener
 from fieldmark.core.wording import counted, first_few
 from fieldmark.data.catalog import SPLITS, Catalog
 from fieldmark.data.decisions import Decisions, decided
+from fieldmark.data.joining import joined
 from fieldmark.data.readers.columns import Columns
-from fieldmark.data.sets import find, read
+from fieldmark.data.sets import Tell, find, read
 from fieldmark.runs.bundle import Bundle
+from fieldmark.runs.facts import Facts
 from fieldmark.runs.run import Run
 
-__all__ = ["EVERYTHING", "catalog_of", "default_split", "opened_run", "rows_of", "with_classes_of"]
+__all__ = [
+    "EVERYTHING",
+    "as_trained",
+    "catalog_of",
+    "data_of",
+    "default_split",
+    "is_source",
+    "opened_run",
+    "rows_of",
+    "with_classes_of",
+]
 
 EVERYTHING = "all"
+
+
+def _silent(text: str) -> None:
+    """Training has already said it."""
 
 
 def opened_run(path: Path) -> Run:
     """The run at a path, also if the path is its bundle: the run knows which images were used in training."""
     parent = Run(path.resolve().parent)
     return Run(path.parent) if parent.exists and path.resolve() == parent.bundle else Run(path)
+
+
+def data_of(
+    known: Facts,
+    named: Path | str | None = None,
+    *,
+    root: Path | str | None = None,
+    columns: Columns | None = None,
+    tell: Tell = _silent,
+) -> Catalog:
+    """The data of a run as it lies there now, without decisions and splits: its source, read by `columns` or as in
+    training, and what came later behind it. `named` is how the user calls one of them."""
+    source = known["source"]
+    if named is not None:
+        source, columns = (str(named), columns) if _same(named, source) else (source, None)
+    catalog = read(source, root, columns=columns or known.get("columns"), tell=tell)
+    for later in known.get("further", ()):
+        catalog = joined(catalog, read(later["source"], columns=later.get("columns"), tell=tell)).catalog
+    return catalog
+
+
+def _same(one: Path | str, other: Path | str) -> bool:
+    return os.path.realpath(one) == os.path.realpath(other)
+
+
+def is_source(known: Facts, path: Path | str) -> bool:
+    """Whether a run's data, or some of it, lies at this path."""
+    return bool(known) and any(_same(path, one["source"]) for one in (known, *known.get("further", ())))
 
 
 def catalog_of(
@@ -54,14 +99,29 @@ def catalog_of(
         data = known["source"]
     if not isinstance(data, Catalog):
         data = find(data, root, tell=listener.note)
-    own = not isinstance(data, Catalog) and str(Path(data).resolve()) == known.get("source")
-    columns = columns or (known.get("columns") if own else None)
-    catalog = data if isinstance(data, Catalog) else read(data, columns=columns, tell=listener.note)
+    own = not isinstance(data, Catalog) and is_source(known, data)
+    if isinstance(data, Catalog):
+        catalog = data
+    elif own:
+        catalog = data_of(known, data, columns=columns, tell=listener.note)
+    else:
+        catalog = read(data, columns=columns, tell=listener.note)
     if not known or str(catalog.root) != known["root"]:
         return catalog
     known_splits = run.splits()
     if not own and not all(path in known_splits for path in catalog.paths):
         return catalog
+    catalog = as_trained(run, catalog, listener, later)
+    if strangers := [path for path, split in zip(catalog.paths, catalog.splits.tolist(), strict=True) if not split]:
+        why = "because it is new or" if len(strangers) == 1 else "because they are new or"
+        them = f"{counted(len(strangers), 'image')} without a split, {why} could not be read in training"
+        listener.warn(f"{them}: {first_few(strangers)}")
+    return catalog
+
+
+def as_trained(run: Run, catalog: Catalog, listener: Listener, later: Decisions | None = None) -> Catalog:
+    """The data of a run with its decisions and its splits, and with decisions of `later`. What the run did not have
+    keeps the split that it comes with; a photograph that `later` adds belongs to train."""
     # what was added and is gone since is missing, as any picture of a folder would be
     catalog = decided(catalog, run.decisions().present(catalog.root), _silent).catalog
     before = len(catalog)
@@ -70,16 +130,9 @@ def catalog_of(
         listener.note(f"Carried out {counted(len(later), 'decision')}: {carried_out}")
         before -= carried_out.dropped
     said = np.where(np.arange(len(catalog)) < before, catalog.splits, "train")
-    splits = [known_splits.get(path, split) for path, split in zip(catalog.paths, said.tolist(), strict=True)]
-    if strangers := [path for path, split in zip(catalog.paths, splits, strict=True) if not split]:
-        why = "because it is new or" if len(strangers) == 1 else "because they are new or"
-        them = f"{counted(len(strangers), 'image')} without a split, {why} could not be read in training"
-        listener.warn(f"{them}: {first_few(strangers)}")
+    known = run.splits()
+    splits = [known.get(path, split) for path, split in zip(catalog.paths, said.tolist(), strict=True)]
     return replace(catalog, splits=np.array(splits, "<U5"))
-
-
-def _silent(text: str) -> None:
-    """Training has already said it."""
 
 
 def default_split(catalog: Catalog) -> str:

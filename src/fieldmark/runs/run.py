@@ -5,7 +5,7 @@ runs/birds/
   environment.json   versions, device, threads, workers, precision, command line; what a resume must not change
   recipe.toml        every default written out: running it again repeats the run; with it a run exists
   data.json          where the data is, class order, counts, a hash of each split and one of its pictures
-  splits.csv         path, split, label
+  splits.csv         path, split, label, picture (by which the file is known wherever it lies)
   decisions.csv      what a person has decided about labels, if anything; it is carried out in memory
   unlabelled.json    where the photographs are that may be labelled next, if anybody asked
   log.jsonl          one line per epoch, append-only; of an epoch that was done twice the last line counts
@@ -45,9 +45,9 @@ from fieldmark.core.version import version
 from fieldmark.core.wording import brief, first_few
 from fieldmark.data.catalog import SPLITS, Catalog
 from fieldmark.data.decisions import COLUMNS, Decision, Decisions, write_decisions
-from fieldmark.runs.facts import Environment, Facts, LogLine, Memory, Seconds, Unlabelled
+from fieldmark.runs.facts import Environment, Facts, LogLine, Memory, Seconds, Source, Unlabelled
 
-__all__ = ["Run", "RunLog"]
+__all__ = ["Run", "RunLog", "picture_name"]
 
 _FORMAT = 1
 _BEGINNING = {
@@ -231,9 +231,10 @@ class Run:
         catalog: Catalog,
         pictures: NDArray[np.uint64],
         columns: Mapping[str, str] | None = None,
+        further: Sequence[Source] = (),
     ) -> None:
-        """Remember the data, by which `columns` it was read, how it was split, and the digest (N,) of each picture's
-        file.
+        """Remember the data, by which `columns` it was read, what `further` data stands behind it, how it was split,
+        and the digest (N,) of each picture's file.
 
         Raises RunError if it is not what the run began with.
         """
@@ -249,6 +250,8 @@ class Run:
             "digests": {split: catalog.digest(split) for split in SPLITS},
             "pictures": {split: _digest(catalog, split, pictures) for split in SPLITS},
         }
+        if further:
+            found["further"] = list(further)
         if decisions := self.decisions():
             found["decisions"] = {"number": len(decisions), "digest": decisions.digest}
         if (known := self.data()) and (changes := _changes(known, found)):
@@ -257,8 +260,9 @@ class Run:
                 f"Put {known['source']} back as it was, or start a new run with another --out.",
             )
         labels = (catalog.classes[label] for label in catalog.labels)
-        rows = zip(catalog.paths, catalog.splits.tolist(), labels, strict=True)
-        write_rows(self.folder / "splits.csv", ["path", "split", "label"], rows)
+        known_as = map(picture_name, pictures[: len(catalog)])
+        rows = zip(catalog.paths, catalog.splits.tolist(), labels, known_as, strict=True)
+        write_rows(self.folder / "splits.csv", ["path", "split", "label", "picture"], rows)
         write_json(self.folder / "data.json", found)  # last: where it is, the splits are known
 
     def decisions(self) -> Decisions:
@@ -296,10 +300,10 @@ class Run:
         return {row["path"]: row["split"] for row in self.images()}
 
     def images(self) -> list[dict[str, str]]:
-        """path, split and label of every image, as the run was trained; [] before the data was read.
+        """path, split, label and picture of every image, as the run was trained; [] before the data was read.
 
-        Runs of earlier versions may have no label. Raises RunError if the splits are lost, damaged or edited: training
-        images would be taken for unseen ones.
+        Runs of earlier versions may lack the last two. Raises RunError if the splits are lost, damaged or edited:
+        training images would be taken for unseen ones.
         """
         if not (known := self.data()):
             return []
@@ -367,6 +371,11 @@ class Run:
                     write_json(self.folder / "times.json", times)
 
 
+def picture_name(digest: np.uint64) -> str:
+    """What the digest of a picture's file is called."""
+    return f"{digest:016x}"
+
+
 def _environment(folder: Path) -> dict[str, Any] | None:
     """What environment.json says; None where there is none that a run wrote."""
     try:
@@ -378,7 +387,7 @@ def _environment(folder: Path) -> dict[str, Any] | None:
 
 def _digest(catalog: Catalog, split: str, pictures: NDArray[np.uint64]) -> str:
     """A hash of the contents of a split's pictures, each with its path."""
-    lines = sorted(f"{catalog.paths[row]}\t{pictures[row]:016x}" for row in catalog.rows(split))
+    lines = sorted(f"{catalog.paths[row]}\t{picture_name(pictures[row])}" for row in catalog.rows(split))
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 

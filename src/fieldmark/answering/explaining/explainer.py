@@ -32,9 +32,8 @@ from fieldmark.core.recipe import Images
 from fieldmark.core.storage import write_bytes, write_json, write_tensors
 from fieldmark.data.catalog import Catalog
 from fieldmark.data.names import lookup
-from fieldmark.data.sets import read
 from fieldmark.evaluation.verdict import Verdict
-from fieldmark.runs.opening import opened_run
+from fieldmark.runs.opening import data_of, opened_run
 
 __all__ = ["Explainer", "default_folder", "write_explanation"]
 
@@ -218,7 +217,7 @@ class Explainer:
             return None
         with warnings.catch_warnings(), contextlib.suppress(DataError):
             warnings.simplefilter("ignore", DataWarning)  # training has said it
-            return read(data["source"], columns=data.get("columns"))
+            return data_of(data)
         return None
 
 

@@ -37,7 +37,9 @@ def beside_probe(fit: Fit, held: Held, rows: NDArray[np.int64], validation: NDAr
         return None
     images = own.images.model_copy(update={"mirror": False})
     same = {"backbone": own.backbone, "images": images, "seed": own.seed}
-    probe = replace(fit, recipe=load_recipe("probe").model_copy(update=same), listener=Listener(), name="probe")
+    probe = replace(
+        fit, recipe=load_recipe("probe").model_copy(update=same), listener=Listener(), name="probe", start=None
+    )
     try:
         model = probe.train(rows, validation).model
     except WeightsError:  # a training that is resumed needs its first weights no more, and they may be gone

@@ -41,6 +41,7 @@ from fieldmark.learning.training.loop import Progress, train_steps
 from fieldmark.learning.training.optimizer import build_optimizer
 from fieldmark.learning.training.probe import STRENGTHS, Reading, fit_linear_head
 from fieldmark.learning.training.soup import Soup
+from fieldmark.learning.training.start import Start
 from fieldmark.learning.training.state import TrainingState
 from fieldmark.model.build import build_model
 from fieldmark.model.choosing import sources_of
@@ -87,16 +88,20 @@ class Fit:
     """The name of the fit: "model", or "fold 0" … in a cross-fit; later trainings of a soup are "member 2" …"""
     strengths: Sequence[float] | None = None
     """The values from which a probe chooses its C; None for the usual ones."""
+    start: Start | None = None
+    """What an older run has learnt, to begin with; None for the weights that the recipe names."""
 
     def train(self, rows: NDArray[np.int64], validation: NDArray[np.int64]) -> Fitted:
         """Learn from `rows`. If the recipe says so, `validation` is scored after each epoch, but it decides nothing."""
         torch.set_num_threads(self.machine.threads)
         torch.manual_seed(derive_seed(Stream.START, self.recipe.seed))
         recipe = self.recipe
-        begun = self._begun
-        if "hub" in sources_of(recipe.backbone) and not begun:
+        given = self._begun or self.start is not None
+        if "hub" in sources_of(recipe.backbone) and not given:
             self.listener.note(f"Loading the weights of {recipe.backbone.name} (downloaded on first use)")
-        model = build_model(recipe, self.task(rows), load_weights=not begun)
+        model = build_model(recipe, self.task(rows), load_weights=not given)
+        if self.start and not self._begun:
+            self.start.give(model, self.task(rows))
         model.to(torch.device(self.machine.device), memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
         if recipe.train.solver == "logistic":
             strength = self._fit_head(model, rows)

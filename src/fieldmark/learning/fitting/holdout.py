@@ -50,7 +50,7 @@ def cross_fit(fit: Fit, rows: Ints) -> tuple[Held, list[float]]:
     strengths: list[float] = []
     for fold in range(fit.recipe.folds):
         held = fold_of == fold
-        own = replace(fit, name=f"fold {fold}")
+        own = replace(fit, name=f"fold {fold}", start=None)  # an older run has seen what the fold holds out
         model, strength = trained(own, rows[~held], rows[:0])
         strengths += [] if strength is None else [strength]
         answers = hold_out(own, model, means_of(own, model, rows[~held]), rows[held], learnt_from=rows[~held])

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import warnings
+from collections.abc import Container, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fieldmark.answering.views import short_side
-from fieldmark.core.errors import DataError
+from fieldmark.core.errors import DataError, DataWarning
 from fieldmark.core.listener import Listener, relayed_warnings
 from fieldmark.core.recipe import Recipe
 from fieldmark.core.wording import counted, first_few
@@ -20,7 +21,7 @@ from fieldmark.data.decisions import Decisions, decided, undecided, with_samples
 from fieldmark.data.duplicates import clusters
 from fieldmark.data.readers.columns import Columns
 from fieldmark.data.sets import read
-from fieldmark.data.splits import VALIDATION_SHARE, cut_validation, duplicate_conflicts, split, units
+from fieldmark.data.splits import VALIDATION_SHARE, cut_validation, duplicate_conflicts, following, split, units
 from fieldmark.learning.fitting.greys import decide_grey_bits
 from fieldmark.learning.fitting.task import check_labels
 from fieldmark.runs.run import Run
@@ -68,13 +69,15 @@ def prepare(
     columns: Columns | None = None,
     decisions: Decisions | None = None,
     unlabelled: Sequence[Path] = (),
+    settled: Container[str] = (),
 ) -> Prepared:
     """Read `data` (a table by these `columns`), carry out `decisions` about it, decode it once and split it as the
     recipe's protocol asks. `run` keeps what is decided on the way.
 
     Test images are fingerprinted, so that the same photograph in two splits is noticed; their pixels are not kept.
-    Of the files that are `unlabelled`, those that somebody decided about and copies of any image are left out. Raises
-    DataError if there is nothing to learn from.
+    Of the files that are `unlabelled`, those that somebody decided about and copies of any image are left out. Where
+    images are `settled`, their splits are as an earlier run had them, and only the others are divided. Raises DataError
+    if there is nothing to learn from.
     """
     with relayed_warnings(listener):
         catalog = data if isinstance(data, Catalog) else read(data, columns=columns, tell=listener.note)
@@ -103,10 +106,14 @@ def prepare(
         if files:
             catalog, pixels, added = _parted(catalog, pixels, labelled, listener)
         near = clusters(pixels.fingerprints.select(np.arange(len(catalog))))
-        unsplit, catalog = catalog, _split(catalog, near, recipe)
-        if catalog is not unsplit:
-            sizes = ", ".join(f"{split} {len(catalog.rows(split)):,}" for split in SPLITS)
-            listener.note(f"Split the images: {sizes}")
+        known = np.array([path in settled for path in catalog.paths], np.bool_)
+        if known.any():
+            catalog = _split_rest(catalog, known, near, recipe)
+        else:
+            unsplit, catalog = catalog, _split(catalog, near, recipe)
+            if catalog is not unsplit:
+                sizes = ", ".join(f"{split} {len(catalog.rows(split)):,}" for split in SPLITS)
+                listener.note(f"Split the images: {sizes}")
     _check(catalog, listener)
     if conflicts := duplicate_conflicts(catalog, near):
         follows = "Scores will be too good" if conflicts.across_splits else "The labels differ: look at both pictures"
@@ -140,6 +147,19 @@ def _split(catalog: Catalog, near: NDArray[np.int64], recipe: Recipe) -> Catalog
     if holdout and not (catalog.splits == "val").any():
         return cut_validation(catalog, clusters=near, seed=recipe.seed, fraction=VALIDATION_SHARE)
     return catalog
+
+
+def _split_rest(catalog: Catalog, known: NDArray[np.bool_], near: NDArray[np.int64], recipe: Recipe) -> Catalog:
+    """Divide what has no split as data without splits is divided, but for what belongs together with `known` images."""
+    catalog = following(catalog, known, clusters=near)
+    rest = np.flatnonzero(catalog.splits == "")
+    if not len(rest):
+        return catalog
+    splits = catalog.splits.copy()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)  # of few new images of a class, which may have others
+        splits[rest] = _split(catalog.select(rest), near[rest], recipe).splits
+    return replace(catalog, splits=splits)
 
 
 def _readable(catalog: Catalog, pixels: PixelStore, listener: Listener) -> tuple[Catalog, PixelStore]:

@@ -74,7 +74,10 @@ def plugins_of(recipe: Recipe) -> dict[str, dict[str, str]]:
     }
 
 
-def check_data(recipe: Recipe, data: Prepared, listener: Listener) -> None:
-    """Raise FieldmarkError if the data lacks what a recipe asks for, and warn if it has little of it."""
-    for check in (check_start, check_background, check_poses, check_supervision, check_batches):
+def check_data(recipe: Recipe, data: Prepared, listener: Listener, *, goes_on: bool = False) -> None:
+    """Raise FieldmarkError if the data lacks what a recipe asks for, and warn if it has little of it; a network that
+    `goes_on` from a finished run needs less."""
+    if not goes_on:
+        check_start(recipe, data, listener)
+    for check in (check_background, check_poses, check_supervision, check_batches):
         check(recipe, data, listener)

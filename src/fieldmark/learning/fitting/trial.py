@@ -22,7 +22,7 @@ from fieldmark.evaluation.beside_probe import Trial
 from fieldmark.learning.fitting.combinations import check_combination
 from fieldmark.learning.fitting.fit import Fit
 
-__all__ = ["settle_solver"]
+__all__ = ["settle_solver", "solved"]
 
 Ints = NDArray[np.int64]
 
@@ -44,10 +44,11 @@ def settle_solver(fit: Fit, rows: Ints) -> Fit:
             fit.listener.note(trial.sentence())
             fit.run.decide("trial", trial._asdict())
         fit.run.decide("solver", solver)
-    return replace(fit, recipe=_solved(fit.recipe, solver))
+    return replace(fit, recipe=solved(fit.recipe, solver))
 
 
-def _solved(recipe: Recipe, solver: str) -> Recipe:
+def solved(recipe: Recipe, solver: str) -> Recipe:
+    """The recipe where its solver was left open and this one was settled."""
     changes: dict[str, object] = {"train": recipe.train.model_copy(update={"solver": solver})}
     if solver == "logistic":
         changes["head"] = recipe.head.model_copy(update={"unit": True})
@@ -60,7 +61,7 @@ def _tried(fit: Fit, rows: Ints) -> Trial | None:
     labels = catalog.labels[rows]
     if recipe.backbone.weights == NONE or len(rows) > _FEW * len(np.unique(labels)):
         return None
-    network, probe = _solved(recipe, "gradient"), _solved(recipe, "logistic")
+    network, probe = solved(recipe, "gradient"), solved(recipe, "logistic")
     learnt = np.isin(np.arange(len(catalog)), rows)
     try:
         check_combination(probe)
