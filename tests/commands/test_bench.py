@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.support.commands import Cli, settings
 
 import fieldmark
 from fieldmark.core.machine import Machine
 from fieldmark.core.recipe import Recipe
 from fieldmark.learning.fitting.limits import Bench
 from fieldmark.learning.fitting.speed import Answering, Learning, Pictures, Speed
+from support.commands import Cli, settings
 
 STAGES = {"images": 0.0, "batch": 0.02, "forward": 0.3, "backward": 0.6, "optimiser": 0.08, "rest": 0.0}
 
@@ -24,10 +24,10 @@ def found(
     stages: dict[str, float] | None = None, *, ratio: float = 0.97, kept: float = 1.0, pixels: float = 0.001
 ) -> Bench:
     """A bench that came out so."""
-    learning = Learning(32, 600, 20, 10, 1.0, ratio, (ratio, ratio - 0.01, ratio + 0.01), STAGES | (stages or {}))
+    learning = Learning(32, 600, 20, 10, 1.0, (ratio, ratio - 0.01, ratio + 0.01), STAGES | (stages or {}))
     pictures = Pictures(0.008, pixels, 0.002, kept)
     machine = Machine("cpu", 2, 0, "fp32")
-    return Bench(Recipe(), machine, Speed(pictures, Answering(0.01, 0.002), learning), 100, {"process": 10**9})
+    return Bench(Recipe(), machine, Speed(pictures, Answering(0.01, 0.002), learning), 100, {"process": 10**9}, {})
 
 
 def test_the_steps_of_a_training_are_measured(pictures: Path) -> None:
@@ -49,12 +49,11 @@ def test_the_steps_of_a_training_are_measured(pictures: Path) -> None:
     assert one.limit.endswith(".")
 
 
-def test_nothing_is_written_and_the_global_generator_of_a_user_decides_nothing(
-    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_is_written_beside_the_cache(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FIELDMARK_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     fieldmark.bench(pictures, "walkthrough", overrides=settings(), seconds=0.1)
-    assert list(tmp_path.glob("[!c]*")) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["cache"]
 
 
 def test_a_probe_takes_no_steps(pictures: Path) -> None:

@@ -161,6 +161,9 @@ def print_bench(found: Bench, format: Literal["table", "json"]) -> None:
     console.print(
         f"Answering: {1 / answering.image:.1f} images/s; {1e3 * answering.view:.1f} ms to read and cut a picture."
     )
+    if found.tried:
+        tried = "; ".join(f"{way}: {speed:.1f} images/s" for way, speed in found.tried.items())
+        console.print(f"Tried with small batches of noise, of which the faster way is used: {tried}.", soft_wrap=True)
     memory = ", ".join(f"{size / 1e9:.1f} GB of the {name}" for name, size in found.memory.items())
     if memory:
         console.print(f"Memory, at most: {memory}.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from fieldmark.core.listener import Done, Listener, relayed_warnings
@@ -18,6 +19,7 @@ from fieldmark.learning.fitting.limits import Bench
 from fieldmark.learning.fitting.prepare import prepare
 from fieldmark.learning.fitting.resolve import check_data, resolve_recipe
 from fieldmark.learning.fitting.speed import measured_speed
+from fieldmark.learning.fitting.tuning import fastest_machine
 from fieldmark.runs.run import Run
 
 __all__ = ["bench"]
@@ -39,8 +41,9 @@ def bench(
     """Take some steps of a training on `data`, and measure how fast they are and where their time goes.
 
     The steps are those of `fieldmark.train` with the same recipe, from the second epoch on, and take about `seconds`.
-    In turns with them, the bare step is measured: the same network on a batch in memory. Nothing is written but the
-    cache of decoded pixels, which a training needs anyway. Raises FieldmarkError.
+    In turns with them, the bare step is measured: the same network on a batch in memory. Where a training would try
+    which precision is faster here, that is tried anew. Nothing is written but what a training keeps in the user's
+    cache: decoded pixels, and what was tried. Raises FieldmarkError.
     """
     listener = listener or Listener()
     resolved = resolve_recipe(recipe, backbone=backbone, weights=weights, overrides=overrides)
@@ -54,13 +57,15 @@ def bench(
     validated = resolved.protocol == "holdout" and resolved.train.validate_epochs
     with tempfile.TemporaryDirectory() as nowhere:
         fit = Fit(Run(nowhere), resolved, machine, prepared, listener, resolved.augment.flip is not False)
-        speed = measured_speed(fit, prepared.learnt(resolved), seconds=seconds, listener=listener)
+        machine, tried = fastest_machine(fit, rows := prepared.learnt(resolved), anew=True)
+        speed = measured_speed(replace(fit, machine=machine), rows, seconds=seconds, listener=listener)
     found = Bench(
         resolved,
         machine,
         speed,
         len(prepared.catalog.rows("val")) if validated else 0,
         peak_memory(),
+        tried["images_per_second"] if tried else {},
     )
     listener.hear(Done("bench"))
     return found

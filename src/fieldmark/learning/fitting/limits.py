@@ -30,6 +30,8 @@ class Bench:
     """Images that are answered after each epoch."""
     memory: Mapping[str, int]
     """The most bytes that were in use: of the "process", and of the "gpu" if there is one."""
+    tried: Mapping[str, float]
+    """Images per second of bare steps in each way that the machine can compute; {} if a trial would not pay."""
 
     @property
     def seconds(self) -> dict[str, float]:
@@ -52,6 +54,7 @@ class Bench:
         if learning is not None:
             found["learning"] |= {
                 "ratio": learning.ratio,
+                "bare": learning.bare,
                 "images_per_second": learning.batch_size / learning.step,
                 "bare_images_per_second": learning.batch_size / learning.bare,
             }
@@ -63,6 +66,7 @@ class Bench:
             "validated": self.validated,
             "seconds": self.seconds,
             "memory": dict(self.memory),
+            "tried": dict(self.tried),
             "limit": self.limit,
         }
 

@@ -17,7 +17,7 @@ from typing import final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from fieldmark.answering.engine import TorchEngine
 from fieldmark.answering.stream import batches
@@ -25,11 +25,10 @@ from fieldmark.core.listener import Listener, Tick
 from fieldmark.data.decode import decode
 from fieldmark.data.loader import Samples, Schedule
 from fieldmark.learning.fitting.fit import Fit
+from fieldmark.learning.training.bare import bare_step
 from fieldmark.learning.training.batchnorm import adopt_statistics
-from fieldmark.learning.training.state import TrainingState
 from fieldmark.model.batch import Batch
 from fieldmark.model.model import Model
-from fieldmark.model.precision import autocast
 
 __all__ = ["Answering", "Learning", "Pictures", "Speed", "measured_speed"]
 
@@ -54,8 +53,6 @@ class Learning:
     num_timed: int
     step: float
     """Seconds of one step of the loop; the median over rounds."""
-    bare: float
-    """Seconds of one bare step; the median over rounds."""
     ratios: tuple[float, ...]
     """bare / step of each round: what the loop reaches of what the network alone would do."""
     stages: Mapping[str, float]
@@ -66,6 +63,11 @@ class Learning:
     def ratio(self) -> float:
         """The median over rounds."""
         return float(np.median(self.ratios))
+
+    @property
+    def bare(self) -> float:
+        """Seconds of one bare step, by `ratio`: neighbours are disturbed alike, and two medians need not be."""
+        return self.step * self.ratio
 
 
 @final
@@ -225,7 +227,7 @@ def _learning(
     def bare(count: int) -> float:
         began = _now(device)
         for _ in range(count):
-            _bare_step(state, batch, train.clip_norm, fit.machine.precision)
+            bare_step(model, state.optimizer, batch, clip_norm=train.clip_norm, precision=fit.machine.precision)
         return (_now(device) - began) / count
 
     with _remembered(model) as seen:
@@ -257,23 +259,9 @@ def _learning(
         schedule.epochs,
         len(turns) * count,
         float(np.median(loops)),
-        float(np.median(bares)),
         tuple((bares / loops).tolist()),
         {stage: float(np.median([each[stage] for each in stages])) for stage in stages[0]},
     )
-
-
-def _bare_step(state: TrainingState, batch: Batch, clip_norm: float, precision: str) -> None:
-    """What anybody would write for a batch that is there already."""
-    for index in range(state.model.method.steps_per_batch):
-        with autocast(precision, batch.images.device):
-            losses = state.model.losses(batch, index)
-        loss = torch.stack([value.float() for value in losses.values()]).sum()
-        state.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        if clip_norm:
-            nn.utils.clip_grad_norm_(state.model.parameters(), clip_norm)
-        state.optimizer.step()
 
 
 @contextmanager
