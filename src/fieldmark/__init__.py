@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from fieldmark.classifier import Classifier
     from fieldmark.commands.audit import audit
     from fieldmark.commands.backbones import backbones
+    from fieldmark.commands.bench import bench
     from fieldmark.commands.bundle import Shipped, bundle
     from fieldmark.commands.compare import compare
     from fieldmark.commands.doubt import doubt
@@ -71,12 +72,14 @@ if TYPE_CHECKING:
     from fieldmark.gallery.indexing import Indexed
     from fieldmark.gallery.judged import Identified, Measured, Verified
     from fieldmark.learning.fitting.fit import Stopped
+    from fieldmark.learning.fitting.limits import Bench
     from fieldmark.runs.bundle import Bundle
     from fieldmark.runs.record import Evaluation
     from fieldmark.runs.run import Run
 
 _HOMES = {
     "Audit": "data.auditing.findings",
+    "Bench": "learning.fitting.limits",
     "Bundle": "runs.bundle",
     "Catalog": "data.catalog",
     "Classifier": "classifier",
@@ -115,6 +118,7 @@ _HOMES = {
     "WeightsError": "core.errors",
     "audit": "commands.audit",
     "backbones": "commands.backbones",
+    "bench": "commands.bench",
     "bundle": "commands.bundle",
     "compare": "commands.compare",
     "doubt": "commands.doubt",
@@ -144,6 +148,7 @@ _HOMES = {
 
 __all__ = [
     "Audit",
+    "Bench",
     "Bundle",
     "Catalog",
     "Classifier",
@@ -182,6 +187,7 @@ __all__ = [
     "WeightsError",
     "audit",
     "backbones",
+    "bench",
     "bundle",
     "compare",
     "doubt",

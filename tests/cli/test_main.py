@@ -21,6 +21,7 @@ from fieldmark.learning.fitting.resolve import resolve_recipe
 COMMANDS = [
     "audit",
     "backbones",
+    "bench",
     "bundle",
     "compare",
     "datasets",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from fieldmark.augment.image import View
+from fieldmark.core.errors import ImageError
 from fieldmark.core.seeds import Stream, derive_seed
 from fieldmark.data.catalog import Catalog
 from fieldmark.data.decode import Decoded
@@ -157,3 +160,51 @@ def test_boxes_and_key_points_are_scaled_with_the_pixels() -> None:
                 np.testing.assert_array_equal(keypoints, [[0.5, 3, 1], [nan, nan, 0]])
     assert boxes[3].tolist() == [2, 4, 6, 2]  # the catalogue is left as it was
     assert points[3, 0].tolist() == [1, 6, 1]
+
+
+class Slow:
+    """Pixels that say when they were asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[int] = []
+
+    def __getitem__(self, row: int) -> Decoded:
+        if row == SCHEDULE.batch(2)[0][1] and len(self.asked) >= 8:
+            raise ImageError("gone", "Put it back.")
+        self.asked.append(row)
+        return numbered()[row]
+
+
+def asked_after(pixels: Slow, number: int) -> bool:
+    """Whether so many pixels are asked for before long."""
+    for _ in range(400):
+        if len(pixels.asked) >= number:
+            return True
+        time.sleep(0.005)
+    return False
+
+
+def test_the_next_batch_is_prepared_meanwhile_and_none_beyond() -> None:
+    pixels = Slow()
+    batches = training_batches(Samples(catalog(), pixels, seeded_view, seed=7), SCHEDULE)
+    next(batches)
+    assert asked_after(pixels, 8)
+    assert pixels.asked == [row for step in (0, 1) for _, row in SCHEDULE.batch(step)]
+
+
+def test_an_error_comes_in_the_place_of_its_step_and_no_thread_stays() -> None:
+    before = threading.active_count()
+    batches = training_batches(Samples(catalog(), Slow(), seeded_view, seed=7), SCHEDULE)
+    assert len(list(islice(batches, 2))) == 2
+    with pytest.raises(ImageError, match="gone"):
+        next(batches)
+    assert threading.active_count() == before
+
+
+def test_a_sequence_that_is_left_leaves_no_thread(samples: Samples) -> None:
+    before = threading.active_count()
+    batches = training_batches(samples, SCHEDULE)
+    next(batches)
+    assert threading.active_count() == before + 1
+    del batches
+    assert threading.active_count() == before

@@ -37,7 +37,7 @@ _ORDER = (
     *("export", "bundle", "serve"),
     *("index", "search", "retrieve", "verify"),
     *("doubt", "next"),
-    *("audit", "report", "preview", "parts", "draw", "datasets", "backbones", "recipes"),
+    *("audit", "report", "preview", "parts", "bench", "draw", "datasets", "backbones", "recipes"),
 )
 """Commands as the help lists them, group by group: what is used first stands first."""
 

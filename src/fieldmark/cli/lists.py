@@ -1,4 +1,4 @@
-"""Parts, recipes, data sets and audits are printed to standard output."""
+"""Parts, recipes, backbones, speeds, data sets and audits are printed to standard output."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from fieldmark.data.auditing.findings import Audit, Finding
     from fieldmark.data.catalog import Catalog
     from fieldmark.data.sets import Dataset
+    from fieldmark.learning.fitting.limits import Bench
 
-__all__ = ["print_audit", "print_backbones", "print_datasets", "print_parts", "print_recipes"]
+__all__ = ["print_audit", "print_backbones", "print_bench", "print_datasets", "print_parts", "print_recipes"]
 
 
 def print_parts(found: Parts) -> None:
@@ -98,6 +99,75 @@ def print_backbones(found: Sequence[AtHand], format: Literal["table", "json"]) -
     console.print(
         "* is the default. train takes another as --backbone: any model of timm's, whose weights are downloaded."
     )
+
+
+_STAGES = {
+    "images": "waiting for pictures",
+    "batch": "moving, normalising and mixing them",
+    "forward": "forward",
+    "backward": "backward",
+    "optimiser": "optimiser",
+    "rest": "averages and notes",
+    "validating": "validating after each epoch",
+}
+
+
+def print_bench(found: Bench, format: Literal["table", "json"]) -> None:
+    from rich.box import SIMPLE
+    from rich.table import Table
+
+    from fieldmark.core.storage import as_json
+    from fieldmark.core.wording import duration
+
+    if format == "json":
+        print(as_json(found.as_dict(), indent=2, ascii=True))
+        return
+    console, machine, speed = console_of(), found.machine, found.speed
+    threads = counted(machine.threads, "thread")
+    console.print(
+        literal(
+            f"{found.recipe.backbone.name} at {found.recipe.images.train_size} px, {machine.precision} on "
+            f"{machine.device}, {threads}"
+        )
+    )
+    if (learning := speed.learning) is not None:
+        total = sum(found.seconds.values())
+        table = Table("stage", box=SIMPLE, pad_edge=False)
+        table.add_column("ms a step", justify="right")
+        table.add_column("of a training", justify="right")
+        for stage, spent in found.seconds.items():
+            each = learning.stages.get(stage)
+            table.add_row(_STAGES[stage], "" if each is None else f"{1e3 * each:.1f}", f"{100 * spent / total:.0f} %")
+        console.print(table)
+        low, high = (f"{100 * ratio:.0f}" for ratio in (min(learning.ratios), max(learning.ratios)))
+        console.print(
+            f"Training: {learning.batch_size / learning.step:.1f} images/s, about {duration(total)} for all "
+            f"{learning.num_steps:,} steps and validation."
+        )
+        console.print(
+            f"Bare step, on a batch in memory: {learning.batch_size / learning.bare:.1f} images/s. The loop reaches "
+            f"{100 * learning.ratio:.0f} % of it, {low}–{high} % in {counted(len(learning.ratios), 'round')} "
+            f"({counted(learning.num_timed, 'step')} of {learning.batch_size} images).",
+            soft_wrap=True,
+        )
+    pictures, answering = speed.pictures, speed.answering
+    kept = "once" if pictures.kept == 1 else f"once for the {100 * pictures.kept:.0f} % that are kept"
+    console.print(
+        f"A picture takes {1e3 * pictures.file:.1f} ms to decode, {kept}. In a step it takes "
+        f"{1e3 * pictures.pixels:.1f} ms to read and {1e3 * pictures.augment:.1f} ms to augment, while the network "
+        "computes.",
+        soft_wrap=True,
+    )
+    console.print(
+        f"Answering: {1 / answering.image:.1f} images/s; {1e3 * answering.view:.1f} ms to read and cut a picture."
+    )
+    if found.tried:
+        tried = "; ".join(f"{way}: {speed:.1f} images/s" for way, speed in found.tried.items())
+        console.print(f"Tried with small batches of noise, of which the faster way is used: {tried}.", soft_wrap=True)
+    memory = ", ".join(f"{size / 1e9:.1f} GB of the {name}" for name, size in found.memory.items())
+    if memory:
+        console.print(f"Memory, at most: {memory}.")
+    console.print(f"[bold]{literal(found.limit)}[/bold]", soft_wrap=True)
 
 
 def print_datasets(root: Path | None, format: Literal["table", "json"]) -> None:

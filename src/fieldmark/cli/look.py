@@ -9,10 +9,10 @@ import typer
 
 from fieldmark.cli.app import DATA, LOOK, Columns, Device, Root, app, columns_of
 from fieldmark.cli.early import check_begun_run, check_data, check_recipes, check_run
-from fieldmark.cli.lists import print_audit, print_backbones, print_datasets, print_parts, print_recipes
+from fieldmark.cli.lists import print_audit, print_backbones, print_bench, print_datasets, print_parts, print_recipes
 from fieldmark.cli.terminal import terminal
 
-__all__ = ["audit", "backbones", "datasets", "draw", "parts", "preview", "recipes", "report"]
+__all__ = ["audit", "backbones", "bench", "datasets", "draw", "parts", "preview", "recipes", "report"]
 
 _SPOILT = 1
 
@@ -159,6 +159,42 @@ def parts(
             run, data, root=root, columns=columns_of(columns), out=out, split=split, device=device, listener=terminal()
         )
     )
+
+
+@app.command(rich_help_panel=LOOK)
+def bench(
+    data: Annotated[Path, typer.Argument(help=DATA)],
+    recipe: Annotated[str, typer.Option(help="Name of a recipe or a TOML file.")] = "finetune",
+    backbone: Annotated[str | None, typer.Option(help="Any timm model.")] = None,
+    weights: Annotated[str | None, typer.Option(help="auto, installed, hub, none or a .safetensors file.")] = None,
+    root: Root = None,
+    columns: Columns = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe, such as images.size=160."),
+    ] = None,
+    seconds: Annotated[float, typer.Option(min=0.0, max=3600.0, help="How long to take steps, about.")] = 20.0,
+    device: Device = "auto",
+    format: Annotated[Literal["table", "json"], typer.Option(help="Output format.")] = "table",
+) -> None:
+    """Measure how fast a recipe trains on this machine, where the time goes, and what limits it."""
+    check_recipes([recipe], backbone=backbone, weights=weights, overrides=overrides or [])
+    check_data(data, root)
+    from fieldmark.commands.bench import bench as measure
+
+    found = measure(
+        data,
+        recipe,
+        root=root,
+        columns=columns_of(columns),
+        backbone=backbone,
+        weights=weights,
+        overrides=overrides or [],
+        seconds=seconds,
+        device=device,
+        listener=terminal(),
+    )
+    print_bench(found, format)
 
 
 @app.command(rich_help_panel=LOOK)

@@ -35,6 +35,7 @@ from fieldmark.learning.fitting.pseudo_labels import trained
 from fieldmark.learning.fitting.reading import read_for, run_at
 from fieldmark.learning.fitting.resolve import check_data, plugins_of, resolve_recipe
 from fieldmark.learning.fitting.trial import settle_solver
+from fieldmark.learning.fitting.tuning import tuned
 from fieldmark.learning.fitting.weights import tell_license
 from fieldmark.model.choosing import weights_name
 from fieldmark.model.license import weights_license
@@ -160,7 +161,7 @@ def _learn(
     with run.timed("training"):
         if recipe.protocol == "crossfit":
             rows, validation, split = np.sort(np.concatenate([rows, validation])), validation[:0], "crossfit"
-        fit = settle_solver(fit, rows)
+        fit = tuned(settle_solver(fit, rows), rows)
         if recipe.protocol == "crossfit":
             held, strengths = cross_fit(fit, rows)
             fit = settled(fit, strengths)

@@ -22,6 +22,7 @@ __all__ = [
     "EngineName",
     "Machine",
     "choose_device",
+    "computes_bf16",
     "devices",
     "has_gpu",
     "memory_size",
@@ -117,11 +118,7 @@ class Machine:
         cores = _num_cores()
         precision = recipe.train.precision
         if precision == "auto":
-            precision = (
-                "bf16"
-                if (torch.cuda.is_bf16_supported(including_emulation=False) if gpu else _computes_bf16(chosen))
-                else "fp32"
-            )
+            precision = "bf16" if computes_bf16(chosen) else "fp32"
         # few cores are better spent on the network than on a second process
         workers = min(8, cores - 1) if gpu else 0 if cores <= 2 else min(4, cores // 4)
         return cls(chosen, torch.get_num_threads(), workers, precision)
@@ -135,8 +132,12 @@ class Machine:
         return self if stays else replace(self, device=choose_device(asked))
 
 
-def _computes_bf16(device: str) -> bool:
-    """Whether the processor multiplies bf16 itself; emulation is slower than fp32."""
+def computes_bf16(device: str) -> bool:
+    """Whether the device multiplies bf16 itself; emulation is slower than fp32."""
+    if device.startswith("cuda"):
+        import torch
+
+        return torch.cuda.is_bf16_supported(including_emulation=False)
     flags = Path("/proc/cpuinfo")
     return device == "cpu" and flags.is_file() and "avx512_bf16" in flags.read_text(errors="ignore")
 

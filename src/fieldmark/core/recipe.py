@@ -221,7 +221,8 @@ class Train(_Section):
     which averaged weights need. "frozen": the backbone's are taken from training images before the first step, with the
     function left as it is, and kept; those of layers that a method or a neck adds are learnt and refreshed."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """"auto": bf16 autocast where the processor computes in it, else fp32. Decided once per run."""
+    """"auto": bf16 autocast where the processor computes in it, else fp32; a training of minutes tries which one is
+    faster. Decided once per run."""
     validate_epochs: bool = True
     """Score the validation split after each epoch. The score decides nothing and is computed at the end in any case. If
     the split is as large as the training split, scoring takes as long as learning."""

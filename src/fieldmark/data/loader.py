@@ -9,6 +9,7 @@ Shapes: B images of S × S pixels, P key points.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -34,6 +35,10 @@ __all__ = [
     "Schedule",
     "training_batches",
 ]
+
+
+Keys = list[tuple[int, int]]
+"""The (epoch, row) pairs of one step."""
 
 
 class Pixels(Protocol):
@@ -109,11 +114,11 @@ class Schedule:
     def num_steps(self) -> int:
         return self.epochs * self.steps_per_epoch
 
-    def batch(self, step: int) -> list[tuple[int, int]]:
+    def batch(self, step: int) -> Keys:
         """The (epoch, row) pairs of one step."""
         return next(self.batches(step))
 
-    def batches(self, first_step: int) -> Iterator[list[tuple[int, int]]]:
+    def batches(self, first_step: int) -> Iterator[Keys]:
         """The (epoch, row) pairs of steps `first_step`, `first_step` + 1, … to the end.
 
         A row that comes again within an epoch is paired with an epoch that the training never reaches, so that its
@@ -179,7 +184,8 @@ class Samples(Dataset[tuple[Tensor, int, int, Tensor | None, Tensor | None]]):
 def _collate(samples: list[tuple[Tensor, int, int, Tensor | None, Tensor | None]]) -> Sampled:
     images, labels, rows, boxes, points = zip(*samples, strict=True)
     return Sampled(
-        torch.stack(images),
+        # by numpy: beside a network that computes, torch would start threads of its own for a copy
+        torch.from_numpy(np.stack([image.numpy() for image in images])),
         torch.tensor(labels),
         torch.tensor(rows),
         None if boxes[0] is None else torch.stack(boxes),
@@ -194,11 +200,10 @@ def training_batches(
     return _batches(samples, schedule.batches(first_step), workers)
 
 
-def _batches(samples: Samples, steps: Iterable[list[tuple[int, int]]], workers: int) -> Iterator[Sampled]:
+def _batches(samples: Samples, steps: Iterable[Keys], workers: int) -> Iterator[Sampled]:
     if workers == 0:
         # DataLoader would draw a seed from the global generator, and its overhead shows on small images
-        for keys in steps:
-            yield _collate([samples[key] for key in keys])
+        yield from _one_ahead(lambda keys: _collate([samples[key] for key in keys]), steps)
         return
     yield from DataLoader(
         samples,
@@ -208,6 +213,21 @@ def _batches(samples: Samples, steps: Iterable[list[tuple[int, int]]], workers: 
         generator=torch.Generator().manual_seed(0),
         worker_init_fn=_begin_worker,
     )
+
+
+def _one_ahead(prepare: Callable[[Keys], Sampled], steps: Iterable[Keys]) -> Iterator[Sampled]:
+    """What `prepare` makes of each step, in order; a thread prepares the next one while the caller works on this one.
+
+    What it raises comes in the place of the step that it was raised for.
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="batches") as ahead:
+        begun: Future[Sampled] | None = None
+        for keys in steps:
+            begun, ready = ahead.submit(prepare, keys), begun
+            if ready is not None:
+                yield ready.result()
+        if begun is not None:
+            yield begun.result()
 
 
 def _begin_worker(worker: int) -> None:

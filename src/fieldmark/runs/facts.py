@@ -23,6 +23,7 @@ __all__ = [
     "Scores",
     "Seconds",
     "Source",
+    "Tuned",
     "Unlabelled",
     "VerdictValues",
     "View",
@@ -146,8 +147,16 @@ class Grown(TypedDict):
     classes: list[str]
 
 
+class Tuned(TypedDict):
+    """How fast bare steps are in each way that the machine can compute; {} if that could not be found out."""
+
+    images_per_second: dict[str, Annotated[float, Interval(gt=0, le=1e12)]]
+    took: float
+    """Seconds."""
+
+
 class Decided(TypedDict):
-    """What was measured of the data and decided by it."""
+    """What was measured of the data and the machine, and decided by it."""
 
     flip: NotRequired[Flip]
     grey_bits: NotRequired[GreyBits]
@@ -160,6 +169,7 @@ class Decided(TypedDict):
     older: NotRequired[Older]
     grown: NotRequired[Grown]
     changed: NotRequired[Changed]
+    tuned: NotRequired[Tuned]
 
 
 class Environment(TypedDict):

@@ -197,6 +197,10 @@ class Run:
         known = self.environment()["machine"]
         return Machine(known["device"], known["threads"], known["workers"], known["precision"])
 
+    def settle(self, machine: Machine) -> None:
+        """Begin with what a trial on this machine found."""
+        write_json(self.folder / "environment.json", {**self.environment(), "machine": vars(machine)})
+
     def move(self, machine: Machine) -> None:
         """Go on with what another machine, or another device of it, decides."""
         known = self.environment()

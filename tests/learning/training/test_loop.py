@@ -338,3 +338,11 @@ def test_the_average_follows_the_weights(make: Make, samples: Samples) -> None:
     # 8 steps: decay 0, so the average is the last weights
     assert differing(weights(state.shipped), weights(state.model)) == set()
     assert state.shipped is not state.model
+
+
+def test_each_stage_of_a_step_is_told_in_order(make: Make, samples: Samples) -> None:
+    told: list[str] = []
+    schedule = Schedule(np.arange(24), BATCH, EPOCHS, seed=0)
+    state = begin(Witness(make().backbone), recipe())
+    next(train_steps(state, samples, schedule, recipe(), precision="fp32", workers=0, lap=told.append))
+    assert told == ["images", "batch", *["forward", "backward", "optimiser"] * 2, "rest"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import NamedTuple
@@ -23,7 +23,7 @@ from fieldmark.augment.image import ImageAugment, mirror_permutation
 from fieldmark.augment.views import PlainViews, RandomViews
 from fieldmark.core.errors import RunError, TrainingError
 from fieldmark.core.listener import EpochEnded, Listener, StepTaken
-from fieldmark.core.machine import Machine
+from fieldmark.core.machine import Machine, num_decoders
 from fieldmark.core.recipe import Recipe
 from fieldmark.core.seeds import Stream, derive_seed
 from fieldmark.core.wording import counted, duration
@@ -37,7 +37,7 @@ from fieldmark.learning.fitting.poses import bind_poses
 from fieldmark.learning.fitting.prepare import Prepared
 from fieldmark.learning.fitting.task import codes_of, task_of
 from fieldmark.learning.training.batchnorm import added_layers, adopt_statistics, refresh_statistics
-from fieldmark.learning.training.loop import Progress, train_steps
+from fieldmark.learning.training.loop import Lap, Progress, train_steps
 from fieldmark.learning.training.optimizer import build_optimizer
 from fieldmark.learning.training.probe import STRENGTHS, Reading, fit_linear_head
 from fieldmark.learning.training.soup import Soup
@@ -99,14 +99,19 @@ class Fit:
         given = self._begun or self.start is not None
         if "hub" in sources_of(recipe.backbone) and not given:
             self.listener.note(f"Loading the weights of {recipe.backbone.name} (downloaded on first use)")
-        model = build_model(recipe, self.task(rows), load_weights=not given)
-        if self.start and not self._begun:
-            self.start.give(model, self.task(rows))
-        model.to(torch.device(self.machine.device), memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
+        model = self.build(rows, load_weights=not given)
         if recipe.train.solver == "logistic":
             strength = self._fit_head(model, rows)
             return Fitted(model.eval(), strength)
         return Fitted(self._descend(model, rows, validation))
+
+    def build(self, rows: NDArray[np.int64], *, load_weights: bool) -> Model:
+        """The network for what is to be learnt from these rows, on its device, as it is before the first step."""
+        model = build_model(self.recipe, self.task(rows), load_weights=load_weights)
+        if self.start and not self._begun:
+            self.start.give(model, self.task(rows))
+        model.to(torch.device(self.machine.device), memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
+        return model
 
     def task(self, rows: NDArray[np.int64]) -> Task:
         """The task that is to be learnt from these rows."""
@@ -129,7 +134,8 @@ class Fit:
         engine, found, done = TorchEngine(model, precision=precision), list[Outputs](), 0
         try:
             with self.listener.progress(stage) as tick:
-                for answered in stream(rows.tolist(), self.see(model), engine, batch_size=_BATCH):
+                shown = stream(rows.tolist(), self.see(model), engine, batch_size=_BATCH, threads=num_decoders())
+                for answered in shown:
                     assert answered.output is not None, "what cannot be read is left out beforehand"
                     found.append(answered.output)
                     tick(done := done + len(answered.things), len(rows))
@@ -225,7 +231,7 @@ class Fit:
     def _descend(self, model: Model, rows: NDArray[np.int64], validation: NDArray[np.int64]) -> Model:
         """Train by steps from where `model` stands: the members one after the other, from the same weights."""
         train = self.recipe.train
-        samples, schedule = self._plan(model, rows)
+        samples, schedule = self.plan(model, rows)
         if not self._begun:
             if train.batchnorm == "frozen":
                 adopt_statistics(model, _some(samples, schedule))
@@ -250,7 +256,7 @@ class Fit:
         self.outputs(shipped, rows[: train.batch_size])  # what is shipped answers with numbers
         return shipped.eval()
 
-    def _plan(self, model: Model, rows: NDArray[np.int64]) -> tuple[Samples, Schedule]:
+    def plan(self, model: Model, rows: NDArray[np.int64]) -> tuple[Samples, Schedule]:
         """Which training images are seen when, and how."""
         recipe = self.recipe
         size = model.backbone.fixed_size or recipe.images.train_size
@@ -260,32 +266,15 @@ class Fit:
 
     def _learn(self, model: Model, rows: NDArray[np.int64], validation: NDArray[np.int64]) -> TrainingState:
         """All steps of one training, from where `model` or its checkpoint stands."""
-        recipe, train = self.recipe, self.recipe.train
-        samples, schedule = self._plan(model, rows)
-        state = TrainingState.begin(
-            model,
-            build_optimizer(model, train),
-            ema=train.ema,
-            num_steps=schedule.num_steps,
-            keep_start=train.keep_start,
-            knows=lambda key: train.head_start == "logistic" or key.startswith(_PRETRAINED),
-        )
+        train = self.recipe.train
+        samples, schedule = self.plan(model, rows)
+        state = self.state(model, schedule)
         path = self.run.checkpoint(self.name)
         if path.is_file():
             state.restore(path)
             if state.step < schedule.num_steps:
                 self.listener.note(f"Resuming after step {state.step:,} of {schedule.num_steps:,}")
-        task = self.task(rows)
-        steps = train_steps(
-            state,
-            samples,
-            schedule,
-            recipe,
-            precision=self.machine.precision,
-            workers=self.machine.workers,
-            attributes=torch.from_numpy(codes_of(self.data.catalog, task)) if task.attributes else None,
-            weights=None if self.data.weights is None else torch.from_numpy(self.data.weights),
-        )
+        steps = self.steps(state, samples, schedule, rows)
         with self.listener.stoppable() as stop_asked, self.listener.progress(f"Training {self._which}".strip()) as tick:
             for progress in steps:
                 self.listener.hear(
@@ -304,6 +293,40 @@ class Fit:
                 if stop and progress.step < schedule.num_steps:
                     raise Stopped(progress, self._which)
         return state
+
+    def state(self, model: Model, schedule: Schedule) -> TrainingState:
+        """The state before the first step."""
+        train = self.recipe.train
+        return TrainingState.begin(
+            model,
+            build_optimizer(model, train),
+            ema=train.ema,
+            num_steps=schedule.num_steps,
+            keep_start=train.keep_start,
+            knows=lambda key: train.head_start == "logistic" or key.startswith(_PRETRAINED),
+        )
+
+    def steps(
+        self,
+        state: TrainingState,
+        samples: Samples,
+        schedule: Schedule,
+        rows: NDArray[np.int64],
+        lap: Lap = lambda stage: None,
+    ) -> Generator[Progress, None, None]:
+        """The steps that `state` has not taken yet."""
+        task = self.task(rows)
+        return train_steps(
+            state,
+            samples,
+            schedule,
+            self.recipe,
+            precision=self.machine.precision,
+            workers=self.machine.workers,
+            attributes=torch.from_numpy(codes_of(self.data.catalog, task)) if task.attributes else None,
+            weights=None if self.data.weights is None else torch.from_numpy(self.data.weights),
+            lap=lap,
+        )
 
     def _report(self, state: TrainingState, progress: Progress, validation: NDArray[np.int64]) -> None:
         """Tell of the epoch that has just ended, as numbers and in a line."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -27,7 +27,11 @@ from fieldmark.model.batch import Batch
 from fieldmark.model.model import LossModule, Model
 from fieldmark.model.precision import autocast
 
-__all__ = ["Progress", "train_steps"]
+__all__ = ["Lap", "Progress", "train_steps"]
+
+Lap = Callable[[str], None]
+"""Is told that a stage of a step has ended: "images" (waiting for them), "batch" (moved, normalised, mixed), "forward",
+"backward", "optimiser", "rest"."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +59,12 @@ def train_steps(
     workers: int,
     attributes: Tensor | None = None,
     weights: Tensor | None = None,
-) -> Iterator[Progress]:
+    lap: Lap = lambda stage: None,
+) -> Generator[Progress, None, None]:
     """Take the steps that `state` has not taken yet, and yield after each. `state` is consistent at every yield.
 
     `attributes` (N, A) are the learnt attributes of the catalogue's rows, −1 where unknown; `weights` (N,) how much
-    each row counts, 1 if not given.
+    each row counts, 1 if not given. `lap` hears of each stage of a step.
 
     Raises TrainingError if a loss is not finite.
     """
@@ -73,6 +78,7 @@ def train_steps(
         if state.step % schedule.steps_per_epoch == 0:
             state.sums = {}
         start = time.monotonic()
+        lap("images")
         counted = torch.ones(len(sampled.rows)) if weights is None else weights[sampled.rows]
         batch = _batch(sampled, counted, recipe, model, state.step, schedule.num_steps, precision)
         set_learning(model, early=early, head_only=state.step < head_steps)
@@ -82,9 +88,11 @@ def train_steps(
         if attributes is not None:
             batch = replace(batch, attributes=attributes[sampled.rows].to(batch.images.device))
         torch.manual_seed(derive_seed(Stream.STEP, recipe.seed, state.step))
-        loss = _step(module, state, batch, train.clip_norm, precision)
+        lap("batch")
+        loss = _step(module, state, batch, train.clip_norm, precision, lap)
         if state.ema is not None:
             state.ema.update_parameters(model)
+        lap("rest")
         state.step += 1
         state.seconds += time.monotonic() - start
         state.sums["loss"] = state.sums.get("loss", 0.0) + loss
@@ -100,7 +108,7 @@ def train_steps(
         )
 
 
-def _step(module: LossModule, state: TrainingState, batch: Batch, clip_norm: float, precision: str) -> float:
+def _step(module: LossModule, state: TrainingState, batch: Batch, clip_norm: float, precision: str, lap: Lap) -> float:
     """All optimiser steps that one batch deserves; returns the summed loss."""
     total = 0.0
     for index in range(module.model.method.steps_per_batch):
@@ -113,11 +121,14 @@ def _step(module: LossModule, state: TrainingState, batch: Batch, clip_norm: flo
                 f"The loss became {value} at step {state.step + 1} ({bad or 'their sum'})",
                 "Checkpoints saved before are intact. Lower train.lr and train.head_lr, or set train.clip_norm=1.",
             )
+        lap("forward")
         state.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        lap("backward")
         if clip_norm:
             nn.utils.clip_grad_norm_(module.parameters(), clip_norm)
         state.optimizer.step()
+        lap("optimiser")
         total += value
     return total
 
