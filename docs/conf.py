@@ -44,7 +44,7 @@ autodoc_default_options = {"members": True, "exclude-members": "set_score_reques
 maximum_signature_line_length = 80
 
 GUIDE = (
-    *("data", "recipes", "verdicts", "explanations", "labelling", "parts-and-poses", "export", "serving"),
+    *("data", "recipes", "budgets", "verdicts", "explanations", "labelling", "parts-and-poses", "export", "serving"),
     *("camera-traps", "similarity", "enrolling", "verifying", "grades-trees-attributes", "background", "comparing"),
     *("seasons", "field-guide", "python", "speed", "gpus", "plugins"),
 )

@@ -8,8 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,11 +17,11 @@ import torch
 from safetensors.torch import load_file
 
 from fieldmark.commands.train import train
-from fieldmark.core.listener import Listener
 from fieldmark.core.machine import Machine
 from fieldmark.core.reading import read_json
 from fieldmark.learning.fitting.fit import Stopped
 from fieldmark.runs.run import Run
+from support.hearing import StopsAfter
 
 SMALL = [
     "images.size=32",
@@ -36,21 +34,6 @@ SMALL = [
     "train.precision=fp32",
     "augment.mix=both",
 ]  # 36 training images in batches of 4: 8 or 9 steps an epoch, a little over 40 in all
-
-
-class StopsAfter(Listener):
-    """Asks to stop after so many steps of a sitting."""
-
-    def __init__(self, steps: int) -> None:
-        self.left = steps
-
-    @contextmanager
-    def stoppable(self) -> Iterator[Callable[[], bool]]:
-        def asked() -> bool:
-            self.left -= 1
-            return self.left <= 0
-
-        yield asked
 
 
 def weights(run: Run) -> dict[str, torch.Tensor]:

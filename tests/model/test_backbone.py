@@ -343,7 +343,7 @@ def test_each_family_has_maps_and_stages_that_freeze(name: str, options: dict[st
     features = model.backbone(torch.randn(2, 3, size, size), to_map.levels)
     assert to_map(features).shape == (2, to_map.channels, 4, 4)
     assert features.pooled.shape == (2, model.backbone.width)
-    early = early_stages(model, 2)
+    early = early_stages(model.backbone, 2)
     set_learning(model, early=early, head_only=False)
     model(torch.randn(2, 3, size, size)).logits.sum().backward()
     with_gradient = {key for key, p in model.backbone.model.named_parameters() if p.grad is not None}

@@ -84,7 +84,7 @@ def test_levels_of_one_stride_are_joined() -> None:
 
 def test_stages_and_layers_are_those_of_each() -> None:
     model = build_model(Recipe(backbone=choice()), Task(3))
-    frozen = {id(parameter) for parameter in early_stages(model, 2)}
+    frozen = {id(parameter) for parameter in early_stages(model.backbone, 2)}
     for number, one in enumerate(model.backbone.model.models):
         own = group_parameters(one, one.group_matcher(coarse=True), reverse=True)
         held = {name for name, parameter in one.named_parameters() if id(parameter) in frozen}

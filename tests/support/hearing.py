@@ -1,6 +1,9 @@
-"""A listener for tests."""
+"""Listeners for tests."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from fieldmark.core.listener import Event, Listener, Note, Warned
 
@@ -19,3 +22,18 @@ class Heard(Listener):
             self.notes.append(event.text)
         elif isinstance(event, Warned):
             self.warnings.append(event.text)
+
+
+class StopsAfter(Listener):
+    """Asks to stop after so many steps of a sitting."""
+
+    def __init__(self, steps: int) -> None:
+        self.left = steps
+
+    @contextmanager
+    def stoppable(self) -> Iterator[Callable[[], bool]]:
+        def asked() -> bool:
+            self.left -= 1
+            return self.left <= 0
+
+        yield asked

@@ -11,7 +11,7 @@ import typer
 
 from fieldmark.cli.answers import print_explanation
 from fieldmark.cli.app import ACCURACY, ANSWER, COVERAGE, DATA, Columns, Device, Engine, Root, app, columns_of
-from fieldmark.cli.early import check_data, check_recipes, check_run, following, is_run
+from fieldmark.cli.early import check_data, check_recipes, check_run, following, is_run, within
 from fieldmark.cli.scores import print_evaluation, print_leaderboard, print_validation
 from fieldmark.cli.terminal import INTERRUPTED, say, terminal
 from fieldmark.core.wording import counted, shown
@@ -65,12 +65,21 @@ def train(
         typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe, such as train.epochs=3."),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue a run that was stopped, or start it.")] = False,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            help="What the training may take: 10m, '200000 images', or 2eur with --price. What was not named, such as "
+            "backbone, size and epochs, is chosen on validation images."
+        ),
+    ] = None,
+    price: Annotated[str | None, typer.Option(help="Of an hour, for a budget in money, such as 1.20/h.")] = None,
     device: Device = "auto",
     track: Annotated[
         Tracker | None, typer.Option(help="Also log to TensorBoard or MLflow; each needs an extra.")
     ] = None,
 ) -> None:
     """Train a classifier. The test split is not used."""
+    allowed, recipe = within(budget, price, recipe)
     if recipe or not (from_run or is_run(data)):
         check_recipes([recipe or "finetune"], backbone=backbone, weights=weights, overrides=overrides or [])
     if not resume:  # a finished run does not need its data
@@ -97,6 +106,7 @@ def train(
             backbone=backbone,
             weights=weights,
             overrides=overrides or [],
+            budget=allowed,
             resume=resume,
             device=device,
             listener=Listeners(listener, tracker(track, out)) if track else listener,

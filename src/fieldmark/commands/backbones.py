@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from fieldmark.core.listener import Listener
 from fieldmark.core.recipe import Backbone, Images
-from fieldmark.model.installed import PACKAGES, installed_backbones
+from fieldmark.model.at_hand import weights_at_hand
 from fieldmark.model.license import weights_license
 
 __all__ = ["AtHand", "backbones"]
@@ -48,7 +46,7 @@ def backbones(*, speed: bool = True, listener: Listener | None = None) -> list[A
     from fieldmark.model.backbone import build_backbone
 
     keep_freed_memory()
-    listener, found = listener or Listener(), list(_places())
+    listener, found = listener or Listener(), list(weights_at_hand())
     made: list[AtHand] = []
     with listener.progress("Measuring") as tick:
         for done, (name, source, file) in enumerate(found):
@@ -66,30 +64,6 @@ def backbones(*, speed: bool = True, listener: Listener | None = None) -> list[A
             )
         tick(len(found), len(found))
     return made
-
-
-def _places() -> Iterator[tuple[str, Literal["installed", "hub"], Path]]:
-    for name in installed_backbones():
-        path = PACKAGES[name].path
-        assert path is not None
-        yield name, "installed", path
-    yield from _downloaded()
-
-
-def _downloaded() -> Iterator[tuple[str, Literal["hub"], Path]]:
-    """Models of timm whose weights the hub's client has kept."""
-    import timm
-    from huggingface_hub import try_to_load_from_cache
-    from huggingface_hub.constants import HF_HUB_CACHE
-
-    kept = {folder.name for folder in Path(HF_HUB_CACHE).glob("models--*")}
-    for name in timm.list_models(pretrained=True) if kept else ():
-        config: Any = timm.get_pretrained_cfg(name)
-        repository = getattr(config, "hf_hub_id", None)
-        if repository and f"models--{repository.replace('/', '--')}" in kept:
-            path = try_to_load_from_cache(repository, config.hf_hub_filename or "model.safetensors")
-            if isinstance(path, str) and Path(path).is_file():
-                yield name, "hub", Path(path)
 
 
 def _speed(network: Any, size: int) -> float:

@@ -23,6 +23,10 @@ from fieldmark.data.decisions import Decisions, read_decisions
 from fieldmark.data.grades import in_order
 from fieldmark.data.readers.columns import Columns
 from fieldmark.evaluation.calibration import Calibration
+from fieldmark.learning.budget.begin import sized
+from fieldmark.learning.budget.budget import Budget
+from fieldmark.learning.budget.purse import Purse, left_open
+from fieldmark.learning.budget.search import chosen_within
 from fieldmark.learning.fitting import resuming, without_labels
 from fieldmark.learning.fitting.beside_probe import beside_probe
 from fieldmark.learning.fitting.combinations import rehearse
@@ -60,6 +64,7 @@ def train(
     backbone: str | None = None,
     weights: str | None = None,
     overrides: Sequence[str] = (),
+    budget: Budget | str | None = None,
     resume: bool = False,
     device: str = AUTO,
     listener: Listener | None = None,
@@ -76,14 +81,17 @@ def train(
     With `from_run`, the new run goes on from a finished one: from its weights, with its recipe, with its data and the
     new photographs in `data` together. Its classes stay in order and its images in their splits; `fieldmark.report`
     shows what changed on images that both held out. The older run is only read.
-    The recipe is "finetune" by default. With `resume`, a run that was stopped continues where it was, with its own
-    recipe; if there is none yet, a new one starts, so that one command can be repeated until it is done. For a run
-    that is resumed, `device` "auto" is the device that it started on, if that is available; for a new run, it is a
-    CUDA GPU or else the processor. Raises FieldmarkError, and `Stopped` if the listener asks to stop.
+    The recipe is "finetune" by default. With a `budget`, such as "10m" or "200000 images", what was not named is chosen
+    on validation images, and the run ends when the budget does; see `fieldmark.learning.budget`.
+    With `resume`, a run that was stopped continues where it was, with its own recipe; if there is none yet, a new one
+    starts, so that one command can be repeated until it is done. For a run that is resumed, `device` "auto" is the
+    device that it started on, if that is available; for a new run, it is a CUDA GPU or else the processor. Raises
+    FieldmarkError, and `Stopped` if the listener asks to stop.
     """
     listener = listener or Listener()
     run, heard = Run(out), Listeners(RunLog(Run(out)), listener)
     named = decisions if isinstance(decisions, Decisions) else read_decisions(_several(decisions))
+    budget = Budget.parse(budget) if isinstance(budget, str) else budget
     pool = None if unlabelled is None else unlabelled_facts(unlabelled)
     older = None if resume and run.is_finished else older_run(from_run, run, listener, resumed=resume)
     parent = older.run if older else run_at(data)
@@ -102,7 +110,7 @@ def train(
                 resuming.check_decisions(run, made)
             without_labels.check_same(run, pool)
             resuming.move(run, device, listener)
-            _learn(run, data, root, columns, heard, older)
+            _learn(run, data, root, columns, heard, older, Purse.of(run, budget))
         else:
             run.check_free()
             if resume:
@@ -120,7 +128,9 @@ def train(
                 run.keep_unlabelled(pool)
                 if older:
                     older.begin(run)
-                _learn(run, data, root, columns, heard, older)
+                choices = left_open(recipe or parent, backbone, weights, overrides)
+                purse = Purse.begin(run, budget, asked, choices, goes_on=older is not None) if budget else None
+                _learn(run, data, root, columns, heard, older, purse)
     listener.hear(Done("train", run.folder))
     return run
 
@@ -142,14 +152,17 @@ def _learn(
     columns: Columns | None,
     listener: Listener,
     older: Older | None,
+    purse: Purse | None,
 ) -> None:
     """Take a run from its start to its end."""
-    recipe = run.recipe()
+    recipe = purse.recipe if purse else run.recipe()
     tell_license(recipe, listener)
     with run.timed("reading"):
-        prepared = read_for(run, recipe, data, root, columns, listener, older)
+        begin = partial(sized, purse, listener) if purse else None
+        prepared = read_for(run, recipe, data, root, columns, listener, older, begin)
+    recipe = purse.sized if purse else recipe
     check_data(recipe, prepared, listener, goes_on=older is not None)
-    flip = decide_flip(run, recipe, prepared, listener)
+    flip = not purse and decide_flip(run, recipe, prepared, listener)  # a budget decides it if a network is trained
     seen = {
         "grey_bits": prepared.pixels.grey_bits or "auto",
         "mirror": flip and recipe.images.mirror,  # answers must not mirror what training must not mirror
@@ -157,24 +170,28 @@ def _learn(
     recipe = recipe.model_copy(update={"images": recipe.images.model_copy(update=seen)})
     fit = Fit(run, recipe, run.machine(), prepared, listener, flip, start=older.start if older else None)
     rows, validation = prepared.catalog.rows("train"), prepared.catalog.rows("val")
-    held, split = None, "val"
+    held, split, chosen = None, "val", None
     with run.timed("training"):
         if recipe.protocol == "crossfit":
             rows, validation, split = np.sort(np.concatenate([rows, validation])), validation[:0], "crossfit"
-        fit = tuned(settle_solver(fit, rows), rows)
+        if purse:
+            chosen = chosen_within(purse, fit, rows, validation)
+        else:
+            fit = tuned(settle_solver(fit, rows), rows)
         if recipe.protocol == "crossfit":
             held, strengths = cross_fit(fit, rows)
             fit = settled(fit, strengths)
-        model = trained(fit, rows, validation).model
+        fit, model = (chosen.fit, chosen.model) if chosen else (fit, trained(fit, rows, validation).model)
     calibration = None
     with run.timed("evaluating"):
-        learnt = learnt_of(fit, model, rows)
+        learnt = learnt_of(fit, model, rows, chosen.learnt if chosen else None)
     if held or len(validation):
         with run.timed("evaluating"):
             means = learnt.means
             if held is None:
-                held = hold_out(fit, model, means, validation, learnt_from=rows)
-                if found := beside_probe(fit, held, rows, validation):
+                told = chosen.held if chosen else None
+                held = hold_out(fit, model, means, validation, learnt_from=rows, answered=told)
+                if not purse and (found := beside_probe(fit, held, rows, validation)):
                     listener.note(found.sentence(len(validation)))
                     run.decide("beside_probe", found._asdict())
             calibration, logits = fit_calibration(fit, held, means)
@@ -191,6 +208,8 @@ def _learn(
     # last, since a bundle is what makes a run finished
     kept = kept_of(fit, learnt, held, rows if split == "crossfit" else validation)
     Predictor(replace(_bundle(fit, model, calibration, rows, names), kept=kept), model).save(run.bundle)
+    if purse:
+        listener.note(f"Spent {purse.keep()} of {purse.facts['written']}")
     listener.note(f"Saved {run.bundle}")
 
 

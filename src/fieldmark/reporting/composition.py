@@ -10,6 +10,7 @@ from fieldmark.pages import render
 from fieldmark.reporting import answers, training
 from fieldmark.reporting.background import background
 from fieldmark.reporting.blocks import Section
+from fieldmark.reporting.budgeted import budget
 from fieldmark.reporting.material import Material
 
 __all__ = ["SECTIONS", "compose"]
@@ -18,6 +19,7 @@ SECTIONS: Final[tuple[Callable[[Material], Section | None], ...]] = (
     answers.scores,
     training.changed,
     training.learning,
+    budget,
     answers.predictions,
     answers.look_alikes,
     answers.classes,

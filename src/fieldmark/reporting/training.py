@@ -14,7 +14,9 @@ from fieldmark.evaluation.unlabelled import PseudoLabelled
 from fieldmark.reporting.blocks import Bar, Block, Cell, Details, Figures, Gallery, Picture, Plots, Section, Table, Text
 from fieldmark.reporting.material import Material
 from fieldmark.reporting.plots import learning_curves
-from fieldmark.runs.facts import Facts, Source
+from fieldmark.runs.budgeted import budget_of
+from fieldmark.runs.facts import Facts, LogLine, Source
+from fieldmark.runs.run import Run
 
 __all__ = ["changed", "data", "learning", "model", "stages", "time"]
 
@@ -35,7 +37,7 @@ PROTOCOLS = {
 def learning(material: Material) -> Section:
     """The learning curves, and whether they were worth their time."""
     run = material.run
-    history = [line for line in run.history() if line["fit"] != "trial"]
+    history = _of_what_ships(run)
     blocks: list[Block] = []
     if trial := run.decided("trial"):
         blocks.append(Text(f"{Trial(**trial).sentence()}."))
@@ -60,6 +62,15 @@ def learning(material: Material) -> Section:
     else:
         blocks.append(Text("No epoch is finished yet."))
     return Section("learning", "Training", tuple(blocks))
+
+
+def _of_what_ships(run: Run) -> list[LogLine]:
+    """The epochs of the model that ships, without those of others that were tried."""
+    history = [line for line in run.history() if line["fit"] != "trial"]
+    if (facts := budget_of(run)) is None:
+        return history
+    names = {one["name"] for one in facts["trials"] if not one["rounds"] and run.solver != "logistic"}
+    return [line for line in history if line["fit"] in names]
 
 
 def changed(material: Material) -> Section | None:

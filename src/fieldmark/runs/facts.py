@@ -13,6 +13,9 @@ from fieldmark.evaluation.metrics import ScoreValues
 __all__ = [
     "SCORE_TITLES",
     "Background",
+    "BudgetFacts",
+    "BudgetProbe",
+    "BudgetTrial",
     "Count",
     "DetectionValues",
     "Environment",
@@ -218,6 +221,74 @@ class Unlabelled(TypedDict):
 
     paths: list[str]
     columns: NotRequired[dict[str, str]]
+
+
+class BudgetProbe(TypedDict):
+    """A probe that was tried: what it cost, and the share of validation images that it had right."""
+
+    backbone: str
+    size: Count
+    spent: float
+    accuracy: float
+    strength: float
+
+
+class BudgetTrial(TypedDict):
+    """A network that was trained for a while, or to the end: all that it cost, and what a step did."""
+
+    name: str
+    backbone: str
+    size: Count
+    freeze: Count
+    start: Literal["random", "logistic"]
+    rounds: Count
+    """Of trials against others that it has been through."""
+    steps: Count
+    epochs: float
+    step: float
+    spent: float
+    accuracy: float
+
+
+class BudgetWay(TypedDict):
+    """A way to train a network."""
+
+    size: Count
+    freeze: Count
+    start: Literal["random", "logistic"]
+
+
+class BudgetPlan(TypedDict):
+    """The networks that are tried, and what each may spend in a round."""
+
+    ways: list[BudgetWay]
+    each: float
+
+
+class BudgetFacts(TypedDict):
+    """budget.json: what a training may take and has taken, in one unit, and what it tried and chose."""
+
+    written: str
+    amount: Annotated[float, Interval(gt=0)]
+    unit: Literal["seconds", "images"]
+    asked: str
+    """The recipe that was asked for, as TOML."""
+    open: list[str]
+    """What it leaves to the budget: "backbone", "size", "freeze", "solver"."""
+    spent: Annotated[float, Interval(ge=0)]
+    size: NotRequired[Count]
+    """Of the first probe."""
+    validation: NotRequired[Count]
+    """Images that judged."""
+    by: NotRequired[Literal["validation", "folds"]]
+    """Whether validation images judged, or folds of the training images, for want of them."""
+    probes: list[BudgetProbe]
+    plan: NotRequired[BudgetPlan]
+    trials: list[BudgetTrial]
+    chosen: NotRequired[str]
+    """What ships, in words."""
+    because: NotRequired[list[str]]
+    """Why, in sentences."""
 
 
 class LogLine(TypedDict):

@@ -7,6 +7,7 @@ runs/birds/
   data.json          where the data is, class order, counts, a hash of each split and one of its pictures
   splits.csv         path, split, label, picture (by which the file is known wherever it lies)
   decisions.csv      what a person has decided about labels, if anything; it is carried out in memory
+  budget.json        what the training may take and has taken, what it tried and why it chose what it did, if it has one
   unlabelled.json    where the photographs are that may be labelled next, if anybody asked
   log.jsonl          one line per epoch, append-only; of an epoch that was done twice the last line counts
   times.json         seconds spent on reading, training and evaluating, over all sittings
@@ -57,6 +58,7 @@ _BEGINNING = {
     "splits.csv",
     "decisions.csv",
     "unlabelled.json",
+    "budget.json",
     "times.json",
 }
 """What is written before anything is learnt."""

@@ -143,7 +143,7 @@ def test_refreshed_statistics_are_the_plain_average(make: Make, batches: list[Te
 def test_refreshing_an_average_leaves_what_did_not_learn(make: Make, batches: list[Tensor]) -> None:
     model = lived_in(make())
     average = copy.deepcopy(model).requires_grad_(False)
-    for param in early_stages(model, 2):
+    for param in early_stages(model.backbone, 2):
         param.requires_grad_(False)
     before = copy.deepcopy(average.state_dict())
     refresh_statistics(average, batches, precision="fp32", trained=model)

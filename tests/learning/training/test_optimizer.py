@@ -157,7 +157,7 @@ def test_learning_the_head_only(make: Make) -> None:
 @pytest.mark.parametrize(("backbone", "fixed"), [("test_resnet", "conv1."), ("vit_tiny_patch16_224", "patch_embed.")])
 def test_early_stages_stay_as_they_are(make: Make, backbone: str, fixed: str) -> None:
     model = make(backbone)
-    early = early_stages(model, 2)
+    early = early_stages(model.backbone, 2)
     set_learning(model, early=early, head_only=False)
     before = copy.deepcopy(model.state_dict())
     optimizer = build_optimizer(model, Train(optimizer="sgd", lr=0.1, weight_decay=0.1))
@@ -177,12 +177,12 @@ def test_early_stages_stay_as_they_are(make: Make, backbone: str, fixed: str) ->
 
 
 def test_no_early_stage_unless_asked(make: Make) -> None:
-    assert early_stages(make(), 0) == []
+    assert early_stages(make().backbone, 0) == []
 
 
 def test_freezing_everything_is_refused(make: Make) -> None:
     with pytest.raises(RecipeError, match="freeze_stages = 5 freezes all of"):
-        early_stages(make(), 5)
+        early_stages(make().backbone, 5)
 
 
 def test_a_neck_learns_with_the_head(make: Make) -> None:

@@ -42,7 +42,7 @@ def rehearse(recipe: Recipe) -> None:
         )
     model = build_model(plain, Task(2), load_weights=False).eval()
     if recipe.train.solver != "logistic":
-        early_stages(model, recipe.train.freeze_stages)
+        early_stages(model.backbone, recipe.train.freeze_stages)
     method = model.method
     size = method.backbone.fixed_size or min(recipe.images.size, recipe.images.train_size)
     image = torch.rand(1, 3, size, size)

@@ -39,7 +39,7 @@ from fieldmark.learning.fitting.task import codes_of, task_of
 from fieldmark.learning.training.batchnorm import added_layers, adopt_statistics, refresh_statistics
 from fieldmark.learning.training.loop import Lap, Progress, train_steps
 from fieldmark.learning.training.optimizer import build_optimizer
-from fieldmark.learning.training.probe import STRENGTHS, Reading, fit_linear_head
+from fieldmark.learning.training.probe import STRENGTHS, LinearHead, Reading, fit_linear_head
 from fieldmark.learning.training.soup import Soup
 from fieldmark.learning.training.start import Start
 from fieldmark.learning.training.state import TrainingState
@@ -90,6 +90,13 @@ class Fit:
     """The values from which a probe chooses its C; None for the usual ones."""
     start: Start | None = None
     """What an older run has learnt, to begin with; None for the weights that the recipe names."""
+    features: NDArray[np.float32] | None = None
+    """(N, D) of the rows that are learnt from, by the weights as they are, if somebody has computed them before."""
+    pace: Callable[[int], int] | None = None
+    """How many steps there will be, when so many are done; None for those of the recipe. It ends a training when it
+    answers the number that it was given, and the same fit goes on where another `pace` lets it."""
+    num_adopted: int = 2048
+    """Images whose statistics a frozen BatchNorm takes over."""
 
     def train(self, rows: NDArray[np.int64], validation: NDArray[np.int64]) -> Fitted:
         """Learn from `rows`. If the recipe says so, `validation` is scored after each epoch, but it decides nothing."""
@@ -152,12 +159,18 @@ class Fit:
 
     def _fit_head(self, model: Model, rows: NDArray[np.int64]) -> float:
         """Give the model the head of a probe, a logistic regression on the features as they are; return its C."""
+        features = self.features
+        if features is None:
+            if self.recipe.train.batchnorm == "refreshed":
+                views = batches(rows.tolist(), self.see(model), batch_size=_BATCH)
+                refresh_statistics(model, map(torch.from_numpy, views), precision="fp32")
+            self.listener.note(f"Computing the features of {counted(len(rows), 'image')}")
+            features = self.outputs(model, rows, stage="Computing features").embedding
+        return self.fit_head(model, features, rows).strength
+
+    def fit_head(self, model: Model, features: NDArray[np.float32], rows: NDArray[np.int64]) -> LinearHead:
+        """The same on features (N, D) of the rows that were computed before."""
         classifier = linear_head(model, self.recipe)
-        if self.recipe.train.batchnorm == "refreshed":
-            views = batches(rows.tolist(), self.see(model), batch_size=_BATCH)
-            refresh_statistics(model, map(torch.from_numpy, views), precision="fp32")
-        self.listener.note(f"Computing the features of {counted(len(rows), 'image')}")
-        features = self.outputs(model, rows, stage="Computing features").embedding
         catalog = self.data.catalog
         reading: Reading = "unit" if classifier.unit else "standardised"
         tried = self.strengths or STRENGTHS[reading]
@@ -184,7 +197,7 @@ class Fit:
             classifier.linear.weight.copy_(torch.from_numpy(fitted.weight))
             classifier.linear.bias.copy_(torch.from_numpy(fitted.bias))
         self._fit_attributes(model, features, rows)
-        return fitted.strength
+        return fitted
 
     def _fit_attributes(self, model: Model, features: NDArray[np.float32], rows: NDArray[np.int64]) -> None:
         """The same for its attributes, of the rows (N, D) where each is known."""
@@ -234,7 +247,7 @@ class Fit:
         samples, schedule = self.plan(model, rows)
         if not self._begun:
             if train.batchnorm == "frozen":
-                adopt_statistics(model, _some(samples, schedule))
+                adopt_statistics(model, _some(samples, schedule, self.num_adopted))
             if train.head_start == "logistic":
                 self._fit_head(model, rows)
         soup = Soup()
@@ -248,7 +261,7 @@ class Fit:
         if train.batchnorm == "refreshed" or (frozen and added_layers(shipped)):
             refresh_statistics(
                 shipped,
-                _some(samples, schedule),
+                _some(samples, schedule, self.num_adopted),
                 precision=self.machine.precision,
                 trained=trained.model,
                 added_only=frozen,
@@ -272,15 +285,15 @@ class Fit:
         path = self.run.checkpoint(self.name)
         if path.is_file():
             state.restore(path)
-            if state.step < schedule.num_steps:
+            if self.pace is None and state.step < schedule.num_steps:
                 self.listener.note(f"Resuming after step {state.step:,} of {schedule.num_steps:,}")
         steps = self.steps(state, samples, schedule, rows)
         with self.listener.stoppable() as stop_asked, self.listener.progress(f"Training {self._which}".strip()) as tick:
             for progress in steps:
                 self.listener.hear(
-                    StepTaken(self.name, progress.step, schedule.num_steps, progress.loss, progress.images_per_second)
+                    StepTaken(self.name, progress.step, progress.num_steps, progress.loss, progress.images_per_second)
                 )
-                tick(progress.step, schedule.num_steps, note=f"{progress.images_per_second:,.0f} images/s")
+                tick(progress.step, progress.num_steps, note=f"{progress.images_per_second:,.0f} images/s")
                 stop = stop_asked()
                 if (
                     stop
@@ -290,7 +303,7 @@ class Fit:
                     state.save(path)
                 if progress.ends_epoch:
                     self._report(state, progress, validation)
-                if stop and progress.step < schedule.num_steps:
+                if stop and progress.step < progress.num_steps:
                     raise Stopped(progress, self._which)
         return state
 
@@ -325,6 +338,7 @@ class Fit:
             workers=self.machine.workers,
             attributes=torch.from_numpy(codes_of(self.data.catalog, task)) if task.attributes else None,
             weights=None if self.data.weights is None else torch.from_numpy(self.data.weights),
+            pace=self.pace,
             lap=lap,
         )
 
@@ -400,7 +414,7 @@ def _augmentation(recipe: Recipe, data: Prepared, flip: bool, size: int, interpo
     return RandomViews(size, options, mirror_permutation(names) if names else None, interpolation)
 
 
-def _some(samples: Samples, schedule: Schedule, num_images: int = 2048) -> Iterator[Tensor]:
+def _some(samples: Samples, schedule: Schedule, num_images: int) -> Iterator[Tensor]:
     """Batches of training images as they look in training, in an order of their own."""
     num_steps = max(1, min(schedule.steps_per_epoch, num_images // schedule.batch_size))
     once = replace(schedule, epochs=1, seed=derive_seed(Stream.STATISTICS, schedule.seed))

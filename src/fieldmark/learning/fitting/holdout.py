@@ -74,9 +74,20 @@ def settled(fit: Fit, strengths: Sequence[float]) -> Fit:
     return replace(fit, strengths=(float(np.median(strengths)) * (folds - 1) / folds,))
 
 
-def hold_out(fit: Fit, model: Model, means: NDArray[np.float64], rows: Ints, *, learnt_from: Ints) -> Held:
-    """The model's answers for rows other than those that it has `learnt_from`; `means` (K, D) are its own."""
-    outputs, catalog = fit.outputs(model, rows), fit.data.catalog
+def hold_out(
+    fit: Fit,
+    model: Model,
+    means: NDArray[np.float64],
+    rows: Ints,
+    *,
+    learnt_from: Ints,
+    answered: Outputs | None = None,
+) -> Held:
+    """The model's answers for rows other than those that it has `learnt_from`; `means` (K, D) are its own.
+
+    `answered` is what it says of these rows, where somebody has asked before.
+    """
+    outputs, catalog = answered or fit.outputs(model, rows), fit.data.catalog
     near, labels = nearness(outputs.embedding, means), catalog.labels[rows]
     learnt = np.isin(labels, catalog.labels[learnt_from])
     return Held(outputs.logits, near, labels, fit.data.units[rows], outputs.attributes, learnt, outputs.embedding)
@@ -97,11 +108,12 @@ class Learnt(NamedTuple):
         return class_means(self.outputs.embedding, self.labels, self.num_classes)
 
 
-def learnt_of(fit: Fit, model: Model, rows: Ints) -> Learnt:
-    """How the model sees the rows that it learnt from."""
+def learnt_of(fit: Fit, model: Model, rows: Ints, answered: Outputs | None = None) -> Learnt:
+    """How the model sees the rows that it learnt from; `answered` is what it says of all of them, if that is known."""
     catalog = fit.data.catalog
-    rows = _few_of_each(rows, catalog.labels[rows], seed=fit.recipe.seed)
-    return Learnt(rows, catalog.labels[rows], fit.outputs(model, rows), len(catalog.classes))
+    few = _few_of_each(rows, catalog.labels[rows], seed=fit.recipe.seed)
+    outputs = answered.at(np.searchsorted(rows, few).tolist()) if answered else fit.outputs(model, few)
+    return Learnt(few, catalog.labels[few], outputs, len(catalog.classes))
 
 
 def means_of(fit: Fit, model: Model, rows: Ints) -> NDArray[np.float64]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from fieldmark.core.errors import RunError
@@ -30,9 +31,13 @@ def read_for(
     columns: Columns | None,
     listener: Listener,
     older: Older | None = None,
+    sized: Callable[[Path | str | Catalog, Columns | None], tuple[Catalog, Recipe]] | None = None,
 ) -> Prepared:
     """Read the data that a run is to learn from, which may be that of another run, and stand behind that of an `older`
-    one; prepare it, and let the run remember it. Raises RunError if it is not what the run began with."""
+    one; prepare it, and let the run remember it. Raises RunError if it is not what the run began with.
+
+    `sized` looks at the data, by these columns, before it is decoded, and gives it with the recipe to decode it by.
+    """
     files = without_labels.files(run, recipe, listener)
     made, further = run.decisions(), list[Source]()
     if older is not None:
@@ -46,6 +51,8 @@ def read_for(
         source, columns, further = known["source"], columns or known.get("columns"), known.get("further", [])
         with relayed_warnings(listener):
             catalog = catalog_of(parent, None, root, listener, columns, made)
+        if sized:
+            catalog, recipe = sized(catalog, columns)
         files = undecided(files, catalog.root, made)
         prepared = prepare(catalog, recipe, listener, run, unlabelled=files)
     else:
@@ -53,6 +60,8 @@ def read_for(
             with relayed_warnings(listener):
                 data = find(data, root, tell=listener.note)
         source = str(data.root if isinstance(data, Catalog) else data)
+        if sized:
+            data, recipe = sized(data, columns)
         prepared = prepare(data, recipe, listener, run, columns, made, files)
     run.write_data(source, prepared.catalog, prepared.pixels.fingerprints.digests, columns, further)
     without_labels.keep(run, prepared)

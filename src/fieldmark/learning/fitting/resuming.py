@@ -10,6 +10,7 @@ from fieldmark.core.recipe import Recipe
 from fieldmark.core.wording import counted, first_few
 from fieldmark.data.decisions import Decisions
 from fieldmark.model.choosing import weights_name
+from fieldmark.runs.budgeted import asked_of
 from fieldmark.runs.run import Run
 
 __all__ = ["check_decisions", "check_same", "check_weights", "move"]
@@ -38,7 +39,7 @@ def check_decisions(run: Run, asked: Decisions) -> None:
 
 def check_same(run: Run, asked: Recipe, overrides: Sequence[str]) -> None:
     """Raise RunError if a resumed run started with another recipe; keys that were set by name are listed first."""
-    begun = Run.open(run.folder).recipe()
+    begun = asked_of(Run.open(run.folder))
     if begun != asked:
         named = {text.partition("=")[0].strip() for text in overrides}
         changed = dict(sorted(begun.changes(asked).items(), key=lambda change: change[0] not in named))

@@ -84,7 +84,7 @@ def _timed(job: Job) -> list[float]:
     recipe, device = job.recipe, torch.device(job.device)
     model = build_model(recipe, job.task, load_weights=False)
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
-    set_learning(model, early=early_stages(model, recipe.train.freeze_stages), head_only=False)
+    set_learning(model, early=early_stages(model.backbone, recipe.train.freeze_stages), head_only=False)
     optimizer, batch = build_optimizer(model, recipe.train), _noise(recipe, job.task, model, device)
     taken: list[list[float]] = [[] for _ in job.ways]
     for _ in range(_ROUNDS + 1):

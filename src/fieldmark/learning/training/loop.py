@@ -60,8 +60,11 @@ def train_steps(
     attributes: Tensor | None = None,
     weights: Tensor | None = None,
     lap: Lap = lambda stage: None,
+    pace: Callable[[int], int] | None = None,
 ) -> Generator[Progress, None, None]:
     """Take the steps that `state` has not taken yet, and yield after each. `state` is consistent at every yield.
+
+    `pace` is asked before each step how many there will be, which decides the learning rate; by default the schedule.
 
     `attributes` (N, A) are the learnt attributes of the catalogue's rows, −1 where unknown; `weights` (N,) how much
     each row counts, 1 if not given. `lap` hears of each stage of a step.
@@ -71,20 +74,24 @@ def train_steps(
     model, train = state.model, recipe.train
     module = LossModule(model)
     head_steps = min(train.head_epochs, schedule.epochs // 2) * schedule.steps_per_epoch
-    early = early_stages(model, train.freeze_stages)
+    early = early_stages(model.backbone, train.freeze_stages)
     set_learning(model, early=early, head_only=False)  # known to what follows even where no step is left to take
     sitting, first = time.monotonic(), state.step
+    pace = pace or (lambda step: schedule.num_steps)
+    num_steps = pace(first)
     for sampled in training_batches(samples, schedule, first_step=state.step, workers=workers):
+        if state.step >= num_steps:
+            return
         if state.step % schedule.steps_per_epoch == 0:
             state.sums = {}
         start = time.monotonic()
         lap("images")
         counted = torch.ones(len(sampled.rows)) if weights is None else weights[sampled.rows]
-        batch = _batch(sampled, counted, recipe, model, state.step, schedule.num_steps, precision)
+        batch = _batch(sampled, counted, recipe, model, state.step, num_steps, precision)
         set_learning(model, early=early, head_only=state.step < head_steps)
         if train.batchnorm == "frozen":
             freeze_statistics(model)
-        set_rates(state.optimizer, state.step, head_steps=head_steps, num_steps=schedule.num_steps, train=train)
+        set_rates(state.optimizer, state.step, head_steps=head_steps, num_steps=num_steps, train=train)
         if attributes is not None:
             batch = replace(batch, attributes=attributes[sampled.rows].to(batch.images.device))
         torch.manual_seed(derive_seed(Stream.STEP, recipe.seed, state.step))
@@ -96,15 +103,15 @@ def train_steps(
         state.step += 1
         state.seconds += time.monotonic() - start
         state.sums["loss"] = state.sums.get("loss", 0.0) + loss
-        done = state.step - first
+        done, num_steps = state.step - first, pace(state.step)
         yield Progress(
             step=state.step,
-            num_steps=schedule.num_steps,
+            num_steps=num_steps,
             epoch=(state.step - 1) // schedule.steps_per_epoch,
-            epochs=schedule.epochs,
+            epochs=math.ceil(num_steps / schedule.steps_per_epoch),
             loss=state.sums["loss"] / ((state.step - 1) % schedule.steps_per_epoch + 1),
             images_per_second=done * schedule.batch_size / (time.monotonic() - sitting),
-            ends_epoch=state.step % schedule.steps_per_epoch == 0,
+            ends_epoch=state.step % schedule.steps_per_epoch == 0 or state.step >= num_steps,
         )
 
 

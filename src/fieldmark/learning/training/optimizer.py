@@ -16,9 +16,10 @@ from fieldmark.core.recipe import Train
 from fieldmark.core.registry import Registry
 from fieldmark.core.wording import counted
 from fieldmark.learning.training.batchnorm import fixed_layers
+from fieldmark.model.backbone import Backbone
 from fieldmark.model.model import Model
 
-__all__ = ["OPTIMIZERS", "build_optimizer", "early_stages", "rate", "set_learning", "set_rates"]
+__all__ = ["OPTIMIZERS", "build_optimizer", "early_stages", "num_stages", "rate", "set_learning", "set_rates"]
 
 OPTIMIZERS: Registry[Any] = Registry("optimizer")
 _LEAST_RISE = 10
@@ -96,7 +97,7 @@ def set_rates(optimizer: Optimizer, step: int, *, head_steps: int, num_steps: in
             group["lr"] = group["peak"] * share
 
 
-def early_stages(model: Model, count: int) -> list[nn.Parameter]:
+def early_stages(backbone: Backbone, count: int) -> list[nn.Parameter]:
     """The parameters of the backbone's first `count` stages, the stem being the first; of a transformer, its blocks.
 
     What comes first sees edges and colours, which any weights know already; what is not trained costs no backward
@@ -104,14 +105,25 @@ def early_stages(model: Model, count: int) -> list[nn.Parameter]:
     """
     if not count:
         return []
-    backbone: Any = model.backbone.model
-    stages = group_parameters(backbone, backbone.group_matcher(coarse=True), reverse=True)  # parameter → stage
+    stages = _stages(backbone)
     if count > (last := max(stages.values())):
         raise RecipeError(
-            f"train.freeze_stages = {count} freezes all of {model.backbone.name!r}",
+            f"train.freeze_stages = {count} freezes all of {backbone.name!r}",
             f"It has {counted(last + 1, 'stage')}: freeze at most {last}.",
         )
-    return [param for name, param in backbone.named_parameters() if stages[name] < count]
+    return [param for name, param in backbone.model.named_parameters() if stages[name] < count]
+
+
+def num_stages(backbone: Backbone) -> int:
+    """How many stages the backbone has, as `early_stages` counts them."""
+    return 1 + max(_stages(backbone).values())
+
+
+def _stages(backbone: Backbone) -> dict[str, int]:
+    """The stage of each of the backbone's parameters."""
+    model: Any = backbone.model
+    found: dict[str, int] = group_parameters(model, model.group_matcher(coarse=True), reverse=True)
+    return found
 
 
 def set_learning(model: Model, *, early: list[nn.Parameter], head_only: bool) -> None:

@@ -1,0 +1,1 @@
+"""Training within a budget: what fits into it is measured, tried on validation images, and chosen."""

@@ -1,0 +1,105 @@
+"""A budget as the user writes it: a time, a number of images, or money at a price per hour."""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from dataclasses import dataclass, field
+from typing import Literal, Self, final
+
+from fieldmark.core.errors import RecipeError
+from fieldmark.core.wording import counted, duration
+
+__all__ = ["Budget", "Meter"]
+
+_NUMBER = r"\d{1,12}(?:\.\d{1,6})?"
+_TIME = re.compile(rf"(?:({_NUMBER})h)?(?:({_NUMBER})m(?:in)?)?(?:({_NUMBER})s)?")
+_IMAGES = re.compile(rf"({_NUMBER})images?")
+_CURRENCY = r"[^\W\d_]{1,8}|[$€£¥₹]"
+_MONEY = re.compile(rf"({_CURRENCY})?({_NUMBER})({_CURRENCY})?")
+_EXAMPLES = "For example: 10m, 1h30m, '200000 images', or 2eur with --price 1.20/h."
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a training may take, from the moment that this was made."""
+
+    amount: float
+    """Seconds or images."""
+    unit: Literal["seconds", "images"] = "seconds"
+    written: str = ""
+    """As the user wrote it."""
+    began: float = field(default_factory=time.monotonic, compare=False)
+    """On the monotonic clock: whatever comes before the training counts, too, such as loading libraries."""
+
+    @classmethod
+    def parse(cls, text: str, price: str | None = None) -> Self:
+        """Read "10m", "1h30m", "200000 images" or, with a `price` such as "1.20/h", "2eur".
+
+        Raises RecipeError for anything else.
+        """
+        plain = _plain(text)
+        if price is not None:
+            return cls(_seconds_for(plain, price, text), written=f"{text} at {price}")
+        if found := _IMAGES.fullmatch(plain):
+            return cls(_positive(float(found[1]), text), "images", text)
+        if plain and (found := _TIME.fullmatch(plain)):
+            hours, minutes, seconds = (float(part or 0) for part in found.groups())
+            return cls(_positive(3600 * hours + 60 * minutes + seconds, text), written=text)
+        if (found := _MONEY.fullmatch(plain)) and (found[1] or found[3]):
+            raise RecipeError(f"--budget {text!r} is money without a price", "Add --price, such as --price 1.20/h.")
+        raise RecipeError(f"--budget {text!r} is not a budget", _EXAMPLES)
+
+    def said(self, amount: float) -> str:
+        """An amount of its unit in words."""
+        return duration(amount) if self.unit == "seconds" else counted(round(amount), "image")
+
+
+@final
+class Meter:
+    """How much of a budget is spent. Time passes by itself; images are counted by whoever looks at them."""
+
+    def __init__(self, budget: Budget, spent_before: float = 0.0) -> None:
+        self.budget = budget
+        self._before = spent_before
+        self._images = 0
+
+    @property
+    def spent(self) -> float:
+        """In the budget's unit, over all sittings."""
+        own = time.monotonic() - self.budget.began if self.budget.unit == "seconds" else self._images
+        return self._before + own
+
+    @property
+    def left(self) -> float:
+        """May be negative."""
+        return self.budget.amount - self.spent
+
+    def look(self, images: int) -> None:
+        """Count images that a network looked at, to answer or to learn."""
+        self._images += images
+
+
+def _seconds_for(plain: str, price: str, text: str) -> float:
+    """The time that money buys."""
+    money = _MONEY.fullmatch(plain)
+    hourly = _MONEY.fullmatch(re.sub(r"/h(our)?$", "", _plain(price)))
+    if money is None:
+        raise RecipeError(f"--budget {text!r} is not a sum of money, and there is a price", _EXAMPLES)
+    if hourly is None or not float(hourly[2]):
+        raise RecipeError(f"--price {price!r} is not a price per hour", _EXAMPLES)
+    currencies = {one for found in (money, hourly) for one in (found[1], found[3]) if one}
+    if len(currencies) > 1:
+        raise RecipeError(f"--budget {text!r} and --price {price!r} are not in one currency", _EXAMPLES)
+    return _positive(3600 * float(money[2]) / float(hourly[2]), text)
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"[\s,]", "", text).lower()
+
+
+def _positive(amount: float, text: str) -> float:
+    if not 0 < amount < math.inf:
+        raise RecipeError(f"--budget {text!r} is nothing", _EXAMPLES)
+    return amount

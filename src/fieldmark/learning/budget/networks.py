@@ -1,0 +1,277 @@
+"""Networks within a budget: a few against each other where there is time for that, and the best one to its end.
+
+What a network has learnt while it was tried is kept: the winner goes on from its checkpoint, with the learning rate
+that it would have had anyway (`fieldmark.learning.budget.pace`). None is trained again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from fieldmark.core.recipe import Backbone, Recipe
+from fieldmark.core.wording import counted
+from fieldmark.learning.budget.begin import sizes_of
+from fieldmark.learning.budget.pace import Pace
+from fieldmark.learning.budget.plan import ENOUGH_STEPS, Heats, Way, heats, preferred
+from fieldmark.learning.budget.probes import Probe
+from fieldmark.learning.budget.work import Chosen, Work, percent
+from fieldmark.learning.fitting.fit import Fit, schedule_of
+from fieldmark.runs.facts import BudgetTrial
+
+__all__ = ["possible", "trained"]
+
+_MOST_EPOCHS = 3
+"""Times the epochs of the recipe: so many more were no better (benchmarks/README.md, "long mix")."""
+_ADOPTED = 2048, 256
+"""Images for the statistics of BatchNorm, at most and at least."""
+_STRENGTHS = 3e-3, 1e-2
+"""The values of C from which a head that begins as a probe's is chosen; features are standardised for it."""
+_TUNED = 1e-3
+"""The highest learning rate of a head that begins as a probe's, which has little left to learn."""
+_SAFETY = 1.15
+"""What follows the last step cannot stop half-way."""
+_PER_CLASS = 200
+"""Images that the finished model looks at once more; see `learnt_of`."""
+
+
+def trained(work: Work, probe: Probe | None) -> Chosen | None:
+    """The best network, or None where no training is worth its time. Without a probe there is always one."""
+    if probe and not possible(work, probe) and "plan" not in work.purse.facts:
+        _say_why_not(work, probe)
+        return None
+    work = work.with_flips()
+    plan = _kept_plan(work, probe) or _plan(work, probe)
+    ways, judged, rounds = list(plan.ways), dict[Way, float](), 0
+    while len(ways) > 1:
+        rounds += 1
+        for way in ways:
+            judged[way] = _judged(work, way, probe, plan.each, rounds)
+        ways.sort(key=lambda way: -judged[way])
+        ahead, behind, ways = ways[0], ways[len(ways) // 2], ways[: len(ways) // 2]
+        work.because.append(
+            f"{ahead.name} was ahead of {behind.name} in a trial: {percent(judged[ahead])} against "
+            f"{percent(judged[behind])}."
+        )
+    return _run(work, ways[0], probe)
+
+
+def _ways(work: Work, probe: Probe | None) -> list[Way]:
+    """All there are."""
+    own = work.fit.recipe
+    backbone = probe.backbone if probe else own.backbone
+    freezes = [0, probe.stages // 2] if probe and work.purse.leaves("freeze") else [own.train.freeze_stages]
+    sizes = reversed(sizes_of(work.purse))  # the small ones are quickly timed
+    return [_way(work, backbone, size, freeze, probe) for size in sizes for freeze in freezes]
+
+
+def possible(work: Work, probe: Probe | None) -> bool:
+    """Whether there is time for a network."""
+    return work.judged and bool(_preferred(work, probe, _ways(work, probe)))
+
+
+def _preferred(work: Work, probe: Probe | None, ways: Sequence[Way]) -> list[Way]:
+    return preferred(ways, work.purse.meter.left, probe.chosen.fit.recipe.images.size if probe else 0)
+
+
+def _say_why_not(work: Work, probe: Probe) -> None:
+    """Why no network was trained."""
+    if work.judged:
+        left = work.purse.meter.left
+        most = max(_ways(work, probe), key=lambda way: way.steps(left))
+        work.because.append(
+            f"No network was trained: {counted(most.steps(left), 'step')} of {most.name} would have fitted, too few to "
+            "be better than a probe."
+        )
+
+
+def _plan(work: Work, probe: Probe | None) -> Heats:
+    """Who is tried against whom. It is kept, so that whoever resumes goes on with the same."""
+    ways, left = _ways(work, probe), work.purse.meter.left
+    able = _preferred(work, probe, ways)
+    plan = heats(able or [min(ways, key=lambda way: way.step)], left)
+    if not work.judged:
+        plan = Heats(plan.ways[:1])
+    plan = replace(plan, ways=tuple(_with_start(work, way, probe) for way in plan.ways))
+    work.purse.facts["plan"] = {
+        "ways": [{"size": way.size, "freeze": way.freeze, "start": way.start} for way in plan.ways],
+        "each": plan.each,
+    }
+    work.purse.keep()
+    return plan
+
+
+def _kept_plan(work: Work, probe: Probe | None) -> Heats | None:
+    """That of an earlier sitting."""
+    if (kept := work.purse.facts.get("plan")) is None:
+        return None
+    backbone = probe.backbone if probe else work.fit.recipe.backbone
+    ways = (
+        replace(_way(work, backbone, way["size"], way["freeze"], probe), start=way["start"]) for way in kept["ways"]
+    )
+    return Heats(tuple(ways), kept["each"])
+
+
+def _way(work: Work, backbone: Backbone, size: int, freeze: int, probe: Probe | None) -> Way:
+    costs, train = work.costs, work.fit.recipe.train
+    costs.measure(backbone, size)
+    costs.measure_learning(backbone, size, freeze)
+    each = costs.answer(backbone, size)
+    decoding = 0.0 if size == work.fit.recipe.images.size else costs.decode(len(work.rows) + len(work.validation))
+    adopted = _adopted(work, each) * each if train.batchnorm == "frozen" else 0.0
+    return Way(
+        backbone.name,
+        size,
+        freeze,
+        probe.chosen.accuracy if probe else 0.0,
+        costs.loading + adopted + decoding + costs.mirror(len(work.rows)),
+        costs.step(backbone, size, freeze, train.batch_size),
+        _looks(work) * len(work.validation) * each,
+        _reserve(work, backbone, size),
+        train.head_start,
+    )
+
+
+def _looks(work: Work) -> int:
+    """At a picture, to answer: as the recipe that was asked for has it, since it may not be known yet what flips do."""
+    return 1 + work.purse.recipe.images.mirror
+
+
+def _adopted(work: Work, each: float) -> int:
+    """Images for statistics, which may take a fiftieth of what is left."""
+    most, least = _ADOPTED
+    return int(min(most, max(least, 0.02 * work.purse.meter.left / each)))
+
+
+def _reserve(work: Work, backbone: Backbone, size: int) -> float:
+    """What follows the last step: answers for validation images and for those that were learnt, and the calibration."""
+    images = _looks(work) * len(work.validation) + _looked_at_last(work)
+    cost = images * work.costs.answer(backbone, size) + work.costs.finishing
+    return _SAFETY * cost if work.purse.in_seconds else cost
+
+
+def _looked_at_last(work: Work) -> int:
+    """Looks of a finished network at images that it has learnt."""
+    counts = np.bincount(work.fit.data.catalog.labels[work.rows])
+    return _looks(work) * int(np.minimum(counts, _PER_CLASS).sum())
+
+
+def _judged(work: Work, way: Way, probe: Probe | None, each: float, rounds: int) -> float:
+    """Its accuracy after so many rounds, in which it spends `each` on steps."""
+    known = [one for one in work.purse.facts["trials"] if one["name"] == way.name and one["rounds"] >= rounds]
+    if known:  # in an earlier sitting
+        return known[0]["accuracy"]
+    accuracy = _run(work, way, probe, each, rounds).accuracy
+    work.fit.listener.note(f"{way.name}: {percent(accuracy)} of validation images so far")
+    return accuracy
+
+
+def _run(work: Work, way: Way, probe: Probe | None, pause: float | None = None, rounds: int = 0) -> Chosen:
+    """Train it from where it stands, until it pauses or the budget ends, and judge it."""
+    meter, costs = work.purse.meter, work.costs
+    began, job = meter.spent, _job(work, way, probe)
+    backbone = job.fit.recipe.backbone
+    earlier = [one for one in work.purse.facts["trials"] if one["name"] == way.name]
+    if not earlier and job.fit.recipe.train.batchnorm == "frozen":
+        meter.look(job.fit.num_adopted)
+    pace = Pace(
+        meter,
+        step=earlier[0]["step"] if earlier else way.step,
+        batch=job.fit.recipe.train.batch_size,
+        reserve=_reserve(work, backbone, way.size),
+        pause=pause,
+        most=job.most,
+    )
+    try:
+        model = replace(job.fit, pace=pace).train(work.rows, work.validation[:0]).model
+    finally:
+        work.purse.keep()  # who stops here goes on with what is left
+    answered = meter.spent
+    held = job.fit.outputs(model, work.validation, stage="Judging") if len(work.validation) else None
+    meter.look(_looks(work) * len(work.validation))
+    if held is not None:
+        costs.answered(backbone, way.size, (meter.spent - answered) / (_looks(work) * len(work.validation)))
+    accuracy = work.accuracy(held) if held is not None else 0.0
+    spent = meter.spent - began + sum(one["spent"] for one in earlier)
+    _keep(work, way, job, pace, rounds, spent, accuracy)
+    if pause is None:
+        meter.look(_looked_at_last(work))
+        if pace.done >= job.most and work.purse.leaves("epochs"):
+            work.because.append(
+                f"It ended before the budget did: {job.most // job.per_epoch} epochs are {_MOST_EPOCHS} times as many "
+                "as the recipe has, and more seldom help."
+            )
+    epochs, own = max(1, round(pace.done / job.per_epoch)), work.fit.recipe.train
+    train = job.fit.recipe.train.model_copy(update={"epochs": epochs, "validate_epochs": own.validate_epochs})
+    done = replace(job.fit, recipe=job.fit.recipe.model_copy(update={"train": train}))
+    return Chosen(done, model, accuracy, None, held)
+
+
+def _keep(work: Work, way: Way, job: _Job, pace: Pace, rounds: int, spent: float, accuracy: float) -> None:
+    """Remember a training as far as it has come."""
+    facts: BudgetTrial = {
+        "name": way.name,
+        "backbone": way.backbone,
+        "size": way.size,
+        "freeze": way.freeze,
+        "start": way.start,
+        "rounds": rounds,
+        "steps": pace.done,
+        "epochs": round(pace.done / job.per_epoch, 2),
+        "step": round(pace.step, 4),
+        "spent": round(spent, 2),
+        "accuracy": round(accuracy, 4),
+    }
+    work.purse.facts["trials"] = [one for one in work.purse.facts["trials"] if one["name"] != way.name] + [facts]
+    work.purse.keep()
+
+
+class _Job(NamedTuple):
+    """A fit that has no end yet."""
+
+    fit: Fit
+    per_epoch: int
+    """Steps."""
+    most: int
+    """Steps."""
+
+
+def _job(work: Work, way: Way, probe: Probe | None) -> _Job:
+    """What trains in this way."""
+    own, labels = work.fit.recipe, work.fit.data.catalog.labels
+    backbone = probe.backbone if probe else own.backbone
+    schedule = schedule_of(own, work.rows, labels[work.rows])
+    epochs = schedule.epochs * (_MOST_EPOCHS if work.purse.leaves("epochs") else 1)
+    from_probe = probe if way.start == "logistic" and work.purse.leaves("solver") else None
+    train = own.train.model_copy(
+        update={
+            "solver": "gradient",
+            "freeze_stages": way.freeze,
+            "epochs": epochs,
+            "validate_epochs": False,
+            "head_start": way.start,
+            "head_lr": min(own.train.head_lr, _TUNED) if from_probe else own.train.head_lr,
+        }
+    )
+    images = own.images.model_copy(update={"size": way.size})
+    recipe: Recipe = own.model_copy(update={"backbone": backbone, "images": images, "train": train})
+    fit = replace(
+        work.fit,
+        recipe=recipe,
+        data=work.pictures(way.size),
+        name=way.name,
+        features=from_probe.features if from_probe else None,
+        strengths=_STRENGTHS if from_probe else None,
+        num_adopted=_adopted(work, work.costs.answer(backbone, way.size)),
+    )
+    return _Job(fit, schedule.steps_per_epoch, epochs * schedule.steps_per_epoch)
+
+
+def _with_start(work: Work, way: Way, probe: Probe | None) -> Way:
+    """The same, and how its head starts: with few steps, as that of the probe."""
+    if probe and work.purse.leaves("solver") and way.steps(work.purse.meter.left) < ENOUGH_STEPS:
+        return replace(way, start="logistic")
+    return way

@@ -1,0 +1,121 @@
+"""What fits into a budget: arithmetic on measured costs, without torch.
+
+All costs are in the budget's unit, seconds or images. Successive halving (Jamieson & Talwalkar, "Non-stochastic best
+arm identification and hyperparameter optimization", 2016): all contenders get the same, and the better half goes on.
+Deviation: what a contender has learnt is kept, so the winner has lost only what the others took, a quarter at most.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["ENOUGH_STEPS", "FEWEST_STEPS", "Heats", "Way", "heats", "preferred", "probe_size"]
+
+ENOUGH_STEPS = 300
+"""For a head that begins at random, which takes most of fewer steps to learn anything."""
+_TIERS = ENOUGH_STEPS, 100, 30
+"""Numbers of steps that make a difference; fewer than the last are no training."""
+FEWEST_STEPS = _TIERS[-1]
+_HEAT_STEPS = 60
+"""After fewer, validation images tell little about a contender."""
+_SMALLER = 1.5
+"""The factor by which the pictures of a probe may be larger than those of a network with few steps."""
+_LOST = 0.25
+"""The most that contenders who lose may take, as a share."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way to train a network, and what it costs."""
+
+    backbone: str
+    size: int
+    freeze: int
+    """Early stages of the backbone that stay as they are."""
+    probe: float
+    """The accuracy of a probe on its features; 0 where that is not known."""
+    begin: float
+    """Until the first step: weights, statistics, pictures of another size."""
+    step: float
+    judge: float
+    """To answer the validation images once."""
+    finish: float
+    """After the last step: answers, the calibration, the bundle."""
+    start: Literal["random", "logistic"] = "random"
+    """How its head starts."""
+
+    @property
+    def name(self) -> str:
+        """How it is told from the others."""
+        frozen = f", {self.freeze} stages frozen" if self.freeze else ""
+        return f"{self.backbone} at {self.size} px{frozen}"
+
+    def steps(self, left: float) -> int:
+        """How many it takes before `left` is spent."""
+        return max(0, math.floor((left - self.begin - self.finish) / self.step))
+
+
+def preferred(ways: Sequence[Way], left: float, probe_size: int = 0) -> list[Way]:
+    """Those worth trying, the likeliest first: those with enough steps, and of these the largest pictures, the least
+    frozen and the best features. Pictures come before further steps: a mark that is too small is not learnt at all.
+
+    With few steps, a network on pictures much smaller than those of a probe, `probe_size`, will not be better than it.
+    """
+    able = [
+        way for way in ways if way.steps(left) >= (FEWEST_STEPS if _SMALLER * way.size >= probe_size else ENOUGH_STEPS)
+    ]
+    tier = lambda way: sum(way.steps(left) < least for least in _TIERS)  # noqa: E731
+    return sorted(able, key=lambda way: (tier(way), -way.size, way.freeze, -way.probe))
+
+
+@dataclass(frozen=True)
+class Heats:
+    """Contenders, the likeliest first, and what each may spend on steps in a round after which half of them go."""
+
+    ways: tuple[Way, ...]
+    each: float = 0.0
+
+    @property
+    def lost(self) -> float:
+        """The most that is not spent on the winner's steps."""
+        return _overhead(self.ways) + _rounds_lost(len(self.ways)) * self.each
+
+
+def heats(ways: Sequence[Way], left: float) -> Heats:
+    """How many of `ways`, the likeliest first, are tried against each other: four, two, or the first alone.
+
+    Only where each can show something, and the winner has enough steps left.
+    """
+    for number in (4, 2):
+        some = tuple(ways[:number])
+        if len(some) == number and min(way.steps((1 - _LOST) * left) for way in some) >= ENOUGH_STEPS:
+            free = left - max(way.finish for way in some)
+            each = (_LOST * free - _overhead(some)) / _rounds_lost(number)
+            if each >= _HEAT_STEPS * max(way.step for way in some):
+                return Heats(some, each)
+    return Heats(tuple(ways[:1]))
+
+
+def _rounds_lost(number: int) -> int:
+    """What the losers take: one of two takes one round; of four, two take one and one takes two."""
+    return {4: 4, 2: 1}.get(number, 0)
+
+
+def _overhead(ways: Sequence[Way]) -> float:
+    """Beginning and judging, in each round anew."""
+    rounds = len(ways).bit_length() - 1
+    return sum(rounds * (way.begin + way.judge) for way in ways)
+
+
+def probe_size(costs: Mapping[int, float], left: float, share: float) -> int | None:
+    """The largest size whose probe takes no more than `share` of what is left; if there is none, the smallest.
+
+    None if that does not fit either, with a fifth to spare: nothing of it can be left out later.
+    """
+    if fitting := [size for size, cost in costs.items() if cost <= share * left]:
+        return max(fitting)
+    smallest = min(costs)
+    return smallest if 1.25 * costs[smallest] <= left else None

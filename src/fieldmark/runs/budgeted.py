@@ -1,0 +1,38 @@
+"""What a run within a budget remembers: what it may take, what it tried, and why it chose what it did."""
+
+from __future__ import annotations
+
+from fieldmark.core.reading import parse_toml, read_json
+from fieldmark.core.recipe import Recipe
+from fieldmark.core.storage import write_bytes, write_json
+from fieldmark.runs.facts import BudgetFacts
+from fieldmark.runs.run import Run
+
+__all__ = ["asked_of", "budget_of", "keep_budget", "settle_recipe"]
+
+
+_FILE = "budget.json"
+
+
+def budget_of(run: Run) -> BudgetFacts | None:
+    """None for a run without a budget. Raises RunError if the file is damaged."""
+    try:
+        return read_json(run.folder / _FILE, BudgetFacts)
+    except FileNotFoundError:
+        return None
+
+
+def asked_of(run: Run) -> Recipe:
+    """The recipe that a run began with: its own, unless a budget has made another of it."""
+    facts = budget_of(run)
+    return Recipe.parse(parse_toml(facts["asked"]), source=str(run.folder / _FILE)) if facts else run.recipe()
+
+
+def keep_budget(run: Run, facts: BudgetFacts) -> None:
+    """Remember it, in place of what was remembered before."""
+    write_json(run.folder / _FILE, facts)
+
+
+def settle_recipe(run: Run, recipe: Recipe) -> None:
+    """Make the recipe that was chosen the run's own: running it again gives the same kind of run."""
+    write_bytes(run.folder / "recipe.toml", recipe.to_toml().encode())

@@ -1,0 +1,74 @@
+"""A budget as it is written, and how it runs out."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fieldmark.core.errors import RecipeError
+from fieldmark.learning.budget import budget as module
+from fieldmark.learning.budget.budget import Budget, Meter
+
+
+@pytest.mark.parametrize(
+    ("text", "price", "amount", "unit"),
+    [
+        ("10m", None, 600, "seconds"),
+        ("10 min", None, 600, "seconds"),
+        ("90s", None, 90, "seconds"),
+        ("1h30m", None, 5400, "seconds"),
+        ("1.5h", None, 5400, "seconds"),
+        ("200000 images", None, 200_000, "images"),
+        ("200,000 images", None, 200_000, "images"),
+        ("2eur", "1.20/h", 6000, "seconds"),
+        ("$2", "$1.20 / hour", 6000, "seconds"),
+        ("2 EUR", "1.20 eur", 6000, "seconds"),
+    ],
+)
+def test_time_images_and_money(text: str, price: str | None, amount: float, unit: str) -> None:
+    found = Budget.parse(text, price)
+    assert (found.amount, found.unit) == (amount, unit)
+    assert found.written.startswith(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "price", "said"),
+    [
+        ("ten minutes", None, "'ten minutes' is not a budget"),
+        ("", None, "is not a budget"),
+        ("0m", None, "is nothing"),
+        ("0 images", None, "is nothing"),
+        ("-5m", None, "is not a budget"),
+        ("2eur", None, "is money without a price"),
+        ("2eur", "0/h", "is not a price per hour"),
+        ("2eur", "cheap", "is not a price per hour"),
+        ("2eur", "$1/h", "not in one currency"),
+        ("1h30m", "1/h", "is not a sum of money"),
+    ],
+)
+def test_what_is_no_budget_is_refused(text: str, price: str | None, said: str) -> None:
+    with pytest.raises(RecipeError, match=said.replace("$", r"\$")):
+        Budget.parse(text, price)
+
+
+@given(st.text(max_size=20), st.none() | st.text(max_size=10))
+def test_any_text_is_a_budget_or_refused(text: str, price: str | None) -> None:
+    try:
+        found = Budget.parse(text, price)
+    except RecipeError:
+        return
+    assert 0 < found.amount < math.inf
+
+
+def test_time_passes_by_itself_and_images_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    timed, counted = Meter(Budget(60, began=100.0), spent_before=10), Meter(Budget(1000, "images"))
+    now[0] += 20
+    counted.look(300)
+    timed.look(300)
+    assert (timed.spent, timed.left) == (30, 30)
+    assert (counted.spent, counted.left) == (300, 700)

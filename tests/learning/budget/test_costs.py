@@ -1,0 +1,50 @@
+"""Costs are timed once on noise, and then taken from what was done in earnest."""
+
+from __future__ import annotations
+
+import pytest
+
+from fieldmark.core.machine import Machine
+from fieldmark.core.recipe import Backbone
+from fieldmark.learning.budget.costs import Costs
+from fieldmark.learning.training.probe import STRENGTHS
+
+SMALL = Backbone(name="test_resnet", weights="none")
+MACHINE = Machine("cpu", 1, 0, "fp32")
+
+
+def test_what_was_done_in_earnest_is_believed_at_every_size() -> None:
+    costs = Costs(MACHINE, in_seconds=True)
+    costs.measure(SMALL, 64)
+    costs.answered(SMALL, 32, 0.5)
+    costs.measure(SMALL, 32)
+    assert costs.answer(SMALL, 32) == 0.5
+    assert costs.answer(SMALL, 64) < 0.5
+    costs.measure_learning(SMALL, 32, 0)
+    assert costs.step(SMALL, 32, 0, batch=8) >= 8 * 0.5, "cutting a picture takes as long as before"
+
+
+def test_a_size_that_was_not_timed_goes_by_the_number_of_pixels() -> None:
+    costs = Costs(MACHINE, in_seconds=True)
+    costs.answered(SMALL, 32, 0.1)
+    assert costs.answer(SMALL, 64) == pytest.approx(0.4)
+
+
+def test_in_images_a_look_costs_one() -> None:
+    costs = Costs(MACHINE, in_seconds=False)
+    costs.measure(SMALL, 32)
+    costs.measure_learning(SMALL, 32, 0)
+    costs.look_at_regression(100, 3)
+    assert (costs.answer(SMALL, 32), costs.step(SMALL, 32, 0, batch=8)) == (1, 8)
+    assert costs.heads(7) == costs.mirror(500) == costs.decode(500) == costs.loading == costs.finishing == 0
+    assert costs.strengths(0) == tuple(STRENGTHS["unit"])
+
+
+def test_fewer_values_of_c_are_tried_in_less_time() -> None:
+    costs = Costs(MACHINE, in_seconds=True)
+    costs.fitted(15.0, strengths=7)
+    assert costs.regression == 1.0
+    assert costs.strengths(100) == tuple(STRENGTHS["unit"])
+    assert costs.strengths(7.5) == (30.0, 100.0, 300.0)
+    assert costs.strengths(0) == (100.0,)
+    assert costs.heads(3) == 7

@@ -1,0 +1,86 @@
+"""What is planned fits into what is left, and more is never planned to give less."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from fieldmark.learning.budget.plan import ENOUGH_STEPS, FEWEST_STEPS, Way, heats, preferred, probe_size
+
+costs = st.floats(0.01, 100)
+ways = st.lists(
+    st.builds(
+        Way,
+        backbone=st.sampled_from(["a", "b"]),
+        size=st.sampled_from([128, 160, 224]),
+        freeze=st.sampled_from([0, 4]),
+        probe=st.floats(0, 1),
+        begin=costs,
+        step=costs,
+        judge=costs,
+        finish=costs,
+    ),
+    max_size=6,
+    unique_by=lambda way: (way.backbone, way.size, way.freeze),
+)
+left = st.floats(0, 1e6)
+
+
+@given(ways, left)
+def test_losers_take_a_quarter_at_most_and_the_winner_has_enough_steps(some: list[Way], left: float) -> None:
+    plan = heats(preferred(some, left), left)
+    assert plan.lost <= 0.25 * left * (1 + 1e-9)
+    assert len(plan.ways) in (0, 1, 2, 4)
+    for way in plan.ways:
+        assert way.steps(left) >= FEWEST_STEPS
+        if len(plan.ways) > 1:
+            assert way.steps(0.75 * left) >= ENOUGH_STEPS
+            assert plan.each >= 60 * way.step
+
+
+@given(ways, left, st.floats(1, 10))
+def test_a_larger_budget_never_plans_less(some: list[Way], left: float, factor: float) -> None:
+    """Neither fewer ways that are worth trying, nor smaller pictures, nor fewer contenders among the same ways."""
+    less, more = preferred(some, left), preferred(some, factor * left)
+    assert set(less) <= set(more)
+    assume(less)
+    small, large = heats(less, left), heats(less, factor * left)
+    assert len(small.ways) <= len(large.ways)
+    assert min(way.steps(factor * left) for way in small.ways) >= min(way.steps(left) for way in small.ways)
+    enough = [way for way in less if way.steps(left) >= ENOUGH_STEPS]
+    if enough:
+        assert more[0].size >= less[0].size
+
+
+def test_pictures_come_before_steps_once_there_are_enough() -> None:
+    small, large = (Way("a", size, 0, 0.7, 10, step, 5, 0) for size, step in ((160, 1.0), (224, 2.0)))
+    frozen = Way("a", 224, 4, 0.7, 10, 1.2, 5, 0)
+    assert [one.size for one in preferred([small, large], 320)] == [160, 224]
+    assert preferred([small, large], 700)[0] is large
+    assert preferred([small, large, frozen], 400)[0] is frozen
+    assert preferred([small, large, frozen], 20) == []
+    assert preferred([small], 100, probe_size=224) == [small]
+    assert preferred([small], 100, probe_size=288) == []
+    assert preferred([small], 320, probe_size=288) == [small]
+
+
+def test_contenders_wait_until_there_is_time_for_them() -> None:
+    some = [Way("a", 224, freeze, 0.7, 10, 1.0, 5, 0) for freeze in (0, 1, 2, 3)]
+    numbers = [len(heats(some, left).ways) for left in (350, 420, 5000)]
+    assert numbers == [1, 2, 4]
+
+
+@given(st.dictionaries(st.sampled_from([128, 160, 224]), costs, min_size=1), left)
+def test_a_probe_that_begins_fits(found: dict[int, float], left: float) -> None:
+    size = probe_size(found, left, 0.4)
+    if size is None:
+        assert 1.25 * found[min(found)] > left
+    else:
+        assert found[size] <= left
+        assert size == min(found) or found[size] <= 0.4 * left
+
+
+@pytest.mark.parametrize(("left", "size"), [(10, None), (20, 128), (60, 160), (200, 224)])
+def test_a_larger_budget_begins_with_larger_pictures(left: float, size: int | None) -> None:
+    assert probe_size({128: 15, 160: 22, 224: 45}, left, 0.4) == size

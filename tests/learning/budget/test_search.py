@@ -1,0 +1,165 @@
+"""Whole trainings within a budget, in images, so that they are the same on every machine."""
+
+from __future__ import annotations
+
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fieldmark.commands.report import report
+from fieldmark.commands.train import train
+from fieldmark.core.errors import RecipeError, RunError
+from fieldmark.core.recipe import Backbone, load_recipe
+from fieldmark.learning.budget import plan, probes
+from fieldmark.learning.fitting.fit import Stopped
+from fieldmark.runs.budgeted import budget_of
+from fieldmark.runs.facts import BudgetFacts
+from fieldmark.runs.run import Run
+from support.hearing import Heard, StopsAfter
+
+SMALL = ["images.size=32", "train.precision=fp32", "backbone.mean=[0.5, 0.5, 0.5]"]
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three classes with so many pictures, a stripe of a colour on noise, that validation images can judge."""
+    root, rng = tmp_path_factory.mktemp("many"), np.random.default_rng(0)
+    for k, color in enumerate([(150, 130, 90), (110, 150, 120), (120, 110, 150)]):
+        (root / f"class {k}").mkdir()
+        for i in range(80):
+            pixels = rng.integers(0, 256, (40, 40, 3), np.uint8)
+            pixels[:, rng.integers(0, 32) :][:, :8] = color
+            Image.fromarray(pixels).save(root / f"class {k}" / f"{i:02}.png")
+    return root
+
+
+def within(data: Path, out: Path, budget: str, *overrides: str, **others: Any) -> tuple[Run, BudgetFacts, list[str]]:
+    heard = Heard()
+    settings = {"backbone": "test_resnet", "weights": "fieldguide", "listener": heard} | others
+    run = train(data, out=out, budget=budget, overrides=[*SMALL, *overrides], **settings)
+    facts = budget_of(run)
+    assert facts is not None
+    return run, facts, heard.notes
+
+
+def test_the_trained_network_ships_if_it_is_better(many: Path, tmp_path: Path) -> None:
+    run, facts, notes = within(many, tmp_path / "run", "2400 images")
+    (probe,), (trial,) = facts["probes"], facts["trials"]
+    assert 0.97 * 2400 < facts["spent"] <= 2400
+    ships = "a probe of " if trial["accuracy"] <= probe["accuracy"] else "test_resnet at 32 px, trained for "
+    assert facts["chosen"].startswith(ships)
+    assert f"Chose {facts['chosen']}" in notes
+    assert facts["because"]
+    assert all(text in notes for text in facts["because"])
+    assert run.is_finished
+    page = unescape(report(run.folder).read_text())
+    assert f"Chosen: {facts['chosen']}." in page
+    assert f"{probe['backbone']} at 32 px" in page
+    assert ("There are no epochs" in page) == (run.solver == "logistic")
+    scores = (run.evaluation("val") / "scores.json").read_text()
+    assert f'"num_images": {facts["validation"]}' in scores
+
+
+def test_the_recipe_that_is_written_repeats_the_run(many: Path, tmp_path: Path) -> None:
+    run, facts, _ = within(many, tmp_path / "run", "1800 images", "train.solver=gradient", "images.mirror=false")
+    (trial,) = facts["trials"]
+    recipe = load_recipe(str(run.folder / "recipe.toml"))
+    assert recipe.train.solver == "gradient"
+    assert recipe.train.epochs == max(1, round(trial["epochs"]))
+    again = train(many, str(run.folder / "recipe.toml"), out=tmp_path / "again")
+    assert again.recipe() == run.recipe()
+    assert again.history()[-1]["step"] == pytest.approx(trial["steps"], abs=6), "an epoch has 6 steps"
+
+
+def test_contenders_are_halved_and_the_winner_goes_on(
+    many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "ENOUGH_STEPS", 40)
+    monkeypatch.setattr(plan, "_HEAT_STEPS", 4)
+    run, facts, _ = within(many, tmp_path / "run", "3200 images", "train.batch_size=16", "train.batchnorm=plain")
+    first, second = sorted(facts["trials"], key=lambda one: one["rounds"])
+    assert (first["rounds"], second["rounds"]) == (0, 1), "the winner's last entry is that of the whole training"
+    assert second["steps"] < first["steps"] / 2
+    fits = {line["fit"] for line in run.history()}
+    assert fits == {first["name"], second["name"]}
+    steps = [line["step"] for line in run.history() if line["fit"] == first["name"]]
+    assert steps == sorted(steps), "no step was taken twice"
+    assert any("was ahead of" in text for text in facts["because"])
+    assert facts["spent"] <= 3200
+
+
+def test_a_stopped_run_goes_on_with_what_is_left(many: Path, tmp_path: Path) -> None:
+    with pytest.raises(Stopped):
+        within(many, tmp_path / "run", "2200 images", listener=StopsAfter(10))
+    before = budget_of(Run(tmp_path / "run"))
+    assert before is not None
+    assert 10 * 32 < before["spent"] < 1000
+    with pytest.raises(RunError, match="began with a budget of 2200 images, not 7m"):
+        train(many, out=tmp_path / "run", resume=True, budget="7m")
+    heard = Heard()
+    run = train(many, out=tmp_path / "run", resume=True, listener=heard)
+    facts = budget_of(run)
+    assert facts is not None
+    assert before["spent"] < facts["spent"] <= 2200
+    assert facts["probes"] == before["probes"], "it is not chosen again"
+    steps = [line["step"] for line in run.history()]
+    assert steps == sorted(set(steps))
+
+
+def test_every_backbone_at_hand_is_probed(many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = Backbone(name="test_vit", weights="none")
+    monkeypatch.setattr(probes, "_at_hand", lambda own: [other])
+    own = ["backbone.name=test_resnet", "backbone.weights=fieldguide"]
+    monkeypatch.setattr("fieldmark.commands.train.left_open", lambda *_: ("backbone", "solver", "epochs", "freeze"))
+    run, facts, _ = within(many, tmp_path / "run", "800 images", *own, backbone=None, weights=None)
+    assert [one["backbone"] for one in facts["probes"]] == ["test_resnet", "test_vit"]
+    best = max(facts["probes"], key=lambda one: one["accuracy"])
+    assert run.recipe().backbone.name == best["backbone"]
+
+
+def test_without_validation_images_probes_are_cross_validated(pictures: Path, tmp_path: Path) -> None:
+    _, facts, notes = within(pictures, tmp_path / "run", "5000 images")
+    assert facts["by"] == "folds"
+    assert facts["trials"] == []
+    assert any("nothing can judge a training" in text for text in notes)
+
+
+def test_a_named_recipe_stays_what_it_is(many: Path, tmp_path: Path) -> None:
+    run, facts, _ = within(many, tmp_path / "run", "1500 images", recipe="part_discovery")
+    assert facts["open"] == ["epochs"]
+    assert facts["probes"] == []
+    assert run.recipe().method.name == "part_discovery"
+    assert facts["spent"] <= 1500
+    run, facts, _ = within(many, tmp_path / "probe", "1500 images", recipe="probe")
+    assert run.recipe().train.solver == "logistic"
+    assert facts["trials"] == []
+
+
+def test_a_budget_that_is_too_short_says_what_would_fit(many: Path, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="too short for anything") as refused:
+        within(many, tmp_path / "run", "100 images")
+    assert "images would do for `probe` at 32 px" in str(refused.value)
+    assert not (tmp_path / "run" / "recipe.toml").exists()
+
+
+@pytest.mark.parametrize("setting", ["protocol=crossfit", "protocol=refit", "train.members=2"])
+def test_what_leaves_no_way_to_judge_is_refused(setting: str, many: Path, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=setting.partition("=")[0].rpartition(".")[2]):
+        within(many, tmp_path / "run", "5000 images", setting)
+
+
+def test_a_run_that_goes_on_from_another_has_its_recipe(pictures: Path, trained: Run, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="goes on from another"):
+        train(pictures, out=tmp_path / "run", budget="5000 images", from_run=trained.folder)
+
+
+def test_no_training_lasts_for_ever(many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fieldmark.core.recipe._EPOCHS", 2)
+    monkeypatch.setattr("fieldmark.core.recipe._LEAST_STEPS", 1)
+    _, facts, _ = within(many, tmp_path / "run", "90000 images", "train.solver=gradient")
+    assert facts["spent"] < 4000
+    assert any("It ended before the budget did: 6 epochs are 3 times" in text for text in facts["because"])
