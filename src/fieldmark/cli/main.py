@@ -5,17 +5,20 @@ from __future__ import annotations
 import atexit
 import gc
 import io
+import os
 import sys
 import warnings
-from typing import Annotated, TextIO
+from collections.abc import Callable
+from typing import Annotated, Any, TextIO
 
 import typer
 
 from fieldmark.cli import alike, deploy, labelling, learn, look, predict, verify
 from fieldmark.cli.app import app
 from fieldmark.cli.terminal import INTERRUPTED, say
-from fieldmark.core.errors import FieldmarkError, FieldmarkWarning
+from fieldmark.core.errors import FieldmarkError, FieldmarkWarning, RankError
 from fieldmark.core.interrupts import termination_interrupts
+from fieldmark.core.launch import follows, launched
 
 __all__ = ["main"]
 
@@ -33,8 +36,12 @@ def main() -> None:
     warnings.showwarning = _showwarning
     try:
         with termination_interrupts():
-            status = app(prog_name="fieldmark", standalone_mode=False)
+            status = _command()(prog_name="fieldmark", standalone_mode=False)
     except FieldmarkError as error:
+        if follows():  # what all have met is for the first process to tell
+            raise SystemExit(
+                0 if isinstance(error, RankError) else _complain(f"in process {os.environ['RANK']}: {error}")
+            ) from None
         raise SystemExit(_complain(str(error))) from None
     except _MISUSE as error:
         raise SystemExit(_complain(_misuse(error))) from None
@@ -43,6 +50,19 @@ def main() -> None:
     if status == INTERRUPTED:
         _complain("interrupted")
     raise SystemExit(status)
+
+
+def _command() -> Callable[..., Any]:
+    """The command line; where several processes were launched, the one that the first of them leads."""
+    if not launched():
+        return app
+    if sys.argv[1:2] != ["train"]:
+        raise SystemExit(0 if follows() else _complain("Only `fieldmark train` can be started by torchrun."))
+    from fieldmark.core.ranks import led
+
+    if not follows():
+        say(f"{os.environ['WORLD_SIZE']} processes train together, each with its share of every batch.")
+    return led(app)
 
 
 def _showwarning(

@@ -16,6 +16,7 @@ from fieldmark.answering.predictor import Predictor
 from fieldmark.answering.unlabelled import unlabelled_facts
 from fieldmark.core.listener import Done, Listener, Listeners
 from fieldmark.core.machine import AUTO, Machine
+from fieldmark.core.ranks import began, led, was_begun
 from fieldmark.core.recipe import Recipe
 from fieldmark.core.version import version
 from fieldmark.data.catalog import Catalog
@@ -51,6 +52,7 @@ from fieldmark.runs.run import Run, RunLog
 __all__ = ["train"]
 
 
+@led
 def train(
     data: Path | str | Catalog,
     recipe: str | Recipe | None = None,
@@ -93,6 +95,7 @@ def train(
     named = decisions if isinstance(decisions, Decisions) else read_decisions(_several(decisions))
     budget = Budget.parse(budget) if isinstance(budget, str) else budget
     pool = None if unlabelled is None else unlabelled_facts(unlabelled)
+    resume = resume or was_begun(run.folder)
     older = None if resume and run.is_finished else older_run(from_run, run, listener, resumed=resume)
     parent = older.run if older else run_at(data)
     made = parent.decisions().then(named) if parent else named
@@ -122,7 +125,7 @@ def train(
                 older.check(asked)
             pool = without_labels.checked(asked, pool, parent)
             with _discarded_on_failure(run):
-                Run.create(run.folder, asked, Machine.decide(asked, device))
+                began(Run.create(run.folder, asked, Machine.decide(asked, device)).folder)
                 run.decide("weights", weights_name(asked.backbone))
                 run.keep_decisions(made)
                 run.keep_unlabelled(pool)

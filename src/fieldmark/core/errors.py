@@ -10,7 +10,8 @@
     ├── RunError           a run folder or bundle is absent, unfinished or of another version
     ├── DeviceError        a device is not on this machine
     ├── TrainingError      training cannot go on (a loss that is not a number)
-    └── StorageError       the disk is full or may not be written
+    ├── StorageError       the disk is full or may not be written
+    └── RankError          another process of the same training has ended or failed
 
 A message says in one line what was wrong, where, what was expected and what to do.
 """
@@ -28,6 +29,7 @@ __all__ = [
     "FieldmarkWarning",
     "ImageError",
     "PluginWarning",
+    "RankError",
     "RecipeError",
     "RunError",
     "StorageError",
@@ -91,6 +93,10 @@ class TrainingError(FieldmarkError):
 
 class StorageError(FieldmarkError):
     """The disk is full or may not be written."""
+
+
+class RankError(FieldmarkError):
+    """Another process of the same training has ended or failed."""
 
 
 class FieldmarkWarning(UserWarning):

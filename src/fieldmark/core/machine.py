@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from fieldmark.core.errors import DeviceError
+from fieldmark.core.launch import local_size
 
 if TYPE_CHECKING:
     from fieldmark.core.recipe import Recipe
@@ -96,7 +97,9 @@ def processor() -> str:
 
 
 def _num_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Cores for this process. Those that torchrun starts on a machine share it."""
+    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, here // local_size())
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ class Stream(IntEnum):
     MIX = 5
     """How a batch is mixed: seed, step."""
     STEP = 6
-    """What happens within a step, such as dropout: seed, step."""
+    """What happens within a step, such as dropout: seed, step and, of a process that does not lead, its rank."""
     START = 7
     """The weights before the first step: seed."""
     STATISTICS = 8

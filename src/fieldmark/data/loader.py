@@ -114,6 +114,12 @@ class Schedule:
     def num_steps(self) -> int:
         return self.epochs * self.steps_per_epoch
 
+    @property
+    def step_size(self) -> int:
+        """The images of a step."""
+        size = min(self.batch_size, len(self.rows))
+        return size if self.labels is None else max(1, size // self.images_per_class) * self.images_per_class
+
     def batch(self, step: int) -> Keys:
         """The (epoch, row) pairs of one step."""
         return next(self.batches(step))
@@ -133,12 +139,12 @@ class Schedule:
     def _epoch(self, epoch: int) -> NDArray[np.int64]:
         """(steps, B, 2) the (epoch, row) pairs of one epoch."""
         rng = np.random.Generator(np.random.PCG64(derive_seed(Stream.ORDER, self.seed, epoch)))
-        steps, size = self.steps_per_epoch, min(self.batch_size, len(self.rows))
+        steps, size = self.steps_per_epoch, self.step_size
         if self.labels is None:
             rows = rng.permutation(self.rows)[: steps * size]
         else:
             images = self.images_per_class
-            classes = max(1, size // images)
+            classes = size // images
             rows = self.rows[class_order(self.labels, batches=steps, classes=classes, images=images, rng=rng).ravel()]
         return np.stack([epoch + self.epochs * recurrences(rows), rows], axis=1).reshape(steps, -1, 2)
 
@@ -194,10 +200,17 @@ def _collate(samples: list[tuple[Tensor, int, int, Tensor | None, Tensor | None]
 
 
 def training_batches(
-    samples: Samples, schedule: Schedule, *, first_step: int = 0, workers: int = 0
+    samples: Samples,
+    schedule: Schedule,
+    *,
+    first_step: int = 0,
+    workers: int = 0,
+    share: Callable[[int], slice] = slice,
 ) -> Iterator[Sampled]:
-    """The batches of steps `first_step`, `first_step` + 1, … to the end of the schedule."""
-    return _batches(samples, schedule.batches(first_step), workers)
+    """The batches of steps `first_step`, `first_step` + 1, … to the end of the schedule; of each, this `share` of so
+    many images."""
+    own = (keys[share(len(keys))] for keys in schedule.batches(first_step))
+    return _batches(samples, own, workers)
 
 
 def _batches(samples: Samples, steps: Iterable[Keys], workers: int) -> Iterator[Sampled]:

@@ -44,6 +44,7 @@ from torch import Tensor, nn
 
 from fieldmark.augment.attention import closer, hidden, regions
 from fieldmark.core.errors import RecipeError
+from fieldmark.core.ranks import gathered
 from fieldmark.model.backbone import Backbone
 from fieldmark.model.batch import Batch
 from fieldmark.model.feature_map import FeatureMap
@@ -208,15 +209,15 @@ class BilinearAttention(Method):
         targets = F.normalize(self.centres[batch.labels], dim=2)  # (B, T, M · C)
         apart = (matrix.unsqueeze(1) - targets).square().sum(2)
         if self.training:
-            self._move_centres(matrix.detach(), batch)
+            self._move_centres(*map(gathered, (matrix.detach(), batch.labels, batch.weights)))
         return (batch.weights * apart).sum() / len(matrix)
 
     @torch.no_grad()
-    def _move_centres(self, matrix: Tensor, batch: Batch) -> None:
+    def _move_centres(self, matrix: Tensor, labels: Tensor, weights: Tensor) -> None:
         """By β towards the batch's weighted mean of a class; by less where its weights sum to less than one."""
-        classes, place = batch.labels.flatten().unique(return_inverse=True)
-        weights = batch.weights.flatten().to(matrix.dtype)
+        classes, place = labels.flatten().unique(return_inverse=True)
+        weights = weights.flatten().to(matrix.dtype)
         total = matrix.new_zeros(len(classes)).index_add_(0, place, weights).unsqueeze(1)
-        members = matrix.repeat_interleave(batch.labels.shape[1], dim=0) * weights.unsqueeze(1)
+        members = matrix.repeat_interleave(labels.shape[1], dim=0) * weights.unsqueeze(1)
         sums = matrix.new_zeros(len(classes), matrix.shape[1]).index_add_(0, place, members)
         self.centres[classes] += self.beta * (sums - total * self.centres[classes]) / total.clamp_min(1)

@@ -49,6 +49,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fieldmark.core.errors import RecipeError, nearest
+from fieldmark.core.ranks import gathered
 from fieldmark.core.wording import counted, first_few
 from fieldmark.data.task import Task
 from fieldmark.model.backbone import Backbone
@@ -150,7 +151,7 @@ class PartDiscovery(Method):
         else:
             losses |= {"variation": variation_loss(maps), "entropy": entropy_loss(maps)}
         losses["orthogonality"] = orthogonality_loss(vectors)
-        losses["presence"] = presence_loss(parts)
+        losses["presence"] = presence_loss(gathered(parts))
         losses["background"] = _BACKGROUND * background_loss(background)
         if self.equivariance:
             theta = rigid_transforms(len(batch.images), batch.images)
@@ -158,8 +159,9 @@ class PartDiscovery(Method):
             losses["equivariance"] = self.equivariance * equivariance_loss(parts, again[:, :-1], theta)
         if self.supervise:
             assert batch.keypoints is not None, "the data has key points, or the method would not have been made"
-            places = batch.keypoints[:, :, :2] / batch.images.shape[-1]
-            losses["keypoints"] = self.supervise * keypoint_loss(scores, places, batch.keypoints[:, :, 2] > 0)
+            points = gathered(batch.keypoints)  # a mean over those that are visible, wherever they are
+            places = points[:, :, :2] / batch.images.shape[-1]
+            losses["keypoints"] = self.supervise * keypoint_loss(gathered(scores), places, points[:, :, 2] > 0)
         return Losses(losses, pooled)
 
     def _features(self, images: Tensor) -> tuple[Tensor, Tensor]:

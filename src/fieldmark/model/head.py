@@ -12,6 +12,7 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
+from fieldmark.core.ranks import gathered
 from fieldmark.core.recipe import NONE, Choice
 from fieldmark.data.task import Task
 from fieldmark.model.auxiliaries.auxiliary import AUXILIARIES, Auxiliary
@@ -59,7 +60,7 @@ class Head(nn.Module):
         losses = {"classification": self.loss(logits, batch.labels, batch.weights)}
         for name, auxiliary in self.auxiliaries.items():
             assert batch.labels.shape[1] == 1, "a recipe that mixes images has no auxiliary"
-            losses[name] = auxiliary(features, batch.labels[:, 0])
+            losses[name] = auxiliary(gathered(features), gathered(batch.labels[:, 0]))
         return losses
 
     def directions(self, features: Tensor, labels: Tensor) -> Tensor:

@@ -79,7 +79,11 @@ class Method(nn.Module, ABC):
 
     @abstractmethod
     def losses(self, batch: Batch, step: int) -> Losses:
-        """The losses of one step; `step` counts from 0 within the batch."""
+        """The losses of one step; `step` counts from 0 within the batch.
+
+        Several processes may share a batch, and each then has a part of its images: a loss is their mean, or what it
+        depends on of all images is gathered first (`core.ranks.gathered`), as is whatever moves buffers.
+        """
 
     def class_maps(self, images: Tensor, labels: Tensor) -> Tensor | None:
         """(B, h, w): what each cell of normalised images adds to the logit of their labels (B,), for mixes that weigh

@@ -33,6 +33,7 @@ from fieldmark.evaluation.outputs import Outputs, joined
 from fieldmark.evaluation.scaling import nll
 from fieldmark.learning.fitting.backgrounds import bind_background
 from fieldmark.learning.fitting.combinations import no_linear_head
+from fieldmark.learning.fitting.lesson import begin_together
 from fieldmark.learning.fitting.poses import bind_poses
 from fieldmark.learning.fitting.prepare import Prepared
 from fieldmark.learning.fitting.task import codes_of, task_of
@@ -287,6 +288,7 @@ class Fit:
             state.restore(path)
             if self.pace is None and state.step < schedule.num_steps:
                 self.listener.note(f"Resuming after step {state.step:,} of {schedule.num_steps:,}")
+        begin_together(self, state, schedule, rows)
         steps = self.steps(state, samples, schedule, rows)
         with self.listener.stoppable() as stop_asked, self.listener.progress(f"Training {self._which}".strip()) as tick:
             for progress in steps:
@@ -307,15 +309,15 @@ class Fit:
                     raise Stopped(progress, self._which)
         return state
 
-    def state(self, model: Model, schedule: Schedule) -> TrainingState:
-        """The state before the first step."""
+    def state(self, model: Model, schedule: Schedule, *, leads: bool = True) -> TrainingState:
+        """The state before the first step; without the averages that only a process that `leads` ships."""
         train = self.recipe.train
         return TrainingState.begin(
             model,
             build_optimizer(model, train),
-            ema=train.ema,
+            ema=train.ema and leads,
             num_steps=schedule.num_steps,
-            keep_start=train.keep_start,
+            keep_start=train.keep_start if leads else 0.0,
             knows=lambda key: train.head_start == "logistic" or key.startswith(_PRETRAINED),
         )
 

@@ -13,7 +13,14 @@ from torch import Tensor, nn
 from fieldmark.model.model import Model
 from fieldmark.model.precision import autocast
 
-__all__ = ["added_layers", "adopt_statistics", "fixed_layers", "freeze_statistics", "refresh_statistics"]
+__all__ = [
+    "added_layers",
+    "adopt_statistics",
+    "fixed_layers",
+    "freeze_statistics",
+    "moving_layers",
+    "refresh_statistics",
+]
 
 _BatchNorm = nn.modules.batchnorm._BatchNorm
 
@@ -31,6 +38,11 @@ def added_layers(model: Model) -> list[_BatchNorm]:
 def fixed_layers(model: Model) -> list[_BatchNorm]:
     """Layers that do not learn: one whose scale stays as it is must keep its statistics, or its output would move."""
     return [layer for layer in _layers(model) if layer.affine and not layer.weight.requires_grad]
+
+
+def moving_layers(model: nn.Module) -> list[_BatchNorm]:
+    """Layers that normalise by a batch's statistics, and whose own follow them."""
+    return [layer for layer in _layers(model) if layer.training]
 
 
 def freeze_statistics(model: Model) -> None:

@@ -1,7 +1,8 @@
 """The training loop: a generator that yields after every chunk of steps; the caller evaluates, saves, logs or stops.
 
 One step is a pure function of the state and the step's number: every generator is re-seeded from
-(seed, step), so a run that is taken up anywhere ends with the same weights.
+(seed, step), so a run that is taken up anywhere ends with the same weights. Where several processes train together
+(`core/ranks.py`), all of them run this loop, and a step of theirs is the step of the whole batch.
 """
 
 from __future__ import annotations
@@ -17,11 +18,13 @@ from torch import Tensor, nn
 
 from fieldmark.augment.mixing import mix
 from fieldmark.core.errors import TrainingError
-from fieldmark.core.recipe import Recipe
+from fieldmark.core.ranks import gathered, rank, share, summed, together
+from fieldmark.core.recipe import NONE, Recipe
 from fieldmark.core.seeds import Stream, derive_seed
 from fieldmark.data.loader import Sampled, Samples, Schedule, training_batches
 from fieldmark.learning.training.batchnorm import freeze_statistics
 from fieldmark.learning.training.optimizer import early_stages, set_learning, set_rates
+from fieldmark.learning.training.sharing import add_gradients, whole_statistics
 from fieldmark.learning.training.state import TrainingState
 from fieldmark.model.batch import Batch
 from fieldmark.model.model import LossModule, Model
@@ -79,7 +82,7 @@ def train_steps(
     sitting, first = time.monotonic(), state.step
     pace = pace or (lambda step: schedule.num_steps)
     num_steps = pace(first)
-    for sampled in training_batches(samples, schedule, first_step=state.step, workers=workers):
+    for sampled in together(training_batches(samples, schedule, first_step=state.step, workers=workers, share=share)):
         if state.step >= num_steps:
             return
         if state.step % schedule.steps_per_epoch == 0:
@@ -94,9 +97,11 @@ def train_steps(
         set_rates(state.optimizer, state.step, head_steps=head_steps, num_steps=num_steps, train=train)
         if attributes is not None:
             batch = replace(batch, attributes=attributes[sampled.rows].to(batch.images.device))
-        torch.manual_seed(derive_seed(Stream.STEP, recipe.seed, state.step))
+        own = [rank()] if rank() else []  # dropout of its own for each process
+        torch.manual_seed(derive_seed(Stream.STEP, recipe.seed, state.step, *own))
         lap("batch")
-        loss = _step(module, state, batch, train.clip_norm, precision, lap)
+        weight = len(sampled.rows) / schedule.step_size
+        loss = _step(module, state, batch, weight, train.clip_norm, precision, lap)
         if state.ema is not None:
             state.ema.update_parameters(model)
         lap("rest")
@@ -115,22 +120,27 @@ def train_steps(
         )
 
 
-def _step(module: LossModule, state: TrainingState, batch: Batch, clip_norm: float, precision: str, lap: Lap) -> float:
-    """All optimiser steps that one batch deserves; returns the summed loss."""
+def _step(
+    module: LossModule, state: TrainingState, batch: Batch, weight: float, clip_norm: float, precision: str, lap: Lap
+) -> float:
+    """All optimiser steps that one batch deserves; returns the summed loss. The `weight` is the share of the batch that
+    this process has."""
     total = 0.0
     for index in range(module.model.method.steps_per_batch):
-        with autocast(precision, batch.images.device):
+        with autocast(precision, batch.images.device), whole_statistics(module.model):
             losses = module(batch, index)
-        loss = torch.stack([value.float() for value in losses.values()]).sum()
-        if not math.isfinite(value := loss.item()):
-            bad = ", ".join(name for name, part in losses.items() if not math.isfinite(part.item()))
+        terms = weight * torch.stack([value.float() for value in losses.values()])
+        told = summed(terms.detach().clone())
+        if not math.isfinite(value := told.sum().item()):
+            bad = ", ".join(name for name, term in zip(losses, told.tolist(), strict=True) if not math.isfinite(term))
             raise TrainingError(
                 f"The loss became {value} at step {state.step + 1} ({bad or 'their sum'})",
                 "Checkpoints saved before are intact. Lower train.lr and train.head_lr, or set train.clip_norm=1.",
             )
         lap("forward")
         state.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        terms.sum().backward()
+        add_gradients(module.model)
         lap("backward")
         if clip_norm:
             nn.utils.clip_grad_norm_(module.parameters(), clip_norm)
@@ -143,20 +153,26 @@ def _step(module: LossModule, state: TrainingState, batch: Batch, clip_norm: flo
 def _batch(
     sampled: Sampled, weights: Tensor, recipe: Recipe, model: Model, step: int, num_steps: int, precision: str
 ) -> Batch:
-    """Normalise, then mix. May leave the model in evaluation mode."""
+    """Normalise, then mix. May leave the model in evaluation mode.
+
+    Partners are drawn from the whole batch, so every process mixes all of it and keeps its share.
+    """
     device = next(model.parameters()).device
-    images = model.backbone.normalization(sampled.images.to(device))
-    labels = sampled.labels.to(device).unsqueeze(1)
+    seen = sampled.images.to(device), sampled.labels.to(device).unsqueeze(1), weights.to(device).unsqueeze(1)
+    mixes = recipe.augment.mix != NONE
+    images, labels, weights = map(gathered, seen) if mixes else seen
     images, labels, weights = mix(
-        images,
+        model.backbone.normalization(images),
         labels,
-        weights.to(device).unsqueeze(1),
+        weights,
         kind=recipe.augment.mix,
         alphas=recipe.augment.mix_alpha,
         probability=recipe.augment.mix_probability,
         generator=torch.Generator().manual_seed(derive_seed(Stream.MIX, recipe.seed, step)),
         class_maps=partial(_class_maps, model, precision),
     )
+    if mixes:
+        images, labels, weights = (one[share(len(one))] for one in (images, labels, weights))
     move: Callable[[Tensor | None], Tensor | None] = lambda t: None if t is None else t.to(device)  # noqa: E731
     return Batch(
         images.contiguous(memory_format=torch.channels_last),
@@ -171,9 +187,10 @@ def _batch(
 
 @torch.no_grad()
 def _class_maps(model: Model, precision: str, images: Tensor, labels: Tensor) -> Tensor:
-    """(B, h, w) as the model answers: in evaluation mode, which moves no statistics."""
+    """(B, h, w) as the model answers: in evaluation mode, which moves no statistics. Each process makes its share."""
     model.eval()
+    own = share(len(images))
     with autocast(precision, images.device):
-        maps = model.method.class_maps(images, labels)
+        maps = model.method.class_maps(images[own], labels[own])
     assert maps is not None, "such a recipe is refused before it begins"
-    return maps
+    return gathered(maps)

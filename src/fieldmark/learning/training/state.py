@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -81,30 +81,40 @@ class TrainingState:
 
     def save(self, path: Path) -> None:
         """Write all of it to `path`, in one step."""
-        tensors: dict[str, Tensor] = {f"model.{key}": value for key, value in self.model.state_dict().items()}
+        tensors = self.moving()
         if self.ema is not None:
             tensors |= {f"ema.{key}": value for key, value in self.ema.state_dict().items()}
         if self.start is not None:
             tensors |= {f"start.{key}": value for key, value in self.start.items()}
-        for index, entries in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{index}.{key}": value for key, value in entries.items() if value is not None}
         meta = {"format": _FORMAT, "step": self.step, "sums": self.sums, "seconds": self.seconds}
         write_tensors(path, tensors, {"state": json.dumps(meta)})
+
+    def moving(self) -> dict[str, Tensor]:
+        """What a step needs: the weights and the optimiser's moments, by name."""
+        tensors = {f"model.{key}": value for key, value in self.model.state_dict().items()}
+        for index, entries in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{key}": value for key, value in entries.items() if value is not None}
+        return tensors
+
+    def follow(self, step: int, tensors: Mapping[str, Tensor]) -> None:
+        """Stand where another process stands after `step` steps; `tensors` are its `moving`."""
+        self.model.load_state_dict(_part("model.", tensors))
+        self._restore_optimizer(_part("optimizer.", tensors))
+        self.step = step
 
     def restore(self, path: Path) -> None:
         """Restore what `save` wrote, bit for bit. Raises RunError for a file that is not a checkpoint of this model."""
         tensors, meta = _read(path)
-        part = lambda name: {k.removeprefix(name): v for k, v in tensors.items() if k.startswith(name)}  # noqa: E731
         try:
-            self.model.load_state_dict(part("model."))
+            self.model.load_state_dict(_part("model.", tensors))
             if self.ema is not None:
-                self.ema.load_state_dict(part("ema."))
+                self.ema.load_state_dict(_part("ema.", tensors))
         except RuntimeError as error:  # torch's own text runs over as many lines as there are layers
             raise RunError(f"The checkpoint {path} is of another model", "Start a new run with --out.") from error
-        kept = part("start.")
+        kept = _part("start.", tensors)
         for key, value in (self.start or {}).items():
             value.copy_(kept[key])
-        self._restore_optimizer(part("optimizer."))
+        self._restore_optimizer(_part("optimizer.", tensors))
         self.step, self.sums, self.seconds = meta["step"], meta["sums"], meta["seconds"]
 
     def _restore_optimizer(self, entries: dict[str, Tensor]) -> None:
@@ -117,6 +127,10 @@ class TrainingState:
             if value.shape == param.shape:
                 value = torch.empty_like(param, requires_grad=False).copy_(value)
             self.optimizer.state[param][name] = value
+
+
+def _part(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -21,7 +21,10 @@ class Auxiliary(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, features: Tensor, labels: Tensor) -> Tensor:
-        """Features (B, D), one label each (B,) → scalar, weighted as it joins the sum of the losses."""
+        """Features (B, D), one label each (B,) → scalar, weighted as it joins the sum of the losses.
+
+        They are those of the whole batch, even if several processes share it.
+        """
 
 
 AUXILIARIES: Registry[type[Auxiliary]] = Registry("auxiliary", "fieldmark.model.auxiliaries", base=lambda: Auxiliary)

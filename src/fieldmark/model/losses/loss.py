@@ -17,6 +17,9 @@ __all__ = ["LOSSES", "Loss"]
 class Loss(nn.Module, ABC):
     """A classification loss. A subclass is final, takes (task) and its options as keyword-only arguments, and
     registers itself in LOSSES. What it keeps are non-persistent buffers: a bundle answers without them.
+
+    If it compares images in a `forward` of its own, it gathers them first (`core.ranks.gathered`): several processes
+    may share a batch.
     """
 
     @abstractmethod

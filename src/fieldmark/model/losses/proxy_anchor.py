@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fieldmark.core.errors import RecipeError
+from fieldmark.core.ranks import gathered
 from fieldmark.data.task import Task
 from fieldmark.model.losses.loss import LOSSES, Loss
 
@@ -52,6 +53,7 @@ class ProxyAnchor(Loss):
 
     def forward(self, logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
         """logits (B, T, K), labels (B, T), weights (B, T) → scalar."""
+        logits, labels, weights = gathered(logits), gathered(labels), gathered(weights)
         shares = torch.zeros(len(logits), logits.shape[2], device=logits.device)
         shares = shares.scatter_add(1, labels, weights.float())[:, self.learnt]
         z = logits.float().mean(dim=1)[:, self.learnt]
