@@ -36,6 +36,7 @@ def tried(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Tried:
     monkeypatch.setattr(tuning, "seconds_of", seconds)
     monkeypatch.setattr(tuning, "computes_bf16", lambda device: True)
     monkeypatch.setattr(tuning, "_pays", lambda fit, rows: True)
+    monkeypatch.setattr(tuning, "_is_busy", lambda: False)
     monkeypatch.setattr(Machine, "decide", lambda *_: Machine("cpu", 1, 0, "bf16"))
     return found
 
@@ -73,6 +74,29 @@ def test_it_is_tried_once_for_a_network_and_a_machine(tried: Tried, pictures: Pa
     assert len(tried) == 1
     trained(pictures, tmp_path / "other", "train.batch_size=8")
     assert len(tried) == 2
+
+
+def test_nothing_is_settled_while_other_work_keeps_the_machine_busy(
+    tried: Tried, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(tuning, "_is_busy", lambda: True)
+        run, said = trained(pictures, tmp_path / "busy")
+    assert not tried
+    assert not said
+    assert run.machine().precision == "bf16"
+    run, said = trained(pictures, tmp_path / "quiet")
+    assert len(tried) == len(said) == 1
+    assert run.machine().precision == "fp32"
+
+
+@pytest.mark.parametrize(("load", "busy"), [(9.0, True), (4.9, False)])
+def test_a_machine_is_busy_where_more_wants_to_compute_than_there_are_cores(
+    load: float, busy: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tuning.os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(tuning.os, "getloadavg", lambda: (load, 0.0, 0.0), raising=False)
+    assert tuning._is_busy() == busy
 
 
 def test_a_run_goes_on_as_it_began(

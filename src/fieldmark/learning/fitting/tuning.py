@@ -39,6 +39,8 @@ _PAYS = 120.0
 """So many seconds must a training compute."""
 _WORTH = 1.1
 """How many times as fast another way must be; less is within what a busy machine does to a measurement."""
+_BUSY = 1.25
+"""The load of each core beyond which a trial would tell of other work; this process alone makes up to one."""
 _GLANCE = 4
 """Images that tell about how long a training takes."""
 
@@ -69,8 +71,9 @@ def tuned(fit: Fit, rows: Ints) -> Fit:
 
 
 def fastest_machine(fit: Fit, rows: Ints, *, anew: bool = False) -> tuple[Machine, Tuned | None]:
-    """The machine as it computes the fastest, and what a trial found; as it is, and None, where a trial does not pay
-    or is made by another process just now. With `anew`, it is tried whatever is known.
+    """The machine as it computes the fastest, and what a trial found; as it is, and None, where a trial does not pay,
+    is made by another process just now, or would tell of other work beside it. With `anew`, it is tried whatever is
+    known.
     """
     ways = _ways(fit.recipe, fit.machine)
     if not ways or not _pays(fit, rows) or (found := _found(fit, rows, ways, anew)) is None:
@@ -132,15 +135,21 @@ def _found(fit: Fit, rows: Ints, ways: list[Way], anew: bool) -> Tuned | None:
             with suppress(OSError, RunError):
                 return read_json(file, Tuned)
         with lock(folder / ".lock", wait=False) as held:
-            if not held:
+            busy = _is_busy()
+            if not held or (busy and not anew):
                 return None
             found = _tried(fit, Job(recipe, task, device, ways))
-            if found["images_per_second"]:
+            if found["images_per_second"] and not busy:
                 with suppress(OSError, StorageError):
                     write_json(file, found)
             return found
     except (OSError, StorageError):  # nothing can be kept: then every training tries
         return _tried(fit, Job(recipe, task, device, ways))
+
+
+def _is_busy() -> bool:
+    """Whether more wants to compute than there are cores for: then fewer threads look faster, and would stay so."""
+    return hasattr(os, "getloadavg") and os.getloadavg()[0] > _BUSY * (os.cpu_count() or 1)
 
 
 def _tried(fit: Fit, job: Job) -> Tuned:
