@@ -144,7 +144,7 @@ def test_a_run_is_taken_up_by_another_number_of_processes(pictures: Path, tmp_pa
         overrides = settings(train__epochs="2", train__batch_size="8")
         try:
             fieldmark.train(pictures, "walkthrough", out=tmp_path / "run", overrides=overrides, listener=Stop())
-        except Exception as error:
+        except Exception as error:  # whatever ends it crosses to the parent as text
             return str(error)
         return "not stopped"
 
@@ -165,7 +165,7 @@ def test_another_process_has_other_pictures(pictures: Path, tmp_path: Path, tiny
             raise DataError("2 pictures are other ones", "Put the same data there.")
 
         if os.environ["RANK"] == "1":
-            lesson._pixels_here = complain  # type: ignore[assignment]
+            lesson._pixels_here = complain  # type: ignore[assignment]  # in a child that ends with it
 
     leader, follower = commands(2, "train", pictures, *tiny(), "--out", tmp_path / "run", before=before)
     assert leader.status == 2

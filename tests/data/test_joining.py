@@ -22,7 +22,7 @@ def files(root: Path, names: list[str], seed: str = "") -> tuple[str, ...]:
 
 def catalog(root: Path, paths: tuple[str, ...], labels: list[int], classes: tuple[str, ...], **more: object) -> Catalog:
     nothing = np.full(len(paths), "")
-    return Catalog(root.name, root, paths, np.array(labels), classes, nothing, nothing, **more)  # type: ignore[arg-type]
+    return Catalog(root.name, root, paths, np.array(labels), classes, nothing, nothing, **more)  # type: ignore[arg-type]  # fields by name
 
 
 @pytest.fixture

@@ -128,7 +128,7 @@ def test_rows_count_what_they_have(tmp_path: Path) -> None:
 def test_several_services_fill_a_folder_once(tmp_path: Path) -> None:
     several = [Corrections(tmp_path, keep_pictures=True, most=50_000) for _ in range(3)]
     for number in range(30):
-        with suppress(Refusal):
+        with suppress(Refusal):  # once the folder is full
             several[number % 3].add(str(number).encode().ljust(5000), ".jpg", "dunnock", "wren")
     assert size_of(tmp_path) <= 50_000
     assert len(rows(tmp_path)) > 5

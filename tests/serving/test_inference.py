@@ -314,7 +314,7 @@ def test_nothing_of_a_request_keeps_others_waiting(
     in_loop = []
 
     def seen(*given: Any) -> Any:
-        with suppress(RuntimeError):
+        with suppress(RuntimeError):  # there is no loop in this thread, as it should be
             in_loop.append(asyncio.get_running_loop())
         return tensors_of(*given)
 

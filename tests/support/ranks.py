@@ -68,6 +68,6 @@ def _act(rank: int, count: int, port: int, act: Callable[[], Any], end: Any) -> 
     torch.set_num_threads(1)
     try:
         answer = True, act()
-    except BaseException:
+    except BaseException:  # the parent raises it; an exit counts, too
         answer = False, traceback.format_exc()
     end.send_bytes(pickle.dumps(answer))  # a tensor would travel as a handle, whose owner ends

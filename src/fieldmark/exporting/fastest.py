@@ -64,7 +64,7 @@ def fastest(
     """
     listener = listener or Listener()
     if engine == "onnx" and _can_export():
-        with suppress(NoGraph):
+        with suppress(NoGraph):  # then it is made
             return Predictor.of(bundle, device=device, engine=engine)
         return _tried(Predictor.of(bundle, device="cpu", engine="torch"), things, listener, wished=True)
     predictor = Predictor.of(bundle, device=device, engine=engine)
@@ -98,7 +98,7 @@ def _tried(predictor: Predictor, things: Sequence[Thing], listener: Listener, *,
             return predictor
         found = _found_out(predictor, _some(predictor, things), listener)
         if entry is not None and found.lasts:
-            with suppress(OSError, StorageError):
+            with suppress(OSError, StorageError):  # what cannot be kept serves this command all the same
                 entry.keep(*found.to_keep(slower=wished))
                 kept = True
     listener.note(found.said(kept=kept))

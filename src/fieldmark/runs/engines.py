@@ -183,7 +183,7 @@ def _size(entry: Path) -> int:
 
 def _remove(entry: Path) -> None:
     sweep(entry)
-    with suppress(OSError):
+    with suppress(OSError):  # what is in use, or gone already, can wait for the next time
         for name in (_CHOICE, ONNX):
             (entry / name).unlink(missing_ok=True)
         entry.rmdir()

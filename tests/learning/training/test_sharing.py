@@ -49,7 +49,7 @@ def recipe(backbone: str = "vit_tiny_patch16_224", **changes: Any) -> Recipe:
         backbone=Backbone(name=backbone, weights="none", options=VIT if backbone.startswith("vit") else {}),
         **{key: Choice.model_validate(value) for key, value in pieces.items()},
         train=train | changes.get("train", {}),  # type: ignore[arg-type]  # pydantic makes a Train of it
-        augment={"mix": "none"} | changes.get("augment", {}),  # type: ignore[arg-type]
+        augment={"mix": "none"} | changes.get("augment", {}),  # type: ignore[arg-type]  # likewise
     )
 
 
@@ -68,7 +68,7 @@ def ten_steps(chosen: Recipe, samples: Samples, prepare: Callable[[Model], None]
             seen.append(batch.rows.tolist())
         return losses(batch, step)
 
-    model.losses = witnessed  # type: ignore[method-assign]
+    model.losses = witnessed  # type: ignore[method-assign]  # of this model alone
     schedule = Schedule(np.arange(len(samples.catalog)), chosen.train.batch_size, EPOCHS, 0)
     attributes = torch.arange(len(samples.catalog)).unsqueeze(1) % 3 - 1
     steps = train_steps(state, samples, schedule, chosen, precision="fp32", workers=0, attributes=attributes)
@@ -90,7 +90,7 @@ def still(model: Model) -> None:
     for layer in model.modules():
         if isinstance(layer, nn.Dropout):
             layer.eval()
-            layer.train = stays.__get__(layer)  # type: ignore[method-assign]
+            layer.train = stays.__get__(layer)  # type: ignore[method-assign]  # of this layer alone
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ def test_batchnorm_sees_the_whole_batch(kind: type[nn.Module]) -> None:
 def test_a_loss_that_is_no_number_anywhere_ends_all(samples: Samples) -> None:
     def spoil(model: Model) -> None:
         losses = model.losses
-        model.losses = lambda batch, step: (  # type: ignore[method-assign]
+        model.losses = lambda batch, step: (  # type: ignore[method-assign]  # of this model alone
             {key: value * math.nan for key, value in losses(batch, step).items()}
             if ranks.rank() == 1
             else losses(batch, step)

@@ -45,7 +45,7 @@ class Budget:
         if found := _IMAGES.fullmatch(plain):
             return cls(_positive(float(found[1]), text), "images", text)
         if plain and (found := _TIME.fullmatch(plain)):
-            hours, minutes, seconds = (float(part or 0) for part in found.groups())
+            hours, minutes, seconds = (float(one or 0) for one in found.groups())
             return cls(_positive(3600 * hours + 60 * minutes + seconds, text), written=text)
         if (found := _MONEY.fullmatch(plain)) and (found[1] or found[3]):
             raise RecipeError(f"--budget {text!r} is money without a price", "Add --price, such as --price 1.20/h.")

@@ -67,8 +67,12 @@ def preferred(ways: Sequence[Way], left: float, probe_size: int = 0) -> list[Way
     able = [
         way for way in ways if way.steps(left) >= (FEWEST_STEPS if _SMALLER * way.size >= probe_size else ENOUGH_STEPS)
     ]
-    tier = lambda way: sum(way.steps(left) < least for least in _TIERS)  # noqa: E731
-    return sorted(able, key=lambda way: (tier(way), -way.size, way.freeze, -way.probe))
+
+    def rank(way: Way) -> tuple[float, ...]:
+        missed = sum(way.steps(left) < least for least in _TIERS)
+        return missed, -way.size, way.freeze, -way.probe
+
+    return sorted(able, key=rank)
 
 
 @dataclass(frozen=True)

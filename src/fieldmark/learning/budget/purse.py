@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import Any, Literal, Self, final
 
 from fieldmark.core.errors import RecipeError, RunError
+from fieldmark.core.launch import launched
 from fieldmark.core.recipe import Recipe
 from fieldmark.learning.budget.budget import Budget, Meter
 from fieldmark.learning.budget.costs import Costs
@@ -54,7 +54,7 @@ class Purse:
                 f"With a budget, validation images choose, and the protocol {recipe.protocol!r} holds none out",
                 "Use --set protocol=holdout, or leave --budget out.",
             )
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        if launched():
             raise RecipeError("A budget is for one process", "Leave --budget out, or train without torchrun.")
         for key, wrong in (("members", recipe.train.members > 1), ("pseudo_weight", recipe.train.pseudo_weight)):
             if wrong:

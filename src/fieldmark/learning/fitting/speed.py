@@ -273,7 +273,7 @@ def _remembered(model: Model) -> Iterator[list[Batch]]:
         seen.append(batch)
         return losses(batch, step)
 
-    model.losses = remembering  # type: ignore[method-assign]
+    model.losses = remembering  # type: ignore[method-assign]  # put back below
     try:
         yield seen
     finally:

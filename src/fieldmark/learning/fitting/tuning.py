@@ -132,7 +132,7 @@ def _found(fit: Fit, rows: Ints, ways: list[Way], anew: bool) -> Tuned | None:
         folder = make_folder(cache_folder() / "machines")
         file = folder / f"{key}.json"
         if not anew:
-            with suppress(OSError, RunError):
+            with suppress(OSError, RunError):  # none yet, or a damaged one: it is tried anew
                 return read_json(file, Tuned)
         with lock(folder / ".lock", wait=False) as held:
             busy = _is_busy()
@@ -140,7 +140,7 @@ def _found(fit: Fit, rows: Ints, ways: list[Way], anew: bool) -> Tuned | None:
                 return None
             found = _tried(fit, Job(recipe, task, device, ways))
             if found["images_per_second"] and not busy:
-                with suppress(OSError, StorageError):
+                with suppress(OSError, StorageError):  # a full disk: the next training tries again
                     write_json(file, found)
             return found
     except (OSError, StorageError):  # nothing can be kept: then every training tries
