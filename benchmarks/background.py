@@ -2,9 +2,9 @@
 
 usage: background.py WORK_FOLDER [--seeds 3]     (finished runs are kept, so it goes on where it stopped)
 
-For each seed a field guide is drawn twice, with the habitat tied to the species (but for the test part) and free.
+For each seed a field guide is drawn twice, with the habitat tied to the species (but for the test split) and free.
 Trained by the recipe `demo`: on free habitats, on tied ones, and on tied ones with exchanged backgrounds. The
-reliance is measured on the validation part, where habitats are as in training; the accuracy on the free test part.
+reliance is measured on the validation split, where habitats are as in training; the accuracy on the free test split.
 """
 
 import argparse
@@ -26,7 +26,7 @@ def fieldmark(*words):
 
 
 def trained(work, guide, name, *options):
-    """Correct answers of the test part by path, and the reliance."""
+    """Correct answers of the test split by path, and the reliance."""
     run = work / name
     if not (run / "evaluation" / "test" / "scores.json").is_file():
         fieldmark("train", work / guide, "--recipe", "demo", "--out", run, "--resume", *options)

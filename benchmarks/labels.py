@@ -5,7 +5,7 @@ usage: labels.py ordinal|taxonomy|attributes WORK [--seeds 5] [--part test] [--f
 Draws the guide into WORK, trains the recipe `demo` (at 96 px, attributes at 128) from its small weights,
 once for each seed and loss, on so many training pictures of each class (drawn by the seed, the same for each loss),
 scores a part and writes results/labels-NAME.json. Finished runs in WORK are kept. `--part val` is for choosing
-options: it writes no result, and the test part has no say in it. `--frozen` leaves the network as it is and learns
+options: it writes no result, and the test split has no say in it. `--frozen` leaves the network as it is and learns
 linear heads only, which takes a second each; the features are kept in WORK.
 """
 
@@ -72,7 +72,7 @@ def drawn(work, name):
 
 
 def few(catalog, part, per_class, seed):
-    """Some training pictures of each class, and the part that is scored as the test part; all others are left out.
+    """Some training pictures of each class, and the part that is scored as the test split; all others are left out.
 
     Without a number, the guide as it is.
     """
@@ -92,7 +92,7 @@ def trained(work, name, catalog, part, loss, seed, overrides):
     out = Path(work, "-".join([kind, loss, str(seed), *overrides]).replace("/", "_"))
     settings = [*COMMON, f"seed={seed}", *case["settings"], *case["losses"][loss], *overrides]
     run = fieldmark.train(data, "demo", out=out, overrides=settings, resume=True)
-    folder = run.evaluation(part if data is catalog else "test")  # of few pictures the part was made the test part
+    folder = run.evaluation(part if data is catalog else "test")  # of few pictures the part was made the test split
     if not (folder / "scores.json").is_file():
         fieldmark.evaluate(run.folder, data)
     return folder

@@ -1,6 +1,6 @@
 """How far do colours alone go? Logistic regression on 32 × 32 pixels and colour histograms; C by validation.
 
-usage: linear_baseline.py DATA     (data with train, val and test parts, such as a field guide)
+usage: linear_baseline.py DATA     (data with train, val and test splits, such as a field guide)
 """
 
 import sys

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The main job on real photographs: CUB-50 and Flowers-102 with MobileNetV2 from ImageNet. Options were fixed on
-# validation parts beforehand (benchmarks/README.md); the test part is scored once per run. A run that is finished is
+# validation splits beforehand (benchmarks/README.md); the test split is scored once per run. A run that is finished is
 # left alone and one that was stopped goes on, so the table can be filled in several sittings.
 # usage: FIELDMARK_DATA=… FIELDMARK_WEIGHTS=… benchmarks/main_path.sh WORK_FOLDER NAME …
 #   NAME: cub50-probe, cub50-finetune-0, cub50-finetune-1, cub50-finetune-2, flowers-finetune-0

@@ -3,7 +3,7 @@ scored.
 
 usage: promises.py answers WORK [SET …]
            train `probe` on CUB-50, Cars-60 and Flowers-102 (in FIELDMARK_DATA; weights from FIELDMARK_WEIGHTS) and
-           keep its answers for the test part.
+           keep its answers for the test split.
        promises.py figures WORK [SET …] [--resplits 200] [--calibrating N]
            the figures, without a look at any image. With --calibrating, N images calibrate instead of a half.
 """
@@ -33,7 +33,7 @@ SETS = {"CUB-50": "CUB_200_2011_first50", "Cars-60": "cars-60/cars.csv", "Flower
 
 
 def answers(work, names):
-    """The probe's logits and nearness for the test part of each set."""
+    """The probe's logits and nearness for the test split of each set."""
     weights = Path(os.environ["FIELDMARK_WEIGHTS"]) / "mobilenetv2_100.imagenet1k.safetensors"
     for name in names or SETS:
         data, out = Path(os.environ["FIELDMARK_DATA"]) / SETS[name], work / name

@@ -1,4 +1,4 @@
-"""Which way of fine-tuning is best on three kinds of data: birds, flowers and cars, on their validation parts.
+"""Which way of fine-tuning is best on three kinds of data: birds, flowers and cars, on their validation splits.
 
 usage: recipe_study.py pack PACK
            re-encode the training and validation photographs of CUB-50, Flowers-102 and Cars-60 (in FIELDMARK_DATA):
@@ -11,9 +11,9 @@ usage: recipe_study.py pack PACK
        recipe_study.py show OUT
            the table, in Markdown.
 
-Flowers-102 is scored on its official validation part (ten training images a class). CUB-50 and Cars-60 have none, so a
-third of their official training part is: seed s holds out the third number s, which leaves twenty and fourteen images a
-class. No test part is opened.
+Flowers-102 is scored on its official validation split (ten training images a class). CUB-50 and Cars-60 have none, so a
+third of their official training split is: seed s holds out the third number s, which leaves twenty and fourteen images
+a class. No test split is opened.
 
 This is plain PyTorch and timm, so that it tells something about ways of training and not about Fieldmark's code. Images
 stay on the device. Each trained network is scored in several ways (EMA or last weights, mirror images, views), since
@@ -30,7 +30,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from study_images import SETS, augmented, batches, pack, parts, unpack
+from study_images import SETS, augmented, batches, divided, pack, unpack
 from study_network import STRENGTHS, Network, adopt, features_of, read_by, refresh
 from torch import nn
 
@@ -230,7 +230,7 @@ def run(asked, device):
                 if time.perf_counter() - began > asked.minutes * 60:
                     return
                 images, labels, official = unpack(asked.pack, name, device)
-                learn, score = parts(labels.numpy(), official, seed)
+                learn, score = divided(labels.numpy(), official, seed)
                 *made, seconds = train(
                     images, labels, learn, ROWS[row], name=asked.backbone, size=asked.size, seed=seed, device=device
                 )
@@ -259,7 +259,7 @@ def probes(asked, device):
             for reading in STRENGTHS:
                 found, strengths = [], []
                 for seed in range(1 if official.any() else 3):
-                    learn, score = parts(labels.numpy(), official, seed)
+                    learn, score = divided(labels.numpy(), official, seed)
                     said, *_, strength = read_by(reading, features[learn], features[score], labels[learn].numpy())
                     found += (said == labels[score].numpy()).tolist()
                     strengths.append(strength)

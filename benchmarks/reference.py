@@ -1,10 +1,10 @@
-"""The plain reference: what a competent user gets from timm and PyTorch in an afternoon, scored once on the test part.
+"""The plain reference: what a competent user gets from timm and PyTorch in an afternoon, scored once on the test split.
 
 usage: reference.py {cub,flowers102,cars60} OUT [--size 160] [--seeds 0 1 2] [--backbone tf_efficientnet_lite0]
            [--device auto]
 
 Twenty epochs of AdamW, one-cycle rates (random head 3e-3, backbone 3e-4), label smoothing, random square crops and
-mirror images; one central view, the last weights. It learns from the official training part, as Fieldmark does with
+mirror images; one central view, the last weights. It learns from the official training split, as Fieldmark does with
 `protocol=refit`. Which images were right, and the likelihood of their labels, are kept as OUT/reference-SEED-test.json,
 as `fieldmark compare` keeps them, so that both can be paired. What is there already is passed over.
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The screen: CUB-50 with ten training images of each class, scored on the rest of the official training part. Every
+# The screen: CUB-50 with ten training images of each class, scored on the rest of the official training split. Every
 # recipe at 160 px, 16 epochs and three seeds against finetune. Without names: finetune, probe and every shipped recipe
 # that builds on finetune. A run that is finished is kept in results/screen/, so that the table goes on in a fresh clone.
 # Longer runs, kept in results/screen-48/: EPOCHS=48 SEEDS=1 benchmarks/screen.sh …
@@ -19,7 +19,7 @@ if [[ ${#recipes[@]} -eq 0 ]]; then
 fi
 source "$here/keep.sh"
 keep "$work/$name" "$here/results/$name"
-python "$here/parts.py" "$FIELDMARK_DATA/CUB_200_2011_first50" "$work/cub50-ten.csv" learn 10
+python "$here/divide.py" "$FIELDMARK_DATA/CUB_200_2011_first50" "$work/cub50-ten.csv" learn 10
 fieldmark compare "$work/cub50-ten.csv" --recipes "$(IFS=,; echo "${recipes[*]}")" --seeds "${SEEDS:-3}" --out "$work/$name" \
   --backbone mobilenetv2_100 --weights "$FIELDMARK_WEIGHTS/mobilenetv2_100.imagenet1k.safetensors" --set images.size=160 --set "train.epochs=$epochs" \
   --set train.precision=fp32 --set train.validate_epochs=false  # there are twice as many images to answer for as to learn from

@@ -1,7 +1,7 @@
 """The images of the recipe study: packed small, kept on the device, cut and augmented there.
 
-No test part is opened. Flowers-102 is scored on its official validation part; of CUB-50 and Cars-60, which have none, a
-third of the training part is held out.
+No test split is opened. Flowers-102 is scored on its official validation split; of CUB-50 and Cars-60, which have none,
+a third of the training split is held out.
 """
 
 import io
@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torchvision.transforms.v2.functional import resize
 
-__all__ = ["SETS", "augmented", "batches", "pack", "parts", "unpack"]
+__all__ = ["SETS", "augmented", "batches", "divided", "pack", "unpack"]
 
 SETS = {"CUB-50": "CUB_200_2011_first50", "Flowers-102": "flowers-102", "Cars-60": "cars-60/cars.csv"}
 PACKED_SIDE, LONGEST = 192, 1.5  # no photograph is enlarged
@@ -52,7 +52,7 @@ def pack(path):
 
 
 def unpack(path, name, device):
-    """Images (3, H, W) uint8 on the device, and labels; and which rows are of an official validation part."""
+    """Images (3, H, W) uint8 on the device, and labels; and which rows are of an official validation split."""
     with np.load(path) as packed:
         data, ends = packed[f"{name}/jpegs"].tobytes(), packed[f"{name}/ends"]
         labels, official = packed[f"{name}/labels"], packed[f"{name}/official_val"]
@@ -61,7 +61,7 @@ def unpack(path, name, device):
     return images, torch.from_numpy(labels), official
 
 
-def parts(labels, official, seed):
+def divided(labels, official, seed):
     """Rows to learn from and rows to score."""
     if official.any():
         return np.flatnonzero(~official), np.flatnonzero(official)

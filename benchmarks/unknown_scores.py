@@ -1,4 +1,4 @@
-"""Which score tells unknown pictures from known ones? On out-of-fold answers for the training part alone.
+"""Which score tells unknown pictures from known ones? On out-of-fold answers for the training split alone.
 
 usage: unknown_scores.py features CUB_FOLDER FLOWERS_FOLDER WEIGHTS OUT.npz
        unknown_scores.py compare OUT.npz
@@ -33,7 +33,7 @@ from fieldmark.model.build import build_model
 
 
 def features(cub, flowers, weights, out):
-    """Embeddings of the training part, of crops beside its birds, and of every eighth flower."""
+    """Embeddings of the training split, of crops beside its birds, and of every eighth flower."""
     images = Images(size=160)
     model = build_model(Recipe(images=images, backbone=Backbone(name="mobilenetv2_100", weights=weights)), Task(2))
     view, side = evaluation_square(images, model.backbone.normalization.interpolation), short_side(images)

@@ -1,8 +1,8 @@
 """What verdicts are worth, from the answers of one finished run.
 
 usage: verdicts.py answers RUN OUT.npz [PART=PATH …]
-           answer the run's test part and, beside it, data that it does not know. PATH is a folder of images, or
-           backgrounds:DATA for crops beside the boxes of a data set's test part, or unknown:DATA for its test images
+           answer the run's test split and, beside it, data that it does not know. PATH is a folder of images, or
+           backgrounds:DATA for crops beside the boxes of a data set's test split, or unknown:DATA for its test images
            of classes that the run does not know.
        verdicts.py figures RUN OUT.npz
            the figures, without a look at any image, kept as results/verdicts/NAME.json; NAME is that of the run.
@@ -80,7 +80,7 @@ def pictures(bundle, place):
 
 
 def test_answers(run, predictor):
-    """The test part, counted as a look, in the order of the catalogue."""
+    """The test split, counted as a look, in the order of the catalogue."""
     looks = evaluate(run).looks
     known = read_json(Path(run) / "data.json", dict)
     catalog = read(known["source"])
@@ -154,7 +154,7 @@ def figures(run, file):
 
 
 def softmax_share(before, labels):
-    """The most answers by maximum softmax that pass the same test, chosen on the test part itself: it flatters it."""
+    """The most answers by maximum softmax that pass the same test, chosen on the test split itself: it flatters it."""
     order = np.argsort(-before.max(axis=1))
     right = np.cumsum((before.argmax(axis=1) == labels)[order])
     number = np.arange(1, len(labels) + 1)

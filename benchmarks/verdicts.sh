@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What verdicts are worth: three seeds of finetune by crossfit on CUB-50 at 160 px (species-SEED), and three on its other
 # forty species, so that ten are unknown whose genera are known (forty-SEED), both with MobileNetV2; and the default as it
-# comes (default-SEED). Each test part is scored once. A run whose figures are kept in results/verdicts/ is left alone,
+# comes (default-SEED). Each test split is scored once. A run whose figures are kept in results/verdicts/ is left alone,
 # and one that was stopped goes on.
 # usage: FIELDMARK_DATA=… FIELDMARK_WEIGHTS=… benchmarks/verdicts.sh WORK_FOLDER NAME …
 #   NAME: species-0, species-1, species-2, forty-0, forty-1, forty-2, default-0

@@ -37,17 +37,12 @@ from support.trials import by_onnx, choices, impossible, times
 
 Cli = Callable[..., Any]
 
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Nothing is known yet."""
-    monkeypatch.setenv("FIELDMARK_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
+pytestmark = pytest.mark.usefixtures("empty_cache")
 
 
 @pytest.mark.usefixtures("long_jobs")
 def test_a_long_job_finds_out_once_and_everybody_goes_by_it(
-    trained: Run, pictures: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+    trained: Run, pictures: Path, empty_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     times(monkeypatch, torch=0.03, onnx=0.02)
     before = Predictor.load(trained.folder, device="cpu").outputs(pictures)
@@ -55,7 +50,7 @@ def test_a_long_job_finds_out_once_and_everybody_goes_by_it(
     first = list(predict(trained.folder, pictures, device="cpu", listener=heard))
     assert [note.partition(" (")[0] for note in heard.notes] == ["Tried ONNX Runtime, once for this model"]
     assert heard.notes[0].endswith("it gives the same answers 1.5 times as fast as PyTorch, and is used from now on")
-    (choice,) = choices(cache)
+    (choice,) = choices(empty_cache)
     assert choice["engine"] == "onnx"
     assert choice["seconds_per_image"] == {"torch": 0.03, "onnx": 0.02}
     assert choice["checked"]["largest_difference"] < 1e-4
@@ -103,7 +98,7 @@ def test_every_long_job(
 
 
 def test_a_short_job_does_not_try(
-    trained: Run, pictures: Path, cache: Path, made: list[Bundle], monkeypatch: pytest.MonkeyPatch
+    trained: Run, pictures: Path, empty_cache: Path, made: list[Bundle], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     list(predict(trained.folder, pictures, device="cpu"))  # few pictures
     monkeypatch.setattr(trying, "_FEW", 1)
@@ -113,12 +108,12 @@ def test_a_short_job_does_not_try(
     list(predict(Predictor.load(trained.folder, device="cpu"), pictures))  # ready
     list(predict(trained.folder, pictures, device="cpu", engine="torch"))
     assert made == []
-    assert choices(cache) == []
+    assert choices(empty_cache) == []
 
 
 @pytest.mark.usefixtures("long_jobs")
 def test_pytorch_goes_on_where_it_is_faster(
-    trained: Run, pictures: Path, cache: Path, made: list[Bundle], monkeypatch: pytest.MonkeyPatch
+    trained: Run, pictures: Path, empty_cache: Path, made: list[Bundle], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is not tried again and its graph is not kept, except for who asks for ONNX Runtime."""
     times(monkeypatch, torch=0.02, onnx=0.04)
@@ -128,7 +123,7 @@ def test_pytorch_goes_on_where_it_is_faster(
     assert len(made) == len(heard.notes) == 1
     assert heard.notes[0].endswith("it gives the same answers 0.5 times as fast as PyTorch, which stays the default")
     assert not by_onnx(trained)
-    assert not list(cache.glob("engines/*/model.onnx"))
+    assert not list(empty_cache.glob("engines/*/model.onnx"))
     for _ in range(2):
         list(predict(trained.folder, pictures, engine="onnx", listener=heard))
     assert len(made) == 2
@@ -173,7 +168,7 @@ def test_an_explicit_wish_makes_the_graph(trained: Run, pictures: Path, made: li
 @pytest.mark.usefixtures("long_jobs")
 @pytest.mark.parametrize("fault", ["logits", "embedding", "impossible"])
 def test_a_graph_that_will_not_do(
-    fault: str, trained: Run, pictures: Path, cache: Path, made: list[Bundle], monkeypatch: pytest.MonkeyPatch
+    fault: str, trained: Run, pictures: Path, empty_cache: Path, made: list[Bundle], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who asks for it has it tried again, and is told why it is not used and where that is kept."""
     times(monkeypatch, torch=0.03, onnx=0.02)
@@ -193,7 +188,7 @@ def test_a_graph_that_will_not_do(
     }[fault]
     heard = Heard()
     assert len(list(predict(trained.folder, pictures, device="cpu", listener=heard))) == 42
-    (choice,) = choices(cache)
+    (choice,) = choices(empty_cache)
     assert (choice["engine"], choice["sha256"]) == ("torch", None)
     assert not by_onnx(trained)
     list(predict(trained.folder, pictures, device="cpu", listener=heard))
@@ -222,7 +217,7 @@ def _made_of(error: Exception, cause: Exception) -> Exception:
     ],
 )
 def test_what_fails_for_now_is_tried_again(
-    error: Exception, trained: Run, pictures: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+    error: Exception, trained: Run, pictures: Path, empty_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked, heard = impossible(monkeypatch, error), Heard()
     for _ in range(2):
@@ -232,7 +227,7 @@ def test_what_fails_for_now_is_tried_again(
         note.startswith("Tried ONNX Runtime, for this job only (") and "failed for now: " in note
         for note in heard.notes
     )
-    assert choices(cache) == []
+    assert choices(empty_cache) == []
 
 
 @pytest.mark.usefixtures("long_jobs", "made")

@@ -27,22 +27,17 @@ from support.trials import by_onnx, choices, times
 
 Cli = Callable[..., Any]
 
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Nothing is known yet."""
-    monkeypatch.setenv("FIELDMARK_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
+pytestmark = pytest.mark.usefixtures("empty_cache")
 
 
 @pytest.mark.usefixtures("long_jobs")
 @pytest.mark.parametrize("name", ["model.onnx", "choice.json"])
 def test_what_is_damaged_is_made_again(
-    name: str, trained: Run, pictures: Path, cache: Path, made: list[Bundle], monkeypatch: pytest.MonkeyPatch
+    name: str, trained: Run, pictures: Path, empty_cache: Path, made: list[Bundle], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     times(monkeypatch, torch=0.03, onnx=0.02)
     list(predict(trained.folder, pictures, device="cpu"))
-    (file,) = (cache / "engines").glob(f"*/{name}")
+    (file,) = (empty_cache / "engines").glob(f"*/{name}")
     good = file.read_bytes()
     for bad in (good[:-1] + bytes([good[-1] ^ 1]), good[:-9], b""):
         file.write_bytes(bad)
@@ -76,11 +71,11 @@ def test_other_classes_are_another_entry(
 @pytest.mark.usefixtures("long_jobs")
 @pytest.mark.parametrize("fault", ["no folder", "full"])
 def test_where_nothing_can_be_kept(
-    fault: str, trained: Run, pictures: Path, cache: Path, made: list[Bundle], monkeypatch: pytest.MonkeyPatch
+    fault: str, trained: Run, pictures: Path, empty_cache: Path, made: list[Bundle], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     times(monkeypatch, torch=0.03, onnx=0.02)
     if fault == "no folder":
-        cache.write_text("a file in its place")
+        empty_cache.write_text("a file in its place")
     else:
         usage = shutil.disk_usage(trained.folder)
         monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=2**20))
@@ -92,23 +87,23 @@ def test_where_nothing_can_be_kept(
     assert heard.notes[0].startswith("Tried ONNX Runtime, for this job only (")
     assert heard.notes[0].endswith("it gives the same answers 1.5 times as fast as PyTorch")
     assert len(made) == 1
-    assert not (cache / "engines").is_dir() or choices(cache) == []
+    assert not (empty_cache / "engines").is_dir() or choices(empty_cache) == []
 
 
-def test_old_entries_make_room(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_old_entries_make_room(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engines, "_MOST_BYTES", 10_000)
     choice = Choice(
         engine="onnx", why="", sha256=None, seconds_per_image={}, checked={}, took=1.0, circumstances=circumstances()
     )
-    (cache / "engines" / "mine").mkdir(parents=True)
-    (cache / "engines" / "mine" / "choice.json").write_text("no entry")
+    (empty_cache / "engines" / "mine").mkdir(parents=True)
+    (empty_cache / "engines" / "mine" / "choice.json").write_text("no entry")
     for i in range(12):
-        entry = Entry(cache / "engines" / f"{i:032x}")
+        entry = Entry(empty_cache / "engines" / f"{i:032x}")
         entry.keep(choice, bytes(2_000))
         os.utime(entry.folder / "choice.json", (i, i))
-    left = sorted(path.name for path in (cache / "engines").iterdir())
+    left = sorted(path.name for path in (empty_cache / "engines").iterdir())
     assert left == [*(f"{i:032x}" for i in (8, 9, 10, 11)), "mine"]
-    (killed := cache / "engines" / f"{99:032x}").mkdir()
+    (killed := empty_cache / "engines" / f"{99:032x}").mkdir()
     (killed / "model.onnx").write_bytes(bytes(2_000))
     unfinished = (killed / ".model.onnx.abcd1234.part", entry.folder / ".model.onnx.abcd1234.part")
     for part in unfinished:
@@ -116,7 +111,7 @@ def test_old_entries_make_room(cache: Path, monkeypatch: pytest.MonkeyPatch) -> 
     entry.keep(choice, None)
     assert not killed.exists()
     assert [path.name for path in entry.folder.iterdir()] == ["choice.json"]
-    assert len(list((cache / "engines").iterdir())) == 5, "what was killed made room"
+    assert len(list((empty_cache / "engines").iterdir())) == 5, "what was killed made room"
     killed.mkdir()
     (killed / ".model.onnx.abcd1234.part").write_bytes(b"a little")
     entry.keep(choice, None)
@@ -125,13 +120,13 @@ def test_old_entries_make_room(cache: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.usefixtures("long_jobs")
 def test_two_at_once_try_once(
-    trained: Run, pictures: Path, cache: Path, made: list[Bundle], monkeypatch: pytest.MonkeyPatch
+    trained: Run, pictures: Path, empty_cache: Path, made: list[Bundle], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     times(monkeypatch, torch=0.03, onnx=0.02)
     bundle, things = Bundle.load(trained.folder), list(named(pictures))
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda _: fastest(bundle, things, device="cpu"), range(4)))
-    assert len(made) == len(choices(cache)) == 1
+    assert len(made) == len(choices(empty_cache)) == 1
     assert any(isinstance(one.engine, OnnxEngine) for one in found)
     assert by_onnx(trained)
 

@@ -17,6 +17,13 @@ from fieldmark.runs.bundle import Bundle
 from fieldmark.runs.run import Run
 
 
+@pytest.fixture
+def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The user's cache, in which nothing is known yet."""
+    monkeypatch.setenv("FIELDMARK_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
 @pytest.fixture(scope="module")
 def _graph(_trained: Path) -> onnx.ModelProto:
     return exporting.graph_of(Bundle.load(_trained))

@@ -209,7 +209,7 @@ def _deaf() -> Iterator[None]:
 
 
 def assemble(job: Job) -> None:
-    """Have all followers begin this job, if there are any; the leader does its part by itself."""
+    """Have all followers begin this job, if there are any; the leader does the same by itself."""
     if _group:
         _say(_JOB, job)
 
@@ -323,10 +323,10 @@ def gathered(rows: Tensor) -> Tensor:
 class _Gathering(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor) -> Tensor:
-        parts = _of_all(rows.detach())
-        start = sum(len(part) for part in parts[: rank()])
+        shares = _of_all(rows.detach())
+        start = sum(len(one) for one in shares[: rank()])
         ctx.own = slice(start, start + len(rows))
-        return torch.cat(parts)
+        return torch.cat(shares)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
@@ -344,9 +344,9 @@ def _of_all(rows: Tensor) -> list[Tensor]:
         dist.all_gather(counts, own, group=_group.exchange)
         numbers = torch.cat(counts).tolist()
         filled = torch.cat([carried, carried.new_zeros(max(numbers) - len(rows), *rows.shape[1:])]).contiguous()
-        parts = [torch.empty_like(filled) for _ in numbers]
-        dist.all_gather(parts, filled, group=_group.exchange)
-    return [part[:number].to(rows.device) for part, number in zip(parts, numbers, strict=True)]
+        shares = [torch.empty_like(filled) for _ in numbers]
+        dist.all_gather(shares, filled, group=_group.exchange)
+    return [one[:number].to(rows.device) for one, number in zip(shares, numbers, strict=True)]
 
 
 # ---- what outlives the processes

@@ -42,7 +42,10 @@ from fieldmark.data.catalog import Catalog
 from fieldmark.data.decode import Decoded, decode, read_bytes
 from fieldmark.data.duplicates import Fingerprints, fingerprint
 
-__all__ = ["PixelStore", "build_store"]
+__all__ = ["DECODERS", "PixelStore", "build_store"]
+
+DECODERS = 2
+"""The threads that decode pictures, unless another number is asked for."""
 
 _SPARE_BYTES = 2**30
 """Left free on the disk: checkpoints and reports need room too."""
@@ -134,7 +137,7 @@ def build_store(
     keep: NDArray[np.bool_] | None = None,
     limit_gb: float = 8.0,
     folder: Path | None = None,
-    workers: int = 2,
+    workers: int = DECODERS,
     progress: Callable[[int, int], None] | None = None,
 ) -> PixelStore:
     """Decode every image once, unless a store of the very same images is there already.

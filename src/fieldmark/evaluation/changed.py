@@ -123,8 +123,8 @@ class Changed:
             f"right and this run {100 * self.after:.1f} % ({100 * self.low:+.1f} to {100 * self.high:+.1f} points): "
             f"{self._judged}"
         ]
-        parts = ((self.better, "Better"), (self.worse, "Worse"))
-        if moved := [f"{word}: {first_few(map(str, some), named)}" for some, word in parts if some]:
+        groups = ((self.better, "Better"), (self.worse, "Worse"))
+        if moved := [f"{word}: {first_few(map(str, some), named)}" for some, word in groups if some]:
             said.append("; ".join(moved))
         if self.taken:
             said.append(f"{self.taken:,} of these {'is' if self.taken == 1 else 'are'} now taken for a new class")

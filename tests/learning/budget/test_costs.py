@@ -36,7 +36,7 @@ def test_in_images_a_look_costs_one() -> None:
     costs.measure_learning(SMALL, 32, 0)
     costs.look_at_regression(100, 3)
     assert (costs.answer(SMALL, 32), costs.step(SMALL, 32, 0, batch=8)) == (1, 8)
-    assert costs.heads(7) == costs.mirror(500) == costs.decode(500) == costs.loading == costs.finishing == 0
+    assert costs.heads(7) == costs.mirror(500, 10) == costs.decode(500) == costs.loading == costs.finishing == 0
     assert costs.strengths(0) == tuple(STRENGTHS["unit"])
 
 

@@ -74,7 +74,7 @@ def _least(costs: Costs, recipe: Recipe, catalog: Catalog, rows: int, size: int)
         costs.measure_learning(backbone, size, train.freeze_stages)
         return (
             shared
-            + costs.mirror(rows)
+            + costs.mirror(rows, len(catalog.classes))
             + answers
             + FEWEST_STEPS * costs.step(backbone, size, train.freeze_stages, train.batch_size)
         )

@@ -17,8 +17,10 @@ from fieldmark.answering.views import short_side
 from fieldmark.core.errors import ImageError
 from fieldmark.core.machine import Machine
 from fieldmark.core.recipe import Backbone, Images
+from fieldmark.data.cache import DECODERS
 from fieldmark.data.catalog import Catalog
 from fieldmark.data.decode import decode
+from fieldmark.learning.fitting.flips import num_measured
 from fieldmark.learning.training.mirror import SIZE, mirror_features
 from fieldmark.learning.training.optimizer import early_stages
 from fieldmark.learning.training.probe import STRENGTHS, regression
@@ -30,12 +32,8 @@ __all__ = ["Costs"]
 
 _PICTURES = 12
 _BATCH = 8
-_DECODERS = 2
-"""Threads; see `build_store`."""
 _FITS_PER_STRENGTH = 2
 """Fits on two thirds of the images, three times."""
-_MIRRORED = 1000
-"""See `decide_flip`."""
 _LOADING, _SAVING = 1.5, 1.0
 """Seconds."""
 
@@ -136,7 +134,7 @@ class Costs:
 
     def decode(self, images: int) -> float:
         """So many pictures."""
-        return images * self.decoding / _DECODERS
+        return images * self.decoding / DECODERS
 
     def step(self, backbone: Backbone, size: int, freeze: int, batch: int) -> float:
         """One training step."""
@@ -177,9 +175,9 @@ class Costs:
         if self.in_seconds:
             self.mirroring = _seconds(lambda: mirror_features([noise])) / _BATCH
 
-    def mirror(self, images: int) -> float:
-        """The same for so many training images; a third more for the arithmetic."""
-        return 4 / 3 * self.mirroring * min(images, _MIRRORED)
+    def mirror(self, images: int, classes: int) -> float:
+        """The same for as many of the training images as are looked at; a third more for the arithmetic."""
+        return 4 / 3 * self.mirroring * num_measured(images, classes)
 
     def strengths(self, allowed: float) -> tuple[float, ...]:
         """The values of C, the middle ones first, that can be tried for so much; one at least."""

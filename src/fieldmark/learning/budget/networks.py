@@ -127,7 +127,7 @@ def _way(work: Work, backbone: Backbone, size: int, freeze: int, probe: Probe | 
         size,
         freeze,
         probe.chosen.accuracy if probe else 0.0,
-        costs.loading + adopted + decoding + costs.mirror(len(work.rows)),
+        costs.loading + adopted + decoding + costs.mirror(len(work.rows), len(work.fit.data.catalog.classes)),
         costs.step(backbone, size, freeze, train.batch_size),
         _looks(work) * len(work.validation) * each,
         _reserve(work, backbone, size),

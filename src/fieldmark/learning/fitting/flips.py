@@ -19,7 +19,7 @@ from fieldmark.learning.fitting.prepare import Prepared
 from fieldmark.learning.training.mirror import SIZE, judge_mirroring, mirror_features
 from fieldmark.runs.run import Run
 
-__all__ = ["decide_flip"]
+__all__ = ["decide_flip", "num_measured"]
 
 _BATCH = 64
 _IMAGES, _OF_EACH, _MOST = 1000, 6, 3000
@@ -79,11 +79,16 @@ def _said(found: dict[str, Any]) -> str | None:
     )
 
 
+def num_measured(images: int, classes: int) -> int:
+    """How many of so many training images are looked at, with their mirror images."""
+    return min(images, max(_IMAGES, min(_MOST, _OF_EACH * classes)))
+
+
 def _measured(recipe: Recipe, data: Prepared) -> dict[str, Any]:
     """What training images and their mirror images say."""
     rng = generator(Stream.FLIP, recipe.seed)
     learnt = data.catalog.rows("train")
-    most = max(_IMAGES, min(_MOST, _OF_EACH * len(data.catalog.classes)))
+    most = num_measured(len(learnt), len(data.catalog.classes))
     rows = learnt[_chosen(data.catalog.labels[learnt], data.units[learnt], most, rng)]
     images = recipe.images
 

@@ -86,8 +86,8 @@ def _limit(found: Bench) -> str:
         said = f"Pictures are there in time, but {reached}; preparing them keeps {cores:.2f} of a core busy."
     else:
         stage = max(learning.stages, key=lambda one: learning.stages[one])
-        part = _percent(learning.stages[stage] / total)
-        said = f"The network limits training: {reached}, and {part} of a step is {stage}."
+        most = _percent(learning.stages[stage] / total)
+        said = f"The network limits training: {reached}, and {most} of a step is {stage}."
     validating = found.seconds["validating"] / sum(found.seconds.values())
     if validating > _HALF / 2:
         said += f" Validating is {_percent(validating)} of a training; train.validate_epochs=false leaves it out."

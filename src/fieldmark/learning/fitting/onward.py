@@ -84,10 +84,10 @@ class Older:
         """Say and keep what the new run has that this one had not, which had the paths `known`."""
         new = np.array([path not in known for path in catalog.paths], np.bool_)
         classes = catalog.classes[len(self.bundle.classes) :]
-        parts = (f"{split} {int((catalog.splits[new] == split).sum()):,}" for split in SPLITS)
+        sizes = (f"{split} {int((catalog.splits[new] == split).sum()):,}" for split in SPLITS)
         named = f", with {_classes(len(classes), 'new')} ({first_few(classes)})"
         listener.note(
-            f"Going on from {self.run.folder}: {counted(int(new.sum()), 'new photograph')} ({', '.join(parts)})"
+            f"Going on from {self.run.folder}: {counted(int(new.sum()), 'new photograph')} ({', '.join(sizes)})"
             + (named if classes else "")
         )
         train = int((catalog.splits[new] == "train").sum())

@@ -21,6 +21,7 @@ from torch.optim import Optimizer
 from fieldmark.core.reading import parse_json
 from fieldmark.core.recipe import Recipe
 from fieldmark.core.storage import as_json
+from fieldmark.core.wording import counted
 from fieldmark.data.task import Task
 from fieldmark.learning.training.optimizer import build_optimizer, early_stages, set_learning
 from fieldmark.model.batch import Batch
@@ -42,7 +43,7 @@ class Way(NamedTuple):
     threads: int
 
     def __str__(self) -> str:
-        return f"{self.precision}, {self.threads} thread{'s' if self.threads > 1 else ''}"
+        return f"{self.precision}, {counted(self.threads, 'thread')}"
 
 
 class Job(NamedTuple):

@@ -58,8 +58,8 @@ class Start:
             values = self.bundle.attributes[attribute.name]
             common = [value for value in attribute.values if value in values]
             there, here = ([among.index(value) for value in common] for among in (values, attribute.values))
-            for part in ("weight", "bias"):
-                own[_ATTRIBUTE.format(at, part)][here] = known[_ATTRIBUTE.format(place[attribute.name], part)][there]
+            for key in ("weight", "bias"):
+                own[_ATTRIBUTE.format(at, key)][here] = known[_ATTRIBUTE.format(place[attribute.name], key)][there]
 
 
 def _fits(value: Tensor, target: Tensor, before: int, now: int) -> bool:

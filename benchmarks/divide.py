@@ -1,9 +1,9 @@
-"""Write what is not for testing of a data set as a table with a train and a val part; its test part is not in it.
+"""Write what is not for testing of a data set as a table with a train and a val split; its test split is not in it.
 
-usage: parts.py DATA TABLE.csv choose N     N images of each class to choose by, the others to learn from
-       parts.py DATA TABLE.csv learn N      N images of each class to learn from, the others to choose by
+usage: divide.py DATA TABLE.csv choose N     N images of each class to choose by, the others to learn from
+       divide.py DATA TABLE.csv learn N      N images of each class to learn from, the others to choose by
 
-An official validation part is to choose by, whatever N is.
+An official validation split is to choose by, whatever N is.
 """
 
 import sys
