@@ -77,12 +77,12 @@ def points_in_view(bundle, catalog, row, decoded):
     return points, float(np.sqrt(w * h))
 
 
-def photographs(run, out, count=100, part="test"):
+def photographs(run, out, count=100, split="test"):
     """Every measure that needs no drawing."""
     explainer, start = Explainer(run), time.monotonic()
     bundle, method = explainer.bundle, explainer.method
-    catalog, parts = read(Run(run).data()["source"]), Run(run).splits()
-    rows = np.array([i for i, path in enumerate(catalog.paths) if parts.get(path) == part])
+    catalog, splits = read(Run(run).data()["source"]), Run(run).splits()
+    rows = np.array([i for i, path in enumerate(catalog.paths) if splits.get(path) == split])
     rows = np.random.default_rng(0).permutation(rows)[: int(count)]
     place, end, side = tap(method, bundle.images.size), last_map(method), bundle.images.size
     temperature = bundle.calibration.scaling.temperature if bundle.calibration else 1.0
@@ -118,7 +118,7 @@ def photographs(run, out, count=100, part="test"):
             )._asdict()
         found.append(line)
         print(len(found), f"{time.monotonic() - start:.0f} s", flush=True)
-    write_json(Path(out), summary(found) | {"run": Path(run).name, "part": part, "images": len(found)})
+    write_json(Path(out), summary(found) | {"run": Path(run).name, "split": split, "images": len(found)})
 
 
 def summary(lines):
@@ -147,7 +147,7 @@ def drawn_as_kept(drawing):
     return np.asarray(Image.open(data))
 
 
-def marks(run, folder, out, part="test"):
+def marks(run, folder, out, split="test"):
     """Is the peak at the mark that differs? Does the exchange say what redrawing the bird does?"""
     explainer, guide = Explainer(run), read_guide(Path(folder))
     bundle, method, side = explainer.bundle, explainer.method, explainer.bundle.images.size
@@ -156,7 +156,7 @@ def marks(run, folder, out, part="test"):
     names = [one.name for one in guide.species]
     row_of = {name: bundle.classes.index(name) for name in names}
     lines, num_right, num_hidden, num_seen = [], 0, 0, 0
-    for one in (one for one in sightings(guide) if one.part == part):
+    for one in (one for one in sightings(guide) if one.split == split):
         drawing = render(guide, one.species, one.index)
         image = seen(explainer.predictor, drawn_as_kept(drawing))
         num_seen += 1
@@ -173,7 +173,7 @@ def marks(run, folder, out, part="test"):
             lines.append(one_pair(explainer, guide, image, one, other, mask, place, end, row_of))
             print(len(lines), lines[-1], flush=True)
     figures = {
-        "run": Path(run).name, "part": part, "right": num_right, "of": num_seen,
+        "run": Path(run).name, "split": split, "right": num_right, "of": num_seen,
         "pairs": len(lines), "hidden": num_hidden,
         "mean": {key: float(np.mean([x[key] for x in lines])) for key in lines[0]},
         "gain over Grad-CAM": gain([x["hit"] - x["hit grad_cam"] for x in lines])._asdict(),

@@ -1,10 +1,10 @@
 """What labels beyond plain classes are worth on field guides: grades, a taxonomy, attributes.
 
-usage: labels.py ordinal|taxonomy|attributes WORK [--seeds 5] [--part test] [--frozen]
+usage: labels.py ordinal|taxonomy|attributes WORK [--seeds 5] [--split test] [--frozen]
 
 Draws the guide into WORK, trains the recipe `demo` (at 96 px, attributes at 128) from its small weights,
 once for each seed and loss, on so many training pictures of each class (drawn by the seed, the same for each loss),
-scores a part and writes results/labels-NAME.json. Finished runs in WORK are kept. `--part val` is for choosing
+scores a split and writes results/labels-NAME.json. Finished runs in WORK are kept. `--split val` is for choosing
 options: it writes no result, and the test split has no say in it. `--frozen` leaves the network as it is and learns
 linear heads only, which takes a second each; the features are kept in WORK.
 """
@@ -71,8 +71,8 @@ def drawn(work, name):
     return fieldmark.read(folder)
 
 
-def few(catalog, part, per_class, seed):
-    """Some training pictures of each class, and the part that is scored as the test split; all others are left out.
+def few(catalog, split, per_class, seed):
+    """Some training pictures of each class, and the split that is scored as the test split; all others are left out.
 
     Without a number, the guide as it is.
     """
@@ -80,19 +80,19 @@ def few(catalog, part, per_class, seed):
         return catalog
     rng, rows = np.random.default_rng([11, seed]), catalog.rows("train")
     of_class = [rng.permutation(rows[catalog.labels[rows] == k])[:per_class] for k in range(len(catalog.classes))]
-    splits = np.where(catalog.splits == part, "test", np.where(catalog.splits == "train", "train", ""))
-    return replace(catalog, splits=splits).select(np.sort(np.concatenate([*of_class, catalog.rows(part)])))
+    splits = np.where(catalog.splits == split, "test", np.where(catalog.splits == "train", "train", ""))
+    return replace(catalog, splits=splits).select(np.sort(np.concatenate([*of_class, catalog.rows(split)])))
 
 
-def trained(work, name, catalog, part, loss, seed, overrides):
+def trained(work, name, catalog, split, loss, seed, overrides):
     """The scores of one loss and seed: a folder. Trained and scored where that is still to do."""
     case = CASES[name]
-    data = few(catalog, part, case["per_class"], seed)
-    kind = name if data is catalog else f"{name}-{part}"
+    data = few(catalog, split, case["per_class"], seed)
+    kind = name if data is catalog else f"{name}-{split}"
     out = Path(work, "-".join([kind, loss, str(seed), *overrides]).replace("/", "_"))
     settings = [*COMMON, f"seed={seed}", *case["settings"], *case["losses"][loss], *overrides]
     run = fieldmark.train(data, "demo", out=out, overrides=settings, resume=True)
-    folder = run.evaluation(part if data is catalog else "test")  # of few pictures the part was made the test split
+    folder = run.evaluation(split if data is catalog else "test")  # of few pictures the split was made the test split
     if not (folder / "scores.json").is_file():
         fieldmark.evaluate(run.folder, data)
     return folder
@@ -112,9 +112,9 @@ def features(work, name, catalog):
     return np.load(file)["embedding"]
 
 
-def linear(embedding, catalog, part, loss, per_class, seed, steps=150):
+def linear(embedding, catalog, split, loss, per_class, seed, steps=150):
     """(N,) answers of a linear head on standardised features, and labels; AdamW, batches of 64, the last step."""
-    data = few(catalog, part, per_class, seed)
+    data = few(catalog, split, per_class, seed)
     row_of = {path: row for row, path in enumerate(catalog.paths)}
     inputs = embedding[[row_of[path] for path in data.paths]]
     train, test = data.rows("train"), data.rows("test")
@@ -147,7 +147,7 @@ def frozen(asked, case, catalog):
     for loss, settings in case["losses"].items():
         one = made(settings, catalog, asked.set if loss != "cross_entropy" else [])
         found[loss] = [
-            linear(embedding, catalog, asked.part, one, case["per_class"], seed) for seed in range(asked.seeds)
+            linear(embedding, catalog, asked.split, one, case["per_class"], seed) for seed in range(asked.seeds)
         ]
     return found
 
@@ -211,7 +211,7 @@ def main():
     parser.add_argument("name", choices=CASES)
     parser.add_argument("work", type=Path)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--part", choices=("val", "test"), default="test")
+    parser.add_argument("--split", choices=("val", "test"), default="test")
     parser.add_argument("--per-class", type=int)
     parser.add_argument("--frozen", action="store_true")
     parser.add_argument("--set", action="append", default=[], help="further settings of the second loss, for choosing")
@@ -238,7 +238,7 @@ def main():
         found[name] = paired(catalog, measure, *runs.values())
     for name, value in found.items():
         print(name, value)
-    if asked.part == "test":
+    if asked.split == "test":
         write_json(RESULTS / f"labels-{asked.name}{'-frozen' if asked.frozen else ''}.json", found)
 
 
@@ -248,7 +248,7 @@ def tuned(asked, case, catalog):
     for seed in range(asked.seeds):
         for loss in case["losses"]:
             further = asked.set if loss != "cross_entropy" else []
-            folder = trained(asked.work, asked.name, catalog, asked.part, loss, seed, further)
+            folder = trained(asked.work, asked.name, catalog, asked.split, loss, seed, further)
             folders.setdefault(loss, []).append(folder)
             scores = read_json(folder / "scores.json", dict)
             figures = {k: round(v["value"], 4) for k, v in scores.items() if isinstance(v, dict) and "value" in v}

@@ -25,7 +25,7 @@ def features(file):
 
 catalog = read(sys.argv[1])
 inputs = np.stack([features(catalog.file(row)) for row in range(len(catalog))])
-train, val, test = (catalog.rows(part) for part in ("train", "val", "test"))
+train, val, test = (catalog.rows(split) for split in ("train", "val", "test"))
 models = [
     make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=500)).fit(inputs[train], catalog.labels[train])
     for c in (1e-4, 1e-3, 1e-2, 1e-1)

@@ -100,7 +100,7 @@ def run(asked, seed):
     return Result(
         recipe="reference",
         seed=seed,
-        part="test",
+        split="test",
         data=data_digest(catalog),
         weights=asked.backbone,
         settings={"size": asked.size, "epochs": EPOCHS, "backbone": asked.backbone},

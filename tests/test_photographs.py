@@ -55,7 +55,7 @@ def test_species_are_told_apart(run: Run, birds: Catalog) -> None:
 def test_validation_was_cut_from_the_training_part(run: Run, birds: Catalog) -> None:
     splits = run.splits()
     test = {birds.paths[row] for row in birds.rows("test")}
-    assert {path for path, part in splits.items() if part == "test"} == test
+    assert {path for path, split in splits.items() if split == "test"} == test
     counts = run.data()["counts"]
     assert counts["train"] + counts["val"] == len(birds.rows("train"))
     assert 0.1 < counts["val"] / len(birds.rows("train")) < 0.2
@@ -96,7 +96,7 @@ def test_data_sets_by_name(name: str, folder: str, classes: int, counts: tuple[i
     catalog = read(name, root)
     assert catalog.root == root / folder
     assert len(catalog.classes) == classes
-    assert tuple(len(catalog.rows(part)) for part in SPLITS) == counts
+    assert tuple(len(catalog.rows(split)) for split in SPLITS) == counts
 
 
 def test_flowers_have_their_official_labels(flowers: Path) -> None:
@@ -122,7 +122,7 @@ def test_an_answer_is_explained(run: Run, birds: Catalog) -> None:
     assert other < min(own, 0)
     for one in found:
         paths = {e.path for region in one.regions for e in (*region.first, *region.second)}
-        assert paths <= {path for path, part in run.splits().items() if part == "train"}
+        assert paths <= {path for path, split in run.splits().items() if split == "train"}
 
 
 def test_flowers_are_no_birds(run: Run, birds: Catalog, flowers: Path) -> None:
@@ -145,9 +145,9 @@ def test_flowers_are_told_apart(flowers: Path, tmp_path: Path) -> None:
     catalog = read("flowers102", flowers)
     rows = [
         row
-        for part in SPLITS
+        for split in SPLITS
         for label in range(50, 55)
-        for row in [row for row in catalog.rows(part) if catalog.labels[row] == label][:24]
+        for row in [row for row in catalog.rows(split) if catalog.labels[row] == label][:24]
     ]
     few = catalog.select(np.array(rows))
     classes = few.classes[50:55]

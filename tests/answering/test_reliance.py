@@ -34,15 +34,15 @@ def tied(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Discs, light or dark, of which the light ones lie on green and the dark ones on blue."""
     folder, random = tmp_path_factory.mktemp("tied"), np.random.default_rng(0)
     lines = ["path,label,split,x,y,width,height"]
-    for part, count in (("train", 16), ("val", 8), ("test", 8)):
+    for split, count in (("train", 16), ("val", 8), ("test", 8)):
         for name, grounds in (("dark", BLUES), ("light", GREENS)):
             for number in range(count):
                 shade = 170 if name == "light" else 140
                 image = Image.new("RGB", (48, 40), grounds[random.integers(2)])
                 x, y = (int(v) for v in random.integers(4, 20, 2))
                 ImageDraw.Draw(image).ellipse((x, y, x + 15, y + 15), fill=(shade, shade, shade))
-                image.save(folder / f"{part}-{name}-{number}.png")
-                lines.append(f"{part}-{name}-{number}.png,{name},{part},{x},{y},16,16")
+                image.save(folder / f"{split}-{name}-{number}.png")
+                lines.append(f"{split}-{name}-{number}.png,{name},{split},{x},{y},16,16")
     (folder / "discs.csv").write_text("\n".join(lines) + "\n")
     return folder / "discs.csv"
 

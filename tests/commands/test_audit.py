@@ -40,13 +40,13 @@ class Table:
         with (folder / "catalog.csv").open(newline="") as file:
             self.rows: list[dict[str, str]] = list(csv.DictReader(file))
 
-    def of(self, part: str) -> int:
-        """The next row of this part that was not asked for yet."""
+    def of(self, split: str) -> int:
+        """The next row of this split that was not asked for yet."""
         for index, row in enumerate(self.rows):
-            if row["split"] == part and not row["group"]:
+            if row["split"] == split and not row["group"]:
                 row["group"] = f"asked {index}"
                 return index
-        raise AssertionError(part)
+        raise AssertionError(split)
 
     def image(self, index: int) -> Image.Image:
         return Image.open(self.folder / self.rows[index]["path"])
@@ -149,9 +149,9 @@ def test_copies_within_a_split(table: Table) -> None:
     assert one(found, "copies-under-two-labels").severity == "spoils"
 
 
-@pytest.mark.parametrize(("part", "severity"), [("train", "notice"), ("test", "spoils")])
-def test_damaged_files(table: Table, part: str, severity: str) -> None:
-    row = table.of(part)
+@pytest.mark.parametrize(("split", "severity"), [("train", "notice"), ("test", "spoils")])
+def test_damaged_files(table: Table, split: str, severity: str) -> None:
+    row = table.of(split)
     data = (table.folder / table.rows[row]["path"]).read_bytes()
     short = table.add(row, "short.jpg", data[: len(data) // 2])
     empty = table.add(row, "empty.jpg", b"")

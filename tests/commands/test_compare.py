@@ -83,13 +83,21 @@ def test_a_comparison_and_how_it_goes_on(
     assert kept.num_parameters > 10_000
     assert kept.memory["process"] > 50e6
     # the same images for all seeds, though seeds cut the data otherwise
-    parts = [Run(out / "runs" / name).data()["digests"] for name in trained_here]
-    assert all(part == parts[0] for part in parts)
+    digests = [Run(out / "runs" / name).data()["digests"] for name in trained_here]
+    assert all(one == digests[0] for one in digests)
 
     # six images cannot show that a recipe does better than naming one of three classes, unless all are right
     assert any("Not clearly better than always naming the most common class (33.3 %): " in n for n in board.notices)
 
-    before = files(out)
+    # of a training that was killed and went on, the log knows what the steps took
+    run = Run(out / "runs" / "plain-0")
+    (run.folder / "times.json").unlink()
+    (out / "results" / "plain-0.json").unlink()
+    compare(pictures, recipes, out=out, seeds=2, **TINY)
+    assert len(trained_here) == 4
+    assert Result.load(out / "results" / "plain-0.json").seconds == run.step_seconds() > 0
+
+    before, board = files(out), compare(pictures, recipes, out=out, seeds=2, **TINY)
     shutil.rmtree(out / "runs")  # results are enough
     again = compare(pictures, recipes, out=out, seeds=2, **TINY)
     assert len(trained_here) == 4
@@ -118,18 +126,18 @@ def test_a_catalogue_is_compared_on_too(
 ) -> None:
     catalog = fieldmark.read(parted)
     board = fieldmark.compare(catalog, recipes[1:], out=tmp_path / "out", seeds=1, split="test", **TINY)
-    assert (board.part, board.num_images) == ("test", 12)
+    assert (board.split, board.num_images) == ("test", 12)
     assert fieldmark.read(tmp_path / "out" / "data" / "parted.csv").digest("test") != ""
 
 
-@pytest.mark.parametrize(("protocol", "part", "number"), [("crossfit", "crossfit", 30), ("refit", "test", 12)])
+@pytest.mark.parametrize(("protocol", "scored", "number"), [("crossfit", "crossfit", 30), ("refit", "test", 12)])
 def test_other_protocols(
-    parted: Path, recipes: list[str], trained_here: list[str], tmp_path: Path, protocol: str, part: str, number: int
+    parted: Path, recipes: list[str], trained_here: list[str], tmp_path: Path, protocol: str, scored: str, number: int
 ) -> None:
     tiny = {**TINY, "overrides": ["images.size=32", f"protocol={protocol}", "folds=2"]}
-    split: Any = "test" if part == "test" else "val"
+    split: Any = "test" if scored == "test" else "val"
     board = compare(parted, recipes[1:], out=tmp_path / "out", seeds=1, split=split, **tiny)
-    assert (board.part, board.num_images) == (part, number)
+    assert (board.split, board.num_images) == (scored, number)
     # the data came with all parts, so trainings read it as it is
     assert Run(tmp_path / "out" / "runs" / "linear-0").data()["source"] == str(parted)
 

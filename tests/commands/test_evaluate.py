@@ -33,12 +33,12 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-def _scores(run: Run, part: str) -> dict[str, Any]:
-    return json.loads((run.evaluation(part) / "scores.json").read_text())
+def _scores(run: Run, split: str) -> dict[str, Any]:
+    return json.loads((run.evaluation(split) / "scores.json").read_text())
 
 
-def _predictions(run: Run, part: str) -> list[dict[str, str]]:
-    with (run.evaluation(part) / "predictions.csv").open(newline="") as file:
+def _predictions(run: Run, split: str) -> list[dict[str, str]]:
+    with (run.evaluation(split) / "predictions.csv").open(newline="") as file:
         return list(csv.DictReader(file))
 
 
@@ -64,7 +64,7 @@ def test_scores_and_predictions_are_written(trained: Run) -> None:
         assert int(row["images"]) == len(own)
         assert float(row["recall"]) == pytest.approx(np.mean([int(one["correct"]) for one in own]), abs=1e-4)
     parts = trained.splits()
-    assert sorted(row["path"] for row in rows) == sorted(path for path, part in parts.items() if part == "test")
+    assert sorted(row["path"] for row in rows) == sorted(path for path, split in parts.items() if split == "test")
     assert all(row["label"] == Path(row["path"]).parent.name for row in rows)
     assert all((row["label"] == row["predicted"]) == (row["correct"] == "1") for row in rows)
     assert scores["num_images"] == len(rows) == 6
@@ -82,7 +82,7 @@ def test_validation_scores_are_those_of_the_training(trained: Run) -> None:
 
 
 def test_promises_are_held_to_on_images_that_were_not_learnt_from(trained: Run, parted: Path) -> None:
-    """The test part and other data; never what the calibration or the model has seen."""
+    """The test split and other data; never what the calibration or the model has seen."""
     result = evaluate(trained.folder, coverage=0.8)
     assert result.verdicts is not None
     assert (result.verdicts.source, result.verdicts.coverage, result.verdicts.promised) == ("validation", 0.8, None)
@@ -142,7 +142,7 @@ def test_images_that_came_later_or_cannot_be_read_do_not_open_the_training_part(
         "warning: 2 images without a split, because they are new or could not be read in training: "
     )
     assert {row["path"] for row in _predictions(run, "test")} == {
-        path for path, part in run.splits().items() if part == "test"
+        path for path, split in run.splits().items() if split == "test"
     }
 
 

@@ -80,7 +80,7 @@ def test_protocols(
     if protocol == "crossfit":
         rows = (run.evaluation("crossfit") / "predictions.csv").read_text().splitlines()[1:]
         parts = run.splits()
-        assert sorted(row.split(",")[0] for row in rows) == sorted(p for p, part in parts.items() if part == "train")
+        assert sorted(row.split(",")[0] for row in rows) == sorted(p for p, split in parts.items() if split == "train")
         assert "Out-of-fold top-1: " in answer.err
     else:
         assert ("Validation top-1: " in answer.err) == (protocol == "holdout")
@@ -102,8 +102,8 @@ def test_scores_are_of_probabilities_that_have_not_seen_their_labels(
     run = Run(tmp_path / "run")
     assert cli("train", pictures, *tiny(protocol=protocol, folds="2"), "--out", run.folder).status == 0
     ((found, labels),) = seen
-    part = run.evaluation("crossfit" if protocol == "crossfit" else "val")
-    told = [float(row["label_probability"]) for row in read_rows(part / "predictions.csv", ["label_probability"])]
+    split = run.evaluation("crossfit" if protocol == "crossfit" else "val")
+    told = [float(row["label_probability"]) for row in read_rows(split / "predictions.csv", ["label_probability"])]
     assert told == pytest.approx(np.exp(found.held_out[np.arange(len(labels)), labels]), rel=1e-4)
 
 

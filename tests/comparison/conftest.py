@@ -17,7 +17,7 @@ def _result(recipe: str = "finetune", seed: int = 0, *, right: Any = 0.7, num: i
     values: dict[str, Any] = {
         "recipe": recipe,
         "seed": seed,
-        "part": "val",
+        "split": "val",
         "data": "0123456789abcdef",
         "weights": "none",
         "settings": {"protocol": "holdout"},

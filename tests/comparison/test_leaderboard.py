@@ -20,7 +20,7 @@ def ranked(results: list[Result], *, recipes: list[str], seeds: int = 2, units: 
     units = np.arange(len(results[0].correct)) if units is None else units
     return rank(
         {(one.recipe, one.seed): one for one in results},
-        recipes=recipes, seeds=range(seeds), baseline="finetune", units=units, data="birds", part="val", **rest,
+        recipes=recipes, seeds=range(seeds), baseline="finetune", units=units, data="birds", split="val", **rest,
     )  # fmt: skip
 
 
@@ -139,7 +139,7 @@ def test_the_page(board: Leaderboard) -> None:
 
 
 def test_the_page_before_anything_is_done() -> None:
-    board = rank({}, recipes=["a", "b"], seeds=range(3), baseline="a", units=np.arange(9), data="birds", part="test")
+    board = rank({}, recipes=["a", "b"], seeds=range(3), baseline="a", units=np.arange(9), data="birds", split="test")
     page = compose(board)
     assert "0 of 6" in page
     assert "<svg" not in page

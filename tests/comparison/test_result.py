@@ -45,7 +45,7 @@ def test_a_result_is_small(made_up: MadeUp, tmp_path: Path, num: int, most: int)
 
 @pytest.mark.parametrize(
     "damage",
-    [lambda text: text[:100], lambda text: text.replace('"format": 1', '"format": 9'),
+    [lambda text: text[:100], lambda text: text.replace('"format": 2', '"format": 9'),
      lambda text: text.replace('"num_images": 300', '"num_images": 299'), lambda text: text.replace("seed", "sead")],
     ids=["torn", "version", "length", "key"],
 )  # fmt: skip
@@ -58,7 +58,7 @@ def test_a_damaged_result_says_so(made_up: MadeUp, tmp_path: Path, damage: Calla
 
 
 def catalog(root: Path, **changes: Any) -> Catalog:
-    paths = tuple(f"{part}/{k}.jpg" for part in ("train", "val", "test") for k in range(2))
+    paths = tuple(f"{split}/{k}.jpg" for split in ("train", "val", "test") for k in range(2))
     made = Catalog(
         "birds", root, paths, np.array([0, 1] * 3), ("finch", "gull"),
         np.repeat(["train", "val", "test"], 2), np.full(6, ""),

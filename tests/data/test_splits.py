@@ -80,8 +80,8 @@ def test_no_unit_is_parted_and_every_class_is_in_train(rows: list[tuple[int, str
     result = quietly(split, catalog, clusters=clusters, seed=seed)
     assert result.is_split
     part_of = defaultdict(set)
-    for component, part in zip(by_union_find(catalog, clusters), result.splits.tolist(), strict=True):
-        part_of[component].add(part)
+    for component, name in zip(by_union_find(catalog, clusters), result.splits.tolist(), strict=True):
+        part_of[component].add(name)
     assert all(len(parts) == 1 for parts in part_of.values())
     assert set(result.labels[result.rows("train")]) == set(range(5))
     assert result.paths == catalog.paths
@@ -116,18 +116,18 @@ def test_classes_of_single_images_are_cut_in_proportion(counts: list[int], seed:
     catalog = table([label for label, count in enumerate(counts) for _ in range(count)])
     result = split(catalog, seed=seed)
     for label, count in enumerate(counts):
-        for part, fraction in (("train", 0.70), ("val", 0.15), ("test", 0.15)):
-            assert abs((result.splits[result.labels == label] == part).sum() - fraction * count) <= 1.0
+        for name, fraction in (("train", 0.70), ("val", 0.15), ("test", 0.15)):
+            assert abs((result.splits[result.labels == label] == name).sum() - fraction * count) <= 1.0
 
 
 def test_rounding_does_not_add_up_over_classes() -> None:
     result = split(table([row // 10 for row in range(2000)]), seed=0)  # 10 per class: 7 + 1.5 + 1.5
-    assert [len(result.rows(part)) for part in ("train", "val", "test")] == [1400, 300, 300]
+    assert [len(result.rows(name)) for name in ("train", "val", "test")] == [1400, 300, 300]
 
 
 def test_rounding_does_not_add_up_when_validation_is_cut() -> None:
     result = cut_validation(table([row // 30 for row in range(1500)], splits=["train"] * 1500), seed=0)  # 25.5 + 4.5
-    assert [len(result.rows(part)) for part in ("train", "val")] == [1275, 225]
+    assert [len(result.rows(name)) for name in ("train", "val")] == [1275, 225]
 
 
 def test_groups_of_unequal_size_come_near_the_fractions() -> None:
@@ -135,14 +135,14 @@ def test_groups_of_unequal_size_come_near_the_fractions() -> None:
     groups = np.repeat(np.arange(400), sizes)
     result = split(table((groups % 5).tolist(), groups.astype(str).tolist()), seed=0)
     for label in range(5):
-        shares = [np.mean(result.splits[result.labels == label] == part) for part in ("train", "val", "test")]
+        shares = [np.mean(result.splits[result.labels == label] == name) for name in ("train", "val", "test")]
         assert shares == pytest.approx([0.70, 0.15, 0.15], abs=0.01)
 
 
 def test_places_that_hold_every_class_are_dealt_out_whole() -> None:
     rows = [(label, f"place{place}") for place in range(20) for label in range(10) for _ in range(3)]
     result = split(table([label for label, _ in rows], [place for _, place in rows]), seed=0)
-    assert [len(set(result.groups[result.rows(part)])) for part in ("train", "val", "test")] == [14, 3, 3]
+    assert [len(set(result.groups[result.rows(name)])) for name in ("train", "val", "test")] == [14, 3, 3]
 
 
 def test_seeds_differ() -> None:
@@ -153,7 +153,7 @@ def test_seeds_differ() -> None:
 
 def test_a_validation_share_of_nothing_leaves_train_and_test() -> None:
     result = split(table([row % 2 for row in range(40)]), seed=0, fractions=(0.85, 0.0, 0.15))
-    assert {part: len(result.rows(part)) for part in ("train", "val", "test")} == {"train": 34, "val": 0, "test": 6}
+    assert {name: len(result.rows(name)) for name in ("train", "val", "test")} == {"train": 34, "val": 0, "test": 6}
 
 
 @given(rows=samples, seed=st.integers(0, 2))
@@ -176,9 +176,9 @@ def test_small_classes_are_counted() -> None:
 @given(counts=st.lists(st.integers(1, 40), min_size=1, max_size=5), seed=st.integers(0, 3))
 def test_validation_is_cut_from_train_alone(counts: list[int], seed: int) -> None:
     labels = [label for label, count in enumerate(counts) for _ in range(count + 2)]
-    splits = [part for count in counts for part in ["train"] * count + ["test"] * 2]
+    splits = [name for count in counts for name in ["train"] * count + ["test"] * 2]
     result = quietly(cut_validation, table(labels, splits=splits), seed=seed)
-    assert (result.splits == "test").tolist() == [part == "test" for part in splits]
+    assert (result.splits == "test").tolist() == [name == "test" for name in splits]
     for label, count in enumerate(counts):
         num_val = int((result.splits[result.labels == label] == "val").sum())
         assert num_val == 0 if count < 3 else 1 <= num_val <= max(1, 0.15 * count + 1)
@@ -251,7 +251,7 @@ def test_no_conflict_is_no_conflict() -> None:
 @given(rows=st.lists(st.tuples(st.integers(0, 3), st.sampled_from(["train", "val", "test", ""]), st.integers(0, 9))))
 def test_conflicts_agree_with_a_plain_count(rows: list[tuple[int, str, int]]) -> None:
     rows = [*rows, (3, "train", 99)]
-    catalog = table([label for label, _, _ in rows], splits=[part for _, part, _ in rows])
+    catalog = table([label for label, _, _ in rows], splits=[name for _, name, _ in rows])
     members = defaultdict(list)
     for row, (_, _, cluster) in enumerate(rows):
         members[cluster].append(row)

@@ -83,7 +83,7 @@ def test_senseless_options_are_refused(options: dict[str, int], message: str) ->
 
 def test_splits_are_70_15_15_and_interleaved() -> None:
     splits = [split_of(index) for index in range(60)]
-    assert [splits.count(part) for part in ("train", "val", "test")] == [42, 9, 9]
+    assert [splits.count(split) for split in ("train", "val", "test")] == [42, 9, 9]
     assert {split_of(index) for index in range(6)} == {"train", "val", "test"}
 
 
@@ -91,8 +91,8 @@ def test_tied_habitats_are_one_per_species_except_in_test() -> None:
     guide = make_guide(habitat="tied")
     homes = []
     for species in range(12):
-        seen = {part: [make_scene(guide, species, i).habitat for i in range(60) if split_of(i) == part]
-                for part in ("train", "val", "test")}  # fmt: skip
+        seen = {split: [make_scene(guide, species, i).habitat for i in range(60) if split_of(i) == split]
+                for split in ("train", "val", "test")}  # fmt: skip
         assert len({*seen["train"], *seen["val"]}) == 1
         assert len(set(seen["test"])) > 2
         homes.append(seen["train"][0])

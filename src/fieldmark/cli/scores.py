@@ -186,7 +186,7 @@ def print_leaderboard(board: Leaderboard) -> None:
     from fieldmark.core.wording import duration
 
     console = console_of()
-    where = TITLES[board.part]
+    where = TITLES[board.split]
     title = f"{where.capitalize()}, {counted(board.num_images, 'image')}, {counted(len(board.seeds), 'seed')}"
     table = Table(title=title)
     table.add_column("recipe", no_wrap=True)
@@ -216,5 +216,5 @@ def print_leaderboard(board: Leaderboard) -> None:
         console.print(literal(chance_in_words(board)))
     for notice in board.notices:
         console.print(literal(notice), soft_wrap=True)
-    page = "index-test.html" if board.part == "test" else "index.html"
+    page = "index-test.html" if board.split == "test" else "index.html"
     console.print(literal(f"Written to {board.folder}. Open {board.folder and board.folder / page}"), soft_wrap=True)

@@ -57,7 +57,7 @@ def compare(
     """
     listener = listener or Listener()
     field = contestants(recipes, backbone=backbone, weights=weights, overrides=overrides)
-    chosen, part = choose_baseline(baseline, field), split_of(split, field[0].recipe)
+    chosen, scored = choose_baseline(baseline, field), split_of(split, field[0].recipe)
     choose_device(device)  # before any work
     if seeds < 1:
         raise RecipeError(f"A comparison needs at least one seed, but got {seeds}", "Give a number such as 3.")
@@ -73,7 +73,7 @@ def compare(
                 data = read(data, columns=columns, tell=listener.note)
     folder = Path(out)
     with alone(folder):
-        found = find_data(data, field, part, folder, listener)
-        board = Comparison(folder, field, range(seeds), chosen, part, options, listener, device, found).carry_out()
+        found = find_data(data, field, scored, folder, listener)
+        board = Comparison(folder, field, range(seeds), chosen, scored, options, listener, device, found).carry_out()
     listener.hear(Done("compare", folder))
     return board

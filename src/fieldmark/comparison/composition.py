@@ -25,7 +25,7 @@ def compose(board: Leaderboard) -> str:
     figures = [
         (f"{len(board.standings)}", "recipes"),
         (f"{done} of {len(board.standings) * len(board.seeds)}", "runs done"),
-        (f"{board.num_images:,}", f"{'image' if board.num_images == 1 else 'images'}, {TITLES[board.part]}"),
+        (f"{board.num_images:,}", f"{'image' if board.num_images == 1 else 'images'}, {TITLES[board.split]}"),
         (duration(spent), "training time"),
     ]
     return render(
@@ -192,11 +192,11 @@ def _reading(board: Leaderboard) -> Section:
         "One in twenty intervals excludes zero by chance. And the best of many recipes on the same images looks better "
         "than it is.",
     ]
-    if board.part == "test":
+    if board.split == "test":
         texts.append("These scores are from the test split. If you choose a recipe by them, no test split is left.")
     else:
         texts.append(
-            f"These scores are from the {TITLES[board.part]}; the test split was not used. To confirm a choice on the "
+            f"These scores are from the {TITLES[board.split]}; the test split was not used. To confirm a choice on the "
             "test split: fieldmark compare … --split test."
         )
         texts.append("Likelihoods are of calibrated probabilities, which were calibrated on these same images.")

@@ -80,7 +80,7 @@ class Comparison:
     field: Sequence[Contestant]
     seeds: Sequence[int]
     baseline: str
-    part: str
+    split: str
     options: Sequence[str]
     """The command-line options of every training."""
     listener: Listener
@@ -131,16 +131,16 @@ class Comparison:
 
     @property
     def _suffix(self) -> str:
-        return "-test" if self.part == "test" else ""
+        return "-test" if self.split == "test" else ""
 
     def _kept(self, entries: Sequence[Entry], digest: str) -> Results:
         """The results that are kept already. Raises RunError if one belongs to another comparison."""
         kept: Results = {}
-        num_images, earlier = len(answered_rows(self.found.catalog, self.part)), data_digest(self.found.catalog)
+        num_images, earlier = len(answered_rows(self.found.catalog, self.split)), data_digest(self.found.catalog)
         for entry in entries:
             if (file := self._result(entry)).is_file():
                 result = Result.load(file)
-                entry.who.check_result(result, file, entry.seed, self.part, digest, earlier)
+                entry.who.check_result(result, file, entry.seed, self.split, digest, earlier)
                 assert len(result.correct) == num_images, "the digest says which images were answered"
                 kept[entry.key] = result
         if kept:
@@ -190,9 +190,9 @@ class Comparison:
     def _scored(self, entry: Entry, digest: str) -> Result:
         """The result of a finished run. A test split that has been scored is not scored again."""
         run = self._run(entry)
-        if self.part == "test" and not (run.evaluation("test") / "scores.json").is_file():
+        if self.split == "test" and not (run.evaluation("test") / "scores.json").is_file():
             self._score_test(run)
-        return Result.of(run, self.found.catalog, self.part, recipe=entry.who.name, digest=digest)
+        return Result.of(run, self.found.catalog, self.split, recipe=entry.who.name, digest=digest)
 
     def _score_test(self, run: Run) -> None:
         listener, bundle = _Warnings(self.listener), Bundle.load(run.folder)
@@ -208,9 +208,9 @@ class Comparison:
             recipes=[one.name for one in self.field],
             seeds=self.seeds,
             baseline=self.baseline,
-            units=self.found.units[answered_rows(self.found.catalog, self.part)],
+            units=self.found.units[answered_rows(self.found.catalog, self.split)],
             data=self.found.name,
-            part=self.part,
+            split=self.split,
             failures=failures,
             notices=[*differences(self.field), *_remarks(results)],
             folder=self.folder,
@@ -276,16 +276,16 @@ def _taken(folder: Path) -> RunError:
     )
 
 
-def find_data(data: Path | Catalog, field: Sequence[Contestant], part: str, folder: Path, listener: Listener) -> Found:
+def find_data(data: Path | Catalog, field: Sequence[Contestant], split: str, folder: Path, listener: Listener) -> Found:
     """Read and split the data once, as the protocol asks: otherwise different seeds would be scored on other images."""
     with relayed_warnings(listener):
         read_as = data if isinstance(data, Catalog) else read(data, tell=listener.note)
     prepared = prepare(read_as, field[0].recipe, listener)
-    if not len(answered_rows(prepared.catalog, part)):
+    if not len(answered_rows(prepared.catalog, split)):
         raise DataError(
-            f"{read_as.name} has no images in its {part} split to compare recipes on",
+            f"{read_as.name} has no images in its {split} split to compare recipes on",
             "Give each class at least three independent images"
-            + (", or compare with --set protocol=crossfit." if part == "val" else "."),
+            + (", or compare with --set protocol=crossfit." if split == "val" else "."),
         )
     for one in field:
         one.check_data(prepared, listener)
@@ -308,7 +308,7 @@ def find_data(data: Path | Catalog, field: Sequence[Contestant], part: str, fold
 
 def _no_better_than_guessing(board: Leaderboard, catalog: Catalog) -> str:
     """A notice that names the recipes that may have learnt nothing; "" if there are none."""
-    labels = catalog.labels[answered_rows(catalog, board.part)]
+    labels = catalog.labels[answered_rows(catalog, board.split)]
     share = float(np.bincount(labels).max() / len(labels))
     names = [one.recipe for one in board.standings if one.accuracy is not None and one.accuracy.low <= share]
     if not names:

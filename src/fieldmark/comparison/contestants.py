@@ -68,7 +68,7 @@ class Contestant:
         except FieldmarkError as error:
             raise _named(self.name, error) from None
 
-    def check_result(self, result: Result, file: Path, seed: int, part: str, digest: str, earlier: str) -> None:
+    def check_result(self, result: Result, file: Path, seed: int, split: str, digest: str, earlier: str) -> None:
         """Raise RunError if a kept result is not of this recipe, seed, split and data.
 
         `digest` is that of the data, `earlier` the one that earlier versions kept, without the pictures' contents. A
@@ -84,7 +84,7 @@ class Contestant:
         for what, before, now in (
             ("recipe", result.recipe, self.name),
             ("seed", result.seed, seed),
-            ("split", result.part, part),
+            ("split", result.split, split),
             ("weights", result.weights, weights_name(self.recipe.backbone)),
         ):
             wrong += [f"{what} was {before!r}, not {now!r}"] if before != now else []

@@ -79,7 +79,7 @@ class Leaderboard:
     """Recipes by accuracy, the best first; recipes without a finished run come last."""
 
     data: str
-    part: str
+    split: str
     num_images: int
     num_units: int
     """The number of units resampled for the intervals: images, where bursts and near-duplicates count as one."""
@@ -97,7 +97,7 @@ class Leaderboard:
         places = [f"{one.recipe} {100 * one.accuracy.value:.1f} %" for one in self.standings if one.accuracy]
         places += [f"{counted(len(self.missing), 'run')} to go"] if self.missing else []
         places += [f"{counted(len(self.failures), 'run')} failed"] if self.failures else []
-        return f"Leaderboard({self.data!r}, {TITLES[self.part]}: {', '.join(places)})"
+        return f"Leaderboard({self.data!r}, {TITLES[self.split]}: {', '.join(places)})"
 
     @property
     def missing(self) -> list[str]:
@@ -143,7 +143,7 @@ class Leaderboard:
         """The contents of leaderboard.json."""
         return {
             "data": self.data,
-            "part": self.part,
+            "split": self.split,
             "num_images": self.num_images,
             "num_units": self.num_units,
             "baseline": self.baseline,
@@ -164,7 +164,7 @@ def rank(
     baseline: str,
     units: NDArray[np.int64],
     data: str,
-    part: str,
+    split: str,
     notices: Sequence[str] = (),
     failures: Mapping[str, str] | None = None,
     folder: Path | None = None,
@@ -180,7 +180,7 @@ def rank(
     standings = [_standing(name, own, found, num_units) for name, own in runs.items()]
     return Leaderboard(
         data=data,
-        part=part,
+        split=split,
         num_images=len(units),
         num_units=num_units,
         baseline=baseline,

@@ -33,7 +33,7 @@ from fieldmark.runs.run import Run
 
 __all__ = ["Result", "answered_rows", "data_digest"]
 
-_FORMAT: Final = 1
+_FORMAT: Final = 2
 _LEAST: Final = 1e-30
 """The lowest likelihood of a label, so that its logarithm is finite."""
 _AGAIN: Final = "If files have changed, remove the folder of the run and compare again."
@@ -44,10 +44,10 @@ _PLAIN: Final = ("data", "weights", "settings", "curve", "seconds", "learning_sp
 class ResultValues(TypedDict):
     """The file of a result. Arrays are in base64."""
 
-    format: Literal[1]
+    format: Literal[2]
     recipe: str
     seed: Annotated[int, Interval(ge=0, lt=2**32)]
-    part: Literal["val", "crossfit", "test"]
+    split: Literal["val", "crossfit", "test"]
     data: str
     weights: str
     settings: dict[str, Any]
@@ -71,7 +71,7 @@ class Result:
 
     recipe: str
     seed: int
-    part: str
+    split: str
     """The split: val, crossfit or test."""
     data: str
     """A hash of the images that were used; see `data_digest`."""
@@ -86,7 +86,7 @@ class Result:
     curve: tuple[float, ...]
     """The validation accuracy after each epoch; () if there were none."""
     seconds: float
-    """The training time, including the validation after each epoch."""
+    """The training time, including the validation after each epoch. Of a sitting that was killed, the steps count."""
     learning_speed: float | None
     """The images per second in training; None if there were no steps."""
     answering_speed: float | None
@@ -99,14 +99,14 @@ class Result:
     """How often this test split has been scored on the machine, by any model."""
 
     @classmethod
-    def of(cls, run: Run, catalog: Catalog, part: str, *, recipe: str, digest: str) -> Self:
+    def of(cls, run: Run, catalog: Catalog, split: str, *, recipe: str, digest: str) -> Self:
         """The result of a finished run on `catalog`. Raises RunError if predictions do not cover the split."""
-        settings, folder, bundle = run.recipe(), run.evaluation(part), Bundle.load(run.folder)
+        settings, folder, bundle = run.recipe(), run.evaluation(split), Bundle.load(run.folder)
         written = {row["path"]: row for row in read_rows(folder / "predictions.csv", _COLUMNS, hint=_AGAIN)}
-        asked = [catalog.paths[row] for row in answered_rows(catalog, part)]
+        asked = [catalog.paths[row] for row in answered_rows(catalog, split)]
         if set(written) != set(asked):
             raise RunError(
-                f"The predictions in {folder} are not for the {part} images of this comparison",
+                f"The predictions in {folder} are not for the {split} images of this comparison",
                 _AGAIN,
             )
         answers = [written[path] for path in asked]
@@ -119,14 +119,14 @@ class Result:
         return cls(
             recipe=recipe,
             seed=settings.seed,
-            part=part,
+            split=split,
             data=digest,
             weights=weights_name(settings.backbone),
             settings=portable(settings),
             correct=np.array([row["correct"] == "1" for row in answers]),
             nll=_rounded(-np.log(np.maximum(likelihood, _LEAST))),
             curve=tuple(line["val_top1"] for line in history if "val_top1" in line),
-            seconds=run.times().get("training", 0.0),
+            seconds=max(run.times().get("training", 0.0), run.step_seconds()),
             learning_speed=_speed(history[-1]["step"] * settings.train.batch_size, history[-1]["seconds"])
             if history
             else None,
@@ -149,7 +149,7 @@ class Result:
                 "format": _FORMAT,
                 "recipe": self.recipe,
                 "seed": self.seed,
-                "part": self.part,
+                "split": self.split,
                 "num_images": len(self.correct),
                 "top1": round(self.accuracy, 4),
                 "mean_nll": round(float(self.nll.mean()), 4),
@@ -193,16 +193,16 @@ def data_digest(catalog: Catalog, pictures: NDArray[np.uint64] | None = None) ->
     labels = (catalog.classes[label] for label in catalog.labels)
     contents = [""] * len(files) if pictures is None else [f"\t{digest:016x}" for digest in pictures]
     lines = sorted(
-        "\t".join((part, label, os.path.relpath(file, above))) + content
-        for part, label, file, content in zip(catalog.splits.tolist(), labels, files, contents, strict=True)
+        "\t".join((split, label, os.path.relpath(file, above))) + content
+        for split, label, file, content in zip(catalog.splits.tolist(), labels, files, contents, strict=True)
     )
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
-def answered_rows(catalog: Catalog, part: str) -> list[int]:
+def answered_rows(catalog: Catalog, split: str) -> list[int]:
     """The rows of val or test, or for crossfit those of train and val, in the order of their paths."""
-    parts = ("train", "val") if part == "crossfit" else (part,)
-    rows = np.flatnonzero(np.isin(catalog.splits, parts)).tolist()
+    asked = ("train", "val") if split == "crossfit" else (split,)
+    rows = np.flatnonzero(np.isin(catalog.splits, asked)).tolist()
     return sorted(rows, key=lambda row: os.path.abspath(catalog.file(row)))
 
 

@@ -184,7 +184,7 @@ def stages(material: Material) -> dict[str, float]:
     """The seconds of each stage, without stages that took no time."""
     times = material.run.times()
     history = material.run.history()
-    steps = sum({line["fit"]: line["seconds"] for line in history}.values())  # they add up within a fit
+    steps = material.run.step_seconds()
     validation = sum(line.get("validation_seconds", 0.0) for line in history)
     training = times.get("training", 0.0)
     found = {"reading and decoding the images": times.get("reading", 0.0)}

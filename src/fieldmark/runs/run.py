@@ -349,6 +349,10 @@ class Run:
         except (OSError, RunError):
             return {}
 
+    def step_seconds(self) -> float:
+        """The seconds of all training steps, those of sittings that were killed too."""
+        return sum({line["fit"]: line["seconds"] for line in self.history()}.values())  # they add up within a fit
+
     def memory(self) -> dict[str, int]:
         """The peak memory of training in bytes, of the "process" and, if there is one, the "gpu"."""
         try:

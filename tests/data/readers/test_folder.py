@@ -45,13 +45,13 @@ def test_class_folders(tmp_path: Path) -> None:
     ],
 )
 def test_parts_and_their_other_names(tmp_path: Path, train: str, val: str, test: str) -> None:
-    for part in (train, val, test):
-        lay(tmp_path, f"{part}/robin/{part}1.jpg", f"{part}/crow/{part}2.jpg")
+    for split in (train, val, test):
+        lay(tmp_path, f"{split}/robin/{split}1.jpg", f"{split}/crow/{split}2.jpg")
     catalog = read_folder(tmp_path)
     assert catalog.classes == ("crow", "robin")
     assert dict(zip(catalog.paths, catalog.splits.tolist(), strict=True)) == {
-        f"{folder}/{name}/{folder}{number}.jpg": part
-        for folder, part in ((train, "train"), (val, "val"), (test, "test"))
+        f"{folder}/{name}/{folder}{number}.jpg": split
+        for folder, split in ((train, "train"), (val, "val"), (test, "test"))
         for name, number in (("robin", 1), ("crow", 2))
     }
 

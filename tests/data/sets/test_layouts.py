@@ -42,7 +42,7 @@ def read_as(catalog: Catalog) -> list[tuple[str, str, bytes]]:
 
 
 def counts(catalog: Catalog) -> tuple[int, int, int]:
-    train, val, test = (len(catalog.rows(part)) for part in ("train", "val", "test"))
+    train, val, test = (len(catalog.rows(split)) for split in ("train", "val", "test"))
     return train, val, test
 
 
@@ -214,8 +214,8 @@ def test_cifar10_is_written_out_once_without_loss(lay: Lay, tmp_path: Path) -> N
     assert catalog.classes == tuple(CIFAR_CLASSES)
     assert counts(catalog) == (50, 0, 10)
     for row, path in enumerate(catalog.paths):
-        part, name, file = path.split("/")
-        batch, index = divmod(int(Path(file).stem) + (50 if part == "test" else 0), 10)
+        split, name, file = path.split("/")
+        batch, index = divmod(int(Path(file).stem) + (50 if split == "test" else 0), 10)
         assert name == CIFAR_CLASSES[9 - index]
         pixels = decode(catalog.file(row)).pixels
         np.testing.assert_array_equal(pixels, cifar_pixels(batch)[index].transpose(1, 2, 0))

@@ -39,8 +39,8 @@ def table(pictures: Path, tmp_path: Path) -> Path:
     return folder / "catalog.csv"
 
 
-def scores(run: Run, part: str = "test") -> dict[str, Any]:
-    return json.loads((run.evaluation(part) / "scores.json").read_text())
+def scores(run: Run, split: str = "test") -> dict[str, Any]:
+    return json.loads((run.evaluation(split) / "scores.json").read_text())
 
 
 def test_attributes_are_learnt_scored_and_told(table: Path, tmp_path: Path, cli: Cli, tiny: Tiny) -> None:
@@ -110,8 +110,8 @@ def test_a_probe_learns_attributes(table: Path, tmp_path: Path, cli: Cli, protoc
     settings = ["images.size=32", f"protocol={protocol}", "folds=2"]
     options = ["--backbone", "test_resnet", "--weights", "none", *(f"--set={one}" for one in settings)]
     assert cli("train", table, "--recipe", "probe", *options, ATTRIBUTES, "--out", run.folder).status == 0
-    part = "val" if protocol == "holdout" else "crossfit"
-    assert scores(run, part)["attributes"]["tint"]["num_images"] == (6 if part == "val" else 30)
+    split = "val" if protocol == "holdout" else "crossfit"
+    assert scores(run, split)["attributes"]["tint"]["num_images"] == (6 if split == "val" else 30)
     assert cli("evaluate", run.folder).status == 0
     assert scores(run)["attributes"]["tint"]["value"] > 0.7
 
