@@ -9,7 +9,7 @@ All at 160 px in fp32 on the CPU, one after the other, so nothing else should co
 its training steps alone; Fieldmark's is the wall time of the whole command: imports, decoding and calibration count.
 The reference, `finetune` and `probe` learn from all official training photographs; a budget keeps some of them to judge
 itself. Each run is scored once on the official test split and kept in results/accuracy-time/; what is there already is
-passed over.
+passed over. `fastai_tune.py` adds a row for fastai.
 """
 
 import argparse
@@ -33,6 +33,20 @@ WITHIN = 0.005
 """How far below the reference's accuracy still counts as reached."""
 
 
+def place_of(data):
+    return Path(os.environ["FIELDMARK_DATA"], PLACES[data])
+
+
+def file_of(out, data, way, seed):
+    return out / f"{data}-{way}-{seed}.json"
+
+
+def keep(out, data, way, seed, found):
+    machine = {"processor": processor(), "threads": os.environ.get("OMP_NUM_THREADS", "all")}
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(file_of(out, data, way, seed), {"data": data, "way": way, "seed": seed, **found, "machine": machine})
+
+
 def reference(work, data, seed):
     """Its accuracy on test images and the seconds of its training."""
     script = Path(__file__).with_name("reference.py")
@@ -44,7 +58,7 @@ def reference(work, data, seed):
 
 def fieldmark(work, data, seed, way, budget):
     """Accuracy on test images, and the seconds of the whole `fieldmark train`."""
-    place, out = Path(os.environ["FIELDMARK_DATA"], PLACES[data]), work / way
+    out = work / way
     settings = [f"seed={seed}", "images.size=160", "train.precision=fp32"]
     how = ["--budget", f"{budget:.0f}s"] if budget else []
     if not budget:
@@ -53,7 +67,7 @@ def fieldmark(work, data, seed, way, budget):
     recipe = "probe" if way == "probe" else "finetune"
     began = time.monotonic()
     subprocess.run(
-        [*command, "train", str(place), "--recipe", recipe, "--out", str(out), "--device", "cpu", *how]
+        [*command, "train", str(place_of(data)), "--recipe", recipe, "--out", str(out), "--device", "cpu", *how]
         + [f"--set={setting}" for setting in settings],
         check=True,
     )
@@ -65,17 +79,16 @@ def fieldmark(work, data, seed, way, budget):
 
 def run(asked):
     for way in sorted({"reference", *(asked.ways or WAYS)}, key=WAYS.index):
-        file = asked.out / f"{asked.data}-{way}-{asked.seed}.json"
+        file = file_of(asked.out, asked.data, way, asked.seed)
         if not file.exists():
             work = asked.work / f"{asked.data}-{asked.seed}"
             work.mkdir(parents=True, exist_ok=True)
             if way == "reference":
                 found = reference(work, asked.data, asked.seed)
             else:
-                whole = read_json(asked.out / f"{asked.data}-reference-{asked.seed}.json", dict)["seconds"]
+                whole = read_json(file_of(asked.out, asked.data, "reference", asked.seed), dict)["seconds"]
                 found = fieldmark(work, asked.data, asked.seed, way, SHARES[way] * whole if way in SHARES else None)
-            machine = {"processor": processor(), "threads": os.environ.get("OMP_NUM_THREADS", "all")}
-            write_json(file, {"data": asked.data, "way": way, "seed": asked.seed, **found, "machine": machine})
+            keep(asked.out, asked.data, way, asked.seed, found)
         one = read_json(file, dict)
         print(f"{file.stem}: {100 * one['accuracy']:.1f} % in {one['seconds']:.0f} s")
 
@@ -89,7 +102,7 @@ def show(asked):
     print("|---|---|---|---|---|---|")
     for (data, seed), ways in sorted(kept.items()):
         base = ways["reference"]
-        for way in sorted(ways, key=WAYS.index):
+        for way in [*(way for way in WAYS if way in ways), *sorted(ways.keys() - set(WAYS))]:
             one = ways[way]
             reached = "" if way == "reference" else "yes" if one["accuracy"] >= base["accuracy"] - WITHIN else "no"
             share = one["seconds"] / base["seconds"]
