@@ -38,6 +38,7 @@ __all__ = [
     "Job",
     "assemble",
     "began",
+    "divided",
     "follow",
     "gathered",
     "joined",
@@ -88,6 +89,8 @@ class _Group:
 
 
 _group: _Group | None = None
+_divided = False
+"""Whether only a piece of a batch is being computed."""
 
 
 def rank() -> int:
@@ -314,10 +317,27 @@ def gathered(rows: Tensor) -> Tensor:
     The gradient of what follows is summed over the processes and goes back to where the rows came from. So a loss that
     compares a whole batch is weighed as a mean over a share is: by what the process has of the batch.
     """
+    if _divided:
+        raise TrainingError(
+            "Memory does not suffice for a whole batch, and this recipe compares its images, so that it cannot be "
+            "computed in pieces",
+            "Lower train.batch_size or images.size.",
+        )
     if not _group:
         return rows
     found: Tensor = _Gathering.apply(rows)
     return found
+
+
+@contextlib.contextmanager
+def divided() -> Iterator[None]:
+    """While this lasts, only a piece of a batch is there: to gather the whole of it raises a TrainingError."""
+    global _divided
+    _divided = True
+    try:
+        yield
+    finally:
+        _divided = False
 
 
 class _Gathering(torch.autograd.Function):

@@ -5,7 +5,8 @@ Shapes: B images of S × S pixels, T targets per image (1 plain, 2 mixed), P key
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 from torch import Tensor
 
@@ -32,3 +33,8 @@ class Batch:
     """(B, P, 3) x, y, visible, in pixels of `images`."""
     attributes: Tensor | None = None
     """(B, A) int64 the value of each attribute that is learnt, −1 where unknown; of the images' own rows."""
+
+    def piece(self, which: slice) -> Batch:
+        """Some of its images, with all that is known of them."""
+        values: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        return Batch(**{key: one[which] if isinstance(one, Tensor) else one for key, one in values.items()})

@@ -173,6 +173,8 @@ class Decided(TypedDict):
     grown: NotRequired[Grown]
     changed: NotRequired[Changed]
     tuned: NotRequired[Tuned]
+    pieces: NotRequired[Annotated[int, Interval(ge=1, lt=2**31)]]
+    """In how many pieces a batch is computed, since memory did not suffice for more at once."""
 
 
 class Environment(TypedDict):

@@ -37,9 +37,10 @@ from fieldmark.learning.fitting.lesson import begin_together
 from fieldmark.learning.fitting.poses import bind_poses
 from fieldmark.learning.fitting.prepare import Prepared
 from fieldmark.learning.fitting.task import codes_of, task_of
-from fieldmark.learning.training.batchnorm import added_layers, adopt_statistics, refresh_statistics
+from fieldmark.learning.training.batchnorm import added_layers, adopt_statistics, moving_layers, refresh_statistics
 from fieldmark.learning.training.loop import Lap, Progress, train_steps
 from fieldmark.learning.training.optimizer import build_optimizer
+from fieldmark.learning.training.pieces import enough_memory
 from fieldmark.learning.training.probe import STRENGTHS, LinearHead, Reading, fit_linear_head
 from fieldmark.learning.training.soup import Soup
 from fieldmark.learning.training.start import Start
@@ -103,6 +104,10 @@ class Fit:
         """Learn from `rows`. If the recipe says so, `validation` is scored after each epoch, but it decides nothing."""
         torch.set_num_threads(self.machine.threads)
         torch.manual_seed(derive_seed(Stream.START, self.recipe.seed))
+        with enough_memory():
+            return self._train(rows, validation)
+
+    def _train(self, rows: NDArray[np.int64], validation: NDArray[np.int64]) -> Fitted:
         recipe = self.recipe
         given = self._begun or self.start is not None
         if "hub" in sources_of(recipe.backbone) and not given:
@@ -283,6 +288,7 @@ class Fit:
         train = self.recipe.train
         samples, schedule = self.plan(model, rows)
         state = self.state(model, schedule)
+        state.pieces = pieces = self.run.decided("pieces") or 1
         path = self.run.checkpoint(self.name)
         if path.is_file():
             state.restore(path)
@@ -296,6 +302,8 @@ class Fit:
                     StepTaken(self.name, progress.step, progress.num_steps, progress.loss, progress.images_per_second)
                 )
                 tick(progress.step, progress.num_steps, note=f"{progress.images_per_second:,.0f} images/s")
+                if state.pieces > pieces:
+                    self._divided(pieces := state.pieces, moving=bool(moving_layers(state.model)))
                 stop = stop_asked()
                 if (
                     stop
@@ -308,6 +316,15 @@ class Fit:
                 if stop and progress.step < progress.num_steps:
                     raise Stopped(progress, self._which)
         return state
+
+    def _divided(self, pieces: int, *, moving: bool) -> None:
+        """Keep, and say, that memory does not suffice for a whole batch; `moving`: BatchNorm learns from it."""
+        self.run.decide("pieces", pieces)
+        self.listener.note(
+            f"Memory does not suffice for a batch of {counted(self.recipe.train.batch_size, 'image')}, so it is "
+            f"computed in {pieces} pieces from now on, and the steps stay those of the whole batch"
+            + (", but for BatchNorm, which sees one piece at a time" if moving else "")
+        )
 
     def state(self, model: Model, schedule: Schedule, *, leads: bool = True) -> TrainingState:
         """The state before the first step; without the averages that only a process that `leads` ships."""

@@ -48,7 +48,8 @@ def begin_together(fit: Fit, state: TrainingState, schedule: Schedule, rows: Int
             "Leave out its number; the environment variable CUDA_VISIBLE_DEVICES says which ones are used.",
         )
     prints = fit.data.pixels.fingerprints.digests
-    assemble(_Lesson(replace(fit, listener=Listener(), start=None), rows, socket.gethostname(), prints, state.step))
+    silent = replace(fit, listener=Listener(), start=None)
+    assemble(_Lesson(silent, rows, socket.gethostname(), prints, state.step, state.pieces))
     settle_device(fit.machine.device)
     nothing: FieldmarkError | None = None
     for problem in told(nothing):
@@ -68,6 +69,7 @@ class _Lesson:
     digests: NDArray[np.uint64]
     """(R,) of the files of the pictures that can be read there."""
     step: int
+    pieces: int
 
     def __call__(self) -> None:
         fit, problem = self.fit, None
@@ -84,6 +86,7 @@ class _Lesson:
         if any(told(problem)):
             return
         state.follow(self.step, spread({}))
+        state.pieces = self.pieces
         for _ in fit.steps(state, samples, schedule, self.rows):
             pass
 

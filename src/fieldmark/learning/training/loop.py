@@ -24,7 +24,8 @@ from fieldmark.core.seeds import Stream, derive_seed
 from fieldmark.data.loader import Sampled, Samples, Schedule, training_batches
 from fieldmark.learning.training.batchnorm import freeze_statistics
 from fieldmark.learning.training.optimizer import early_stages, set_learning, set_rates
-from fieldmark.learning.training.sharing import add_gradients, whole_statistics
+from fieldmark.learning.training.pieces import gradients
+from fieldmark.learning.training.sharing import add_gradients
 from fieldmark.learning.training.state import TrainingState
 from fieldmark.model.batch import Batch
 from fieldmark.model.model import LossModule, Model
@@ -127,19 +128,14 @@ def _step(
     this process has."""
     total = 0.0
     for index in range(module.model.method.steps_per_batch):
-        with autocast(precision, batch.images.device), whole_statistics(module.model):
-            losses = module(batch, index)
-        terms = weight * torch.stack([value.float() for value in losses.values()])
-        told = summed(terms.detach().clone())
+        terms = gradients(module, state, batch, index, weight, precision, lap)
+        told = summed(torch.stack(list(terms.values())))
         if not math.isfinite(value := told.sum().item()):
-            bad = ", ".join(name for name, term in zip(losses, told.tolist(), strict=True) if not math.isfinite(term))
+            bad = ", ".join(name for name, term in zip(terms, told.tolist(), strict=True) if not math.isfinite(term))
             raise TrainingError(
                 f"The loss became {value} at step {state.step + 1} ({bad or 'their sum'})",
                 "Checkpoints saved before are intact. Lower train.lr and train.head_lr, or set train.clip_norm=1.",
             )
-        lap("forward")
-        state.optimizer.zero_grad(set_to_none=True)
-        terms.sum().backward()
         add_gradients(module.model)
         lap("backward")
         if clip_norm:

@@ -46,6 +46,8 @@ class TrainingState:
     """Of the losses in the running epoch."""
     seconds: float = 0.0
     """Spent in training steps so far, over all sittings."""
+    pieces: int = 1
+    """In how many pieces a batch is computed, since memory does not suffice for more at once."""
 
     @classmethod
     def begin(
