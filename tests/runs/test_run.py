@@ -54,7 +54,8 @@ def test_what_a_new_run_holds(run: Run) -> None:
     environment = json.loads((run.folder / "environment.json").read_text())
     assert environment["format"] == 1
     assert environment["packages"]["torch"] == torch.__version__.split("+")[0] or torch.__version__
-    assert environment["machine"] == {"device": "cpu", "threads": 2, "workers": 0, "precision": "fp32"}
+    machine = {"device": "cpu", "threads": 2, "workers": 0, "precision": "fp32"}
+    assert environment["machine"] == machine | {"layout": "channels_last", "compiled": False}
 
 
 def test_what_was_decided_comes_back(tmp_path: Path) -> None:

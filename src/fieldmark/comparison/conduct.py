@@ -322,7 +322,7 @@ def _no_better_than_guessing(board: Leaderboard, catalog: Catalog) -> str:
 def _remarks(results: Results) -> list[str]:
     """Remarks on runs from different machines, and on a test split that was scored before."""
     remarks = []
-    machines = {", ".join(str(value) for value in result.machine.values()) for result in results.values()}
+    machines = {", ".join(f"{key} {value}" for key, value in result.machine.items()) for result in results.values()}
     if len(machines) > 1:
         remarks.append(
             f"Times are from {len(machines)} machines and cannot be compared: {'; '.join(sorted(machines))}."

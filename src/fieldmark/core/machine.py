@@ -21,12 +21,14 @@ if TYPE_CHECKING:
 __all__ = [
     "AUTO",
     "EngineName",
+    "Layout",
     "Machine",
     "choose_device",
     "computes_bf16",
     "devices",
     "has_gpu",
     "memory_size",
+    "num_cores",
     "num_decoders",
     "num_threads",
     "peak_memory",
@@ -35,6 +37,8 @@ __all__ = [
 
 AUTO = "auto"
 """The first CUDA GPU, or the CPU if there is none. Apple's GPU ("mps") is used only on request."""
+Layout: TypeAlias = Literal["channels_last", "contiguous"]
+"""How pictures and convolutions lie in memory: the channels of a pixel side by side, or plane after plane."""
 EngineName: TypeAlias = Literal["auto", "torch", "onnx"]
 """What computes: PyTorch, ONNX Runtime, or whichever is faster here and gives the same answers."""
 
@@ -81,12 +85,12 @@ def num_threads() -> int:
     """How many threads compute, for libraries other than torch: the cores that this process may use, or fewer if
     OMP_NUM_THREADS says so, as torch has it."""
     asked = os.environ.get("OMP_NUM_THREADS", "")
-    return min(_num_cores(), int(asked)) if asked.isdecimal() and int(asked) else _num_cores()
+    return min(num_cores(), int(asked)) if asked.isdecimal() and int(asked) else num_cores()
 
 
 def num_decoders() -> int:
     """How many threads decode pictures while the network computes; none of them computes for long."""
-    return max(1, min(4, _num_cores()))
+    return max(1, min(4, num_cores()))
 
 
 def processor() -> str:
@@ -96,7 +100,7 @@ def processor() -> str:
     return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
-def _num_cores() -> int:
+def num_cores() -> int:
     """Cores for this process. Those that torchrun starts on a machine share it."""
     here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, here // local_size())
@@ -110,6 +114,9 @@ class Machine:
     threads: int
     workers: int
     precision: str
+    layout: Layout = "channels_last"
+    compiled: bool = False
+    """Whether torch.compile makes the network's steps faster; see `fieldmark.learning.training.compiling`."""
 
     @classmethod
     def decide(cls, recipe: Recipe, device: str = AUTO) -> Machine:
@@ -118,13 +125,13 @@ class Machine:
 
         chosen = choose_device(device)
         gpu = chosen.startswith("cuda")
-        cores = _num_cores()
+        cores = num_cores()
         precision = recipe.train.precision
         if precision == "auto":
             precision = "bf16" if computes_bf16(chosen) else "fp32"
         # few cores are better spent on the network than on a second process
         workers = min(8, cores - 1) if gpu else 0 if cores <= 2 else min(4, cores // 4)
-        return cls(chosen, torch.get_num_threads(), workers, precision)
+        return cls(chosen, torch.get_num_threads(), workers, precision, compiled=recipe.train.compile is True)
 
     def moved(self, asked: str) -> Machine:
         """The same with a device of this machine, if the one that the run began on is gone or another is asked for.

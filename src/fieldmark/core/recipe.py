@@ -223,6 +223,9 @@ class Train(_Section):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """"auto": bf16 autocast where the processor computes in it, else fp32; a training of minutes tries which one is
     faster. Decided once per run."""
+    compile: Literal["auto"] | bool = "auto"
+    """Whether torch.compile prepares the network for training, which takes a minute. "auto": a long training tries
+    whether that makes it shorter. Decided once per run; nothing else of it changes but the last digits."""
     validate_epochs: bool = True
     """Score the validation split after each epoch. The score decides nothing and is computed at the end in any case. If
     the split is as large as the training split, scoring takes as long as learning."""

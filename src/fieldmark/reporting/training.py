@@ -202,6 +202,7 @@ def model(material: Material) -> Section:
     """The model: its recipe, its initial weights and the machine it was trained on."""
     recipe, environment, provenance = material.recipe, material.environment, material.provenance
     machine = environment["machine"]
+    compiled = ", compiled" if machine.get("compiled") else ""
     rows: list[tuple[Cell, ...]] = [
         ("backbone", recipe.backbone.name),
         ("weights", material.run.decided("weights") or recipe.backbone.weights),
@@ -210,7 +211,7 @@ def model(material: Material) -> Section:
         ("image size", f"{recipe.images.size} px, trained at {recipe.images.train_size} px"),
         ("seed", str(recipe.seed)),
         ("calibrated", "yes" if provenance.get("calibrated") else "no: treat the probabilities with care"),
-        ("device", f"{machine['device']}, threads: {machine['threads']}, {machine['precision']}"),
+        ("device", f"{machine['device']}, threads: {machine['threads']}, {machine['precision']}{compiled}"),
         ("platform", f"{environment['platform']}, Python {environment['python']}"),
         ("packages", ", ".join(f"{name} {version}" for name, version in environment["packages"].items())),
         ("Fieldmark", environment["fieldmark"]),

@@ -8,6 +8,7 @@ from typing import Annotated, Literal, NotRequired
 from annotated_types import Interval, MinLen, Predicate
 from typing_extensions import TypedDict
 
+from fieldmark.core.machine import Layout
 from fieldmark.evaluation.metrics import ScoreValues
 
 __all__ = [
@@ -52,6 +53,8 @@ class MachineValues(TypedDict):
     threads: Annotated[int, Interval(ge=1, lt=2**16)]
     workers: Annotated[int, Interval(ge=0, lt=2**16)]
     precision: Literal["fp32", "bf16"]
+    layout: NotRequired[Layout]
+    compiled: NotRequired[bool]
 
 
 class Flip(TypedDict):
@@ -156,6 +159,8 @@ class Tuned(TypedDict):
     images_per_second: dict[str, Annotated[float, Interval(gt=0, le=1e12)]]
     took: float
     """Seconds."""
+    compiling: NotRequired[Annotated[float, Interval(ge=0, le=1e6)]]
+    """Of these, what it took to compile the network."""
 
 
 class Decided(TypedDict):

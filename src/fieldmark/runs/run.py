@@ -196,8 +196,7 @@ class Run:
 
     def machine(self) -> Machine:
         """What was decided about the machine when the run began."""
-        known = self.environment()["machine"]
-        return Machine(known["device"], known["threads"], known["workers"], known["precision"])
+        return Machine(**self.environment()["machine"])
 
     def settle(self, machine: Machine) -> None:
         """Begin with what a trial on this machine found."""

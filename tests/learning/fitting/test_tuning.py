@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,29 +12,30 @@ from fieldmark.core.machine import Machine
 from fieldmark.core.recipe import Recipe
 from fieldmark.data.task import Task
 from fieldmark.learning.fitting import tuning
-from fieldmark.learning.training.bare import Job, Way, seconds_of
+from fieldmark.learning.training.bare import Duel, Job, Way, duels_of
 from fieldmark.runs.run import Run
 from support.commands import settings
 from support.hearing import Heard
 
-Tried = list[Sequence[Way]]
-_PAYS = tuning._pays
+Tried = list[Job]
+_GLANCE = tuning._glance
+_LAYOUT = {"layout": "contiguous"}
 
 
 @pytest.fixture
 def tried(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Tried:
-    """What was tried, on a machine of four threads with bf16 that is three times as slow as fp32."""
+    """What was tried, on a machine with bf16 that is three times as slow as fp32; the layout makes no difference."""
     found: Tried = []
 
-    def seconds(job: Job) -> list[float]:
-        found.append(job.ways)
-        return [0.3 if way.precision == "bf16" else 0.1 for way in job.ways]
+    def duels(job: Job) -> list[Duel | None]:
+        found.append(job)
+        return [Duel(0.3, 0.1, 0.0), Duel(0.1, 0.1, 0.0)]
 
     monkeypatch.setenv("FIELDMARK_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setattr(tuning, "seconds_of", seconds)
+    monkeypatch.setattr(tuning, "duels_of", duels)
     monkeypatch.setattr(tuning, "computes_bf16", lambda device: True)
-    monkeypatch.setattr(tuning, "_pays", lambda fit, rows: True)
+    monkeypatch.setattr(tuning, "_glance", lambda fit, rows: tuning._Glance(6_000, 0.1, 0.001))
     monkeypatch.setattr(tuning, "_is_busy", lambda: False)
     monkeypatch.setattr(Machine, "decide", lambda *_: Machine("cpu", 1, 0, "bf16"))
     return found
@@ -58,13 +58,18 @@ def test_a_precision_that_is_clearly_faster_is_used_said_and_recorded(
     tried: Tried, pictures: Path, tmp_path: Path
 ) -> None:
     run, said = trained(pictures, tmp_path / "run")
-    assert tried == [[Way("bf16", 1), Way("fp32", 1)]]
+    (job,) = tried
+    assert (job.begin, job.changes) == (Way("bf16", 1), [{"precision": "fp32"}, _LAYOUT])
     assert said == [
         "This machine computes test_resnet 3.0 times as fast in fp32 as in bf16, so that is used; "
         "train.precision=bf16 decides otherwise"
     ]
     assert run.machine() == Machine("cpu", 1, 0, "fp32")
-    assert run.decided("tuned")["images_per_second"] == {"bf16, 1 thread": 3.33, "fp32, 1 thread": 10.0}
+    assert run.decided("tuned")["images_per_second"] == {
+        "bf16, 1 thread": 3.33,
+        "fp32, 1 thread": 9.99,
+        "fp32, contiguous, 1 thread": 9.99,
+    }
 
 
 def test_it_is_tried_once_for_a_network_and_a_machine(tried: Tried, pictures: Path, tmp_path: Path) -> None:
@@ -106,50 +111,128 @@ def test_a_run_goes_on_as_it_began(
         patch.setattr("fieldmark.commands.train.fit_calibration", lambda *_: 1 / 0)  # stopped after all is learnt
         with pytest.raises(ZeroDivisionError):
             trained(pictures, tmp_path / "run")
-    monkeypatch.setattr(tuning, "seconds_of", lambda job: [0.1, 0.9])
+    monkeypatch.setattr(tuning, "duels_of", lambda job: [Duel(0.1, 0.9, 0.0)])
     run = train(pictures, out=tmp_path / "run", resume=True)
     assert run.machine().precision == "fp32"
 
 
 @pytest.mark.parametrize(
-    ("seconds", "precision"), [([0.1, 0.095], "bf16"), ([], "bf16"), ([0.1, 0.09], "fp32"), ([0.1, 0.2], "bf16")]
+    ("seconds", "precision"), [((0.1, 0.095), "bf16"), (None, "bf16"), ((0.1, 0.09), "fp32"), ((0.1, 0.2), "bf16")]
 )
 def test_what_is_hardly_faster_or_not_known_changes_nothing(
     tried: Tried,
     pictures: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    seconds: list[float],
+    seconds: tuple[float, float] | None,
     precision: str,
 ) -> None:
-    monkeypatch.setattr(tuning, "seconds_of", lambda job: seconds)
+    monkeypatch.setattr(tuning, "duels_of", lambda job: [Duel(*seconds, 0.0)] if seconds else [])
     run, said = trained(pictures, tmp_path / "run")
     assert run.machine().precision == precision
     assert len(said) == (precision == "fp32")
 
 
-@pytest.mark.parametrize("setting", ["train.precision=bf16", "train.solver=logistic"])
-def test_what_the_recipe_says_is_not_tried(setting: str, tried: Tried, pictures: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("setting", "left"), [("train.precision=bf16", [[_LAYOUT]]), ("train.solver=logistic", [])])
+def test_what_the_recipe_says_is_not_tried(
+    setting: str, left: list[Any], tried: Tried, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tuning, "duels_of", lambda job: tried.append(job) or [])
     trained(pictures, tmp_path / "run", setting, "train.batchnorm=plain", "head.unit=true")
-    assert tried == []
+    assert [job.changes for job in tried] == left
 
 
 def test_a_short_training_tries_nothing(
     tried: Tried, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tuning, "_pays", _PAYS)
+    monkeypatch.setattr(tuning, "_glance", _GLANCE)
     run, _ = trained(pictures, tmp_path / "run")
     assert tried == []
     assert run.decided("tuned") is None
 
 
-def test_threads_are_tried_where_nobody_chose_them(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("device", "seconds", "setting", "compiler", "changes"),
+    [
+        ("cpu", 200.0, {}, True, [{"threads": 4}, _LAYOUT]),
+        ("cpu", 4e3, {}, True, [{"threads": 4}, _LAYOUT, {"compiled": True}]),
+        ("cpu", 4e3, {}, False, [{"threads": 4}, _LAYOUT]),
+        ("cpu", 4e3, {"compile": False}, True, [{"threads": 4}, _LAYOUT]),
+        ("cuda:1", 200.0, {}, True, [{"precision": "fp32"}, _LAYOUT]),
+        ("cuda", 700.0, {}, True, [{"precision": "fp32"}, _LAYOUT, {"compiled": True}]),
+        ("cuda", 700.0, {"precision": "bf16"}, True, [_LAYOUT, {"compiled": True}]),
+    ],
+)
+def test_only_what_may_pay_on_such_a_machine_is_tried(
+    device: str,
+    seconds: float,
+    setting: dict[str, Any],
+    compiler: bool,
+    changes: list[dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(tuning, "computes_bf16", lambda device: device != "cpu")
+    monkeypatch.setattr(tuning, "has_compiler", lambda device: compiler)
+    recipe = Recipe.parse({"train": setting}, source="test")
+    machine = Machine(device, 8, 0, "bf16" if device != "cpu" else "fp32")
+    assert tuning._changes(recipe, machine, seconds) == changes
+
+
+def test_threads_that_somebody_chose_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tuning, "computes_bf16", lambda device: False)
-    machine = Machine("cpu", 8, 0, "fp32")
     monkeypatch.setenv("OMP_NUM_THREADS", "8")
-    assert tuning._ways(Recipe(), machine) == []
-    monkeypatch.delenv("OMP_NUM_THREADS")
-    assert tuning._ways(Recipe(), machine) == [Way("fp32", 8), Way("fp32", 4)]
+    assert tuning._changes(Recipe(), Machine("cpu", 8, 0, "fp32"), 200.0) == [_LAYOUT]
+
+
+def test_one_change_is_tried_after_the_other() -> None:
+    """Each against the best so far, and what did not come out does not stand in the way."""
+    begin, changes = Way("bf16", 2), [{"precision": "fp32"}, {"threads": 1}, _LAYOUT, {"compiled": True}]
+    duels = [Duel(0.2, 0.1, 0.0), None, Duel(0.1, 0.2, 0.0), Duel(0.1, 0.05, 30.0)]
+    found = tuning._tuned(begin, changes, duels, took=45.04)
+    assert found == {
+        "images_per_second": {
+            "bf16, 2 threads": 5.0,
+            "fp32, 2 threads": 10.0,
+            "fp32, contiguous, 2 threads": 5.0,
+            "fp32, compiled, 2 threads": 20.0,
+        },
+        "took": 45.0,
+        "compiling": 30.0,
+    }
+    assert tuning._fastest(found, begin, changes, 10_000) == Way("fp32", 2, compiled=True)
+
+
+@pytest.mark.parametrize(("images", "compiled"), [(600, False), (730, False), (740, True), (10_000, True)])
+def test_compiling_counts_against_what_it_saves(images: int, compiled: bool) -> None:
+    """At 10 images a second, and 20 once thirty seconds are spent: 1.1 times as fast from 734 images on."""
+    found = tuning._tuned(Way("fp32", 1), changes := [{"compiled": True}], [Duel(0.1, 0.05, 30.0)], took=40.0)
+    expected = images / 10 >= 1.1 * (30 + images / 20)
+    assert tuning._fastest(found, Way("fp32", 1), changes, images).compiled == expected == compiled
+
+
+@pytest.mark.parametrize(
+    ("busy", "cores", "gpu", "workers"),
+    [
+        (0.1, 16, True, 0),
+        (0.3, 16, True, 1),
+        (0.3, 16, False, 0),
+        (5.0, 16, True, 7),
+        (40.0, 16, True, 15),
+        (9, 2, True, 0),
+    ],
+)
+def test_as_many_processes_prepare_images_as_keep_up(busy: float, cores: int, gpu: bool, workers: int) -> None:
+    assert tuning.num_workers(busy, cores, gpu=gpu) == workers
+
+
+def test_workers_are_settled_by_measurement(
+    tried: Tried, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tuning, "_glance", lambda fit, rows: tuning._Glance(6_000, 0.1, 0.1))  # 10 images a second each
+    monkeypatch.setattr(tuning, "num_cores", lambda: 3)
+    run, _ = trained(pictures, tmp_path / "run")
+    assert run.machine().workers == 2
 
 
 @pytest.mark.parametrize("backbone", ["test_resnet", "no_such_network"])
@@ -158,7 +241,7 @@ def test_a_process_of_its_own_times_bare_steps(backbone: str) -> None:
         {"backbone": {"name": backbone, "weights": "none"}, "images": {"size": 32}, "train": {"ema": True}},
         source="test",
     )
-    ways = [Way("fp32", 1), Way("bf16", 1)]
-    found = seconds_of(Job(recipe, Task(num_classes=3, unlearnt=(1,)), "cpu", ways))
+    changes = [{"precision": "bf16"}, _LAYOUT]
+    found = duels_of(Job(recipe, Task(num_classes=3, unlearnt=(1,)), "cpu", Way("fp32", 1), changes))
     assert len(found) == (2 if backbone == "test_resnet" else 0)
-    assert all(0 < each < 10 for each in found)
+    assert all(duel and 0 < duel.best < 10 and 0 < duel.other < 10 for duel in found)

@@ -49,6 +49,7 @@ from fieldmark.model.build import build_model
 from fieldmark.model.choosing import sources_of
 from fieldmark.model.heads.linear import LinearClassifier
 from fieldmark.model.model import Model
+from fieldmark.model.precision import memory_format
 from fieldmark.runs.run import Run
 
 __all__ = ["Fit", "Fitted", "Stopped", "linear_head", "schedule_of", "training_samples"]
@@ -123,7 +124,8 @@ class Fit:
         model = build_model(self.recipe, self.task(rows), load_weights=load_weights)
         if self.start and not self._begun:
             self.start.give(model, self.task(rows))
-        model.to(torch.device(self.machine.device), memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
+        layout = memory_format(self.machine.layout)
+        model.to(torch.device(self.machine.device), memory_format=layout)  # type: ignore[call-overload]  # torch's stub lacks it
         return model
 
     def task(self, rows: NDArray[np.int64]) -> Task:
@@ -355,6 +357,9 @@ class Fit:
             self.recipe,
             precision=self.machine.precision,
             workers=self.machine.workers,
+            layout=self.machine.layout,
+            compiled=self.machine.compiled,
+            tell=self.listener.note,
             attributes=torch.from_numpy(codes_of(self.data.catalog, task)) if task.attributes else None,
             weights=None if self.data.weights is None else torch.from_numpy(self.data.weights),
             pace=self.pace,

@@ -8,10 +8,13 @@ and the machine in the user's cache (<cache>/machines/<key>.json), and in the ru
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,17 +22,19 @@ from numpy.typing import NDArray
 
 from fieldmark.core.errors import RunError, StorageError
 from fieldmark.core.locks import lock
-from fieldmark.core.machine import Machine, computes_bf16
+from fieldmark.core.machine import Machine, computes_bf16, num_cores
+from fieldmark.core.ranks import size
 from fieldmark.core.reading import read_json
 from fieldmark.core.recipe import Recipe
 from fieldmark.core.storage import as_json, cache_folder, make_folder, write_json
 from fieldmark.learning.fitting.fit import Fit, schedule_of
-from fieldmark.learning.training.bare import Job, Way, seconds_of
+from fieldmark.learning.training.bare import WORTH, Change, Duel, Job, Way, descend, duels_of
+from fieldmark.learning.training.compiling import has_compiler
 from fieldmark.model.build import build_model
 from fieldmark.runs.engines import circumstances
 from fieldmark.runs.facts import Tuned
 
-__all__ = ["fastest_machine", "tuned"]
+__all__ = ["fastest_machine", "num_workers", "tuned"]
 
 Ints = NDArray[np.int64]
 
@@ -37,12 +42,29 @@ _FEW = 5_000
 """Fewer images are learnt from at once."""
 _PAYS = 120.0
 """So many seconds must a training compute."""
-_WORTH = 1.1
-"""How many times as fast another way must be; less is within what a busy machine does to a measurement."""
+_COMPILES = {"cpu": 3600.0, "cuda": 600.0}
+"""So many before the network is compiled on trial: that alone takes up to minutes."""
 _BUSY = 1.25
 """The load of each core beyond which a trial would tell of other work; this process alone makes up to one."""
 _GLANCE = 4
 """Images that tell about how long a training takes."""
+_ENOUGH = 0.4
+"""The share of a core that a thread has beside the network, as both want the interpreter."""
+
+
+class _Glance(NamedTuple):
+    """What a training is about to take."""
+
+    images: int
+    """That are learnt from, each as often as it is."""
+    learning: float
+    """Seconds of the network for one of them: learning takes three times an answer."""
+    preparing: float
+    """Seconds of a core until it is in memory, as it is learnt from."""
+
+    @property
+    def seconds(self) -> float:
+        return self.images * self.learning
 
 
 def tuned(fit: Fit, rows: Ints) -> Fit:
@@ -60,12 +82,16 @@ def tuned(fit: Fit, rows: Ints) -> Fit:
     if settled == machine:
         return fit
     run.settle(settled)
-    if found and settled.precision != machine.precision:
+    way, before = _way(settled), _way(machine)
+    if found and way.numbers != before.numbers:
         speed = found["images_per_second"]
-        ratio = speed[str(_way(settled))] / speed[str(_way(machine))]
+        otherwise = [f"train.precision={before.precision}"] if way.precision != before.precision else []
+        otherwise += ["train.compile=false"] if way.compiled else []
+        hint = f"; {' and '.join(otherwise)} decide{'s' * (len(otherwise) == 1)} otherwise" if otherwise else ""
+        ratio = speed[str(way)] / speed[str(before)]
         fit.listener.note(
-            f"This machine computes {fit.recipe.backbone.name} {ratio:.1f} times as fast in {settled.precision} as in "
-            f"{machine.precision}, so that is used; train.precision={machine.precision} decides otherwise"
+            f"This machine computes {fit.recipe.backbone.name} {ratio:.1f} times as fast in {way.numbers} as in "
+            f"{before.numbers}, so that is used{hint}"
         )
     return replace(fit, machine=settled)
 
@@ -75,58 +101,80 @@ def fastest_machine(fit: Fit, rows: Ints, *, anew: bool = False) -> tuple[Machin
     is made by another process just now, or would tell of other work beside it. With `anew`, it is tried whatever is
     known.
     """
-    ways = _ways(fit.recipe, fit.machine)
-    if not ways or not _pays(fit, rows) or (found := _found(fit, rows, ways, anew)) is None:
+    if fit.recipe.train.solver == "logistic" or fit.machine.device == "mps":
         return fit.machine, None
-    way = _fastest(found, ways)
-    return replace(fit.machine, precision=way.precision, threads=way.threads), found
+    glance = _glance(fit, rows)
+    if glance.seconds < _PAYS:
+        return fit.machine, None
+    begin, changes = _way(fit.machine), _changes(fit.recipe, fit.machine, glance.seconds)
+    if (found := _found(fit, rows, begin, changes, anew)) is None:
+        return fit.machine, None
+    way = _fastest(found, begin, changes, glance.images)
+    machine = replace(fit.machine, **way._asdict())
+    if speed := found["images_per_second"].get(str(way)):
+        workers = num_workers(glance.preparing * speed, num_cores(), gpu=machine.device.startswith("cuda"))
+        machine = replace(machine, workers=workers)
+    return machine, found
+
+
+def num_workers(busy: float, cores: int, *, gpu: bool) -> int:
+    """How many processes prepare images in time, if that keeps so many cores `busy`; 0 where a thread does."""
+    if busy <= (_ENOUGH / 2 if gpu else _ENOUGH) or cores <= 2:  # a GPU waits for the interpreter at every layer
+        return 0
+    return min(cores - 1, math.ceil(1.25 * busy))
 
 
 def _way(machine: Machine) -> Way:
-    return Way(machine.precision, machine.threads)
+    return Way(machine.precision, machine.threads, machine.layout, machine.compiled)
 
 
-def _ways(recipe: Recipe, machine: Machine) -> list[Way]:
-    """What may be faster than how it was begun, which comes first; [] if nothing is to be decided."""
-    if recipe.train.solver == "logistic" or machine.device == "mps":
-        return []
-    open_precision = recipe.train.precision == "auto" and computes_bf16(machine.device)
-    precisions = [machine.precision]
-    if open_precision:
-        precisions.append("fp32" if machine.precision == "bf16" else "bf16")
-    # half of the threads are faster where two of them share a core
-    halved = machine.device == "cpu" and machine.threads > 1 and "OMP_NUM_THREADS" not in os.environ
-    threads = [machine.threads, machine.threads // 2] if halved else [machine.threads]
-    ways = [Way(precision, number) for number in threads for precision in precisions]
-    return ways if len(ways) > 1 else []
+def _changes(recipe: Recipe, machine: Machine, seconds: float) -> list[Change]:
+    """What may make a training of so many seconds faster, on a machine of this kind."""
+    train, kind = recipe.train, machine.device.partition(":")[0]
+    found: list[Change] = []
+    if train.precision == "auto" and computes_bf16(machine.device):
+        found.append({"precision": "fp32" if machine.precision == "bf16" else "bf16"})
+    if kind == "cpu" and machine.threads > 1 and "OMP_NUM_THREADS" not in os.environ:
+        found.append({"threads": machine.threads // 2})  # they are faster where two of them share a core
+    found.append({"layout": "contiguous" if machine.layout == "channels_last" else "channels_last"})
+    exchanges = size() > 1 and train.batchnorm != "frozen"  # in the middle of the network
+    if train.compile == "auto" and seconds > _COMPILES[kind] and not exchanges and has_compiler(kind):
+        found.append({"compiled": True})  # last: whether it is worth it depends on the length of a training, too
+    return found
 
 
-def _pays(fit: Fit, rows: Ints) -> bool:
-    """Whether the training takes long enough, as far as a glance can tell: learning takes three times an answer."""
+def _glance(fit: Fit, rows: Ints) -> _Glance:
+    """As far as a few images can tell."""
     schedule = schedule_of(fit.recipe, rows, fit.data.catalog.labels[rows])
     images = schedule.num_steps * schedule.batch_size * fit.recipe.train.members
     if images < _FEW:
-        return False
-    device = torch.device(fit.machine.device)
-    model = build_model(fit.recipe, fit.task(rows), load_weights=False).to(device).eval()
-    side = model.backbone.fixed_size or fit.recipe.images.train_size
-    noise, taken = torch.zeros(_GLANCE, 3, side, side, device=device), list[float]()
+        return _Glance(images, 0.0, 0.0)
+    model = build_model(fit.recipe, fit.task(rows), load_weights=False).to(torch.device(fit.machine.device)).eval()
+    samples, _ = fit.plan(model, rows)
+    keys = schedule.batch(0)[:_GLANCE]
+    seen = torch.stack([samples[key][0] for key in keys])
+    began = time.perf_counter()
+    for key in keys:
+        samples[key]
+    preparing = (time.perf_counter() - began) / len(keys)
+    noise, taken = model.backbone.normalization(seen.to(fit.machine.device)), list[float]()
     with torch.no_grad():
         for _ in range(3):
             began = time.perf_counter()
             model.method(noise).logits.cpu()  # a GPU has then finished
             taken.append(time.perf_counter() - began)
-    return images * 3 * min(taken) / _GLANCE > _PAYS
+    return _Glance(images, 3 * min(taken) / len(keys), preparing)
 
 
-def _found(fit: Fit, rows: Ints, ways: list[Way], anew: bool) -> Tuned | None:
+def _found(fit: Fit, rows: Ints, begin: Way, changes: list[Change], anew: bool) -> Tuned | None:
     """What is known, or else what a trial finds; None if another process is at it just now."""
     task, recipe, device = fit.task(rows), fit.recipe, fit.machine.device
+    job = Job(recipe, task, device, begin, changes)
     step = {"batch_size", "optimizer", "freeze_stages", "clip_norm"}
     pieces = {"backbone", "neck", "method", "head", "loss", "auxiliary"}
     sections = recipe.model_dump(include=dict.fromkeys(pieces, True) | {"train": step})
     name = torch.cuda.get_device_name(device) if device.startswith("cuda") else device
-    known = [sections, recipe.images.train_size, task.num_classes, name, list(map(str, ways)), circumstances()]
+    known = [sections, recipe.images.train_size, task.num_classes, name, str(begin), changes, circumstances()]
     key = hashlib.sha256(as_json(known).encode()).hexdigest()[:32]
     try:
         folder = make_folder(cache_folder() / "machines")
@@ -138,13 +186,13 @@ def _found(fit: Fit, rows: Ints, ways: list[Way], anew: bool) -> Tuned | None:
             busy = _is_busy()
             if not held or (busy and not anew):
                 return None
-            found = _tried(fit, Job(recipe, task, device, ways))
+            found = _tried(fit, job)
             if found["images_per_second"] and not busy:
                 with suppress(OSError, StorageError):  # a full disk: the next training tries again
                     write_json(file, found)
             return found
     except (OSError, StorageError):  # nothing can be kept: then every training tries
-        return _tried(fit, Job(recipe, task, device, ways))
+        return _tried(fit, job)
 
 
 def _is_busy() -> bool:
@@ -156,15 +204,38 @@ def _tried(fit: Fit, job: Job) -> Tuned:
     began = time.perf_counter()
     with fit.listener.progress("Measuring this machine") as tick:
         tick(0, 1)
-        seconds = seconds_of(job)
+        duels = duels_of(job)
         tick(1, 1)
-    speeds = {str(way): round(1 / each, 2) for way, each in zip(job.ways, seconds, strict=False)}
-    return {"images_per_second": speeds, "took": round(time.perf_counter() - began, 1)}
+    return _tuned(job.begin, job.changes, duels, time.perf_counter() - began)
 
 
-def _fastest(found: Tuned, ways: list[Way]) -> Way:
+def _tuned(begin: Way, changes: Sequence[Change], duels: Sequence[Duel | None], took: float) -> Tuned:
+    """What duels say of each way's speed. Neighbours were disturbed alike, so a speed follows from the one before."""
+    speed: dict[str, float] = {}
+    found: Tuned = {"images_per_second": speed, "took": round(took, 1)}
+    told = iter(duels)
+
+    def is_better(best: Way, other: Way) -> bool:
+        if (duel := next(told, None)) is None:
+            return False
+        before = speed.setdefault(str(best), round(1 / duel.best, 2))
+        speed[str(other)] = round(before * duel.best / duel.other, 2)
+        if other.compiled:
+            found["compiling"] = round(duel.first, 1)
+        return duel.best >= WORTH * duel.other
+
+    descend(begin, changes, is_better)
+    return found
+
+
+def _fastest(found: Tuned, begin: Way, changes: Sequence[Change], images: int) -> Way:
+    """The way in which so many images take the shortest time; compiling takes some of it."""
     speed = found["images_per_second"]
-    if not all(str(way) in speed for way in ways):  # it could not be found out
-        return ways[0]
-    best = max(ways, key=lambda way: speed[str(way)])
-    return best if speed[str(best)] >= _WORTH * speed[str(ways[0])] else ways[0]
+
+    def is_better(best: Way, other: Way) -> bool:
+        if str(best) not in speed or str(other) not in speed:  # it could not be found out
+            return False
+        lost = found.get("compiling", 0.0) if other.compiled and not best.compiled else 0.0
+        return images / speed[str(best)] >= WORTH * (lost + images / speed[str(other)])
+
+    return descend(begin, changes, is_better)

@@ -1,7 +1,8 @@
-"""The bare step, which is all that a network itself needs, and how long it takes in each way that a machine computes.
+"""The bare step, which is all that a network itself needs, and which way of computing it is the fastest here.
 
 Ways are timed in a process of its own (`python -m fieldmark.learning.training.bare`), so that neither the threads nor
-the memory of a training are touched. It is given a pickled `Job` and prints a list of seconds.
+the memory of a training are touched. It is given a pickled `Job` and prints a line of JSON for each change that it has
+tried, so that one that never ends does not hide what was found before.
 """
 
 from __future__ import annotations
@@ -10,30 +11,38 @@ import pickle
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from fieldmark.core.machine import Layout
 from fieldmark.core.reading import parse_json
 from fieldmark.core.recipe import Recipe
 from fieldmark.core.storage import as_json
 from fieldmark.core.wording import counted
 from fieldmark.data.task import Task
+from fieldmark.learning.training.compiling import Compiled
 from fieldmark.learning.training.optimizer import build_optimizer, early_stages, set_learning
 from fieldmark.model.batch import Batch
 from fieldmark.model.build import build_model
 from fieldmark.model.model import Model
-from fieldmark.model.precision import autocast
+from fieldmark.model.precision import autocast, memory_format
 
-__all__ = ["Job", "Way", "bare_step", "seconds_of"]
+__all__ = ["WORTH", "Duel", "Job", "Way", "bare_step", "descend", "duels_of"]
 
+WORTH = 1.1
+"""How many times as fast another way must be; less is within what a busy machine does to a measurement."""
 _ROUNDS, _MOST_IMAGES = 3, 16
-_PATIENCE = 90.0
-"""Seconds."""
+_SHARE = 5.0
+"""Seconds for each change, after which no further round is begun."""
+_PATIENCE, _COMPILING = 90.0, 300.0
+"""Seconds; and so many more where the network is compiled."""
 
 
 class Way(NamedTuple):
@@ -41,18 +50,53 @@ class Way(NamedTuple):
 
     precision: str
     threads: int
+    layout: Layout = "channels_last"
+    compiled: bool = False
 
     def __str__(self) -> str:
-        return f"{self.precision}, {counted(self.threads, 'thread')}"
+        return f"{self.numbers}, {counted(self.threads, 'thread')}"
+
+    @property
+    def numbers(self) -> str:
+        """Without the threads: what the last digits of a result depend on."""
+        laid, made = ["contiguous"] * (self.layout == "contiguous"), ["compiled"] * self.compiled
+        return ", ".join([self.precision, *laid, *made])
+
+
+Change = Mapping[str, Any]
+"""Fields of a `Way`, and what they would become."""
 
 
 class Job(NamedTuple):
-    """What is to be computed, and how."""
+    """What is to be computed, how it would be, and what may be faster: one change after the other is tried."""
 
     recipe: Recipe
     task: Task
     device: str
-    ways: Sequence[Way]
+    begin: Way
+    changes: Sequence[Change]
+
+
+class Duel(NamedTuple):
+    """Two ways side by side, in seconds for an image."""
+
+    best: float
+    """The fastest one before."""
+    other: float
+    first: float
+    """What the first step of the other took beyond that: compiling it."""
+
+
+def descend(begin: Way, changes: Sequence[Change], is_better: Callable[[Way, Way], bool]) -> Way:
+    """The fastest way: of each change, one after the other, whichever side `is_better(best, other)` takes.
+
+    All combinations would be twice as many with each further choice, and choices hardly depend on each other.
+    """
+    best = begin
+    for change in changes:
+        if is_better(best, other := best._replace(**change)):
+            best = other
+    return best
 
 
 def bare_step(model: Model, optimizer: Optimizer, batch: Batch, *, clip_norm: float, precision: str) -> None:
@@ -68,35 +112,85 @@ def bare_step(model: Model, optimizer: Optimizer, batch: Batch, *, clip_norm: fl
         optimizer.step()
 
 
-def seconds_of(job: Job) -> list[float]:
-    """What a step takes in each way, for each image of it; [] if that cannot be found out here, whatever the reason."""
+def duels_of(job: Job) -> list[Duel | None]:
+    """What was found of the changes, one after the other, as far as it came; None for one that does not work here."""
     command = [sys.executable, "-m", "fieldmark.learning.training.bare"]
+    patience = _PATIENCE + _COMPILING * any("compiled" in change for change in job.changes)
     try:
-        done = subprocess.run(
-            command, input=pickle.dumps(job), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=_PATIENCE
-        )
-        return parse_json(done.stdout.decode(), list[float]) if done.returncode == 0 else []
-    except (OSError, ValueError, subprocess.TimeoutExpired):
+        told = subprocess.run(
+            command, input=pickle.dumps(job), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=patience
+        ).stdout
+    except subprocess.TimeoutExpired as late:
+        told = late.stdout or b""
+    except OSError:
         return []
+    found = list[Duel | None]()
+    for line in told.splitlines():
+        try:
+            duel = parse_json(line.decode(), list[float] | None)
+            found.append(duel and Duel(*duel))
+        except (ValueError, TypeError):  # it was ended while it wrote
+            break
+    return found
 
 
-def _timed(job: Job) -> list[float]:
-    """The medians of some rounds, in which the ways take turns, after one that warms up."""
-    recipe, device = job.recipe, torch.device(job.device)
-    model = build_model(recipe, job.task, load_weights=False)
-    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
-    set_learning(model, early=early_stages(model.backbone, recipe.train.freeze_stages), head_only=False)
-    optimizer, batch = build_optimizer(model, recipe.train), _noise(recipe, job.task, model, device)
-    taken: list[list[float]] = [[] for _ in job.ways]
-    for _ in range(_ROUNDS + 1):
-        for way, times in zip(job.ways, taken, strict=True):
-            torch.set_num_threads(way.threads)
-            began = time.perf_counter()
-            bare_step(model, optimizer, batch, clip_norm=recipe.train.clip_norm, precision=way.precision)
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-            times.append((time.perf_counter() - began) / len(batch.images))
-    return [float(np.median(times[1:])) for times in taken]
+def _fight(job: Job) -> None:
+    """Try one change after the other, and print what was found."""
+    bench = _Bench(job)
+
+    def is_better(best: Way, other: Way) -> bool:
+        duel = bench.duel(best, other)
+        print(as_json(duel), flush=True)
+        return duel is not None and duel.best >= WORTH * duel.other
+
+    descend(job.begin, job.changes, is_better)
+
+
+class _Bench:
+    """A network and a batch of noise, which take steps in any way."""
+
+    def __init__(self, job: Job) -> None:
+        recipe, self.device = job.recipe, torch.device(job.device)
+        self.train, self.failed = recipe.train, list[str]()
+        self.model = build_model(recipe, job.task, load_weights=False).to(self.device)
+        set_learning(self.model, early=early_stages(self.model.backbone, self.train.freeze_stages), head_only=False)
+        self.optimizer = build_optimizer(self.model, self.train)
+        self.batch = _noise(recipe, job.task, self.model, self.device)
+        self.faster: Compiled | None = None
+
+    def duel(self, best: Way, other: Way) -> Duel | None:
+        """The medians of some rounds, in which the two take turns, after one that warms up."""
+        ways = best, other
+        began = time.perf_counter()
+        _, first = (self.step(way) for way in ways)
+        rounds = [[self.step(way) for way in ways]]
+        while len(rounds) < _ROUNDS and time.perf_counter() - began < _SHARE + first:
+            rounds.append([self.step(way) for way in ways])
+        if self.failed:
+            return None
+        each = np.median(rounds, axis=0)
+        return Duel(*(each / len(self.batch.rows)).tolist(), first=max(0.0, first - float(each[1])))
+
+    def step(self, way: Way) -> float:
+        """The seconds of a step."""
+        torch.set_num_threads(way.threads)
+        batch = self._laid(way.layout)
+        if way.compiled and self.faster is None:
+            self.faster = Compiled(self.model.backbone.model, self.failed.append)
+        began = time.perf_counter()
+        with self.faster.applied() if way.compiled and self.faster else nullcontext():
+            bare_step(self.model, self.optimizer, batch, clip_norm=self.train.clip_norm, precision=way.precision)
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter() - began
+
+    def _laid(self, layout: Layout) -> Batch:
+        """The batch, with everything else, as it lies in this layout."""
+        format = memory_format(layout)
+        self.model.to(memory_format=format)  # type: ignore[call-overload]  # torch's stub lacks it
+        for moments in self.optimizer.state.values():
+            moments |= {key: one.contiguous(memory_format=format) for key, one in moments.items() if one.ndim == 4}
+        return replace(self.batch, images=self.batch.images.contiguous(memory_format=format))
 
 
 def _noise(recipe: Recipe, task: Task, model: Model, device: torch.device) -> Batch:
@@ -104,11 +198,10 @@ def _noise(recipe: Recipe, task: Task, model: Model, device: torch.device) -> Ba
     count, side = min(_MOST_IMAGES, recipe.train.batch_size), model.backbone.fixed_size or recipe.images.train_size
     learnt = [label for label in range(task.num_classes) if label not in task.unlearnt]
     labels = torch.tensor([[learnt[index // 2 % len(learnt)]] for index in range(count)], device=device)
-    images = torch.randn(count, 3, side, side, device=device).contiguous(memory_format=torch.channels_last)
+    images = torch.randn(count, 3, side, side, device=device)
     rows = torch.arange(count, device=device)
     return Batch(images, labels, torch.ones(count, 1, device=device), rows, 0.5, None, None)
 
 
 if __name__ == "__main__":
-    found = _timed(pickle.loads(sys.stdin.buffer.read()))
-    print(as_json(found))
+    _fight(pickle.loads(sys.stdin.buffer.read()))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Generator
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -18,18 +19,20 @@ from torch import Tensor, nn
 
 from fieldmark.augment.mixing import mix
 from fieldmark.core.errors import TrainingError
-from fieldmark.core.ranks import gathered, rank, share, summed, together
+from fieldmark.core.machine import Layout
+from fieldmark.core.ranks import gathered, rank, share, size, summed, together
 from fieldmark.core.recipe import NONE, Recipe
 from fieldmark.core.seeds import Stream, derive_seed
 from fieldmark.data.loader import Sampled, Samples, Schedule, training_batches
 from fieldmark.learning.training.batchnorm import freeze_statistics
+from fieldmark.learning.training.compiling import Compiled
 from fieldmark.learning.training.optimizer import early_stages, set_learning, set_rates
 from fieldmark.learning.training.pieces import gradients
 from fieldmark.learning.training.sharing import add_gradients
 from fieldmark.learning.training.state import TrainingState
 from fieldmark.model.batch import Batch
 from fieldmark.model.model import LossModule, Model
-from fieldmark.model.precision import autocast
+from fieldmark.model.precision import autocast, memory_format
 
 __all__ = ["Lap", "Progress", "train_steps"]
 
@@ -63,6 +66,9 @@ def train_steps(
     workers: int,
     attributes: Tensor | None = None,
     weights: Tensor | None = None,
+    layout: Layout = "channels_last",
+    compiled: bool = False,
+    tell: Callable[[str], None] = lambda text: None,
     lap: Lap = lambda stage: None,
     pace: Callable[[int], int] | None = None,
 ) -> Generator[Progress, None, None]:
@@ -71,12 +77,17 @@ def train_steps(
     `pace` is asked before each step how many there will be, which decides the learning rate; by default the schedule.
 
     `attributes` (N, A) are the learnt attributes of the catalogue's rows, −1 where unknown; `weights` (N,) how much
-    each row counts, 1 if not given. `lap` hears of each stage of a step.
+    each row counts, 1 if not given. `lap` hears of each stage of a step. With `compiled`, the network is; where it
+    cannot be, `tell` hears so.
 
     Raises TrainingError if a loss is not finite.
     """
     model, train = state.model, recipe.train
     module = LossModule(model)
+    if compiled and size() > 1 and train.batchnorm != "frozen":
+        compiled = False
+        tell("The network is not compiled, since its BatchNorm needs the other processes in the middle of it")
+    faster = Compiled(model.backbone.model, tell).applied if compiled else nullcontext
     head_steps = min(train.head_epochs, schedule.epochs // 2) * schedule.steps_per_epoch
     early = early_stages(model.backbone, train.freeze_stages)
     set_learning(model, early=early, head_only=False)  # known to what follows even where no step is left to take
@@ -91,7 +102,7 @@ def train_steps(
         start = time.monotonic()
         lap("images")
         counted = torch.ones(len(sampled.rows)) if weights is None else weights[sampled.rows]
-        batch = _batch(sampled, counted, recipe, model, state.step, num_steps, precision)
+        batch = _batch(sampled, counted, recipe, model, state.step, num_steps, precision, layout)
         set_learning(model, early=early, head_only=state.step < head_steps)
         if train.batchnorm == "frozen":
             freeze_statistics(model)
@@ -102,7 +113,8 @@ def train_steps(
         torch.manual_seed(derive_seed(Stream.STEP, recipe.seed, state.step, *own))
         lap("batch")
         weight = len(sampled.rows) / schedule.step_size
-        loss = _step(module, state, batch, weight, train.clip_norm, precision, lap)
+        with faster():
+            loss = _step(module, state, batch, weight, train.clip_norm, precision, lap)
         if state.ema is not None:
             state.ema.update_parameters(model)
         lap("rest")
@@ -147,7 +159,14 @@ def _step(
 
 
 def _batch(
-    sampled: Sampled, weights: Tensor, recipe: Recipe, model: Model, step: int, num_steps: int, precision: str
+    sampled: Sampled,
+    weights: Tensor,
+    recipe: Recipe,
+    model: Model,
+    step: int,
+    num_steps: int,
+    precision: str,
+    layout: Layout,
 ) -> Batch:
     """Normalise, then mix. May leave the model in evaluation mode.
 
@@ -171,7 +190,7 @@ def _batch(
         images, labels, weights = (one[share(len(one))] for one in (images, labels, weights))
     move: Callable[[Tensor | None], Tensor | None] = lambda t: None if t is None else t.to(device)  # noqa: E731
     return Batch(
-        images.contiguous(memory_format=torch.channels_last),
+        images.contiguous(memory_format=memory_format(layout)),
         labels,
         weights,
         sampled.rows.to(device),
