@@ -5,7 +5,7 @@ Shapes: B images of S × S pixels, T targets per image (1 plain, 2 mixed), P key
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
@@ -36,5 +36,5 @@ class Batch:
 
     def piece(self, which: slice) -> Batch:
         """Some of its images, with all that is known of them."""
-        values: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
-        return Batch(**{key: one[which] if isinstance(one, Tensor) else one for key, one in values.items()})
+        whole: dict[str, Any] = {key: value for key, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, **{key: value[which] for key, value in whole.items()})

@@ -34,7 +34,7 @@ from fieldmark.model.build import build_model
 from fieldmark.model.model import Model
 from fieldmark.model.precision import autocast, memory_format
 
-__all__ = ["WORTH", "Duel", "Job", "Way", "bare_step", "descend", "duels_of"]
+__all__ = ["WORTH", "Duel", "Job", "Way", "Workbench", "bare_step", "descend", "duels_of"]
 
 WORTH = 1.1
 """How many times as fast another way must be; less is within what a busy machine does to a measurement."""
@@ -127,8 +127,8 @@ def duels_of(job: Job) -> list[Duel | None]:
     found = list[Duel | None]()
     for line in told.splitlines():
         try:
-            duel = parse_json(line.decode(), list[float] | None)
-            found.append(duel and Duel(*duel))
+            duel = parse_json(line.decode(), list[float])
+            found.append(Duel(*duel) if duel else None)
         except (ValueError, TypeError):  # it was ended while it wrote
             break
     return found
@@ -136,26 +136,26 @@ def duels_of(job: Job) -> list[Duel | None]:
 
 def _fight(job: Job) -> None:
     """Try one change after the other, and print what was found."""
-    bench = _Bench(job)
+    bench = Workbench(job)
 
     def is_better(best: Way, other: Way) -> bool:
         duel = bench.duel(best, other)
-        print(as_json(duel), flush=True)
+        print(as_json(duel or []), flush=True)
         return duel is not None and duel.best >= WORTH * duel.other
 
     descend(job.begin, job.changes, is_better)
 
 
-class _Bench:
-    """A network and a batch of noise, which take steps in any way."""
+class Workbench:
+    """A network and a batch of noise of so many images at most, which take steps in any way."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, most: int = _MOST_IMAGES) -> None:
         recipe, self.device = job.recipe, torch.device(job.device)
         self.train, self.failed = recipe.train, list[str]()
         self.model = build_model(recipe, job.task, load_weights=False).to(self.device)
         set_learning(self.model, early=early_stages(self.model.backbone, self.train.freeze_stages), head_only=False)
         self.optimizer = build_optimizer(self.model, self.train)
-        self.batch = _noise(recipe, job.task, self.model, self.device)
+        self.batch = _noise(recipe, job.task, self.model, self.device, most)
         self.faster: Compiled | None = None
 
     def duel(self, best: Way, other: Way) -> Duel | None:
@@ -168,8 +168,9 @@ class _Bench:
             rounds.append([self.step(way) for way in ways])
         if self.failed:
             return None
-        each = np.median(rounds, axis=0)
-        return Duel(*(each / len(self.batch.rows)).tolist(), first=max(0.0, first - float(each[1])))
+        before, after = np.median(rounds, axis=0).tolist()
+        count = len(self.batch.rows)
+        return Duel(before / count, after / count, max(0.0, first - after))
 
     def step(self, way: Way) -> float:
         """The seconds of a step."""
@@ -187,15 +188,15 @@ class _Bench:
     def _laid(self, layout: Layout) -> Batch:
         """The batch, with everything else, as it lies in this layout."""
         format = memory_format(layout)
-        self.model.to(memory_format=format)  # type: ignore[call-overload]  # torch's stub lacks it
+        self.model.to(memory_format=format)
         for moments in self.optimizer.state.values():
             moments |= {key: one.contiguous(memory_format=format) for key, one in moments.items() if one.ndim == 4}
         return replace(self.batch, images=self.batch.images.contiguous(memory_format=format))
 
 
-def _noise(recipe: Recipe, task: Task, model: Model, device: torch.device) -> Batch:
+def _noise(recipe: Recipe, task: Task, model: Model, device: torch.device, most: int) -> Batch:
     """A batch with two images of each of its classes."""
-    count, side = min(_MOST_IMAGES, recipe.train.batch_size), model.backbone.fixed_size or recipe.images.train_size
+    count, side = min(most, recipe.train.batch_size), model.backbone.fixed_size or recipe.images.train_size
     learnt = [label for label in range(task.num_classes) if label not in task.unlearnt]
     labels = torch.tensor([[learnt[index // 2 % len(learnt)]] for index in range(count)], device=device)
     images = torch.randn(count, 3, side, side, device=device)
