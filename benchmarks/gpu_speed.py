@@ -19,6 +19,7 @@ not suffice for is named in a last row. A row that fails says why, and the other
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -146,11 +147,14 @@ def in_a_process(kind, name, size, options, seconds):
     """The row, measured in a process of its own: it begins with empty memory, and can be ended."""
     asked = json.dumps([kind, name, size, vars(options)])
     command = [sys.executable, __file__, "--row", asked]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds)
+        told, complaint = child.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
+        os.killpg(child.pid, signal.SIGKILL)  # with all that it has started
+        child.communicate()
         return {"failed": f"took longer than {seconds:.0f} s"}
-    return json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else {"failed": done.stderr[-1500:]}
+    return json.loads(told.splitlines()[-1]) if child.returncode == 0 else {"failed": complaint[-1500:]}
 
 
 def device_name(device):
