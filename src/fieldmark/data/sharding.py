@@ -199,9 +199,11 @@ def _table(file: IO[bytes]) -> Iterator[Callable[[Mapping[str, list[str]]], None
         writer = writer or pq.ParquetWriter(file, group.schema, compression="zstd")
         writer.write_table(group)
 
-    yield add
-    if writer is not None:
-        writer.close()
+    try:
+        yield add
+    finally:
+        if writer is not None:
+            writer.close()
 
 
 @contextmanager
