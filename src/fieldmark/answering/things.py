@@ -24,7 +24,7 @@ from fieldmark.core.errors import DataError, DataWarning
 from fieldmark.data.decode import Decoded, decode, decode_image, reduced
 from fieldmark.data.readers.columns import Columns
 from fieldmark.data.readers.read import catalog_table
-from fieldmark.data.readers.shards import holds_shards, shards_listed
+from fieldmark.data.readers.shards import SHARD_SUFFIX, holds_shards, shards_listed
 from fieldmark.data.readers.sheet import TABLE_SUFFIXES
 from fieldmark.data.readers.table import listed_paths
 from fieldmark.data.remote import is_remote
@@ -184,7 +184,7 @@ def _pixels(array: NDArray[Any], name: str) -> Pixels:
 def _paths(pattern: str, tell: Tell, columns: Columns) -> Iterator[str]:
     """Files, folders (their images, nested too), globs and tables → files. Names of absent files are passed on."""
     path = Path(pattern)
-    if is_remote(path) and member_of(path) is None:
+    if (is_remote(path) and member_of(path) is None) or (path.suffix.lower() == SHARD_SUFFIX and os.path.isfile(path)):
         yield from shards_listed(path)
     elif os.path.isdir(path):
         yield from _in_folder(path, tell, columns)

@@ -43,7 +43,7 @@ INDEX, UNFINISHED = "catalog.parquet", "UNFINISHED"
 """The files beside our own shards: the table, and what says that it is still to come."""
 
 _ADDRESS = re.compile(r"(.+?\.tar)/(\d+)\+(\d+)/(.+)", re.DOTALL)
-_AGAIN = "Copy or make the shards again, or index those that are there anew: fieldmark shards"
+_AGAIN = "Copy or make the shards again. If only the table is wrong, remove it: shards say themselves what they hold."
 
 
 class Member(NamedTuple):
