@@ -46,7 +46,7 @@ maximum_signature_line_length = 80
 GUIDE = (
     *("data", "recipes", "budgets", "verdicts", "explanations", "labelling", "parts-and-poses", "export", "serving"),
     *("camera-traps", "similarity", "enrolling", "verifying", "grades-trees-attributes", "background", "comparing"),
-    *("seasons", "field-guide", "python", "speed", "gpus", "several-processes", "plugins"),
+    *("seasons", "field-guide", "python", "speed", "gpus", "several-processes", "large-sets", "plugins"),
 )
 TRADES = ("wildlife", "plants", "medical-grades", "products-and-fakes", "vehicles-and-signs")
 NAVIGATION = {

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from fieldmark.commands.retrieve import Retrieved, retrieve
     from fieldmark.commands.search import search
     from fieldmark.commands.serve import serve
+    from fieldmark.commands.shards import shards
     from fieldmark.commands.show import show
     from fieldmark.commands.train import train
     from fieldmark.commands.verify import identify, measure, verify
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
     from fieldmark.data.auditing.findings import Audit, Finding
     from fieldmark.data.catalog import Catalog
     from fieldmark.data.sets import read
+    from fieldmark.data.sharding import Sharded
     from fieldmark.data.taxonomy import Taxonomy
     from fieldmark.evaluation.verdict import Verdict
     from fieldmark.fieldguide import draw
@@ -107,6 +109,7 @@ _HOMES = {
     "Retrieved": "commands.retrieve",
     "Run": "runs.run",
     "RunError": "core.errors",
+    "Sharded": "data.sharding",
     "Shipped": "commands.bundle",
     "Skipped": "answering.things",
     "Stopped": "learning.fitting.fit",
@@ -141,6 +144,7 @@ _HOMES = {
     "retrieve": "commands.retrieve",
     "search": "commands.search",
     "serve": "commands.serve",
+    "shards": "commands.shards",
     "show": "commands.show",
     "train": "commands.train",
     "verify": "commands.verify",
@@ -176,6 +180,7 @@ __all__ = [
     "Retrieved",
     "Run",
     "RunError",
+    "Sharded",
     "Shipped",
     "Skipped",
     "Stopped",
@@ -210,6 +215,7 @@ __all__ = [
     "retrieve",
     "search",
     "serve",
+    "shards",
     "show",
     "train",
     "verify",

@@ -41,6 +41,7 @@ COMMANDS = [
     "retrieve",
     "search",
     "serve",
+    "shards",
     "train",
     "verify",
 ]

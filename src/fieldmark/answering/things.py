@@ -24,9 +24,12 @@ from fieldmark.core.errors import DataError, DataWarning
 from fieldmark.data.decode import Decoded, decode, decode_image, reduced
 from fieldmark.data.readers.columns import Columns
 from fieldmark.data.readers.read import catalog_table
+from fieldmark.data.readers.shards import SHARD_SUFFIX, holds_shards, shards_listed
 from fieldmark.data.readers.sheet import TABLE_SUFFIXES
 from fieldmark.data.readers.table import listed_paths
+from fieldmark.data.remote import is_remote
 from fieldmark.data.scan import matching, scan
+from fieldmark.data.shards import member_of
 
 if TYPE_CHECKING:
     from typing import BinaryIO
@@ -181,7 +184,9 @@ def _pixels(array: NDArray[Any], name: str) -> Pixels:
 def _paths(pattern: str, tell: Tell, columns: Columns) -> Iterator[str]:
     """Files, folders (their images, nested too), globs and tables → files. Names of absent files are passed on."""
     path = Path(pattern)
-    if os.path.isdir(path):
+    if (is_remote(path) and member_of(path) is None) or (path.suffix.lower() == SHARD_SUFFIX and os.path.isfile(path)):
+        yield from shards_listed(path)
+    elif os.path.isdir(path):
         yield from _in_folder(path, tell, columns)
     elif path.suffix.lower() in TABLE_SUFFIXES and os.path.isfile(path):
         yield from _some(listed_paths(path, columns), f"The table {pattern} lists no images")
@@ -198,6 +203,9 @@ def _in_folder(folder: Path, tell: Tell, columns: Columns) -> Iterator[str]:
         yield from _some(listed_paths(table, columns), f"The table {table} lists no images")
         return
     found = scan(folder)
+    if not found.images and holds_shards(folder):
+        yield from shards_listed(folder)
+        return
     reasons = found.reasons(str(folder))
     only = f", only {'; '.join(reasons)}" if reasons else ""
     paths = _some([str(folder / path) for path in found.paths], f"The folder {folder} contains no images{only}")

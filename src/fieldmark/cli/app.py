@@ -37,7 +37,7 @@ _ORDER = (
     *("export", "bundle", "serve"),
     *("index", "search", "retrieve", "verify"),
     *("doubt", "next"),
-    *("audit", "report", "preview", "parts", "bench", "draw", "datasets", "backbones", "recipes"),
+    *("audit", "report", "preview", "parts", "bench", "draw", "shards", "datasets", "backbones", "recipes"),
 )
 """Commands as the help lists them, group by group: what is used first stands first."""
 
@@ -87,7 +87,7 @@ Engine = Annotated[
 ]
 """An option of commands that answer for many pictures."""
 
-DATA = "Class folders, a table (CSV, TSV, Excel, Parquet), or the folder or name of a data set."
+DATA = "Class folders, a table (CSV, TSV, Excel, Parquet), tar shards, or the folder or name of a data set."
 """What the argument `data` accepts."""
 
 ACCURACY = (

@@ -12,7 +12,7 @@ from fieldmark.cli.early import check_begun_run, check_data, check_recipes, chec
 from fieldmark.cli.lists import print_audit, print_backbones, print_bench, print_datasets, print_parts, print_recipes
 from fieldmark.cli.terminal import terminal
 
-__all__ = ["audit", "backbones", "bench", "datasets", "draw", "parts", "preview", "recipes", "report"]
+__all__ = ["audit", "backbones", "bench", "datasets", "draw", "parts", "preview", "recipes", "report", "shards"]
 
 _SPOILT = 1
 
@@ -82,6 +82,21 @@ def draw(
             progress=tick,
         )
     listener.note(f"Drew {species} species into {folder}. To look at them, open {folder / 'guide.html'}")
+
+
+@app.command(rich_help_panel=LOOK)
+def shards(
+    data: Annotated[Path, typer.Argument(help=DATA)],
+    out: Annotated[Path, typer.Argument(help="New folder, or the address of one, such as s3://bucket/birds.")],
+    root: Root = None,
+    columns: Columns = None,
+    megabytes: Annotated[int, typer.Option(min=1, help="Size of a shard, at which it ends.")] = 1000,
+) -> None:
+    """Write data as tar shards with a table beside them: for millions of pictures, on disk or in an object store."""
+    check_data(data, root)
+    from fieldmark.commands.shards import shards as write_shards
+
+    write_shards(data, out, root=root, columns=columns_of(columns), megabytes=megabytes, listener=terminal())
 
 
 @app.command(rich_help_panel=LOOK)

@@ -42,6 +42,8 @@ class Stream(IntEnum):
     """The images of a preview: seed."""
     RELIANCE = 12
     """The backgrounds that reliance is measured with: row."""
+    SHARDS = 13
+    """The order of pictures in shards: nothing."""
 
 
 def derive_seed(stream: Stream, *keys: int) -> int:

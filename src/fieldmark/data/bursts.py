@@ -17,9 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldmark.core.errors import FieldmarkError
-from fieldmark.core.reading import open_regular
-from fieldmark.data.decode import MAX_BYTES
 from fieldmark.data.formats import opened
+from fieldmark.data.shards import open_picture
 
 __all__ = ["Taken", "bursts", "check_grouping", "grouped", "taken"]
 
@@ -42,7 +41,7 @@ class Taken(NamedTuple):
 def taken(file: Path) -> Taken | None:
     """What its EXIF says; None where it says nothing, or cannot be read."""
     try:
-        with open_regular(file, most=MAX_BYTES) as data, opened(data, str(file)).image as image:
+        with open_picture(file) as data, opened(data, str(file)).image as image:
             exif = image.getexif()
             details = exif.get_ifd(_DETAILS)
         when = datetime.strptime(str(details[_WHEN]).strip("\0 "), "%Y:%m:%d %H:%M:%S").replace(tzinfo=UTC)

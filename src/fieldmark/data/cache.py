@@ -41,6 +41,8 @@ from fieldmark.data import duplicates
 from fieldmark.data.catalog import Catalog
 from fieldmark.data.decode import Decoded, decode, read_bytes
 from fieldmark.data.duplicates import Fingerprints, fingerprint
+from fieldmark.data.remote import WAITING, Entry, is_remote
+from fieldmark.data.shards import stamp_of
 
 __all__ = ["DECODERS", "PixelStore", "build_store"]
 
@@ -187,13 +189,11 @@ def _key(job: _Job) -> str:
     libraries = [PIL.__version__, *(features.version(name) for name in ("libjpeg_turbo", "jpg", "webp", "avif"))]
     head = [job.side, job.grey_bits, decoding.VERSION, duplicates.VERSION, *libraries, str(job.catalog.root)]
     digest = hashlib.sha256(json.dumps(head).encode())
+    shards: dict[str, Entry | None] = {}
     for row, path in enumerate(job.catalog.paths):
-        known: tuple[int, ...] = ()
+        known: tuple[int | str, ...] = ()
         with contextlib.suppress(OSError, ValueError):  # a missing file is found unreadable later
-            status = job.catalog.file(row).stat()
-            # A file of the same size may be given the old time, but not the old time of change, nor the number of
-            # another. (Windows has a time of creation in its place, which with the number says almost as much.)
-            known = status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+            known = stamp_of(job.catalog.file(row), shards)
         digest.update(f"{path}\0{known}\0{job.keep[row]:d}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()[:32]
 
@@ -212,7 +212,8 @@ def _see(job: _Job, row: int) -> _Seen | str:
 def _pass(job: _Job) -> Iterator[tuple[int, _Seen | str]]:
     """Every row in order, whatever the number of threads. They suffice: Pillow decodes outside the interpreter lock."""
     total = len(job.catalog)
-    with ThreadPoolExecutor(max(1, job.workers)) as pool:
+    threads = WAITING if is_remote(job.catalog.root) else job.workers
+    with ThreadPoolExecutor(max(1, threads)) as pool:
         for start in range(0, total, _BLOCK):
             rows = range(start, min(start + _BLOCK, total))
             yield from zip(rows, pool.map(lambda row: _see(job, row), rows), strict=True)

@@ -6,7 +6,7 @@ Shapes: N samples, K classes, P key points.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, Self
@@ -18,7 +18,9 @@ from fieldmark.core.errors import DataError
 from fieldmark.core.listener import DataRead
 from fieldmark.core.wording import counted
 from fieldmark.data.names import normal
+from fieldmark.data.remote import below
 from fieldmark.data.taxonomy import Taxonomy
+from fieldmark.data.texts import chosen
 
 __all__ = ["SPLITS", "Catalog", "Split", "called_in", "data_read"]
 
@@ -36,9 +38,9 @@ class Catalog:
 
     name: str
     root: Path
-    """Absolute folder that `paths` are relative to."""
-    paths: tuple[str, ...]
-    """(N) with forward slashes, relative to `root`."""
+    """Absolute folder, or the address of one, that `paths` are relative to."""
+    paths: Sequence[str]
+    """(N) with forward slashes, relative to `root`, absolute or addresses; of pictures in shards, see `shards.py`."""
     labels: NDArray[np.int64]
     """(N,) index into `classes`."""
     classes: tuple[str, ...]
@@ -56,7 +58,7 @@ class Catalog:
     """The classes and the levels above them; no levels by default."""
     attributes: Mapping[str, NDArray[np.str_]] = field(default_factory=dict)
     """Attribute name → its value for each sample (N,), "" where unknown."""
-    masks: tuple[str, ...] = ()
+    masks: Sequence[str] = ()
     """(N) pictures, relative to `root`, whose pixels above 0 are the object; "" where there is none. () if nowhere."""
 
     def __post_init__(self) -> None:
@@ -107,7 +109,7 @@ class Catalog:
 
     def file(self, row: int) -> Path:
         """The file of sample `row`."""
-        return self.root / self.paths[row]
+        return Path(below(self.root, self.paths[row]))
 
     def rows(self, split: str) -> NDArray[np.int64]:
         """The rows of one split, in catalogue order."""
@@ -117,12 +119,12 @@ class Catalog:
         """A catalogue of these rows; classes and taxonomy stay as they are."""
         return replace(
             self,
-            paths=tuple(self.paths[row] for row in rows),
+            paths=chosen(self.paths, rows),
             labels=self.labels[rows],
             splits=self.splits[rows],
             groups=self.groups[rows],
             boxes=None if self.boxes is None else self.boxes[rows],
-            masks=tuple(self.masks[row] for row in rows) if self.masks else (),
+            masks=chosen(self.masks, rows) if self.masks else (),
             keypoints=None if self.keypoints is None else self.keypoints[rows],
             attributes={name: values[rows] for name, values in self.attributes.items()},
         )

@@ -29,6 +29,7 @@ from fieldmark.core.wording import brief, counted, first_few
 from fieldmark.data.catalog import Catalog, called_in
 from fieldmark.data.names import lookup, normal
 from fieldmark.data.readers.sheet import read_sheet
+from fieldmark.data.shards import is_there
 from fieldmark.data.taxonomy import Taxonomy
 
 __all__ = [
@@ -87,7 +88,7 @@ class Decisions:
 
     def present(self, root: Path) -> Decisions:
         """Those about files that are still there, below `root` or where an absolute path says."""
-        return Decisions(tuple(row for row in self.rows if os.path.isfile(root / row.path)))
+        return Decisions(tuple(row for row in self.rows if is_there(root / row.path)))
 
     def then(self, later: Self) -> Decisions:
         """These, and those that were made later, which count where both are about the same photograph."""
@@ -198,7 +199,7 @@ def _said(row: Decision) -> str:
 
 def _check_there(catalog: Catalog, strangers: Sequence[Decision], tell: Tell) -> None:
     """Of decisions about what is not in the catalogue, those that give a label need the file."""
-    gone = [one for one in strangers if not os.path.isfile(catalog.root / one.path)]
+    gone = [one for one in strangers if not is_there(catalog.root / one.path)]
     if lost := [one.path for one in gone if one.gives]:
         raise DataError(
             f"{counted(len(lost), 'decision')} of {len(strangers):,} about photographs outside the data "

@@ -32,10 +32,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms, UnidentifiedImageError
 
 from fieldmark.core.errors import ImageError, TooLargeError, UnknownFormatError
-from fieldmark.core.reading import open_regular
 from fieldmark.data.formats import FORMATS, can_read, opened
 from fieldmark.data.greys import bands, is_deep, to_8bit
 from fieldmark.data.limits import MAX_BYTES, MAX_PIXELS, check_codec, check_memory, refuse_above
+from fieldmark.data.shards import member_of, open_picture, read_member
 
 __all__ = [
     "FORMATS",
@@ -147,7 +147,7 @@ def _told_of_damage(name: str) -> Iterator[None]:
 def orientation(path: Path) -> int:
     """EXIF orientation, 1 to 8, that `decode` applies; 1 where there is none, or the file cannot be read."""
     try:
-        with open_regular(path, most=MAX_BYTES) as file:
+        with open_picture(path) as file:
             head = file.read(2**16)
             if head.startswith(b"\xff\xd8") and b"Exif" not in head:  # most photographs in data sets, and soon known
                 return 1
@@ -159,7 +159,10 @@ def orientation(path: Path) -> int:
 
 
 def read_bytes(path: Path) -> bytes:
-    """The bytes of an image file; ImageError where it is missing, no regular file, unreadable or too large."""
+    """The bytes of an image file, which may lie in a shard; ImageError where it is missing, no regular file, unreadable
+    or too large. Raises DataError where a shard or an object store is at fault, and not this picture."""
+    if (member := member_of(path)) is not None:
+        return read_member(member)
     try:
         if not path.is_file():  # a pipe or a device would wait forever
             problem = "is not a file" if path.exists() else "does not exist"
@@ -181,7 +184,7 @@ def check_pixels(data: bytes, most: int, name: str = "The image") -> None:
 def measure(path: Path) -> tuple[int, int] | None:
     """(width, height) of the file as it is stored, from its header; None where that cannot be read."""
     try:
-        with open_regular(path, most=MAX_BYTES) as file, opened(file, str(path)).image as image:
+        with open_picture(path) as file, opened(file, str(path)).image as image:
             return image.size
     except Exception:  # as above: codecs meet damage with anything
         return None

@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fieldmark.core.reading import open_regular
 from fieldmark.data.formats import opened
-from fieldmark.data.limits import MAX_BYTES, check_memory
+from fieldmark.data.limits import check_memory
+from fieldmark.data.shards import open_picture
 
 __all__ = ["DEPTHS", "Depth", "bands", "is_deep", "measure_depth", "to_8bit"]
 
@@ -95,7 +95,7 @@ def _spread(files: list[Path], most: int) -> list[Path]:
 def _largest(file: Path, *, header_only: bool = False) -> int | None:
     """The largest value of a 16-bit greyscale picture, or 0 by its header only; None for any other file."""
     try:
-        with open_regular(file, most=MAX_BYTES) as data, opened(data, str(file)).image as image:
+        with open_picture(file) as data, opened(data, str(file)).image as image:
             if not image.mode.startswith("I;16"):
                 return None
             if header_only:

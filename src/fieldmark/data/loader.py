@@ -23,6 +23,7 @@ from fieldmark.core.interrupts import deaf_to_termination
 from fieldmark.core.seeds import Stream, derive_seed
 from fieldmark.data.catalog import Catalog
 from fieldmark.data.decode import Decoded
+from fieldmark.data.remote import WAITING, is_remote
 from fieldmark.data.sampling import class_order, recurrences
 
 __all__ = [
@@ -167,6 +168,13 @@ class Samples(Dataset[tuple[Tensor, int, int, Tensor | None, Tensor | None]]):
         self.seed = seed
         self.changes = changes
 
+    def __getitems__(self, keys: Keys) -> list[tuple[Tensor, int, int, Tensor | None, Tensor | None]]:
+        """The samples of a step. An object store is asked for several at a time, since it takes its time for each."""
+        if not is_remote(self.catalog.root):
+            return [self[key] for key in keys]
+        with ThreadPoolExecutor(WAITING, thread_name_prefix="fetching") as pool:
+            return list(pool.map(self.__getitem__, keys))
+
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int, int, Tensor | None, Tensor | None]:
         epoch, row = key
         seed = derive_seed(Stream.SAMPLE, self.seed, epoch, row)
@@ -216,7 +224,7 @@ def training_batches(
 def _batches(samples: Samples, steps: Iterable[Keys], workers: int) -> Iterator[Sampled]:
     if workers == 0:
         # DataLoader would draw a seed from the global generator, and its overhead shows on small images
-        yield from _one_ahead(lambda keys: _collate([samples[key] for key in keys]), steps)
+        yield from _one_ahead(lambda keys: _collate(samples.__getitems__(keys)), steps)
         return
     yield from DataLoader(
         samples,

@@ -20,6 +20,7 @@ from fieldmark.core.recipe import Recipe
 from fieldmark.core.storage import read_rows
 from fieldmark.data.catalog import Catalog
 from fieldmark.data.decode import decode
+from fieldmark.data.shards import is_there
 from fieldmark.evaluation.metrics import ConfusedPair, Score, ScoreValues
 from fieldmark.pages import picture
 from fieldmark.runs.bundle import Bundle
@@ -134,7 +135,7 @@ class Pictures:
 
     def file(self, path: str) -> Path | None:
         """The file of a picture, or None if it is gone."""
-        return next((root / path for root in self._roots if (root / path).is_file()), None)
+        return next((root / path for root in self._roots if is_there(root / path)), None)
 
     @property
     def missing(self) -> list[str]:

@@ -90,7 +90,7 @@ def test_nothing_that_fits(tmp_path: Path) -> None:
         f"No data found at {tmp_path}, which holds 2 files (.csv, .mat) and 2 folders (sub, sub2). Looked for: a table "
         "(.csv, .tsv, .xlsx, .parquet); COCO Camera Traps (.json); CUB-200-2011 (images.txt, image_class_labels.txt, "
         "classes.txt); catalog.csv, .tsv, .xlsx or .parquet; one table with the columns path and label; class folders, "
-        "with or without train, val and test above them."
+        "with or without train, val and test above them; tar shards, as WebDataset has them."
     )
     with pytest.raises(DataError, match=r"which is a file ending in '.mat' \(unpack an archive first\)"):
         read(tmp_path / "setid.mat")

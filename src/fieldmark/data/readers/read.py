@@ -19,8 +19,10 @@ from fieldmark.data.readers.coco import read_coco
 from fieldmark.data.readers.columns import Columns
 from fieldmark.data.readers.cub import CUB_FILES, read_cub
 from fieldmark.data.readers.folder import read_folder
+from fieldmark.data.readers.shards import check_finished, holds_shards, read_shards
 from fieldmark.data.readers.sheet import TABLE_SUFFIXES, header_of
 from fieldmark.data.readers.table import read_table
+from fieldmark.data.remote import is_remote
 from fieldmark.data.scan import is_ignored, is_image_name, scan
 from fieldmark.data.splits import split_called
 
@@ -86,6 +88,10 @@ def _tables_with(folder: Path, columns: Collection[str]) -> list[Path]:
     return tables
 
 
+def _shards(path: Path) -> Path | None:
+    return path if holds_shards(path) else None
+
+
 def _class_folders(path: Path) -> Path | None:
     return path if path.is_dir() and scan(path).images else None
 
@@ -97,24 +103,31 @@ LAYOUTS = (
     Layout("catalog.csv, .tsv, .xlsx or .parquet", catalog_table, read_table),
     Layout("one table with the columns path and label", _lone_table, read_table),
     Layout("class folders, with or without train, val and test above them", _class_folders, read_folder),
+    Layout("tar shards, as WebDataset has them", _shards, read_shards),
 )
 """The layouts, in the order in which they are tried."""
 
 
 def read(path: Path | str, columns: Columns | None = None) -> Catalog:
-    """Read the data at `path`, by the first of LAYOUTS that fits; if `columns` are given, it must be a table.
+    """Read the data at `path`, by the first of LAYOUTS that fits; if `columns` are given, it must be a table or shards.
+    At an address there are shards.
 
     If a folder holds nothing but one folder, that one is read, since archives often unpack that way. Raises DataError
     if nothing fits, or if there are fewer than two classes. Gives a DataWarning for what is left out, for classes that
     a split lacks (a class without train images stays: it cannot be predicted, and counts as an error), and for groups
     that lie in two splits.
     """
+    if is_remote(path):
+        return checked(read_shards(Path(path), columns))
     path = Path(os.path.abspath(Path(path).expanduser()))
     if not path.exists():
         raise no_such_path(path)
     path = innermost(path)
+    if path.is_dir():
+        check_finished(path, os.listdir(path))
     if columns:
-        return checked(read_table(_table_for(path, columns), columns))
+        foreign = holds_shards(path) and not _tables(path)
+        return checked(read_shards(path, columns) if foreign else read_table(_table_for(path, columns), columns))
     for layout in LAYOUTS:
         if (found := layout.find(path)) is not None:
             return checked(layout.read(found))

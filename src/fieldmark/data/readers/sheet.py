@@ -18,6 +18,8 @@ from datetime import date, datetime, time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fieldmark.core.errors import DataError, DataWarning
 from fieldmark.core.reading import read_regular
 from fieldmark.core.storage import from_cell
@@ -280,12 +282,14 @@ def _read_parquet(file: Path, headed: bool) -> Sheet:
         except (pa.ArrowException, OSError) as error:  # a page may be damaged where the header is not
             raise _no_parquet(file, error) from error
         try:
-            values = found.cast(pa.string()).to_pylist()
+            coded = found.cast(pa.large_string()).combine_chunks().dictionary_encode()
         except pa.ArrowException as error:
             raise DataError(
                 f"{file}: column {names[place]!r} holds {found.type}", "Expected text, numbers or booleans."
             ) from error
-        return [(value or "").strip() for value in values]
+        # millions of rows share the objects of a few texts
+        texts = np.array([*(text.strip() for text in coded.dictionary.to_pylist()), ""], dtype=object)
+        return texts[coded.indices.fill_null(len(texts) - 1).to_numpy(zero_copy_only=False)].tolist()
 
     header = names if headed else _numbered(len(names))
     return Sheet(file, "row", tuple(map(normal, header)), range(1, pq.read_metadata(file).num_rows + 1), column)

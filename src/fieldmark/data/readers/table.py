@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,8 +21,11 @@ from fieldmark.data.catalog import Catalog
 from fieldmark.data.names import normal
 from fieldmark.data.readers.columns import KEYPOINT, Columns, chosen_sheet, warn_of_others
 from fieldmark.data.readers.folder import natural_key
+from fieldmark.data.remote import below
+from fieldmark.data.shards import absent, member_of
 from fieldmark.data.splits import SPLIT_NAMES
 from fieldmark.data.taxonomy import Taxonomy
+from fieldmark.data.texts import Texts
 
 __all__ = ["check_images", "listed_paths", "read_table"]
 
@@ -36,6 +38,7 @@ class _Fields:
     """The known columns as text: `columns[name][row]`; `lines[row]` says where the row stands in the file."""
 
     file: Path
+    root: Path
     unit: str
     columns: Mapping[str, list[str]]
     lines: Sequence[int]
@@ -48,9 +51,9 @@ class _Fields:
         return {name.removeprefix(prefix): values for name, values in self.columns.items() if name.startswith(prefix)}
 
 
-def read_table(file: Path, columns: Columns | None = None) -> Catalog:
-    """Read a table. Paths are relative to its folder, or absolute. `columns` says which of its columns holds what,
-    where they have other names.
+def read_table(file: Path, columns: Columns | None = None, root: Path | None = None) -> Catalog:
+    """Read a table. Paths are relative to its folder, or to `root`, or absolute. `columns` says which of its columns
+    holds what, where they have other names.
 
     If `split` is filled for only some rows, the others are train, with a DataWarning. A box with an empty field is no
     box. A key point without `.visible` is visible if it has coordinates; at 0, 0 it is not, with a DataWarning. Columns
@@ -63,12 +66,19 @@ def read_table(file: Path, columns: Columns | None = None) -> Catalog:
     if not source.lines:
         raise DataError(f"{file} has no rows", "Expected one row per image.")
     warn_of_others(source, places)
-    sheet = _Fields(file, source.unit, {name: source.column(place) for name, place in places.items()}, source.lines)
+    named = file.parent.name if file.stem.lower() == "catalog" else file.stem
+    sheet = _Fields(
+        file,
+        root or file.parent,
+        source.unit,
+        {name: source.column(place) for name, place in places.items()},
+        source.lines,
+    )
     labels, classes = _labels(sheet)
     keypoint_names, keypoints = _keypoints(sheet)
     return Catalog(
-        name=file.parent.name if file.stem.lower() == "catalog" else file.stem,
-        root=file.parent,
+        name=root.name if root else named,
+        root=sheet.root,
         paths=_paths(sheet),
         labels=labels,
         classes=classes,
@@ -86,19 +96,20 @@ def read_table(file: Path, columns: Columns | None = None) -> Catalog:
     )
 
 
-def listed_paths(file: Path, columns: Columns | None = None) -> list[str]:
-    """The images that a table lists in its column `path`, whatever else it holds; paths are relative to its folder.
+def listed_paths(file: Path, columns: Columns | None = None, root: Path | None = None) -> list[str]:
+    """The images that a table lists in its column `path`, whatever else it holds; paths are relative to its folder, or
+    to `root`.
 
     Raises DataError if it cannot be read or has no such column.
     """
     sheet, places = chosen_sheet(file, columns or {}, ("path",))
-    return [str(file.parent / _normal_path(path)) for path in sheet.column(places["path"]) if path]
+    return [below(root or file.parent, _normal_path(path)) for path in sheet.column(places["path"]) if path]
 
 
 def check_images(root: Path, paths: Sequence[str], source: Path, lines: Sequence[int], unit: str = "line") -> None:
-    """Raise DataError where images that `source` lists are not there, with their number and the first three."""
-    missing = [row for row, path in enumerate(paths) if not os.path.isfile(os.path.join(root, path))]
-    if missing:
+    """Raise DataError where images that `source` lists are not there, with their number and the first three, and where
+    a shard that holds some is cut short."""
+    if missing := absent(root, paths):
         examples = first_few(f"{paths[row]} ({unit} {lines[row]})" for row in missing)
         raise DataError(
             f"{len(missing):,} of {len(paths):,} images listed in {source} are missing: {examples}",
@@ -109,9 +120,8 @@ def check_images(root: Path, paths: Sequence[str], source: Path, lines: Sequence
 # ---- text → fields of the catalogue
 
 
-def _paths(sheet: _Fields) -> tuple[str, ...]:
-    root = sheet.file.parent
-    above = root.as_posix().rstrip("/") + "/"
+def _paths(sheet: _Fields) -> Sequence[str]:
+    above = sheet.root.as_posix().rstrip("/") + "/"
     paths = [_normal_path(path).removeprefix(above) for path in sheet.columns["path"]]
     seen: dict[str, int] = {}
     for row, path in enumerate(paths):
@@ -120,8 +130,8 @@ def _paths(sheet: _Fields) -> tuple[str, ...]:
         if seen.setdefault(path, row) != row:
             twice = f"{path} is already listed in {sheet.unit} {sheet.lines[seen[path]]}"
             raise sheet.error(row, twice, "List each image once.")
-    check_images(root, paths, sheet.file, sheet.lines, sheet.unit)
-    return tuple(paths)
+    check_images(sheet.root, paths, sheet.file, sheet.lines, sheet.unit)
+    return Texts(paths) if member_of(paths[0]) else tuple(paths)  # of pictures in shards there may be millions
 
 
 def _normal_path(path: str) -> str:
@@ -193,11 +203,11 @@ def _boxes(sheet: _Fields) -> NDArray[np.float32] | None:
     return boxes
 
 
-def _masks(sheet: _Fields) -> tuple[str, ...]:
+def _masks(sheet: _Fields) -> Sequence[str]:
     """(N) the pictures of the objects, "" where a sample has none."""
     masks = [_normal_path(path) if path else "" for path in sheet.columns.get("mask", ())]
     lines = [line for mask, line in zip(masks, sheet.lines, strict=False) if mask]
-    check_images(sheet.file.parent, [mask for mask in masks if mask], sheet.file, lines, sheet.unit)
+    check_images(sheet.root, [mask for mask in masks if mask], sheet.file, lines, sheet.unit)
     return tuple(masks) if any(masks) else ()
 
 

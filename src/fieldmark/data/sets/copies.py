@@ -20,6 +20,7 @@ from fieldmark.data.catalog import Catalog
 from fieldmark.data.readers.columns import Columns
 from fieldmark.data.readers.read import checked, innermost, no_such_path, visible
 from fieldmark.data.readers.read import read as read_path
+from fieldmark.data.remote import is_remote
 from fieldmark.data.scan import scan
 from fieldmark.data.sets.dataset import CLASS_FOLDERS, Dataset, Layout, Tell
 from fieldmark.data.sets.known import DATASETS, is_named_after, named
@@ -63,6 +64,8 @@ def find(data: Path | str, root: Path | str | None = None, *, tell: Tell = _nobo
     there is nothing, if a copy is incomplete, and if there is no download or it fails; the error says which files to
     put where.
     """
+    if is_remote(data):
+        return Path(data)
     path = Path(data).expanduser()
     if os.path.exists(path):
         if root is not None:

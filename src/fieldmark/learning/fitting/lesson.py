@@ -107,7 +107,7 @@ def _pixels_here(pixels: PixelStore, digests: NDArray[np.uint64], host: str, lim
         others = np.flatnonzero(~same)
         raise DataError(
             f"{counted(len(others), 'picture')} of {len(store):,} cannot be read on {here} or are not what they are on "
-            f"{host}: {first_few(catalog.paths[row] for row in others)}",
+            f"{host}: {first_few(catalog.paths[int(row)] for row in others)}",
             f"Put the same data in {catalog.root} on every machine.",
         )
     return store

@@ -14,16 +14,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fieldmark.core.errors import DataError
+from fieldmark.core.errors import DataError, ImageError
 from fieldmark.core.listener import Listener
 from fieldmark.core.wording import counted, first_few
 from fieldmark.data.catalog import Catalog
 from fieldmark.data.decisions import Decisions
+from fieldmark.data.decode import read_bytes
 from fieldmark.data.duplicates import digest
 from fieldmark.data.joining import begun_with, joined
 from fieldmark.data.names import alike
 from fieldmark.data.readers.columns import Columns
+from fieldmark.data.remote import place_of
 from fieldmark.data.sets import find, read
+from fieldmark.data.shards import is_there
 from fieldmark.data.taxonomy import Taxonomy
 from fieldmark.runs.facts import Facts, Source
 from fieldmark.runs.opening import as_trained, data_of, is_source, opened_run
@@ -65,7 +68,7 @@ def grown(
         later = data if isinstance(data, Catalog) else read(here or data, columns=columns, tell=listener.note)
         _check_names(known["classes"], later, name, listener)
         catalog = _joined(catalog, later, name, listener)
-        source: Source = {"source": os.path.abspath(here or later.root)}
+        source: Source = {"source": place_of(here or later.root)}
         further.append(source | {"columns": dict(columns)} if columns else source)
     made = decisions if decisions.digest != run.decisions().digest else None
     catalog = as_trained(run, catalog, listener, made)
@@ -130,8 +133,8 @@ def _moved(run: Run, catalog: Catalog) -> dict[str, str]:
 
 def _picture(file: Path) -> str:
     try:
-        return picture_name(digest(file.read_bytes()))
-    except OSError:
+        return picture_name(digest(read_bytes(file)))
+    except ImageError:
         return ""
 
 
@@ -140,7 +143,7 @@ def _tell_of_gone(
 ) -> None:
     """Say which old photographs are gone or elsewhere. Raises DataError if all are gone."""
     there = {*catalog.paths, *moved.values()}
-    gone = [path for path in splits if path not in there and not os.path.isfile(catalog.root / path)]
+    gone = [path for path in splits if path not in there and not is_there(catalog.root / path)]
     if len(gone) == len(splits):
         raise DataError(f"The photographs that {run.folder} learnt from are gone from {run.data()['source']}", _BACK)
     if moved:
