@@ -92,7 +92,7 @@ def _probe(work: Work, backbone: Backbone) -> Probe:
     fit = replace(work.fit, recipe=_recipe(work, backbone), name="probe", listener=_Progress(work.fit.listener))
     model = fit.build(work.rows, load_weights=True)
     loaded, rows = meter.spent, np.concatenate([work.rows, work.validation])
-    both = fit.outputs(model, rows, stage=f"Computing features by {backbone.name}").embedding
+    both = fit.embedding(model, rows, stage=f"Computing features by {backbone.name}")
     meter.look(len(both))
     costs.answered(backbone, size, (meter.spent - loaded) / len(both))
     features = both[: len(work.rows)]

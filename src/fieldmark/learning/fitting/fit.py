@@ -146,13 +146,22 @@ class Fit:
         self, model: Model, rows: NDArray[np.int64], *, precision: str = "fp32", stage: str = "Answering"
     ) -> Outputs:
         """Answer `rows` of the catalogue, in order. Raises TrainingError if the answers are not finite."""
-        engine, found, done = TorchEngine(model, precision=precision), list[Outputs](), 0
+        return joined(list(self._answers(model, rows, precision, stage)))
+
+    def embedding(self, model: Model, rows: NDArray[np.int64], *, stage: str = "Answering") -> NDArray[np.float32]:
+        """(N, D) of `rows`, alone: the logits of 100,000 images for 10,000 classes are 4 GB. Raises TrainingError."""
+        found = [answered.embedding for answered in self._answers(model, rows, "fp32", stage)]
+        return np.concatenate(found) if found else np.zeros((0, 0), np.float32)
+
+    def _answers(self, model: Model, rows: NDArray[np.int64], precision: str, stage: str) -> Iterator[Outputs]:
+        """For each batch of `rows`."""
+        engine, done = TorchEngine(model, precision=precision), 0
         try:
             with self.listener.progress(stage) as tick:
                 shown = stream(rows.tolist(), self.see(model), engine, batch_size=_BATCH, threads=num_decoders())
                 for answered in shown:
                     assert answered.output is not None, "what cannot be read is left out beforehand"
-                    found.append(answered.output)
+                    yield answered.output
                     tick(done := done + len(answered.things), len(rows))
         except RunError:
             trained = self.recipe.train.solver == "gradient"
@@ -163,7 +172,6 @@ class Fit:
                 if trained
                 else "Its weights are damaged: choose others with --weights.",
             ) from None
-        return joined(found)
 
     def _fit_head(self, model: Model, rows: NDArray[np.int64]) -> float:
         """Give the model the head of a probe, a logistic regression on the features as they are; return its C."""
@@ -173,7 +181,7 @@ class Fit:
                 views = batches(rows.tolist(), self.see(model), batch_size=_BATCH)
                 refresh_statistics(model, map(torch.from_numpy, views), precision="fp32")
             self.listener.note(f"Computing the features of {counted(len(rows), 'image')}")
-            features = self.outputs(model, rows, stage="Computing features").embedding
+            features = self.embedding(model, rows, stage="Computing features")
         return self.fit_head(model, features, rows).strength
 
     def fit_head(self, model: Model, features: NDArray[np.float32], rows: NDArray[np.int64]) -> LinearHead:
