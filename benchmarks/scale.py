@@ -184,7 +184,7 @@ def steps(work: Path) -> dict[str, Any]:
     found: dict[str, Any] = {"workers": machine.workers, "precision": machine.precision}
     for at, kind in enumerate(("clock", "processor")):
         large, small = ([one[at] for one in took[name]] for name in ("large", "small"))
-        ratios = [s / l for l, s in zip(large, small, strict=True)]
+        ratios = [few / many for many, few in zip(large, small, strict=True)]
         found[kind] = {
             "large_steps_per_second": round(STEPS / statistics.median(large), 3),
             "small_steps_per_second": round(STEPS / statistics.median(small), 3),

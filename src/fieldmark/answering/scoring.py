@@ -86,11 +86,10 @@ def score_split(
     task = bundle.task
     judged = speaker.thresholds if unseen else None
     result = replace(
-        score_answers(split, answers, task),
+        score_answers(split, answers, task, _by_class(answers, judged)),
         looks=count_look(catalog.digest("test"), listener) if split == "test" else None,
         unreadable=found.unreadable,
         verdicts=_held_to(judged, outputs, answers, listener) if judged else None,
-        classes=_by_class(answers, judged),
         enrolment=bundle.enrolled_as,
         of_interest=[_detected(bundle, answers, label, sensitivity) for label in interesting],
     )

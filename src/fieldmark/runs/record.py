@@ -28,7 +28,7 @@ from fieldmark.evaluation.attributes import AttributeScore, attribute_score
 from fieldmark.evaluation.background import Reliance
 from fieldmark.evaluation.grading import grade_scores
 from fieldmark.evaluation.metrics import ConfusedPair, Score, confused_pairs, majority, scores
-from fieldmark.evaluation.per_class import ClassScore, Detection
+from fieldmark.evaluation.per_class import ClassScore, Detection, class_scores
 from fieldmark.evaluation.severity import severity
 from fieldmark.evaluation.verdict import Verdict
 from fieldmark.evaluation.verdict_scores import VerdictScores
@@ -130,8 +130,11 @@ class Answers:
         return units(self.catalog)[self.rows]
 
 
-def score_answers(split: str, answers: Answers, task: Task | None = None) -> Evaluation:
-    """The scores of answers; `task` says which scores make sense beside those of the class."""
+def score_answers(
+    split: str, answers: Answers, task: Task | None = None, classes: Sequence[ClassScore] | None = None
+) -> Evaluation:
+    """The scores of answers; `task` says which scores make sense beside those of the class. The scores of the `classes`
+    are made here if they are not given."""
     labels, together = answers.labels, answers.units
     told = _told(answers, task) if task else {}
     return Evaluation(
@@ -142,6 +145,9 @@ def score_answers(split: str, answers: Answers, task: Task | None = None) -> Eva
         len(answers.rows),
         confused_pairs(answers.logits, labels, answers.catalog.classes),
         attributes={name: one.score for name, one in told.items() if one.score},
+        classes=class_scores(answers.logits, labels, answers.catalog.classes, units=together)
+        if classes is None
+        else classes,
     )
 
 

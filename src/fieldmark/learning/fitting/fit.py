@@ -29,6 +29,7 @@ from fieldmark.core.seeds import Stream, derive_seed
 from fieldmark.core.wording import counted, duration
 from fieldmark.data.loader import Augmentation, Samples, Schedule, training_batches
 from fieldmark.data.task import Task
+from fieldmark.evaluation.blocks import by_blocks
 from fieldmark.evaluation.outputs import Outputs, joined
 from fieldmark.evaluation.scaling import nll
 from fieldmark.learning.fitting.backgrounds import bind_background
@@ -173,8 +174,9 @@ class Fit:
                 else "Its weights are damaged: choose others with --weights.",
             ) from None
 
-    def _fit_head(self, model: Model, rows: NDArray[np.int64]) -> float:
-        """Give the model the head of a probe, a logistic regression on the features as they are; return its C."""
+    def _fit_head(self, model: Model, rows: NDArray[np.int64]) -> float | None:
+        """Give the model the head of a probe, a logistic regression on the features as they are; return its C, or None
+        for a discriminant in its place."""
         features = self.features
         if features is None:
             if self.recipe.train.batchnorm == "refreshed":
@@ -200,7 +202,10 @@ class Fit:
             strengths=tried,
             seed=self.recipe.seed,
         )
-        if fitted.accuracy is None:
+        if fitted.strength is None:
+            found = "" if fitted.accuracy is None else f" (accuracy on held-out images {100 * fitted.accuracy:.1f} %)"
+            self.listener.note(f"So many images of so many classes have a discriminant as their head{found}")
+        elif fitted.accuracy is None:
             self.listener.note(f"C = {fitted.strength:g}: with one image of a class, there is none to choose it by")
         else:
             self.listener.note(
@@ -397,10 +402,13 @@ class Fit:
         return {
             "validation_seconds": time.monotonic() - start,
             "val_top1": float((logits.argmax(1) == labels).mean()),
-            "val_nll": float(nll(log_softmax(logits[learnt], axis=1), labels[learnt]).mean())
-            if learnt.any()
-            else math.nan,
+            "val_nll": float(by_blocks(_nll, logits[learnt], labels[learnt]).mean()) if learnt.any() else math.nan,
         }
+
+
+def _nll(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.float32]:
+    """(N,) the negative log-likelihood of each image, of logits that are not calibrated."""
+    return nll(log_softmax(logits, axis=1), labels)
 
 
 def linear_head(model: Model, recipe: Recipe) -> LinearClassifier:

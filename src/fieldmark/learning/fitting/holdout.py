@@ -68,7 +68,7 @@ def settled(fit: Fit, strengths: Sequence[float]) -> Fit:
     the folds' temperature wrong by half: on CUB-50 C tripled, and confidence was ten points above accuracy. C weighs a
     sum over images: scaled by their number, the regularisation of each image stays as it was.
     """
-    if fit.recipe.train.solver != "logistic":
+    if fit.recipe.train.solver != "logistic" or not strengths:  # a discriminant has none
         return fit
     folds = fit.recipe.folds
     return replace(fit, strengths=(float(np.median(strengths)) * (folds - 1) / folds,))
