@@ -38,7 +38,7 @@ NETWORK = {"backbone": "mobilenetv3_small_050", "weights": "none"}
 SMALL = ["images.size=32", "train.epochs=1", "train.batch_size=64"]
 FEW = 1_000
 """Images of the small case."""
-TURNS, STEPS = 9, 20
+TURNS, STEPS = 7, 10
 SPECIES, GENERA = 10, 10
 """Species of a genus, and genera of a family."""
 
