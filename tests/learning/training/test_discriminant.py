@@ -9,7 +9,7 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from fieldmark.learning.training import discriminant, probe
 from fieldmark.learning.training.discriminant import fit_discriminant
-from fieldmark.learning.training.probe import fit_linear_head
+from fieldmark.learning.training.probe import fit_linear_head, out_of_fold
 
 
 def clouds(num_classes: int = 12, each: int = 8, width: int = 20) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
@@ -58,3 +58,12 @@ def test_too_much_for_a_logistic_regression(monkeypatch: pytest.MonkeyPatch) -> 
     right = (features @ solved.weight.T + solved.bias).argmax(axis=1) == labels
     assert right.mean() > 0.95
     assert solved.bias[12] < -1e3, "a class without images is all but impossible"
+
+
+def test_out_of_fold_by_discriminants(monkeypatch: pytest.MonkeyPatch) -> None:
+    features, labels = clouds(each=20)
+    monkeypatch.setattr(probe, "_MOST_WORK", 1e4)
+    found = out_of_fold(features, labels, np.arange(len(labels)), 13)
+    assert found.sum(axis=1) == pytest.approx(1)
+    assert (found.argmax(axis=1) == labels).mean() > 0.8
+    assert (found[:, 12] == 0).all(), "a class without images"

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import log_softmax
+from scipy.special import log_softmax, softmax
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
@@ -131,7 +131,7 @@ def out_of_fold(
 ) -> NDArray[np.float64]:
     """(N, K) probabilities of each row by a head that has not seen its group; see `fit_linear_head`.
 
-    C is chosen once, on all rows. A class of which a fold has learnt nothing has the probability 0 there. Raises
+    C is chosen once, on all rows; where there is none, each head is a discriminant. A class of which a fold has learnt nothing has the probability 0 there. Raises
     TrainingError where no row can be held out.
     """
     splits = held_out_folds(labels, groups, folds, seed)
@@ -146,7 +146,10 @@ def out_of_fold(
     ).strength
     found = np.full((len(labels), num_classes), 1 / num_classes)
     for train, held in splits:
-        if len(np.unique(labels[train])) > 1:
+        if strength is None:
+            solved = fit_discriminant(inputs[train], labels[train], groups[train], num_classes, seed=seed)
+            found[held] = softmax(inputs[held] @ solved.weight.T + solved.bias, axis=1)
+        elif len(np.unique(labels[train])) > 1:
             model = regression(inputs[train], labels[train], strength)
             found[held] = 0
             found[np.ix_(held, model.classes_)] = model.predict_proba(inputs[held])
@@ -184,7 +187,8 @@ def held_out_folds(
 
     There are fewer folds where no class has so many groups, and none where no class has two.
     """
-    folds = min(folds, max(len(np.unique(groups[labels == k])) for k in np.unique(labels)))
+    pairs = np.unique(np.stack([labels, groups]), axis=1)
+    folds = min(folds, int(np.unique(pairs[0], return_counts=True)[1].max()))
     if folds < 2:
         return []
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
