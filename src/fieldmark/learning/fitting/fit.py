@@ -406,7 +406,7 @@ class Fit:
         }
 
 
-def _nll(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.float32]:
+def _nll(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.floating]:
     """(N,) the negative log-likelihood of each image, of logits that are not calibrated."""
     return nll(log_softmax(logits, axis=1), labels)
 

@@ -131,8 +131,8 @@ def out_of_fold(
 ) -> NDArray[np.float64]:
     """(N, K) probabilities of each row by a head that has not seen its group; see `fit_linear_head`.
 
-    C is chosen once, on all rows; where there is none, each head is a discriminant. A class of which a fold has learnt nothing has the probability 0 there. Raises
-    TrainingError where no row can be held out.
+    C is chosen once, on all rows; where there is none, each head is a discriminant. A class of which a fold has learnt
+    nothing has the probability 0 there. Raises TrainingError where no row can be held out.
     """
     splits = held_out_folds(labels, groups, folds, seed)
     if not splits:
