@@ -57,7 +57,8 @@ def test_coverage_outside_its_band_is_marked() -> None:
     inside = np.ones((200, 3), bool)
     inside[labels == 1, 1] = False
     bands = [(0.85, 0.95), (0.6, 1.0), (0.8, 1.0)]
-    found = class_scores(values, labels, CLASSES, units=np.arange(200), inside=inside, bands=bands)
+    covered = inside[np.arange(200), labels]
+    found = class_scores(values, labels, CLASSES, units=np.arange(200), covered=covered, bands=bands)
     assert [one.outside for one in found] == [True, True, False]  # too high, too low
     assert [one.covered.value for one in found if one.covered] == [1, 0, 1]
 

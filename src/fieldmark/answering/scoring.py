@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from fieldmark.core.storage import check_writable
 from fieldmark.data.attributes import unscored
 from fieldmark.data.catalog import Catalog
 from fieldmark.data.splits import units
+from fieldmark.evaluation.blocks import by_blocks
 from fieldmark.evaluation.outputs import Outputs, joined
 from fieldmark.evaluation.per_class import ClassScore, Detection, check_detection, class_scores, detection
 from fieldmark.evaluation.scaling import calibrate
@@ -78,17 +80,16 @@ def score_split(
         found.rows,
         _log_probabilities(bundle, catalog, found.rows, outputs, fitted=own and split == "val"),
         outputs.attributes,
-        speaker.verdicts([catalog.paths[row] for row in found.rows], outputs) if speaker.thresholds else (),
+        speaker.spoken([catalog.paths[row] for row in found.rows], outputs) if speaker.thresholds else None,
         learnt=~np.isin(catalog.labels[found.rows], bundle.task.unlearnt),
     )
     task = bundle.task
     judged = speaker.thresholds if unseen else None
     result = replace(
-        score_answers(split, answers, task),
+        score_answers(split, answers, task, _by_class(answers, judged)),
         looks=count_look(catalog.digest("test"), listener) if split == "test" else None,
         unreadable=found.unreadable,
         verdicts=_held_to(judged, outputs, answers, listener) if judged else None,
-        classes=_by_class(answers, judged),
         enrolment=bundle.enrolled_as,
         of_interest=[_detected(bundle, answers, label, sensitivity) for label in interesting],
     )
@@ -123,13 +124,18 @@ def _held_to(thresholds: Thresholds, outputs: Outputs, answers: Answers, listene
 
 def _by_class(answers: Answers, thresholds: Thresholds | None) -> list[ClassScore]:
     """The scores of each class; with thresholds, also how often its images' sets contain it."""
-    inside, bands = None, list[tuple[float, float] | None]()
+    labels, units, covered, bands = answers.labels, answers.units, None, list[tuple[float, float] | None]()
     if thresholds and thresholds.gives_sets:
-        inside = thresholds.sets(np.exp(answers.logits))
-        bands = coverage_bands(thresholds, answers.labels, answers.units)
-    return class_scores(
-        answers.logits, answers.labels, answers.catalog.classes, units=answers.units, inside=inside, bands=bands
-    )
+        covered = by_blocks(partial(_covered, thresholds), answers.logits, labels)
+        bands = coverage_bands(thresholds, labels, units)
+    return class_scores(answers.logits, labels, answers.catalog.classes, units=units, covered=covered, bands=bands)
+
+
+def _covered(
+    thresholds: Thresholds, log_probabilities: NDArray[np.floating], labels: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """(N,) whether the set of each image contains its class (N,)."""
+    return thresholds.sets(np.exp(log_probabilities))[np.arange(len(labels)), labels]
 
 
 def _interesting(

@@ -17,6 +17,7 @@ from scipy.special import log_softmax
 from fieldmark.answering.stream import Answered
 from fieldmark.answering.things import Skipped, Thing
 from fieldmark.data.bursts import grouped, taken
+from fieldmark.evaluation.blocks import blocks
 from fieldmark.evaluation.bursts import DEPENDENT, pool
 from fieldmark.evaluation.outputs import Outputs, joined
 from fieldmark.evaluation.thresholds import Thresholds
@@ -76,11 +77,16 @@ class Speaker:
 
     def verdicts(self, names: Sequence[str], found: Outputs | Evidence) -> list[Verdict]:
         """Return one verdict for each of N images."""
+        return list(self.spoken(names, found))
+
+    def spoken(self, names: Sequence[str], found: Outputs | Evidence) -> Iterator[Verdict]:
+        """Yield one verdict for each of N images, whose probabilities need not fit into memory together."""
         if not len(names):
-            return []
+            return
         known = found if isinstance(found, Evidence) else evidence_of(self.bundle, found)
-        spoken = self._spoken(names, self.bundle.log_probabilities(known.logits), known.near)
-        return self._completed(spoken, [log_softmax(logits, axis=1) for logits in known.attributes])
+        for rows in blocks(*known.logits.shape):
+            verdicts = self._spoken(names[rows], self.bundle.log_probabilities(known.logits[rows]), known.near[rows])
+            yield from self._completed(verdicts, [log_softmax(logits[rows], axis=1) for logits in known.attributes])
 
     def pooled(self, names: Sequence[str], groups: NDArray[np.int64], found: Outputs | Evidence) -> list[Verdict]:
         """Return one verdict for each of U groups of photographs of one thing, from the groups (N,) of its images.

@@ -209,7 +209,7 @@ def _learn(
     run.keep_memory()
     names = name_parts(fit, model, rows)
     # last, since a bundle is what makes a run finished
-    kept = kept_of(fit, learnt, held, rows if split == "crossfit" else validation)
+    kept = kept_of(fit, model, learnt, held, rows if split == "crossfit" else validation)
     Predictor(replace(_bundle(fit, model, calibration, rows, names), kept=kept), model).save(run.bundle)
     if purse:
         listener.note(f"Spent {purse.keep()} of {purse.facts['written']}")

@@ -167,9 +167,8 @@ def _alike(
     views = [thumbnails, thumbnails[:, :, ::-1]] if mirrored else [thumbnails]
     for number, view in enumerate(views):
         for rows in _chunks(np.arange(len(view))):
-            distances, nearest = tree.query(
-                _low(_vectors(view[rows], template)), k=_NEAREST, distance_upper_bound=_RADIUS
-            )
+            asked = _low(_vectors(view[rows], template)) if number else low[rows]
+            distances, nearest = tree.query(asked, k=_NEAREST, distance_upper_bound=_RADIUS)
             place, nth = np.nonzero(np.isfinite(distances))
             first, second = rows[place], searched[nearest[place, nth]]
             first, second = first[first != second], second[first != second]
@@ -225,6 +224,7 @@ def _vectors(thumbnails: NDArray[np.uint8], template: NDArray[np.float64]) -> ND
 
 def _low(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """(n, SIDE² · 3 + 3) → (n, 18): 15 frequencies of the brightness and the mean colour."""
-    brightness = vectors[:, :-3].reshape(-1, SIDE, SIDE, 3).sum(-1) / np.sqrt(np.float32(3))
+    red, green, blue = np.moveaxis(vectors[:, :-3].reshape(-1, SIDE, SIDE, 3), -1, 0)
+    brightness = (red + green + blue) / np.sqrt(np.float32(3))
     frequencies = dctn(brightness, axes=(1, 2), norm="ortho")[:, :4, :4].reshape(-1, 16)[:, 1:]
     return np.concatenate([frequencies, vectors[:, -3:]], axis=1)

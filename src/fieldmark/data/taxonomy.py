@@ -5,7 +5,7 @@ Shapes: N images, K classes, G names of a level, L levels from the class upwards
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, final
@@ -29,9 +29,18 @@ class Level:
     name: str
     """"species", "genus", …"""
     names: tuple[str, ...]
-    """(G) the different names of the level."""
+    """(G) the different names of the level, in the order of their first classes."""
     parent: Ints
     """(K,) for each class an index into `names`."""
+
+    def sums(self, probabilities: Floats) -> Floats:
+        """(N, G) the probability of each name, the sum over its classes, from those of the classes (N, K)."""
+        if len(self.names) == len(self.parent):  # each class has a name of its own, so there is nothing to add
+            return probabilities
+        order = np.argsort(self.parent, kind="stable")
+        starts = np.searchsorted(self.parent[order], np.arange(len(self.names)))
+        summed: Floats = np.add.reduceat(probabilities[:, order], starts, axis=1)
+        return summed
 
     @property
     def divides(self) -> bool:
@@ -140,8 +149,11 @@ class Taxonomy(Mapping[str, tuple[str, ...]]):
 
     def best(self, probabilities: Floats) -> tuple[Ints, Floats]:
         """The likeliest name of each level and its probability, (N, L) each, for probabilities (N, K)."""
-        answers = np.stack([summed.argmax(axis=1) for summed in self._summed(probabilities)], axis=1)
-        return answers, self.shares(probabilities, answers)
+        rows, answers, shares = np.arange(len(probabilities)), list[Ints](), list[Floats]()
+        for summed in self._summed(probabilities):
+            answers.append(summed.argmax(axis=1))
+            shares.append(summed[rows, answers[-1]])
+        return np.stack(answers, axis=1), np.stack(shares, axis=1).clip(0, 1)
 
     def shares(self, probabilities: Floats, answers: Ints) -> Floats:
         """(N, L) the probability of these names (N, L), for probabilities (N, K)."""
@@ -153,15 +165,23 @@ class Taxonomy(Mapping[str, tuple[str, ...]]):
         """(N, L) whether the answer of each level is true, for classes (N,)."""
         return answers == np.stack([level.parent[labels] for level in self.levels], axis=1)
 
+    @cached_property
+    def _row_of(self) -> dict[str, int]:
+        return {name: row for row, name in enumerate(self.classes)}
+
+    @cached_property
+    def _find(self) -> Callable[[str], str | None]:
+        return lookup(self.classes)
+
     def _row(self, name: str) -> int:
-        if (found := lookup(self.classes)(name)) is None:
+        if (found := self._find(name)) is None:
             raise ValueError(f"there is no class {name!r}")
-        return self.classes.index(found)
+        return self._row_of[found]
 
     def _summed(self, probabilities: Floats) -> Iterator[Floats]:
         """(N, G) of each level."""
         for level in self.levels:
-            yield probabilities @ (level.parent[:, None] == np.arange(len(level.names))).astype(np.float64)
+            yield level.sums(probabilities)
 
 
 def _level(name: str, of_class: Sequence[str]) -> Level:

@@ -21,8 +21,9 @@ from typing_extensions import TypedDict
 from fieldmark.core.arrays import Array
 from fieldmark.data.taxonomy import Taxonomy
 from fieldmark.evaluation.backoff import ACCURACIES, promise
+from fieldmark.evaluation.blocks import blocks, by_blocks
 from fieldmark.evaluation.bursts import fit_power, of_one_label, pool
-from fieldmark.evaluation.conformal import Penalty, score, set_limits, sets, standing
+from fieldmark.evaluation.conformal import Penalty, mean_sizes, score, set_limits, standing
 from fieldmark.evaluation.order import Order, choose_order
 from fieldmark.evaluation.scaling import Calibrated, Scaling, calibrate
 from fieldmark.evaluation.unknown import Familiarity, fit_familiarity
@@ -173,25 +174,26 @@ class Calibration:
         """
         held = held.of_learnt_classes()
         scaling, log_probabilities, _ = calibrated or calibrate(held.logits, held.labels, held.units, seed=seed)
-        probabilities = np.exp(log_probabilities)
-        familiarity = fit_familiarity(probabilities.max(axis=1), held.nearness)
+        familiarity = fit_familiarity(_confidence(log_probabilities), held.nearness)
         groups = np.unique(held.units, return_inverse=True)[1]
         alone = _one_of_each(groups, seed)
-        order = choose_order(log_probabilities[alone], held.labels[alone], scaling.temperature)
-        penalty, witnesses = _penalty(probabilities, held.labels, alone)
-        above, rank = standing(probabilities[witnesses], held.labels[witnesses])
+        own = log_probabilities if len(alone) == len(groups) else log_probabilities[alone]
+        order = choose_order(own, held.labels[alone], scaling.temperature)
+        penalty, witnesses = _penalty(log_probabilities, held.labels, alone)
+        above, rank = _standing(log_probabilities, held.labels, witnesses)
         power = fit_power(log_probabilities, held.labels, groups)
 
         def judged(answers: Floats, near: Floats, labels: Ints) -> tuple[Floats, NDArray[np.bool_]]:
             names, confidences = order(taxonomy, answers)
-            familiar = familiarity.accepts(familiarity.score(np.exp(answers).max(axis=1), near))
+            familiar = familiarity.accepts(familiarity.score(_confidence(answers), near))
             confidences[~familiar] = -1  # below every threshold
             return confidences, taxonomy.right(names, labels)
 
-        confidences, right = judged(log_probabilities[alone], held.nearness[alone], held.labels[alone])
+        confidences, right = judged(own, held.nearness[alone], held.labels[alone])
         frames = np.bincount(groups)
         bursts = of_one_label(held.labels, groups) & (frames > 1)
-        pooled = pool(log_probabilities, groups, power)[bursts]
+        of_bursts = bursts[groups]
+        pooled = pool(log_probabilities[of_bursts], np.unique(groups[of_bursts], return_inverse=True)[1], power)
         near = (np.bincount(groups, held.nearness) / frames)[bursts]
         pictured = np.zeros_like(frames)
         pictured[groups] = held.labels
@@ -211,7 +213,7 @@ class Calibration:
             confidences=confidences,
             right=right,
             truth=held.labels[alone],
-            own=probabilities[alone, held.labels[alone]],
+            own=np.exp(own[np.arange(len(alone)), held.labels[alone]]),
             burst_confidences=burst_confidences,
             burst_right=burst_right,
         )
@@ -289,7 +291,19 @@ def _one_of_each(groups: Ints, seed: int) -> Ints:
     return np.sort(order[first])
 
 
-def _penalty(probabilities: Floats, labels: Ints, rows: Ints) -> tuple[Penalty, Ints]:
+def _confidence(log_probabilities: Floats) -> Floats:
+    """(N,) the highest probability of each image, for log-probabilities (N, K)."""
+    return by_blocks(lambda some: np.exp(some).max(axis=1), log_probabilities)
+
+
+def _standing(log_probabilities: Floats, labels: Ints, rows: Ints) -> tuple[Floats, Ints]:
+    """The `standing` of the labels of some rows, for log-probabilities (N, K) and labels (N,)."""
+    some = [rows[block] for block in blocks(len(rows), log_probabilities.shape[1])]
+    found = [standing(np.exp(log_probabilities[part]), labels[part]) for part in some]
+    return np.concatenate([above for above, _ in found]), np.concatenate([rank for _, rank in found])
+
+
+def _penalty(log_probabilities: Floats, labels: Ints, rows: Ints) -> tuple[Penalty, Ints]:
     """The penalty with the smallest sets, and the rows left for calibration, which had no part in the choice.
 
     Of a fifth of the rows, where there are enough; else APS and all rows.
@@ -297,11 +311,8 @@ def _penalty(probabilities: Floats, labels: Ints, rows: Ints) -> tuple[Penalty, 
     if len(rows) < _ENOUGH_TO_TUNE:
         return Penalty(), rows
     tuning, rest = rows[:: round(1 / _FOR_TUNING)], np.delete(rows, slice(None, None, round(1 / _FOR_TUNING)))
-    own, truth = probabilities[tuning], labels[tuning]
+    own, truth = np.exp(log_probabilities[tuning]), labels[tuning]
     above, rank = standing(own, truth)
-
-    def size(penalty: Penalty) -> float:
-        limits = set_limits(score(above, rank, penalty), truth, own.shape[1], COVERAGE)
-        return float(sets(own, limits, penalty).sum(axis=1).mean())
-
-    return min(_PENALTIES, key=size), rest
+    limits = [set_limits(score(above, rank, penalty), truth, own.shape[1], COVERAGE) for penalty in _PENALTIES]
+    sizes = mean_sizes(own, list(zip(limits, _PENALTIES, strict=True)))
+    return _PENALTIES[int(np.argmin(sizes))], rest

@@ -24,12 +24,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fieldmark.evaluation.blocks import blocks, by_blocks
+
 __all__ = [
     "ENOUGH",
     "Penalty",
     "coverage_interval",
     "have_their_own",
     "images_needed",
+    "mean_sizes",
     "score",
     "set_limits",
     "sets",
@@ -58,9 +61,11 @@ def standing(probabilities: Floats, labels: Ints) -> tuple[Floats, Ints]:
 
     probabilities (N, K). Among equally likely classes, the lower index counts as more likely, as in argmax.
     """
-    above, rank = _standings(probabilities)
-    rows = np.arange(len(labels))
-    return above[rows, labels], rank[rows, labels]
+    found = np.empty(len(labels)), np.empty(len(labels), np.int64)
+    for rows in blocks(*probabilities.shape):
+        for kept, values in zip(found, _standings(probabilities[rows]), strict=True):
+            kept[rows] = np.take_along_axis(values, labels[rows, None], axis=1)[:, 0]
+    return found
 
 
 def score(above: Floats, rank: Ints, penalty: Penalty) -> Floats:
@@ -89,7 +94,21 @@ def have_their_own(counts: Ints, coverage: float) -> NDArray[np.bool_]:
 
 def sets(probabilities: Floats, limits: Floats, penalty: Penalty) -> NDArray[np.bool_]:
     """(N, K) whether a class cannot be ruled out; probabilities (N, K), limits (K,)."""
-    inside = score(*_standings(probabilities), penalty) <= limits
+    return by_blocks(lambda some: _inside(some, *_standings(some), limits, penalty), probabilities)
+
+
+def mean_sizes(probabilities: Floats, rules: Sequence[tuple[Floats, Penalty]]) -> list[float]:
+    """The mean number of classes in the `sets` of each rule (limits, penalty), for probabilities (N, K)."""
+    total = np.zeros(len(rules))
+    for rows in blocks(*probabilities.shape):
+        some = probabilities[rows]
+        standings = _standings(some)
+        total += [_inside(some, *standings, limits, penalty).sum() for limits, penalty in rules]
+    return (total / len(probabilities)).tolist()
+
+
+def _inside(probabilities: Floats, above: Floats, rank: Ints, limits: Floats, penalty: Penalty) -> NDArray[np.bool_]:
+    inside = score(above, rank, penalty) <= limits
     inside[np.arange(len(inside)), probabilities.argmax(axis=1)] = True  # an empty set would name no candidates
     return inside
 

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import TypedDict
 
+from fieldmark.evaluation.blocks import by_blocks
 from fieldmark.evaluation.paired import interval, resampled_means, resamples
 
 __all__ = [
@@ -202,10 +203,9 @@ def _per_image(
 ) -> _PerImage:
     _check(logits, labels)
     own = np.take_along_axis(logits, labels[:, None], axis=1)  # (N, 1)
-    before = (logits == own) & (np.arange(logits.shape[1]) < labels[:, None])
-    rank = (logits > own).sum(axis=1) + before.sum(axis=1)
+    rank = by_blocks(_rank, logits, own, labels)
     top = logits.max(axis=1, keepdims=True).astype(np.float64)
-    total = np.exp(logits - top).sum(axis=1)
+    total = by_blocks(lambda some, highest: np.exp(some - highest).sum(axis=1), logits, top)
     confidence = 1 / total
     right = (rank == 0).astype(np.float64)
     return _PerImage(
@@ -217,6 +217,13 @@ def _per_image(
         overconfidence=confidence - right,
         bin=equal_mass_bins(confidence),
     )
+
+
+def _rank(logits: NDArray[np.floating], own: NDArray[np.floating], labels: NDArray[np.integer]) -> Ints:
+    """(N,) how many classes come before the label (N,), whose logits are `own` (N, 1)."""
+    before = (logits == own) & (np.arange(logits.shape[1]) < labels[:, None])
+    rank: Ints = (logits > own).sum(axis=1) + before.sum(axis=1)
+    return rank
 
 
 def _check(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> None:

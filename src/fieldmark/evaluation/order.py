@@ -17,6 +17,7 @@ from scipy.special import softmax
 
 from fieldmark.data.taxonomy import Taxonomy
 from fieldmark.evaluation.backoff import area_gain
+from fieldmark.evaluation.blocks import blocks, by_blocks
 
 __all__ = ["Order", "choose_order"]
 
@@ -40,6 +41,15 @@ class Order:
 
     def __call__(self, taxonomy: Taxonomy, log_probabilities: Floats) -> tuple[Ints, Floats]:
         """The most likely name of each level and its certainty, (N, L), for calibrated log-probabilities (N, K)."""
+        some = [self._answered(taxonomy, log_probabilities[rows]) for rows in blocks(*log_probabilities.shape)]
+        if len(some) == 1:
+            return some[0]
+        if not some:
+            return self._answered(taxonomy, log_probabilities)
+        answers, certainties = zip(*some, strict=True)
+        return np.concatenate(answers), np.concatenate(certainties)
+
+    def _answered(self, taxonomy: Taxonomy, log_probabilities: Floats) -> tuple[Ints, Floats]:
         answers, probabilities = taxonomy.best(np.exp(log_probabilities))
         if self.sharpness == 1:
             return answers, probabilities
@@ -54,7 +64,7 @@ def choose_order(log_probabilities: Floats, labels: Ints, temperature: float) ->
     """
     right = log_probabilities.argmax(axis=1) == labels
     by_probability = np.exp(log_probabilities.max(axis=1))
-    by_softmax = softmax(temperature * log_probabilities, axis=1).max(axis=1)
+    by_softmax = by_blocks(lambda some: softmax(temperature * some, axis=1).max(axis=1), log_probabilities)
     if area_gain(by_softmax, right, by_probability, right, replicates=_REPLICATES)[1] <= 0:
         return Order()
     at = np.linspace(0, 1, _QUANTILES)

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_softmax
 
+from fieldmark.evaluation.blocks import blocks, by_blocks
 from fieldmark.evaluation.metrics import NUM_BINS, Z, equal_mass_bins, wilson_interval
 
 __all__ = [
@@ -42,6 +43,8 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 _FOLDS = 5
+_MOST = 2**26
+"""Logits that a scaling is fitted to: 6,700 images of 10,000 classes say more than well enough what one number is."""
 _FURTHEST = 7.0
 """Bound of ln scale and of a bias. A fit that ends there has found no scale: its labels contradict its logits."""
 
@@ -58,6 +61,9 @@ class Scaling:
 
     def __call__(self, logits: NDArray[np.floating]) -> Floats:
         """Logits (N, K) or (K,) → log-probabilities of the same shape."""
+        return self._scaled(logits) if logits.ndim == 1 else by_blocks(self._scaled, logits)
+
+    def _scaled(self, logits: NDArray[np.floating]) -> Floats:
         return log_softmax(self.scale * logits.astype(np.float64) + self.bias, axis=-1)
 
     @property
@@ -78,29 +84,36 @@ def nll(log_probabilities: Floats, labels: Ints) -> Floats:
 
 def fit_temperature(logits: NDArray[np.floating], labels: Ints) -> Scaling:
     """The temperature that makes the labels (N,) most likely given logits (N, K); it keeps the order of classes."""
-    z = logits.astype(np.float64)
-    z -= z.max(axis=1, keepdims=True)
+    num_images, num_classes = logits.shape
 
     def loss(x: Floats) -> tuple[float, Floats]:
-        value, gradient = _loss_and_gradient(np.exp(x[0]) * z, labels)
-        return value + 0.5 * x[0] ** 2 / len(z), np.array([(gradient * z).sum() * np.exp(x[0]) + x[0] / len(z)])
+        value, slope = 0.5 * x[0] ** 2 / num_images, x[0] / num_images
+        for rows in blocks(num_images, num_classes):
+            z = logits[rows].astype(np.float64)
+            z -= z.max(axis=1, keepdims=True)
+            part, gradient = _loss_and_gradient(np.exp(x[0]) * z, labels[rows], num_images)
+            value, slope = value + part, slope + (gradient * z).sum() * np.exp(x[0])
+        return value, np.array([slope])
 
     scale = float(np.exp(_minimum(loss, np.zeros(1))[0]))
-    num_classes = z.shape[1]
     return Scaling("temperature", np.full(num_classes, scale), np.zeros(num_classes))
 
 
 def fit_vector(logits: NDArray[np.floating], labels: Ints) -> Scaling:
     """A scale and a bias for each class, starting from the temperature; the order of classes may change."""
     start = fit_temperature(logits, labels)
-    z, base = logits.astype(np.float64), start.scale[0]
-    num_images, num_classes = z.shape
+    base = start.scale[0]
+    num_images, num_classes = logits.shape
 
     def loss(x: Floats) -> tuple[float, Floats]:
         scale, bias = base * np.exp(x[:num_classes]), x[num_classes:]
-        value, gradient = _loss_and_gradient(scale * z + bias, labels)
-        slope = np.concatenate([(gradient * z).sum(axis=0) * scale, gradient.sum(axis=0)])
-        return value + 0.5 * float(x @ x) / num_images, slope + x / num_images
+        value, slope = 0.5 * float(x @ x) / num_images, x / num_images
+        for rows in blocks(num_images, num_classes):
+            z = logits[rows].astype(np.float64)
+            part, gradient = _loss_and_gradient(scale * z + bias, labels[rows], num_images)
+            value += part
+            slope = slope + np.concatenate([(gradient * z).sum(axis=0) * scale, gradient.sum(axis=0)])
+        return value, slope
 
     x = _minimum(loss, np.zeros(2 * num_classes))
     return Scaling("vector", base * np.exp(x[:num_classes]), x[num_classes:])
@@ -124,18 +137,20 @@ def calibrate(
 
     Logits (N, K), labels (N,). There are five folds, which never separate images of one of the groups (N,); with a
     single group nothing can be held out. "Clearly" means that the 95 % interval of the mean paired gain excludes zero.
+    Of more than `_MOST` logits, a temperature is fitted to some of the images, and vector scaling is not tried.
     """
     group = np.unique(np.arange(len(labels)) if groups is None else groups, return_inverse=True)[1]
     fold = (np.random.default_rng(seed).permutation(group.max() + 1) % _FOLDS)[group]
     fits = [fit_temperature]
-    if len(labels) >= 2 * logits.shape[1]:  # no fewer images than numbers to fit
+    if len(labels) >= 2 * logits.shape[1] and logits.size <= _MOST:  # no fewer images than numbers to fit
         fits.append(fit_vector)
     held_out, bounds = zip(*(_by_the_others(fit, logits, labels, fold) for fit in fits), strict=True)
     losses = [nll(values, labels) for values in held_out]
     gain = losses[0] - losses[-1]
     certain = len(fits) > 1 and gain.mean() > Z * gain.std(ddof=1) / np.sqrt(len(gain))
     chosen = 1 if certain else 0
-    scaling = fits[chosen](logits, labels)
+    some = _some(np.arange(len(labels)), logits.shape[1])
+    scaling = fits[chosen](logits[some], labels[some])
     return Calibrated(scaling, held_out[chosen], scaling.at_bound or bounds[chosen])
 
 
@@ -144,14 +159,22 @@ def _by_the_others(
 ) -> tuple[Floats, bool]:
     """(N, K) log-probabilities, each fold's by what is fitted to the other folds, to all where there is one fold; and
     whether one of these fits ended at its bound."""
+    width = logits.shape[1]
     if (fold == fold[0]).all():
-        scaling = fit(logits, labels)
+        some = _some(np.arange(len(labels)), width)
+        scaling = fit(logits[some], labels[some])
         return scaling(logits), scaling.at_bound
     answers, at_bound = np.empty(logits.shape, np.float64), False
     for held in (fold == k for k in np.unique(fold)):
-        scaling = fit(logits[~held], labels[~held])
+        some = _some(np.flatnonzero(~held), width)
+        scaling = fit(logits[some], labels[some])
         answers[held], at_bound = scaling(logits[held]), at_bound or scaling.at_bound
     return answers, at_bound
+
+
+def _some(rows: Ints, width: int) -> Ints:
+    """As many of the rows (N,), evenly spaced, as have `_MOST` logits; all of them nearly always."""
+    return rows[:: -(-len(rows) * width // _MOST)]
 
 
 def calibration_error(confidence: Floats, right: NDArray[np.bool_]) -> float:
@@ -213,13 +236,14 @@ def _debiased(confidence: Floats, right: Floats) -> Floats:
     return squared
 
 
-def _loss_and_gradient(z: Floats, labels: Ints) -> tuple[float, Floats]:
-    """Mean negative log-likelihood, with one image more, answered wrongly, and its gradient by the logits (N, K).
+def _loss_and_gradient(z: Floats, labels: Ints, num_images: int) -> tuple[float, Floats]:
+    """What these images (N) add to the mean negative log-likelihood of all `num_images`, with one image more, answered
+    wrongly, and its gradient by their logits (N, K).
 
     That image's likelihood is the mean of −ln(1 − p) over the images, p being the probability of their answers.
     Exponentials, the slow part, are taken once: of the other classes, beside the best of them, so that none is lost.
     """
-    count, rows = len(labels), np.arange(len(labels))
+    count, rows = num_images, np.arange(len(labels))
     answers = z.argmax(axis=1)
     best = z[rows, answers]
     others = z.copy()
@@ -232,7 +256,7 @@ def _loss_and_gradient(z: Floats, labels: Ints) -> tuple[float, Floats]:
     gradient = shares * (np.exp(second - total) - sure / rest / count)[:, None]
     gradient[rows, answers] = sure + sure / count
     gradient[rows, labels] -= 1
-    return float((total - z[rows, labels]).mean() - wrong.mean() / count), gradient / count
+    return float((total - z[rows, labels]).sum() / count - wrong.sum() / count / count), gradient / count
 
 
 def _minimum(loss: Callable[[Floats], tuple[float, Floats]], start: Floats) -> Floats:

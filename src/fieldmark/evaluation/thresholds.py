@@ -165,8 +165,9 @@ class Thresholds:
 
     def _listed(self, probabilities: Floats, inside: NDArray[np.bool_]) -> tuple[str, ...]:
         """The classes of a set, best first."""
-        order = np.argsort(-probabilities, kind="stable")
-        return tuple(self.taxonomy.classes[k] for k in order if inside[k])
+        among = np.flatnonzero(inside)
+        order = among[np.argsort(-probabilities[among], kind="stable")]
+        return tuple(self.taxonomy.classes[k] for k in order.tolist())
 
     def _reason(self, level: int, confidences: Floats, share: float, given: Promise) -> str:
         """The reason why the answer is not a class, in words."""

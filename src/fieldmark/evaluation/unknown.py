@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldmark.core.errors import RunError
+from fieldmark.evaluation.blocks import blocks
 from fieldmark.evaluation.outputs import unit
 
 __all__ = ["ACCEPTED", "Familiarity", "class_means", "fit_familiarity", "nearness"]
@@ -56,8 +57,9 @@ def nearness(embedding: NDArray[np.floating], means: Floats) -> Floats:
             f"{embedding.shape[1]:,}",
             "They belong to different models: copy the bundle again.",
         )
-    cosines: Floats = unit(embedding.astype(np.float64)) @ means.T
-    return cosines.max(axis=1)
+    directions = unit(embedding.astype(np.float64))
+    nearest = [(directions[rows] @ means.T).max(axis=1) for rows in blocks(len(directions), len(means))]
+    return np.concatenate(nearest) if nearest else np.zeros(0)
 
 
 @dataclass(frozen=True, eq=False)

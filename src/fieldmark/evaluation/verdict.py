@@ -14,6 +14,9 @@ from fieldmark.core.wording import counted
 
 __all__ = ["NO_PROMISE", "Candidate", "Trait", "Verdict", "trait", "verdict"]
 
+_MOST_LISTED = 100
+"""Classes of a set that a table names. A model that knows little of 10,000 classes rules out few of them, and all the
+names for every image would be gigabytes."""
 NO_PROMISE = "no accuracy can be promised"
 """The reason why an answer is not vouched for where none is."""
 
@@ -87,6 +90,14 @@ class Verdict:
         if self.familiar is False:
             return None
         return self.probability if self.certainty is None else self.certainty
+
+    @property
+    def listed(self) -> str:
+        """The classes that cannot be ruled out, for a table: "robin; wren"; of very many, the likeliest, and how many
+        more there are."""
+        possible = self.possible or ()
+        more = [f"and {len(possible) - _MOST_LISTED:,} more"] if len(possible) > _MOST_LISTED else []
+        return "; ".join([*possible[:_MOST_LISTED], *more])
 
     def __repr__(self) -> str:
         sure = "" if self.sureness is None else f" {100 * self.sureness:.1f} %"

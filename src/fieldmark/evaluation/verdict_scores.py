@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_softmax
 
 from fieldmark.evaluation.backoff import NONE, area_gain, area_under_risk_coverage, risk_coverage
+from fieldmark.evaluation.blocks import blocks
 from fieldmark.evaluation.conformal import coverage_interval, have_their_own
 from fieldmark.evaluation.metrics import Score, share
 from fieldmark.evaluation.scaling import Bin, calibrated_reference, calibration_error, nll, reliability
@@ -21,6 +22,9 @@ from fieldmark.evaluation.thresholds import Thresholds
 from fieldmark.evaluation.unknown import ACCEPTED
 
 __all__ = ["VerdictScores", "coverage_bands", "score_verdicts"]
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 _POINTS = 101
 
@@ -86,29 +90,26 @@ def score_verdicts(
     """
     calibration, rows = thresholds.calibration, np.arange(len(labels))
     units, known = rows if units is None else units, np.ones(len(labels), np.bool_) if learnt is None else learnt
-    before, after = log_softmax(logits.astype(np.float64), axis=1), calibration.scaling(logits)
-    probabilities = np.exp(after)
-    sure, softmax_sure = probabilities.max(axis=1), np.exp(before.max(axis=1))
-    hit, softmax_hit = probabilities.argmax(axis=1) == labels, before.argmax(axis=1) == labels
-    answers, confidences = calibration.order(thresholds.taxonomy, after)
-    familiar = thresholds.shares_below(probabilities, near) > 1 - ACCEPTED
+    some = [_looked_at(thresholds, logits[part], near[part], labels[part]) for part in blocks(*logits.shape)]
+    seen = _Seen(*(np.concatenate(values) for values in zip(*some, strict=True)))
+    sure, softmax_sure, hit, softmax_hit = seen.sure, seen.softmax_sure, seen.hit, seen.softmax_hit
+    answers, confidences, familiar = seen.answers, seen.confidences, seen.familiar
     level = thresholds.levels(confidences, familiar)
     given = level != NONE
-    inside = thresholds.sets(probabilities)
     shares = {one.name: float((level == k).mean()) for k, one in enumerate(thresholds.taxonomy.levels)}
     surest, right_level = confidences[:, 0], thresholds.taxonomy.right(answers, labels)[rows[given], level[given]]
     risk = risk_coverage(surest, hit)
     return VerdictScores(
         source=calibration.source,
         num_calibrated=len(calibration.right),
-        nll=(_mean(nll(before, labels)[known]), _mean(nll(after, labels)[known])),
+        nll=(_mean(seen.nll_before[known]), _mean(seen.nll_after[known])),
         calibration_error=(calibration_error(softmax_sure, softmax_hit), calibration_error(sure, hit)),
         if_calibrated=calibrated_reference(sure),
         reliability=reliability(sure, hit),
         coverage=thresholds.coverage,
-        covered=float(inside[rows, labels].mean()) if thresholds.gives_sets else None,
+        covered=float(seen.covered.mean()) if thresholds.gives_sets else None,
         coverage_interval=_interval(thresholds, labels, units) if thresholds.gives_sets else None,
-        set_size=float(inside.sum(axis=1).mean()) if thresholds.gives_sets else None,
+        set_size=float(seen.set_size.mean()) if thresholds.gives_sets else None,
         promised=thresholds.promised,
         promises=thresholds.calibration.promises(),
         right=share(right_level, units[given]) if given.any() else None,
@@ -116,6 +117,43 @@ def score_verdicts(
         area=(area_under_risk_coverage(surest, hit), area_under_risk_coverage(softmax_sure, softmax_hit)),
         area_gain=area_gain(surest, hit, softmax_sure, softmax_hit, units),
         risk=[float(risk[max(0, round(at) - 1)]) for at in np.linspace(0, len(risk), _POINTS)],
+    )
+
+
+class _Seen(NamedTuple):
+    """All that scores need to know of each image, each (N,); of its names at each level, (N, L)."""
+
+    sure: Floats
+    softmax_sure: Floats
+    hit: NDArray[np.bool_]
+    softmax_hit: NDArray[np.bool_]
+    nll_before: Floats
+    nll_after: Floats
+    familiar: NDArray[np.bool_]
+    covered: NDArray[np.bool_]
+    set_size: Ints
+    answers: Ints
+    confidences: Floats
+
+
+def _looked_at(thresholds: Thresholds, logits: NDArray[np.floating], near: Floats, labels: Ints) -> _Seen:
+    calibration = thresholds.calibration
+    before, after = log_softmax(logits.astype(np.float64), axis=1), calibration.scaling(logits)
+    probabilities = np.exp(after)
+    answers, confidences = calibration.order(thresholds.taxonomy, after)
+    inside = thresholds.sets(probabilities)
+    return _Seen(
+        sure=probabilities.max(axis=1),
+        softmax_sure=np.exp(before.max(axis=1)),
+        hit=probabilities.argmax(axis=1) == labels,
+        softmax_hit=before.argmax(axis=1) == labels,
+        nll_before=nll(before, labels),
+        nll_after=nll(after, labels),
+        familiar=thresholds.shares_below(probabilities, near) > 1 - ACCEPTED,
+        covered=inside[np.arange(len(labels)), labels],
+        set_size=inside.sum(axis=1),
+        answers=answers,
+        confidences=confidences,
     )
 
 
@@ -129,11 +167,10 @@ def coverage_bands(
     """For each class, the interval in which its coverage lies if it is covered like all classes that share its limit;
     None for a class without labels (N,). Images of one unit (N,) count once."""
     known, tested, own = _numbers(thresholds, labels, units)
-    shared = int(known[~own].sum())
-    return [
-        coverage_interval([int(n) if alone else shared], [int(m)], thresholds.coverage) if m else None
-        for n, m, alone in zip(known, tested, own, strict=True)
-    ]
+    pairs = list(zip(np.where(own, known, known[~own].sum()).tolist(), tested.tolist(), strict=True))
+    # many classes have as few images
+    bands = {(n, m): coverage_interval([n], [m], thresholds.coverage) for n, m in set(pairs) if m}
+    return [bands.get(pair) for pair in pairs]
 
 
 def _interval(thresholds: Thresholds, labels: NDArray[np.int64], units: NDArray[np.int64]) -> tuple[float, float]:

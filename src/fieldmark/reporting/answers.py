@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from fieldmark.core.wording import counted, first_few
 from fieldmark.evaluation.metrics import ConfusedPair, Score, wilson
 from fieldmark.reporting.blocks import (
+    MOST_CLASSES,
     Block,
     Cell,
     Columns,
@@ -268,8 +269,14 @@ def classes(material: Material) -> Section | None:
     blocks: list[Block] = [Text(text), Table(header, tuple(map(row, worst)))] if worst else [Text("No mistakes.")]
     if len(order) > len(worst):
         named = {name: at for at, name in enumerate(material.classes)}
-        rows = tuple(row(name) for name in sorted(order, key=lambda name: named.get(name, -1)))
-        blocks.append(Details(f"All {len(order):,} classes", (Table(header, rows),)))
+        listed = sorted(order[:MOST_CLASSES], key=lambda name: named.get(name, -1))
+        table = Table(header, tuple(map(row, listed)))
+        if len(listed) == len(order):
+            blocks.append(Details(f"All {len(order):,} classes", (table,)))
+        else:
+            table_file = "classes.csv" if shown.of_classes else "predictions.csv"
+            rest = Text(f"{material.run.evaluation(shown.name) / table_file} has all of them.", "soft")
+            blocks.append(Details(f"The {len(listed):,} worst of {len(order):,} classes", (rest, table)))
     return Section("classes", "The worst classes", tuple(blocks))
 
 

@@ -15,6 +15,7 @@ from fieldmark.data.auditing.findings import Audit, Case, Finding
 from fieldmark.data.catalog import SPLITS, Catalog
 from fieldmark.data.decode import decode
 from fieldmark.pages import ACCENT, canvas, picture, render, shortened, svg
+from fieldmark.reporting.blocks import MOST_CLASSES
 
 __all__ = ["compose_audit"]
 
@@ -22,7 +23,7 @@ _CASES, _PICTURES = 12, 6
 """How many cases of a finding and pictures of a case are shown, so that the page stays small."""
 _NAMED = 60
 _SAMPLES = 24
-_CLASSES, _BY_NAME = 300, 20
+_BY_NAME = 20
 _PICTURE_SIDE = 160
 
 
@@ -54,8 +55,8 @@ def compose_audit(found: Audit) -> str:
         samples=[_shown(catalog, row) for row in _sample(catalog)],
         balance=_balance(catalog.classes, counts.sum(0)),
         columns=splits,
-        classes=[(catalog.classes[k], counts[:, k].tolist()) for k in order[:_CLASSES]],
-        more_classes=max(0, len(order) - _CLASSES),
+        classes=[(catalog.classes[k], counts[:, k].tolist()) for k in order[:MOST_CLASSES]],
+        more_classes=max(0, len(order) - MOST_CLASSES),
     )
 
 

@@ -10,6 +10,7 @@ from markupsafe import Markup
 from fieldmark.evaluation.metrics import Score
 
 __all__ = [
+    "MOST_CLASSES",
     "Bar",
     "Block",
     "Cell",
@@ -24,6 +25,9 @@ __all__ = [
     "Table",
     "Text",
 ]
+
+MOST_CLASSES = 300
+"""The most classes that a list on a page has: a page of ten thousand must open, and nobody reads so many rows there."""
 
 Tone: TypeAlias = Literal["", "soft", "right", "wrong", "warn"]
 

@@ -98,7 +98,7 @@ class Split:
         """(N,)"""
         return np.array([answer.right for answer in self.answers], bool)
 
-    @property
+    @cached_property
     def mistakes(self) -> list[Answer]:
         """The wrong answers, the most confident first."""
         return sorted((a for a in self.answers if not a.right), key=lambda a: (-a.probability, a.path))

@@ -93,18 +93,19 @@ def accuracy_by_slice(
 
 def _slices(correct: NDArray[np.bool_], grouping: Grouping, least: int) -> Slicing | None:
     assert grouping.values.shape == correct.shape
-    known = grouping.values != ""
+    values, place = np.unique(grouping.values, return_inverse=True)
+    totals = dict(zip(values.tolist(), np.bincount(place).tolist(), strict=True))
+    rights = dict(zip(values.tolist(), np.bincount(place, correct).astype(int).tolist(), strict=True))
+    known, known_right = (sum(counts.values()) - counts.get("", 0) for counts in (totals, rights))
     slices, num_small = [], 0
     for value in grouping.order:
-        inside = grouping.values == value
-        right, total = int(correct[inside].sum()), int(inside.sum())
-        others = known & ~inside
+        right, total = rights.get(value, 0), totals.get(value, 0)
+        others, rest = known - total, known_right - right
         if 0 < total < least:
             num_small += 1
-        elif total and others.any():
-            rest = int(correct[others].sum())
-            p = fisher_exact([[right, total - right], [rest, int(others.sum()) - rest]]).pvalue
-            slices.append(Slice(value, right, total, rest / int(others.sum()), float(p)))
+        elif total and others:
+            p = fisher_exact([[right, total - right], [rest, others - rest]]).pvalue
+            slices.append(Slice(value, right, total, rest / others, float(p)))
     return Slicing(grouping.name, tuple(slices), 0, num_small) if slices else None
 
 
@@ -120,7 +121,7 @@ def _holm(p: Sequence[float]) -> list[float]:
 def _shortened(slicing: Slicing, most: int) -> Slicing:
     if len(slicing.slices) <= most:
         return slicing
-    by_difference = sorted(slicing.slices, key=lambda one: (one.p, one.accuracy.high))[:most]
+    by_difference = set(sorted(slicing.slices, key=lambda one: (one.p, one.accuracy.high))[:most])
     kept = tuple(one for one in slicing.slices if one in by_difference)
     return replace(slicing, slices=kept, num_more=len(slicing.slices) - most)
 

@@ -11,7 +11,20 @@ from fieldmark.data.catalog import SPLITS
 from fieldmark.evaluation.beside_probe import BesideProbe, Trial
 from fieldmark.evaluation.changed import Changed
 from fieldmark.evaluation.unlabelled import PseudoLabelled
-from fieldmark.reporting.blocks import Bar, Block, Cell, Details, Figures, Gallery, Picture, Plots, Section, Table, Text
+from fieldmark.reporting.blocks import (
+    MOST_CLASSES,
+    Bar,
+    Block,
+    Cell,
+    Details,
+    Figures,
+    Gallery,
+    Picture,
+    Plots,
+    Section,
+    Table,
+    Text,
+)
 from fieldmark.reporting.material import Material
 from fieldmark.reporting.plots import learning_curves
 from fieldmark.runs.budgeted import budget_of
@@ -20,8 +33,6 @@ from fieldmark.runs.run import Run
 
 __all__ = ["changed", "data", "learning", "model", "stages", "time"]
 
-MOST_EXAMPLES = 1000
-"""The most classes that are shown with an example, so that a page of ten thousand classes still opens."""
 MOST_NAMED = 20
 """New classes that are named."""
 UNFOLDED = 48
@@ -115,7 +126,7 @@ def data(material: Material) -> Section | None:
     examples = _examples(material)
     few = len(material.classes) <= UNFOLDED
     blocks.append(examples if few else Details(f"One example of {_how_many(material)}", (examples,)))
-    blocks.append(Details("Images per class and split", (_class_table(material),)))
+    blocks.append(_per_class(material))
     return Section("data", "Data", tuple(blocks))
 
 
@@ -145,12 +156,12 @@ def _split(material: Material) -> str:
 
 def _how_many(material: Material) -> str:
     number = len(material.classes)
-    return f"each of the {number:,} classes" if number <= MOST_EXAMPLES else f"the first {MOST_EXAMPLES:,} classes"
+    return f"each of the {number:,} classes" if number <= MOST_CLASSES else f"the first {MOST_CLASSES:,} classes"
 
 
 def _examples(material: Material) -> Gallery:
     shown = []
-    for name in material.classes[:MOST_EXAMPLES]:
+    for name in material.classes[:MOST_CLASSES]:
         paths = material.learnt.get(name, ())
         image = material.pictures(paths[0], side=112) if paths else None
         note = counted(len(paths), "training image") if paths else "no training images"
@@ -158,12 +169,18 @@ def _examples(material: Material) -> Gallery:
     return Gallery(tuple(shown), small=True)
 
 
-def _class_table(material: Material) -> Table:
+def _per_class(material: Material) -> Details:
+    """How many images each class has in each split; of very many classes, those with the fewest to learn from."""
     counts = {split: material.counts(split) for split in SPLITS}
     # the labels of a test split that has not been scored stay unread
     splits = [split for split in SPLITS if counts[split]]
-    rows: list[tuple[Cell, ...]] = [(name, *(counts[split][name] for split in splits)) for name in material.classes]
-    return Table(("class", *splits), tuple(rows))
+    names, title, rest = material.classes, "Images per class and split", tuple[Block, ...]()
+    if len(names) > MOST_CLASSES:
+        names = sorted(names, key=counts["train"].__getitem__)[:MOST_CLASSES]
+        title += f", of the {MOST_CLASSES} classes with the fewest training images"
+        rest = (Text(f"{material.run.folder / 'splits.csv'} lists every image with its class.", "soft"),)
+    rows: list[tuple[Cell, ...]] = [(name, *(counts[split][name] for split in splits)) for name in names]
+    return Details(title, (*rest, Table(("class", *splits), tuple(rows))))
 
 
 def time(material: Material) -> Section | None:

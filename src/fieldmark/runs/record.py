@@ -5,8 +5,9 @@ Shapes: N images, K classes, V values of an attribute.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import repeat
 from pathlib import Path
 from typing import Any, NamedTuple, final
 
@@ -27,7 +28,7 @@ from fieldmark.evaluation.attributes import AttributeScore, attribute_score
 from fieldmark.evaluation.background import Reliance
 from fieldmark.evaluation.grading import grade_scores
 from fieldmark.evaluation.metrics import ConfusedPair, Score, confused_pairs, majority, scores
-from fieldmark.evaluation.per_class import ClassScore, Detection
+from fieldmark.evaluation.per_class import ClassScore, Detection, class_scores
 from fieldmark.evaluation.severity import severity
 from fieldmark.evaluation.verdict import Verdict
 from fieldmark.evaluation.verdict_scores import VerdictScores
@@ -113,8 +114,8 @@ class Answers:
     """(N, K) logits or log-probabilities."""
     attributes: Sequence[Floats] = ()
     """Logits (N, V) of each attribute of the task."""
-    verdicts: Sequence[Verdict] = ()
-    """(N) or none."""
+    verdicts: Iterable[Verdict] | None = None
+    """(N), which are taken once, when they are written; None if nobody speaks."""
     learnt: NDArray[np.bool_] | None = None
     """(N,) whether the model that answered has learnt the image's class; None if all have been."""
 
@@ -129,8 +130,11 @@ class Answers:
         return units(self.catalog)[self.rows]
 
 
-def score_answers(split: str, answers: Answers, task: Task | None = None) -> Evaluation:
-    """The scores of answers; `task` says which scores make sense beside those of the class."""
+def score_answers(
+    split: str, answers: Answers, task: Task | None = None, classes: Sequence[ClassScore] | None = None
+) -> Evaluation:
+    """The scores of answers; `task` says which scores make sense beside those of the class. The scores of the `classes`
+    are made here if they are not given."""
     labels, together = answers.labels, answers.units
     told = _told(answers, task) if task else {}
     return Evaluation(
@@ -141,6 +145,9 @@ def score_answers(split: str, answers: Answers, task: Task | None = None) -> Eva
         len(answers.rows),
         confused_pairs(answers.logits, labels, answers.catalog.classes),
         attributes={name: one.score for name, one in told.items() if one.score},
+        classes=class_scores(answers.logits, labels, answers.catalog.classes, units=together)
+        if classes is None
+        else classes,
     )
 
 
@@ -148,7 +155,7 @@ def write_evaluation(folder: Path, evaluation: Evaluation, answers: Answers, tas
     """Write scores.json and predictions.csv, and say where: the evaluation with its folder."""
     write_json(folder / "scores.json", evaluation.as_dict())
     told = _told(answers, task) if task else {}
-    spoken = ("name", "level", "promised", "familiar", "possible") if answers.verdicts else ()
+    spoken = ("name", "level", "promised", "familiar", "possible") if answers.verdicts is not None else ()
     header = [*ANSWER_COLUMNS, *spoken, *(f"attribute.{name}" for name in told)]
     write_rows(folder / "predictions.csv", header, _rows(answers, told))
     if evaluation.classes:
@@ -159,10 +166,10 @@ def write_evaluation(folder: Path, evaluation: Evaluation, answers: Answers, tas
 def _rows(answers: Answers, told: dict[str, _Told]) -> Iterator[Sequence[object]]:
     """Of predictions.csv."""
     catalog = answers.catalog
-    for at, (row, label) in enumerate(zip(answers.rows, answers.labels, strict=True)):
+    verdicts = repeat(None, len(answers.rows)) if answers.verdicts is None else answers.verdicts
+    for at, (row, label, verdict) in enumerate(zip(answers.rows, answers.labels, verdicts, strict=True)):
         p = softmax(answers.logits[at].astype(np.float64))
         guess = int(p.argmax())
-        verdict = answers.verdicts[at] if answers.verdicts else None
         yield (
             catalog.paths[row],
             catalog.classes[label],
@@ -177,8 +184,7 @@ def _rows(answers: Answers, told: dict[str, _Told]) -> Iterator[Sequence[object]
 
 def _spoken(verdict: Verdict) -> tuple[str, ...]:
     promised = "" if verdict.promised is None else f"{verdict.promised:g}"
-    possible = "; ".join(verdict.possible or ())
-    return verdict.name or "", verdict.level or "", promised, str(int(bool(verdict.familiar))), possible
+    return verdict.name or "", verdict.level or "", promised, str(int(bool(verdict.familiar))), verdict.listed
 
 
 def _class_row(one: ClassScore) -> list[object]:

@@ -24,7 +24,7 @@ def flat(verdict: Verdict) -> dict[str, Any]:
     values["path"] = written(values["path"])
     values["candidates"] = "; ".join(f"{c.label} {c.probability:.4f}" for c in verdict.candidates)
     if "possible" in values:
-        values["possible"] = "; ".join(verdict.possible or ())
+        values["possible"] = verdict.listed
     for name, one in values.pop("attributes", {}).items():
         values |= {f"attribute.{name}": one["value"], f"attribute.{name}.probability": one["probability"]}
     return values

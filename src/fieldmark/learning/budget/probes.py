@@ -32,7 +32,8 @@ class Probe(NamedTuple):
 
     chosen: Chosen
     features: NDArray[np.float32]
-    strength: float
+    strength: float | None
+    """Its C; None for a discriminant."""
     stages: int
     """Of its backbone."""
 
@@ -92,12 +93,12 @@ def _probe(work: Work, backbone: Backbone) -> Probe:
     fit = replace(work.fit, recipe=_recipe(work, backbone), name="probe", listener=_Progress(work.fit.listener))
     model = fit.build(work.rows, load_weights=True)
     loaded, rows = meter.spent, np.concatenate([work.rows, work.validation])
-    both = fit.outputs(model, rows, stage=f"Computing features by {backbone.name}").embedding
+    both = fit.embedding(model, rows, stage=f"Computing features by {backbone.name}")
     meter.look(len(both))
     costs.answered(backbone, size, (meter.spent - loaded) / len(both))
     features = both[: len(work.rows)]
     known = [one["strength"] for one in work.purse.facts["probes"] if one["backbone"] == backbone.name]
-    strengths = known or costs.strengths(_CHOICE * (meter.left - costs.finishing))
+    strengths = [one for one in known if one] or costs.strengths(_CHOICE * (meter.left - costs.finishing))
     computed = meter.spent
     fitted = replace(fit, strengths=strengths).fit_head(model, features, work.rows)
     costs.fitted(meter.spent - computed, len(strengths))
@@ -109,7 +110,7 @@ def _probe(work: Work, backbone: Backbone) -> Probe:
         "size": size,
         "spent": round(meter.spent - began, 2),
         "accuracy": round(accuracy, 4),
-        "strength": fitted.strength,
+        "strength": fitted.strength or 0.0,
     }
     if not known:
         work.purse.facts["probes"].append(facts)

@@ -29,6 +29,7 @@ from fieldmark.core.seeds import Stream, derive_seed
 from fieldmark.core.wording import counted, duration
 from fieldmark.data.loader import Augmentation, Samples, Schedule, training_batches
 from fieldmark.data.task import Task
+from fieldmark.evaluation.blocks import by_blocks
 from fieldmark.evaluation.outputs import Outputs, joined
 from fieldmark.evaluation.scaling import nll
 from fieldmark.learning.fitting.backgrounds import bind_background
@@ -146,13 +147,22 @@ class Fit:
         self, model: Model, rows: NDArray[np.int64], *, precision: str = "fp32", stage: str = "Answering"
     ) -> Outputs:
         """Answer `rows` of the catalogue, in order. Raises TrainingError if the answers are not finite."""
-        engine, found, done = TorchEngine(model, precision=precision), list[Outputs](), 0
+        return joined(list(self._answers(model, rows, precision, stage)))
+
+    def embedding(self, model: Model, rows: NDArray[np.int64], *, stage: str = "Answering") -> NDArray[np.float32]:
+        """(N, D) of `rows`, alone: the logits of 100,000 images for 10,000 classes are 4 GB. Raises TrainingError."""
+        found = [answered.embedding for answered in self._answers(model, rows, "fp32", stage)]
+        return np.concatenate(found) if found else np.zeros((0, 0), np.float32)
+
+    def _answers(self, model: Model, rows: NDArray[np.int64], precision: str, stage: str) -> Iterator[Outputs]:
+        """For each batch of `rows`."""
+        engine, done = TorchEngine(model, precision=precision), 0
         try:
             with self.listener.progress(stage) as tick:
                 shown = stream(rows.tolist(), self.see(model), engine, batch_size=_BATCH, threads=num_decoders())
                 for answered in shown:
                     assert answered.output is not None, "what cannot be read is left out beforehand"
-                    found.append(answered.output)
+                    yield answered.output
                     tick(done := done + len(answered.things), len(rows))
         except RunError:
             trained = self.recipe.train.solver == "gradient"
@@ -163,17 +173,17 @@ class Fit:
                 if trained
                 else "Its weights are damaged: choose others with --weights.",
             ) from None
-        return joined(found)
 
-    def _fit_head(self, model: Model, rows: NDArray[np.int64]) -> float:
-        """Give the model the head of a probe, a logistic regression on the features as they are; return its C."""
+    def _fit_head(self, model: Model, rows: NDArray[np.int64]) -> float | None:
+        """Give the model the head of a probe, a logistic regression on the features as they are; return its C, or None
+        for a discriminant in its place."""
         features = self.features
         if features is None:
             if self.recipe.train.batchnorm == "refreshed":
                 views = batches(rows.tolist(), self.see(model), batch_size=_BATCH)
                 refresh_statistics(model, map(torch.from_numpy, views), precision="fp32")
             self.listener.note(f"Computing the features of {counted(len(rows), 'image')}")
-            features = self.outputs(model, rows, stage="Computing features").embedding
+            features = self.embedding(model, rows, stage="Computing features")
         return self.fit_head(model, features, rows).strength
 
     def fit_head(self, model: Model, features: NDArray[np.float32], rows: NDArray[np.int64]) -> LinearHead:
@@ -192,7 +202,10 @@ class Fit:
             strengths=tried,
             seed=self.recipe.seed,
         )
-        if fitted.accuracy is None:
+        if fitted.strength is None:
+            found = "" if fitted.accuracy is None else f" (accuracy on held-out images {100 * fitted.accuracy:.1f} %)"
+            self.listener.note(f"So many images of so many classes have a discriminant as their head{found}")
+        elif fitted.accuracy is None:
             self.listener.note(f"C = {fitted.strength:g}: with one image of a class, there is none to choose it by")
         else:
             self.listener.note(
@@ -389,10 +402,13 @@ class Fit:
         return {
             "validation_seconds": time.monotonic() - start,
             "val_top1": float((logits.argmax(1) == labels).mean()),
-            "val_nll": float(nll(log_softmax(logits[learnt], axis=1), labels[learnt]).mean())
-            if learnt.any()
-            else math.nan,
+            "val_nll": float(by_blocks(_nll, logits[learnt], labels[learnt]).mean()) if learnt.any() else math.nan,
         }
+
+
+def _nll(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.floating]:
+    """(N,) the negative log-likelihood of each image, of logits that are not calibrated."""
+    return nll(log_softmax(logits, axis=1), labels)
 
 
 def linear_head(model: Model, recipe: Recipe) -> LinearClassifier:

@@ -68,7 +68,7 @@ def settled(fit: Fit, strengths: Sequence[float]) -> Fit:
     the folds' temperature wrong by half: on CUB-50 C tripled, and confidence was ten points above accuracy. C weighs a
     sum over images: scaled by their number, the regularisation of each image stays as it was.
     """
-    if fit.recipe.train.solver != "logistic":
+    if fit.recipe.train.solver != "logistic" or not strengths:  # a discriminant has none
         return fit
     folds = fit.recipe.folds
     return replace(fit, strengths=(float(np.median(strengths)) * (folds - 1) / folds,))
@@ -99,21 +99,22 @@ class Learnt(NamedTuple):
     rows: Ints
     """(N,) ascending."""
     labels: Ints
-    outputs: Outputs
+    embedding: NDArray[np.float32]
+    """(N, D)."""
     num_classes: int
 
     @property
     def means(self) -> NDArray[np.float64]:
         """(K, D) class means, in the method's space, of unit length."""
-        return class_means(self.outputs.embedding, self.labels, self.num_classes)
+        return class_means(self.embedding, self.labels, self.num_classes)
 
 
 def learnt_of(fit: Fit, model: Model, rows: Ints, answered: Outputs | None = None) -> Learnt:
     """How the model sees the rows that it learnt from; `answered` is what it says of all of them, if that is known."""
     catalog = fit.data.catalog
     few = _few_of_each(rows, catalog.labels[rows], seed=fit.recipe.seed)
-    outputs = answered.at(np.searchsorted(rows, few).tolist()) if answered else fit.outputs(model, few)
-    return Learnt(few, catalog.labels[few], outputs, len(catalog.classes))
+    known = answered.embedding[np.searchsorted(rows, few)] if answered else fit.embedding(model, few)
+    return Learnt(few, catalog.labels[few], known, len(catalog.classes))
 
 
 def means_of(fit: Fit, model: Model, rows: Ints) -> NDArray[np.float64]:
@@ -121,7 +122,7 @@ def means_of(fit: Fit, model: Model, rows: Ints) -> NDArray[np.float64]:
     return learnt_of(fit, model, rows).means
 
 
-def kept_of(fit: Fit, learnt: Learnt, held: Held | None, rows: Ints) -> Kept | None:
+def kept_of(fit: Fit, model: Model, learnt: Learnt, held: Held | None, rows: Ints) -> Kept | None:
     """What a bundle keeps so that classes can be enrolled; None where too little was learnt for that.
 
     `held` are the answers for `rows` that calibrate the bundle; None if nothing was held out. Those of a cross-fit come
@@ -129,7 +130,7 @@ def kept_of(fit: Fit, learnt: Learnt, held: Held | None, rows: Ints) -> Kept | N
     It has learnt from them: a network that was trained sees them closer to their classes than it sees others, and its
     new classes get fewer images than they could. A probe's embedding is not learnt, and loses nothing.
     """
-    embedding = unit(learnt.outputs.embedding.astype(np.float64))
+    embedding = unit(learnt.embedding.astype(np.float64))
     means, counts = means_and_counts(embedding, learnt.labels, learnt.num_classes)
     if (counts > 1).sum() < 2:
         return None
@@ -145,8 +146,8 @@ def kept_of(fit: Fit, learnt: Learnt, held: Held | None, rows: Ints) -> Kept | N
         seen = unit(own.embedding.astype(np.float64)).astype(np.float16)
         return Kept(own.logits, own.nearness, own.labels, own.units, seen, *known, half[some], learnt.labels[some])
     if held is None:
-        near = nearness(learnt.outputs.embedding, learnt.means)
-        answers = Held(learnt.outputs.logits, near, learnt.labels, fit.data.units[learnt.rows]).at(some)
+        near, logits = nearness(learnt.embedding[some], learnt.means), fit.outputs(model, learnt.rows[some]).logits
+        answers = Held(logits, near, learnt.labels[some], fit.data.units[learnt.rows[some]])
     else:
         at = np.searchsorted(rows, learnt.rows)
         if held.learnt is not None:
@@ -203,8 +204,11 @@ def fit_calibration(
     thresholds = Thresholds.of(made, catalog.taxonomy)
     for note in thresholds.notes or (thresholds.promise.kept,):
         fit.listener.note(f"{note}.")
+    if known is held:
+        return made, calibrated.held_out
     values = made.scaling(held.logits)
-    values[slice(None) if held.learnt is None else held.learnt] = calibrated.held_out
+    assert held.learnt is not None, "else all of them are known"
+    values[held.learnt] = calibrated.held_out
     return made, values
 
 

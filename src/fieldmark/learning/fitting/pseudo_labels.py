@@ -39,7 +39,7 @@ def trained(fit: Fit, rows: Ints, validation: Ints) -> Fitted:
     catalog = fit.data.catalog
     pool = len(catalog) + np.arange(len(fit.data.unlabelled))
     every = np.concatenate([rows, pool])
-    seen = fit.outputs(first.model, every, stage="Looking at what has no label").embedding
+    seen = fit.embedding(first.model, every, stage="Looking at what has no label")
     known, unknown = seen[: len(rows)], seen[len(rows) :]
     found = propagate(known, catalog.labels[rows], unknown, len(catalog.classes))
     trial = _tried(fit, first, rows, seen)

@@ -29,6 +29,8 @@ Ints = NDArray[np.int64]
 _FEW = 8
 """Images of a class, on average, up to which there is a trial, which takes as long as a training: with ten of them, the
 network was better on birds, too, which a probe knows best."""
+_MOST = 20_000
+"""Images up to which there is a trial: with few images of thousands of classes, it would take hours."""
 _FOLDS = 3
 
 
@@ -59,7 +61,7 @@ def _tried(fit: Fit, rows: Ints) -> Trial | None:
     """What the trial found; None where there is nothing to choose between, or enough images."""
     recipe, catalog = fit.recipe, fit.data.catalog
     labels = catalog.labels[rows]
-    if recipe.backbone.weights == NONE or len(rows) > _FEW * len(np.unique(labels)):
+    if recipe.backbone.weights == NONE or len(rows) > min(_MOST, _FEW * len(np.unique(labels))):
         return None
     network, probe = solved(recipe, "gradient"), solved(recipe, "logistic")
     learnt = np.isin(np.arange(len(catalog)), rows)

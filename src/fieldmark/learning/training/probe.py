@@ -13,13 +13,14 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import log_softmax
+from scipy.special import log_softmax, softmax
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.preprocessing import StandardScaler, normalize
 
 from fieldmark.core.errors import TrainingError
+from fieldmark.learning.training.discriminant import fit_discriminant
 
 __all__ = ["STRENGTHS", "LinearHead", "Reading", "fit_linear_head", "held_out_folds", "out_of_fold", "regression"]
 
@@ -30,6 +31,9 @@ STRENGTHS: Mapping[Reading, Sequence[float]] = {
     "unit": (3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0),
 }
 """The values from which C is chosen, for each way of reading features."""
+_MOST_WORK = 2e11
+"""Multiplications that all fits of a choice and of its result take in each of their steps, of which there are up to
+300. With more, which is some half an hour on one core, there is a discriminant instead."""
 MOST_TO_CHOOSE = 10_000
 """The largest number of rows on which C is chosen: more change the choice little and take many minutes."""
 
@@ -41,8 +45,8 @@ class LinearHead(NamedTuple):
     """(K, D)."""
     bias: NDArray[np.float32]
     """(K,)."""
-    strength: float
-    """The chosen C."""
+    strength: float | None
+    """The chosen C; None for a discriminant."""
     accuracy: float | None
     """The accuracy in cross-validation on the training rows, with that C; None where no row can be held out."""
 
@@ -65,7 +69,8 @@ def fit_linear_head(
     C is the one with the most held-out rows right, of equals the likeliest, among `MOST_TO_CHOOSE` rows at most. (The
     likeliest of all would be larger: it is better calibrated, which a temperature can mend later, and right less often,
     which nothing can.) Where no row can be held out, it is the one in the middle. Classes without a training image get
-    a bias that makes them all but impossible.
+    a bias that makes them all but impossible. Of so many images of so many classes that this would take hours, the head
+    is a discriminant (`fieldmark.learning.training.discriminant`).
     """
     mean, scale = np.zeros(features.shape[1]), np.ones(features.shape[1])
     if reading == "unit":
@@ -73,10 +78,13 @@ def fit_linear_head(
     else:
         scaler = StandardScaler().fit(features)
         mean, scale, inputs = scaler.mean_, scaler.scale_, scaler.transform(features)
+    tried = strengths or STRENGTHS[reading]
+    if _work(len(labels), len(np.unique(labels)), features.shape[1], folds, len(tried)) > _MOST_WORK:
+        solved = fit_discriminant(inputs, labels, groups, num_classes, weights=weights, seed=seed)
+        return _head(solved.weight, solved.bias, mean, scale, None, solved.accuracy)
     known = np.arange(len(labels)) if weights is None else np.flatnonzero(weights >= 1)
     few = np.sort(np.random.default_rng(seed).permutation(known)[:MOST_TO_CHOOSE])
     splits = held_out_folds(labels[few], groups[few], folds, seed)
-    tried = strengths or STRENGTHS[reading]
     held_out = {c: found for c in tried if (found := _cross_validated(inputs[few], labels[few], splits, c))}
     strength = min(held_out, key=lambda c: (-held_out[c][1], held_out[c][0]), default=tried[len(tried) // 2])
     model = regression(inputs, labels, strength, weights)
@@ -87,11 +95,27 @@ def fit_linear_head(
     if len(present) == 2:  # scikit-learn keeps the difference only
         rows, offsets = np.concatenate([-rows, rows]) / 2, np.concatenate([-offsets, offsets]) / 2
     weight[present], bias[present] = rows, offsets
-    weight /= scale
-    bias -= weight @ mean
-    return LinearHead(
-        weight.astype(np.float32), bias.astype(np.float32), strength, held_out[strength][1] if held_out else None
-    )
+    return _head(weight, bias, mean, scale, strength, held_out[strength][1] if held_out else None)
+
+
+def _head(
+    weight: NDArray[np.float64],
+    bias: NDArray[np.float64],
+    mean: NDArray[np.float64],
+    scale: NDArray[np.float64],
+    strength: float | None,
+    accuracy: float | None,
+) -> LinearHead:
+    """The head for features as they are, from that for (features − mean) / scale."""
+    weight = weight / scale
+    bias = bias - weight @ mean
+    return LinearHead(weight.astype(np.float32), bias.astype(np.float32), strength, accuracy)
+
+
+def _work(num_rows: int, num_classes: int, width: int, folds: int, strengths: int) -> float:
+    """Multiplications in each step of all fits; see `_MOST_WORK`."""
+    chosen_on = min(num_rows, MOST_TO_CHOOSE) * (folds - 1) * (strengths if strengths > 1 else 0)
+    return float((num_rows + chosen_on) * num_classes * width)
 
 
 def out_of_fold(
@@ -107,8 +131,8 @@ def out_of_fold(
 ) -> NDArray[np.float64]:
     """(N, K) probabilities of each row by a head that has not seen its group; see `fit_linear_head`.
 
-    C is chosen once, on all rows. A class of which a fold has learnt nothing has the probability 0 there. Raises
-    TrainingError where no row can be held out.
+    C is chosen once, on all rows; where there is none, each head is a discriminant. A class of which a fold has learnt
+    nothing has the probability 0 there. Raises TrainingError where no row can be held out.
     """
     splits = held_out_folds(labels, groups, folds, seed)
     if not splits:
@@ -122,7 +146,10 @@ def out_of_fold(
     ).strength
     found = np.full((len(labels), num_classes), 1 / num_classes)
     for train, held in splits:
-        if len(np.unique(labels[train])) > 1:
+        if strength is None:
+            solved = fit_discriminant(inputs[train], labels[train], groups[train], num_classes, seed=seed)
+            found[held] = softmax(inputs[held] @ solved.weight.T + solved.bias, axis=1)
+        elif len(np.unique(labels[train])) > 1:
             model = regression(inputs[train], labels[train], strength)
             found[held] = 0
             found[np.ix_(held, model.classes_)] = model.predict_proba(inputs[held])
@@ -160,7 +187,8 @@ def held_out_folds(
 
     There are fewer folds where no class has so many groups, and none where no class has two.
     """
-    folds = min(folds, max(len(np.unique(groups[labels == k])) for k in np.unique(labels)))
+    pairs = np.unique(np.stack([labels, groups]), axis=1)
+    folds = min(folds, int(np.unique(pairs[0], return_counts=True)[1].max()))
     if folds < 2:
         return []
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
