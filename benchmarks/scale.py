@@ -133,14 +133,11 @@ def predict(work: Path) -> dict[str, Any]:
 
 
 def compare(work: Path) -> dict[str, Any]:
-    """The leaderboard of two recipes, which learn from the splits that the first training made."""
+    """The leaderboard of two recipes."""
     import fieldmark
 
-    recipes = [
-        fieldmark.load_recipe("finetune").changed(**NETWORK, overrides=[*SMALL, f"train.lr={lr}"])
-        for lr in ("3e-4", "1e-3")
-    ]
-    fieldmark.compare(work / "photographs", dict(zip("ab", recipes, strict=True)), out=fresh(work / "comparison"))
+    out = fresh(work / "comparison")
+    fieldmark.compare(work / "photographs", ["finetune", "probe"], out=out, seeds=1, overrides=SMALL, **NETWORK)
     return sizes(work / "comparison", depth=1)
 
 
