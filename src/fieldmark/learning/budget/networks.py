@@ -63,7 +63,7 @@ def _ways(work: Work, probe: Probe | None) -> list[Way]:
     """All there are."""
     own = work.fit.recipe
     backbone = probe.backbone if probe else own.backbone
-    freezes = [0, probe.stages // 2] if probe and work.purse.leaves("freeze") else [own.train.freeze_stages]
+    freezes = [0, probe.stages // 2] if probe and work.purse.leaves("freeze") else [own.train.num_frozen]
     sizes = reversed(sizes_of(work.purse))  # the small ones are quickly timed
     return [_way(work, backbone, size, freeze, probe) for size in sizes for freeze in freezes]
 

@@ -6,7 +6,7 @@ import copy
 import math
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import NamedTuple
 
@@ -33,6 +33,7 @@ from fieldmark.evaluation.outputs import Outputs, joined
 from fieldmark.evaluation.scaling import nll
 from fieldmark.learning.fitting.backgrounds import bind_background
 from fieldmark.learning.fitting.combinations import no_linear_head
+from fieldmark.learning.fitting.kept import Kept, answers_from_kept, backbone_stays, kept_views
 from fieldmark.learning.fitting.lesson import begin_together
 from fieldmark.learning.fitting.poses import bind_poses
 from fieldmark.learning.fitting.prepare import Prepared
@@ -98,6 +99,8 @@ class Fit:
     answers the number that it was given, and the same fit goes on where another `pace` lets it."""
     num_adopted: int = 2048
     """Images whose statistics a frozen BatchNorm takes over."""
+    kept: Kept = field(default_factory=Kept)
+    """What backbones that stay as they are have made of pictures so far, for all fits of a command."""
 
     def train(self, rows: NDArray[np.int64], validation: NDArray[np.int64]) -> Fitted:
         """Learn from `rows`. If the recipe says so, `validation` is scored after each epoch, but it decides nothing."""
@@ -142,6 +145,8 @@ class Fit:
         engine, found, done = TorchEngine(model, precision=precision), list[Outputs](), 0
         try:
             with self.listener.progress(stage) as tick:
+                if (kept := answers_from_kept(self, engine, rows, tick)) is not None:
+                    return joined(list(kept))
                 shown = stream(rows.tolist(), self.see(model), engine, batch_size=_BATCH, threads=num_decoders())
                 for answered in shown:
                     assert answered.output is not None, "what cannot be read is left out beforehand"
@@ -247,7 +252,7 @@ class Fit:
         train = self.recipe.train
         samples, schedule = self.plan(model, rows)
         if not self._begun:
-            if train.batchnorm == "frozen":
+            if train.batchnorm == "frozen" and not backbone_stays(self.recipe):
                 adopt_statistics(model, _some(samples, schedule, self.num_adopted))
             if train.head_start == "logistic":
                 self._fit_head(model, rows)
@@ -331,9 +336,10 @@ class Fit:
     ) -> Generator[Progress, None, None]:
         """The steps that `state` has not taken yet."""
         task = self.task(rows)
+        kept = kept_views(self, state, samples, schedule)
         return train_steps(
             state,
-            samples,
+            kept or samples,
             schedule,
             self.recipe,
             precision=self.machine.precision,
@@ -342,6 +348,7 @@ class Fit:
             weights=None if self.data.weights is None else torch.from_numpy(self.data.weights),
             pace=self.pace,
             lap=lap,
+            keeper=kept.keeper if kept else None,
         )
 
     def _report(self, state: TrainingState, progress: Progress, validation: NDArray[np.int64]) -> None:
@@ -391,6 +398,7 @@ def schedule_of(recipe: Recipe, rows: NDArray[np.int64], labels: NDArray[np.int6
         recipe.seed,
         labels=None if train.sampling == "shuffled" else labels,
         images_per_class=train.images_per_class if train.sampling == "class_batches" else 1,
+        views=recipe.augment.num_views,
     )
     return replace(once, epochs=train.num_epochs(once.steps_per_epoch))
 

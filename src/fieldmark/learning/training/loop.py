@@ -21,12 +21,13 @@ from fieldmark.core.errors import TrainingError
 from fieldmark.core.ranks import gathered, rank, share, summed, together
 from fieldmark.core.recipe import NONE, Recipe
 from fieldmark.core.seeds import Stream, derive_seed
-from fieldmark.data.loader import Sampled, Samples, Schedule, training_batches
+from fieldmark.data.loader import Sampled, Schedule, Source, training_batches
 from fieldmark.learning.training.batchnorm import freeze_statistics
 from fieldmark.learning.training.optimizer import early_stages, set_learning, set_rates
 from fieldmark.learning.training.sharing import add_gradients, whole_statistics
 from fieldmark.learning.training.state import TrainingState
 from fieldmark.model.batch import Batch
+from fieldmark.model.fronts import Keeper
 from fieldmark.model.model import LossModule, Model
 from fieldmark.model.precision import autocast
 
@@ -54,7 +55,7 @@ class Progress:
 
 def train_steps(
     state: TrainingState,
-    samples: Samples,
+    samples: Source,
     schedule: Schedule,
     recipe: Recipe,
     *,
@@ -64,13 +65,15 @@ def train_steps(
     weights: Tensor | None = None,
     lap: Lap = lambda stage: None,
     pace: Callable[[int], int] | None = None,
+    keeper: Keeper | None = None,
 ) -> Generator[Progress, None, None]:
     """Take the steps that `state` has not taken yet, and yield after each. `state` is consistent at every yield.
 
     `pace` is asked before each step how many there will be, which decides the learning rate; by default the schedule.
 
     `attributes` (N, A) are the learnt attributes of the catalogue's rows, −1 where unknown; `weights` (N,) how much
-    each row counts, 1 if not given. `lap` hears of each stage of a step.
+    each row counts, 1 if not given. `lap` hears of each stage of a step. With a `keeper`, the samples are what it kept
+    of images.
 
     Raises TrainingError if a loss is not finite.
     """
@@ -90,7 +93,7 @@ def train_steps(
         start = time.monotonic()
         lap("images")
         counted = torch.ones(len(sampled.rows)) if weights is None else weights[sampled.rows]
-        batch = _batch(sampled, counted, recipe, model, state.step, num_steps, precision)
+        batch = _batch(sampled, counted, recipe, model, state.step, num_steps, precision, keeper)
         set_learning(model, early=early, head_only=state.step < head_steps)
         if train.batchnorm == "frozen":
             freeze_statistics(model)
@@ -151,13 +154,26 @@ def _step(
 
 
 def _batch(
-    sampled: Sampled, weights: Tensor, recipe: Recipe, model: Model, step: int, num_steps: int, precision: str
+    sampled: Sampled,
+    weights: Tensor,
+    recipe: Recipe,
+    model: Model,
+    step: int,
+    num_steps: int,
+    precision: str,
+    keeper: Keeper | None,
 ) -> Batch:
     """Normalise, then mix. May leave the model in evaluation mode.
 
-    Partners are drawn from the whole batch, so every process mixes all of it and keeps its share.
+    Partners are drawn from the whole batch, so every process mixes all of it and keeps its share. What was kept of
+    images is not mixed.
     """
     device = next(model.parameters()).device
+    move: Callable[[Tensor | None], Tensor | None] = lambda t: None if t is None else t.to(device)  # noqa: E731
+    rest = sampled.rows.to(device), step / num_steps, move(sampled.boxes), move(sampled.keypoints)
+    if keeper is not None:
+        labels, weights = sampled.labels.to(device).unsqueeze(1), weights.to(device).unsqueeze(1)
+        return Batch(keeper.known(sampled.images, device), labels, weights, *rest)
     seen = sampled.images.to(device), sampled.labels.to(device).unsqueeze(1), weights.to(device).unsqueeze(1)
     mixes = recipe.augment.mix != NONE
     images, labels, weights = map(gathered, seen) if mixes else seen
@@ -173,16 +189,7 @@ def _batch(
     )
     if mixes:
         images, labels, weights = (one[share(len(one))] for one in (images, labels, weights))
-    move: Callable[[Tensor | None], Tensor | None] = lambda t: None if t is None else t.to(device)  # noqa: E731
-    return Batch(
-        images.contiguous(memory_format=torch.channels_last),
-        labels,
-        weights,
-        sampled.rows.to(device),
-        step / num_steps,
-        move(sampled.boxes),
-        move(sampled.keypoints),
-    )
+    return Batch(images.contiguous(memory_format=torch.channels_last), labels, weights, *rest)
 
 
 @torch.no_grad()
