@@ -206,9 +206,9 @@ def kept_views(fit: Fit, state: TrainingState, samples: Samples, schedule: Sched
         )
         return None
     if missing:
-        what = "The frozen backbone" if frozen == "all" else counted(frozen, "frozen stage")
+        what = "the frozen backbone" if frozen == "all" else counted(frozen, "frozen stage")
         fit.listener.note(
-            f"{what} computed once for {counted(views, 'view')} of {counted(len(schedule.rows), 'image')}"
+            f"Computing {what} once for {counted(views, 'view')} of {counted(len(schedule.rows), 'image')}"
         )
         _fill(fit, model, keeper, table, samples, missing)
     return KeptViews(keeper, kept, table, samples)
