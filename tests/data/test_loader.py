@@ -100,6 +100,18 @@ def test_the_order_is_a_function_of_seed_and_epoch(seed: int, step: int) -> None
     assert one.batch(step) != [(epoch - 1, row) for epoch, row in one.batch(step + 8)]
 
 
+@given(st.integers(1, 5), st.integers(0, 100), st.booleans())
+def test_views_come_in_turn(views: int, seed: int, balanced: bool) -> None:
+    labels = np.arange(12) // 9 if balanced else None  # the smaller class comes three times an epoch
+    schedule = Schedule(np.arange(12), 4, 7, seed, labels=labels, views=views)
+    for epoch in range(7):
+        keys = [key for batch in islice(schedule.batches(epoch * 3), 3) for key in batch]
+        assert {view for view, _ in keys} <= set(range(views))
+        firsts = {row: view for view, row in reversed(keys)}
+        assert set(firsts.values()) == {epoch % views}
+        assert len(set(keys)) == len(keys) or views < 3
+
+
 def test_every_row_gets_its_turn() -> None:
     """Each epoch leaves out others."""
     schedule = Schedule(ROWS, batch_size=4, epochs=12, seed=0)

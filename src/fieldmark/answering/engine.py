@@ -35,8 +35,13 @@ class TorchEngine:
         self.device = next(model.parameters()).device
 
     def __call__(self, images: NDArray[np.uint8]) -> Outputs:
+        normal = self.model.backbone.normalization(torch.from_numpy(images).to(self.device))
+        return self.answer(*self.model.looks(normal))
+
+    def answer(self, *looks: Tensor) -> Outputs:
+        """The same for all looks at normalised images, or stand-ins for them; see `Model.answer`."""
         with torch.inference_mode(), autocast(self.precision, self.device):
-            prediction = self.model(self.model.backbone.normalization(torch.from_numpy(images).to(self.device)))
+            prediction = self.model.answer(*looks)
         attributes = tuple(_array(values) for values in prediction.attributes)
         return Outputs(_array(prediction.logits), _array(prediction.embedding), attributes)
 

@@ -14,7 +14,7 @@ from fieldmark.core.storage import write_bytes
 from fieldmark.data.catalog import Catalog
 from fieldmark.data.readers.columns import Columns
 from fieldmark.data.sets import find
-from fieldmark.learning.fitting.fit import training_samples
+from fieldmark.learning.fitting.curriculum import training_samples
 from fieldmark.learning.fitting.flips import decide_flip
 from fieldmark.learning.fitting.poses import bind_poses, check_poses
 from fieldmark.learning.fitting.prepare import prepare

@@ -128,6 +128,9 @@ class Augment(_Section):
 
     crop: bool = True
     """Random resized crops; without them, training sees the evaluation view."""
+    views: int = Field(default=0, ge=0, le=100_000)
+    """The number of random views of each image, which come in turn, one in an epoch; 0 = a new one in each epoch. What
+    frozen stages (`train.freeze_stages`) make of so many is computed once and kept."""
     min_scale: float = Field(default=0.35, gt=0.0, le=1.0)
     """The smallest random crop, as a share of the image's area."""
     flip: bool | Literal["auto"] = "auto"
@@ -157,6 +160,12 @@ class Augment(_Section):
     mix_probability: float = Field(default=1.0, ge=0.0, le=1.0)
     """Probability that a batch is mixed."""
 
+    @property
+    def num_views(self) -> int:
+        """How many views of an image there are, whatever the number of epochs; 0 if each epoch has its own."""
+        changed = self.align or self.warp or self.swap or self.background
+        return self.views if self.crop or changed else 1
+
 
 class Train(_Section):
     """How the weights are learnt."""
@@ -175,9 +184,10 @@ class Train(_Section):
     (benchmarks/README.md)."""
     head_epochs: int = Field(default=0, ge=0, le=100_000)
     """The number of epochs that train only what is new, at most half of all epochs."""
-    freeze_stages: int = Field(default=0, ge=0, le=1_000)
-    """The number of early stages of the backbone that stay as they are; see `early_stages` in
-    `fieldmark.learning.training`."""
+    freeze_stages: Literal["all"] | Annotated[int, Field(ge=0, le=1_000)] = 0
+    """The number of early stages of the backbone that stay as they are, or "all"; see `early_stages` in
+    `fieldmark.learning.training`. What they make of a picture is computed once if there are few views of it
+    (`augment.views`)."""
     batch_size: int = Field(default=32, ge=2, le=65_536)
     """Images in a step."""
     pseudo_weight: float = Field(default=0.0, ge=0.0, le=1.0)
@@ -231,6 +241,12 @@ class Train(_Section):
     the split is as large as the training split, scoring takes as long as learning."""
     checkpoint_steps: int = Field(default=0, ge=0, lt=2**31)
     """Save after this number of steps; 0 = after each epoch."""
+
+    @property
+    def num_frozen(self) -> int:
+        """`freeze_stages` where it is a number."""
+        assert self.freeze_stages != "all"
+        return self.freeze_stages
 
     def num_epochs(self, steps_per_epoch: int) -> int:
         """`epochs` as a number."""

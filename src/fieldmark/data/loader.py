@@ -29,11 +29,14 @@ from fieldmark.data.sampling import class_order, recurrences
 __all__ = [
     "Augmentation",
     "Change",
+    "Keys",
     "Marked",
     "Pixels",
     "Sampled",
     "Samples",
     "Schedule",
+    "Source",
+    "batches_of",
     "training_batches",
 ]
 
@@ -52,7 +55,7 @@ class Sampled(NamedTuple):
     """One batch as it leaves the loader."""
 
     images: Tensor
-    """uint8 (B, 3, S, S)."""
+    """uint8 (B, 3, S, S); or (B, E), what a frozen backbone made of them."""
     labels: Tensor
     """(B,) int64."""
     rows: Tensor
@@ -83,6 +86,12 @@ class ViewLike(Protocol):
     def keypoints(self) -> Tensor | None: ...
 
 
+class Source(Protocol):
+    """Anything that gives the batches of a training, such as `Samples`."""
+
+    def batch(self, keys: Keys) -> Sampled: ...
+
+
 Augmentation = Callable[
     [NDArray[np.uint8], int, NDArray[np.float32] | None, NDArray[np.float32] | None],
     ViewLike,
@@ -105,6 +114,8 @@ class Schedule:
     """(N,) of the rows: each class comes equally often. None: each row comes once an epoch, shuffled."""
     images_per_class: int = 1
     """With labels, a batch has so many images of each of its classes."""
+    views: int = 0
+    """So many views of an image come in turn, those of epochs 0, 1, …; 0: each epoch has its own."""
 
     @property
     def steps_per_epoch(self) -> int:
@@ -128,8 +139,8 @@ class Schedule:
     def batches(self, first_step: int) -> Iterator[Keys]:
         """The (epoch, row) pairs of steps `first_step`, `first_step` + 1, … to the end.
 
-        A row that comes again within an epoch is paired with an epoch that the training never reaches, so that its
-        augmentation is another one.
+        A row that comes again within an epoch is paired with the next of its `views`, or else with an epoch that the
+        training never reaches, so that its augmentation is another one.
         """
         begun, index = divmod(first_step, self.steps_per_epoch)
         for epoch in range(begun, self.epochs):
@@ -147,7 +158,9 @@ class Schedule:
             images = self.images_per_class
             classes = size // images
             rows = self.rows[class_order(self.labels, batches=steps, classes=classes, images=images, rng=rng).ravel()]
-        return np.stack([epoch + self.epochs * recurrences(rows), rows], axis=1).reshape(steps, -1, 2)
+        again = recurrences(rows)
+        views = (epoch + again) % self.views if self.views else epoch + self.epochs * again
+        return np.stack([views, rows], axis=1).reshape(steps, -1, 2)
 
 
 class Samples(Dataset[tuple[Tensor, int, int, Tensor | None, Tensor | None]]):
@@ -184,6 +197,10 @@ class Samples(Dataset[tuple[Tensor, int, int, Tensor | None, Tensor | None]]):
         view = self.augmentation(picture.pixels, seed, picture.box, picture.keypoints)
         return view.image, int(self.catalog.labels[row]), row, view.box, view.keypoints
 
+    def batch(self, keys: Keys) -> Sampled:
+        """Those of a batch."""
+        return _collate(self.__getitems__(keys))
+
     def marked(self, row: int) -> Marked:
         """The decoded picture of a row; its box and key points are scaled with it."""
         decoded = self.pixels[row]
@@ -208,7 +225,7 @@ def _collate(samples: list[tuple[Tensor, int, int, Tensor | None, Tensor | None]
 
 
 def training_batches(
-    samples: Samples,
+    samples: Source,
     schedule: Schedule,
     *,
     first_step: int = 0,
@@ -218,13 +235,14 @@ def training_batches(
     """The batches of steps `first_step`, `first_step` + 1, … to the end of the schedule; of each, this `share` of so
     many images."""
     own = (keys[share(len(keys))] for keys in schedule.batches(first_step))
-    return _batches(samples, own, workers)
+    return batches_of(samples, own, workers)
 
 
-def _batches(samples: Samples, steps: Iterable[Keys], workers: int) -> Iterator[Sampled]:
-    if workers == 0:
+def batches_of(samples: Source, steps: Iterable[Keys], workers: int) -> Iterator[Sampled]:
+    """The batches of these steps, prepared ahead."""
+    if workers == 0 or not isinstance(samples, Samples):
         # DataLoader would draw a seed from the global generator, and its overhead shows on small images
-        yield from _one_ahead(lambda keys: _collate(samples.__getitems__(keys)), steps)
+        yield from _one_ahead(samples.batch, steps)
         return
     yield from DataLoader(
         samples,

@@ -27,6 +27,7 @@ from fieldmark.model.beside import Beside
 from fieldmark.model.choosing import check_backbone, each_of, settled_weights, sources_of, weights_file
 from fieldmark.model.hub import asked_once, not_downloaded
 from fieldmark.model.installed import installed_tensors
+from fieldmark.model.known import Known
 from fieldmark.model.necks.neck import NECKS, Neck
 
 with compiler_on_demand():
@@ -98,16 +99,23 @@ class Backbone(nn.Module):
 
     def forward(self, images: Tensor, levels: tuple[int, ...] = ()) -> Features:
         """Normalised images (B, 3, S, S) → feature map, pooled embedding and the maps of these `levels`."""
-        maps: list[Tensor] = []
-        if levels:
-            # with the last one beside them: some models (Hiera) compute no further than what is asked for
-            asked = sorted({*levels, len(self.levels) - 1})
-            features, maps = self.model.forward_intermediates(images, indices=asked, output_fmt="NCHW")
-            maps = [maps[asked.index(level)] for level in levels]
-        else:
-            features = self.model.forward_features(images)
-        features = self.last(features)
-        return Features(self.as_map(features), self._pool(features), tuple(maps))
+        if isinstance(images, Known):
+            return images.seen(self, levels)
+        return self.features(*self.computed(images, levels))
+
+    def computed(self, images: Tensor, levels: tuple[int, ...] = ()) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """What the model makes of normalised images: its last map, in a form of its own, and the maps of `levels`."""
+        if not levels:
+            return self.model.forward_features(images), ()
+        # with the last one beside them: some models (Hiera) compute no further than what is asked for
+        asked = sorted({*levels, len(self.levels) - 1})
+        features, maps = self.model.forward_intermediates(images, indices=asked, output_fmt="NCHW")
+        return features, tuple(maps[asked.index(level)] for level in levels)
+
+    def features(self, last: Tensor, levels: tuple[Tensor, ...] = ()) -> Features:
+        """What was `computed`, as everybody reads it."""
+        last = self.last(last)
+        return Features(self.as_map(last), self._pool(last), levels)
 
     def shares(self, images: Tensor, score: Callable[[Tensor], Tensor]) -> Tensor:
         """(B, h, w): what each cell of the map adds to `score`, a function of pooled features (B, D) → (B,).

@@ -45,9 +45,16 @@ class Model(nn.Module):
         If the model is `mirrored`, everything but the maps is the mean over the images and their mirror images. The
         maps are those of the original images.
         """
-        seen = self._look(images)
-        if self.mirrored:
-            other = self._look(images.flip(-1))
+        return self.answer(*self.looks(images))
+
+    def looks(self, images: Tensor) -> tuple[Tensor, ...]:
+        """What is looked at to answer images: these, and their mirror images if the model is `mirrored`."""
+        return (images, images.flip(-1)) if self.mirrored else (images,)
+
+    def answer(self, *looks: Tensor) -> Prediction:
+        """The answer by all `looks` at the same images; see `forward`."""
+        seen, *others = (self._look(images) for images in looks)
+        for other in others:
             seen = seen._replace(
                 logits=(seen.logits + other.logits) / 2,
                 embedding=(seen.embedding + other.embedding) / 2,

@@ -185,6 +185,22 @@ def test_freezing_everything_is_refused(make: Make) -> None:
         early_stages(make().backbone, 5)
 
 
+def test_all_may_be_frozen(make: Make) -> None:
+    model = make()
+    set_learning(model, early=early_stages(model.backbone, "all"), head_only=False)
+    assert not any(param.requires_grad for param in model.backbone.model.parameters())
+    assert not any(module.training for module in model.backbone.model.modules())
+    assert model.method.head.training
+
+
+def test_nothing_is_dropped_in_a_stage_that_stays(make: Make) -> None:
+    model = make("vit_tiny_patch16_224")
+    set_learning(model, early=early_stages(model.backbone, 2), head_only=False)
+    first, second = model.backbone.model.blocks
+    assert not any(module.training for module in first.modules())
+    assert all(module.training for module in second.modules())
+
+
 def test_a_neck_learns_with_the_head(make: Make) -> None:
     model = make()
     model.backbone.neck = neck = AttentionPooling(model.backbone.channels)

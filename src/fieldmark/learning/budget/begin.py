@@ -71,12 +71,12 @@ def _least(costs: Costs, recipe: Recipe, catalog: Catalog, rows: int, size: int)
     answers = costs.answer(backbone, size) * rows * looks
     if train.solver == "gradient":
         costs.measure(backbone, size)
-        costs.measure_learning(backbone, size, train.freeze_stages)
+        costs.measure_learning(backbone, size, train.num_frozen)
         return (
             shared
             + costs.mirror(rows, len(catalog.classes))
             + answers
-            + FEWEST_STEPS * costs.step(backbone, size, train.freeze_stages, train.batch_size)
+            + FEWEST_STEPS * costs.step(backbone, size, train.num_frozen, train.batch_size)
         )
     return shared + answers + costs.heads(1)
 

@@ -19,7 +19,8 @@ from fieldmark.learning.budget.pace import Pace
 from fieldmark.learning.budget.plan import ENOUGH_STEPS, Heats, Way, heats, preferred
 from fieldmark.learning.budget.probes import Probe
 from fieldmark.learning.budget.work import Chosen, Work, percent
-from fieldmark.learning.fitting.fit import Fit, schedule_of
+from fieldmark.learning.fitting.curriculum import schedule_of
+from fieldmark.learning.fitting.fit import Fit
 from fieldmark.runs.facts import BudgetTrial
 
 __all__ = ["possible", "trained"]
@@ -63,7 +64,7 @@ def _ways(work: Work, probe: Probe | None) -> list[Way]:
     """All there are."""
     own = work.fit.recipe
     backbone = probe.backbone if probe else own.backbone
-    freezes = [0, probe.stages // 2] if probe and work.purse.leaves("freeze") else [own.train.freeze_stages]
+    freezes = [0, probe.stages // 2] if probe and work.purse.leaves("freeze") else [own.train.num_frozen]
     sizes = reversed(sizes_of(work.purse))  # the small ones are quickly timed
     return [_way(work, backbone, size, freeze, probe) for size in sizes for freeze in freezes]
 

@@ -54,6 +54,11 @@ class Purse:
                 f"With a budget, validation images choose, and the protocol {recipe.protocol!r} holds none out",
                 "Use --set protocol=holdout, or leave --budget out.",
             )
+        if recipe.train.freeze_stages == "all":
+            raise RecipeError(
+                "A budget is for a backbone that learns, and train.freeze_stages = 'all' freezes all of it",
+                "Leave one of them out, or freeze a number of stages.",
+            )
         if launched():
             raise RecipeError("A budget is for one process", "Leave --budget out, or train without torchrun.")
         for key, wrong in (("members", recipe.train.members > 1), ("pseudo_weight", recipe.train.pseudo_weight)):

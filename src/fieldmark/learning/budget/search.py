@@ -77,7 +77,7 @@ def _described(recipe: Recipe) -> str:
     where = f"{recipe.backbone.name} at {recipe.images.size} px"
     if recipe.train.solver == "logistic":
         return f"a probe of {where}"
-    frozen = f", {counted(recipe.train.freeze_stages, 'stage')} frozen" if recipe.train.freeze_stages else ""
+    frozen = f", {counted(recipe.train.num_frozen, 'stage')} frozen" if recipe.train.num_frozen else ""
     assert isinstance(recipe.train.epochs, int)
     start = ", from the head of a probe" if recipe.train.head_start == "logistic" else ""
     return f"{where}, trained for {counted(recipe.train.epochs, 'epoch')}{frozen}{start}"

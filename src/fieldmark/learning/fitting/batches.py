@@ -12,7 +12,7 @@ from fieldmark.core.errors import RecipeError
 from fieldmark.core.listener import Listener
 from fieldmark.core.recipe import NONE, Recipe
 from fieldmark.core.wording import first_few
-from fieldmark.learning.fitting.fit import schedule_of
+from fieldmark.learning.fitting.curriculum import schedule_of
 from fieldmark.learning.fitting.prepare import Prepared
 
 __all__ = ["check_batches"]

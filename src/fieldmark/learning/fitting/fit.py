@@ -6,7 +6,7 @@ import copy
 import math
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import NamedTuple
 
@@ -19,23 +19,21 @@ from torch import Tensor
 from fieldmark.answering.engine import TorchEngine
 from fieldmark.answering.stream import Shown, batches, stream
 from fieldmark.answering.views import evaluation_square
-from fieldmark.augment.image import ImageAugment, mirror_permutation
-from fieldmark.augment.views import PlainViews, RandomViews
 from fieldmark.core.errors import RunError, TrainingError
 from fieldmark.core.listener import EpochEnded, Listener, StepTaken
 from fieldmark.core.machine import Machine, num_decoders
 from fieldmark.core.recipe import Recipe
 from fieldmark.core.seeds import Stream, derive_seed
 from fieldmark.core.wording import counted, duration
-from fieldmark.data.loader import Augmentation, Samples, Schedule, training_batches
+from fieldmark.data.loader import Samples, Schedule, training_batches
 from fieldmark.data.task import Task
 from fieldmark.evaluation.blocks import by_blocks
 from fieldmark.evaluation.outputs import Outputs, joined
 from fieldmark.evaluation.scaling import nll
-from fieldmark.learning.fitting.backgrounds import bind_background
 from fieldmark.learning.fitting.combinations import no_linear_head
+from fieldmark.learning.fitting.curriculum import schedule_of, training_samples
+from fieldmark.learning.fitting.kept import Kept, answers_from_kept, backbone_stays, kept_views
 from fieldmark.learning.fitting.lesson import begin_together
-from fieldmark.learning.fitting.poses import bind_poses
 from fieldmark.learning.fitting.prepare import Prepared
 from fieldmark.learning.fitting.task import codes_of, task_of
 from fieldmark.learning.training.batchnorm import added_layers, adopt_statistics, moving_layers, refresh_statistics
@@ -53,7 +51,7 @@ from fieldmark.model.model import Model
 from fieldmark.model.precision import memory_format
 from fieldmark.runs.run import Run
 
-__all__ = ["Fit", "Fitted", "Stopped", "linear_head", "schedule_of", "training_samples"]
+__all__ = ["Fit", "Fitted", "Stopped", "linear_head"]
 
 _BATCH = 64
 _PRETRAINED = "method.backbone.model."
@@ -101,6 +99,8 @@ class Fit:
     answers the number that it was given, and the same fit goes on where another `pace` lets it."""
     num_adopted: int = 2048
     """Images whose statistics a frozen BatchNorm takes over."""
+    kept: Kept = field(default_factory=Kept)
+    """What backbones that stay as they are have made of pictures so far, for all fits of a command."""
 
     def train(self, rows: NDArray[np.int64], validation: NDArray[np.int64]) -> Fitted:
         """Learn from `rows`. If the recipe says so, `validation` is scored after each epoch, but it decides nothing."""
@@ -159,6 +159,9 @@ class Fit:
         engine, done = TorchEngine(model, precision=precision), 0
         try:
             with self.listener.progress(stage) as tick:
+                if (kept := answers_from_kept(self, engine, rows, tick)) is not None:
+                    yield from kept
+                    return
                 shown = stream(rows.tolist(), self.see(model), engine, batch_size=_BATCH, threads=num_decoders())
                 for answered in shown:
                     assert answered.output is not None, "what cannot be read is left out beforehand"
@@ -267,7 +270,7 @@ class Fit:
         train = self.recipe.train
         samples, schedule = self.plan(model, rows)
         if not self._begun:
-            if train.batchnorm == "frozen":
+            if train.batchnorm == "frozen" and not backbone_stays(self.recipe):
                 adopt_statistics(model, _some(samples, schedule, self.num_adopted))
             if train.head_start == "logistic":
                 self._fit_head(model, rows)
@@ -363,9 +366,10 @@ class Fit:
     ) -> Generator[Progress, None, None]:
         """The steps that `state` has not taken yet."""
         task = self.task(rows)
+        kept = kept_views(self, state, samples, schedule)
         return train_steps(
             state,
-            samples,
+            kept or samples,
             schedule,
             self.recipe,
             precision=self.machine.precision,
@@ -377,6 +381,7 @@ class Fit:
             weights=None if self.data.weights is None else torch.from_numpy(self.data.weights),
             pace=self.pace,
             lap=lap,
+            keeper=kept.keeper if kept else None,
         )
 
     def _report(self, state: TrainingState, progress: Progress, validation: NDArray[np.int64]) -> None:
@@ -417,41 +422,6 @@ def linear_head(model: Model, recipe: Recipe) -> LinearClassifier:
     if not isinstance(classifier, LinearClassifier):
         raise no_linear_head(recipe)
     return classifier
-
-
-def schedule_of(recipe: Recipe, rows: NDArray[np.int64], labels: NDArray[np.int64]) -> Schedule:
-    """When each of the rows (N,), which belong to classes (N,), is learnt from."""
-    train = recipe.train
-    once = Schedule(
-        rows,
-        train.batch_size,
-        1,
-        recipe.seed,
-        labels=None if train.sampling == "shuffled" else labels,
-        images_per_class=train.images_per_class if train.sampling == "class_batches" else 1,
-    )
-    return replace(once, epochs=train.num_epochs(once.steps_per_epoch))
-
-
-def training_samples(
-    recipe: Recipe, data: Prepared, rows: NDArray[np.int64], *, flip: bool, size: int, interpolation: str
-) -> Samples:
-    """The training images as the recipe augments them; `rows` are those that are learnt from."""
-    augmentation = _augmentation(recipe, data, flip, size, interpolation)
-    changes = bind_background(recipe, data, rows), bind_poses(recipe, data, rows, flip=flip)
-    return Samples(data.catalog, data.pixels, augmentation, recipe.seed, changes=[c for c in changes if c])
-
-
-def _augmentation(recipe: Recipe, data: Prepared, flip: bool, size: int, interpolation: str) -> Augmentation:
-    """What training images go through."""
-    names = data.catalog.keypoint_names
-    chosen = recipe.augment
-    options = ImageAugment(
-        min_scale=chosen.min_scale, flip=flip, color=chosen.color, trivial=chosen.trivial, erasing=chosen.erasing
-    )
-    if not chosen.crop:
-        return PlainViews(size, recipe.images.crop, recipe.images.whole, interpolation)
-    return RandomViews(size, options, mirror_permutation(names) if names else None, interpolation)
 
 
 def _some(samples: Samples, schedule: Schedule, num_images: int) -> Iterator[Tensor]:

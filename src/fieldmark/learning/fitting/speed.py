@@ -37,6 +37,8 @@ Ints = NDArray[np.int64]
 _LEAST_ROUNDS, _ROUNDS = 3, 7
 _MOST = 50
 """Steps of one kind in a row, at most."""
+_BATCHES = 4
+"""Of images that are learnt from where stages are frozen."""
 _FILES, _ANSWERED = 16, 128
 """Images that are decoded from their files, and that are answered."""
 
@@ -127,8 +129,16 @@ def measured_speed(fit: Fit, rows: Ints, *, seconds: float = 20.0, listener: Lis
     learning = None
     if recipe.train.solver != "logistic":
         with listener.progress("Measuring steps") as tick:
-            learning = _learning(fit, model, samples, schedule, rows, seconds, tick)
+            some = _few(schedule) if recipe.train.freeze_stages else schedule
+            steps = _learning(fit, model, samples, some, rows, seconds, tick)
+            learning = replace(steps, num_steps=schedule.num_steps, num_epochs=schedule.epochs)
     return Speed(pictures, _answering(fit, model, rows), learning)
+
+
+def _few(schedule: Schedule) -> Schedule:
+    """The same for fewer images: what is frozen is computed for all of them before the first step."""
+    few = slice(_BATCHES * schedule.batch_size)
+    return replace(schedule, rows=schedule.rows[few], labels=None if schedule.labels is None else schedule.labels[few])
 
 
 class _Stopwatch:

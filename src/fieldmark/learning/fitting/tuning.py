@@ -27,7 +27,8 @@ from fieldmark.core.ranks import size
 from fieldmark.core.reading import read_json
 from fieldmark.core.recipe import Recipe
 from fieldmark.core.storage import as_json, cache_folder, make_folder, write_json
-from fieldmark.learning.fitting.fit import Fit, schedule_of
+from fieldmark.learning.fitting.curriculum import schedule_of
+from fieldmark.learning.fitting.fit import Fit
 from fieldmark.learning.training.bare import WORTH, Change, Duel, Job, Way, descend, duels_of
 from fieldmark.learning.training.compiling import has_compiler
 from fieldmark.model.build import build_model

@@ -23,7 +23,7 @@ from fieldmark.core.machine import Layout
 from fieldmark.core.ranks import gathered, rank, share, size, summed, together
 from fieldmark.core.recipe import NONE, Recipe
 from fieldmark.core.seeds import Stream, derive_seed
-from fieldmark.data.loader import Sampled, Samples, Schedule, training_batches
+from fieldmark.data.loader import Sampled, Schedule, Source, training_batches
 from fieldmark.learning.training.batchnorm import freeze_statistics
 from fieldmark.learning.training.compiling import Compiled
 from fieldmark.learning.training.optimizer import early_stages, set_learning, set_rates
@@ -31,6 +31,7 @@ from fieldmark.learning.training.pieces import gradients
 from fieldmark.learning.training.sharing import add_gradients
 from fieldmark.learning.training.state import TrainingState
 from fieldmark.model.batch import Batch
+from fieldmark.model.fronts import Keeper
 from fieldmark.model.model import LossModule, Model
 from fieldmark.model.precision import autocast, memory_format
 
@@ -58,7 +59,7 @@ class Progress:
 
 def train_steps(
     state: TrainingState,
-    samples: Samples,
+    samples: Source,
     schedule: Schedule,
     recipe: Recipe,
     *,
@@ -71,6 +72,7 @@ def train_steps(
     tell: Callable[[str], None] = lambda text: None,
     lap: Lap = lambda stage: None,
     pace: Callable[[int], int] | None = None,
+    keeper: Keeper | None = None,
 ) -> Generator[Progress, None, None]:
     """Take the steps that `state` has not taken yet, and yield after each. `state` is consistent at every yield.
 
@@ -78,7 +80,7 @@ def train_steps(
 
     `attributes` (N, A) are the learnt attributes of the catalogue's rows, −1 where unknown; `weights` (N,) how much
     each row counts, 1 if not given. `lap` hears of each stage of a step. With `compiled`, the network is; where it
-    cannot be, `tell` hears so.
+    cannot be, `tell` hears so. With a `keeper`, the samples are what it kept of images, and nothing is compiled.
 
     Raises TrainingError if a loss is not finite.
     """
@@ -87,7 +89,8 @@ def train_steps(
     if compiled and size() > 1 and train.batchnorm != "frozen":
         compiled = False
         tell("The network is not compiled, since its BatchNorm needs the other processes in the middle of it")
-    faster = Compiled(model.backbone.model, tell).applied if compiled else nullcontext
+    # what was kept goes by way of modules that answer for themselves, which a compiler would take for constants
+    faster = Compiled(model.backbone.model, tell).applied if compiled and keeper is None else nullcontext
     head_steps = min(train.head_epochs, schedule.epochs // 2) * schedule.steps_per_epoch
     early = early_stages(model.backbone, train.freeze_stages)
     set_learning(model, early=early, head_only=False)  # known to what follows even where no step is left to take
@@ -102,7 +105,7 @@ def train_steps(
         start = time.monotonic()
         lap("images")
         counted = torch.ones(len(sampled.rows)) if weights is None else weights[sampled.rows]
-        batch = _batch(sampled, counted, recipe, model, state.step, num_steps, precision, layout)
+        batch = _batch(sampled, counted, recipe, model, state.step, num_steps, precision, layout, keeper)
         set_learning(model, early=early, head_only=state.step < head_steps)
         if train.batchnorm == "frozen":
             freeze_statistics(model)
@@ -167,12 +170,19 @@ def _batch(
     num_steps: int,
     precision: str,
     layout: Layout,
+    keeper: Keeper | None,
 ) -> Batch:
     """Normalise, then mix. May leave the model in evaluation mode.
 
-    Partners are drawn from the whole batch, so every process mixes all of it and keeps its share.
+    Partners are drawn from the whole batch, so every process mixes all of it and keeps its share. What was kept of
+    images is not mixed.
     """
     device = next(model.parameters()).device
+    move: Callable[[Tensor | None], Tensor | None] = lambda t: None if t is None else t.to(device)  # noqa: E731
+    rest = sampled.rows.to(device), step / num_steps, move(sampled.boxes), move(sampled.keypoints)
+    if keeper is not None:
+        labels, weights = sampled.labels.to(device).unsqueeze(1), weights.to(device).unsqueeze(1)
+        return Batch(keeper.known(sampled.images, device), labels, weights, *rest)
     seen = sampled.images.to(device), sampled.labels.to(device).unsqueeze(1), weights.to(device).unsqueeze(1)
     mixes = recipe.augment.mix != NONE
     images, labels, weights = map(gathered, seen) if mixes else seen
@@ -188,16 +198,7 @@ def _batch(
     )
     if mixes:
         images, labels, weights = (one[share(len(one))] for one in (images, labels, weights))
-    move: Callable[[Tensor | None], Tensor | None] = lambda t: None if t is None else t.to(device)  # noqa: E731
-    return Batch(
-        images.contiguous(memory_format=memory_format(layout)),
-        labels,
-        weights,
-        sampled.rows.to(device),
-        step / num_steps,
-        move(sampled.boxes),
-        move(sampled.keypoints),
-    )
+    return Batch(images.contiguous(memory_format=memory_format(layout)), labels, weights, *rest)
 
 
 @torch.no_grad()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from timm.models import group_parameters
@@ -15,7 +15,6 @@ from fieldmark.core.errors import RecipeError
 from fieldmark.core.recipe import Train
 from fieldmark.core.registry import Registry
 from fieldmark.core.wording import counted
-from fieldmark.learning.training.batchnorm import fixed_layers
 from fieldmark.model.backbone import Backbone
 from fieldmark.model.model import Model
 
@@ -97,19 +96,22 @@ def set_rates(optimizer: Optimizer, step: int, *, head_steps: int, num_steps: in
             group["lr"] = group["peak"] * share
 
 
-def early_stages(backbone: Backbone, count: int) -> list[nn.Parameter]:
+def early_stages(backbone: Backbone, count: int | Literal["all"]) -> list[nn.Parameter]:
     """The parameters of the backbone's first `count` stages, the stem being the first; of a transformer, its blocks.
 
     What comes first sees edges and colours, which any weights know already; what is not trained costs no backward
-    pass, and a CNN's first stages are where most of its time goes. Raises RecipeError where no stage would be left.
+    pass, and a CNN's first stages are where most of its time goes. Raises RecipeError where no stage would be left by
+    a number.
     """
+    if count == "all":
+        return list(backbone.model.parameters())
     if not count:
         return []
     stages = _stages(backbone)
     if count > (last := max(stages.values())):
         raise RecipeError(
             f"train.freeze_stages = {count} freezes all of {backbone.name!r}",
-            f"It has {counted(last + 1, 'stage')}: freeze at most {last}.",
+            f"It has {counted(last + 1, 'stage')}: freeze at most {last}, or set train.freeze_stages='all'.",
         )
     return [param for name, param in backbone.model.named_parameters() if stages[name] < count]
 
@@ -127,15 +129,24 @@ def _stages(backbone: Backbone) -> dict[str, int]:
 
 
 def set_learning(model: Model, *, early: list[nn.Parameter], head_only: bool) -> None:
-    """Put the model in training mode, but for what stays as it is: no gradient, BatchNorm's statistics kept.
+    """Put the model in training mode, but for what stays as it is: no gradient, BatchNorm's statistics kept, nothing
+    dropped.
 
     A neck is as new as the head, and learns with it.
     """
     backbone: Any = model.backbone.model
     model.train()
     backbone.requires_grad_(not head_only)
-    backbone.train(not head_only)
     for param in early:
         param.requires_grad_(False)
-    for layer in fixed_layers(model):
-        layer.eval()
+    _let_rest(backbone)
+
+
+def _let_rest(module: nn.Module) -> None:
+    """Put what has weights, none of which learn, in evaluation mode: dropout in it, too."""
+    weights = list(module.parameters())
+    if weights and not any(weight.requires_grad for weight in weights):
+        module.eval()
+        return
+    for child in module.children():
+        _let_rest(child)

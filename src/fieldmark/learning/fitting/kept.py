@@ -1,0 +1,258 @@
+"""What backbones that stay as they are make of pictures: computed once in a command, whoever asks again.
+
+A probe looks at the same pictures in each fold, to learn from them, to take class means and to answer; a head that is
+trained on a frozen backbone looks at them in every epoch. What is kept goes by all that decides it: the backbone's
+weights, the view, the precision. So it never matters who computed it, and another network finds nothing.
+
+Shapes: E numbers kept of each look at a picture.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import repeat
+from typing import TYPE_CHECKING, Any, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fieldmark.answering.engine import TorchEngine
+from fieldmark.answering.stream import stream
+from fieldmark.core.listener import Tick
+from fieldmark.core.machine import memory_size, num_decoders
+from fieldmark.core.ranks import size
+from fieldmark.core.recipe import NONE, Recipe
+from fieldmark.core.storage import as_json, tensor_digest
+from fieldmark.core.wording import counted
+from fieldmark.data.loader import Keys, Sampled, Samples, Schedule, batches_of
+from fieldmark.evaluation.outputs import Outputs
+from fieldmark.learning.training.optimizer import early_stages
+from fieldmark.learning.training.state import TrainingState
+from fieldmark.model.batch import Batch
+from fieldmark.model.fronts import Keeper, found_front
+from fieldmark.model.model import Model
+from fieldmark.model.precision import autocast
+
+if TYPE_CHECKING:
+    from fieldmark.learning.fitting.fit import Fit
+
+__all__ = ["Kept", "KeptViews", "answers_from_kept", "backbone_stays", "kept_views"]
+
+_SHARE = 1 / 4
+"""Of the memory, what may be kept."""
+_BATCH = 32
+_GLANCE = 8
+"""Images that tell what is read of them."""
+
+
+@final
+class Kept:
+    """Rows of numbers, each known by what it is of, in tables that are known by how it was made. A copy in another
+    process begins empty."""
+
+    def __init__(self, limit: float | None = None) -> None:
+        """`limit`: in bytes; a quarter of the memory if not given."""
+        self.limit = _SHARE * memory_size() if limit is None else limit
+        self.keepers: dict[Hashable, Keeper | None] = {}
+        self.marks: dict[Hashable, Sequence[Tensor | None]] = {}
+        """The box and the key points of each view."""
+        self._tables: dict[Hashable, dict[Hashable, Tensor]] = {}
+        self._bytes = 0
+
+    def __reduce__(self) -> Any:
+        return Kept, (self.limit,)
+
+    def lacks(self, table: Hashable, keys: Sequence[Hashable]) -> list[int]:
+        """The places of those that are not there."""
+        known = self._tables.get(table, {})
+        return [place for place, key in enumerate(keys) if key not in known]
+
+    def has_room(self, count: int, keeper: Keeper) -> bool:
+        """Whether so many rows can be added."""
+        return self._bytes + count * keeper.width * keeper.dtype.itemsize <= self.limit
+
+    def put(self, table: Hashable, keys: Sequence[Hashable], rows: Tensor) -> None:
+        """Keep rows (N, E) of N keys."""
+        self._tables.setdefault(table, {}).update(zip(keys, rows, strict=True))
+        self._bytes += rows.nbytes
+
+    def get(self, table: Hashable, keys: Sequence[Hashable]) -> Tensor:
+        """(N, E)."""
+        known = self._tables[table]
+        return torch.stack([known[key] for key in keys])
+
+
+def backbone_stays(recipe: Recipe) -> bool:
+    """Whether no weight of the backbone is learnt."""
+    return recipe.train.solver == "logistic" or recipe.train.freeze_stages == "all"
+
+
+def origin_of(model: Model, recipe: Recipe, precision: str) -> tuple[str, ...]:
+    """All that decides what a backbone makes of a view."""
+    device = next(model.parameters()).device
+    digest = tensor_digest(model.backbone.model.state_dict())
+    return digest, as_json(recipe.backbone.model_dump(mode="json")), str(model.backbone.pools), precision, device.type
+
+
+def answers_from_kept(fit: Fit, engine: TorchEngine, rows: NDArray[np.int64], tick: Tick) -> Iterator[Outputs] | None:
+    """What `fit.outputs` gives in batches, by what is kept of these rows once it is computed.
+
+    None where too little of the backbone stays, where the method looks at pixels, or where memory is lacking.
+    """
+    if not backbone_stays(fit.recipe) or not len(rows):
+        return None
+    model, recipe, kept = engine.model, fit.recipe, fit.kept
+    origin = origin_of(model, recipe, engine.precision)
+    pieces = as_json(recipe.model_dump(mode="json", include={"method", "neck"}))
+    if (origin, pieces) not in kept.keepers:
+        kept.keepers[origin, pieces] = _keeper(fit, engine, int(rows[0]))
+    if (keeper := kept.keepers[origin, pieces]) is None:
+        return None
+    images = recipe.images
+    seen = (origin, keeper.front, images.size, images.crop, images.whole)
+    tables = [(*seen, look) for look in range(1 + model.mirrored)]
+    lacking = [(look, kept.lacks(table, rows.tolist())) for look, table in enumerate(tables)]
+    lacking = [(look, places) for look, places in lacking if places]
+    missing = rows[np.unique([place for _, places in lacking for place in places]).astype(np.int64)]
+    if not kept.has_room(len(missing) * len(lacking), keeper):
+        return None
+
+    def look_at(images: NDArray[np.uint8]) -> list[Tensor]:
+        full = np.resize(images, (_BATCH, *images.shape[1:]))  # the last digits depend on the size of a batch
+        normal = model.backbone.normalization(torch.from_numpy(full).to(engine.device))
+        looks = model.looks(normal)
+        with autocast(engine.precision, engine.device):
+            return [keeper.keep(model.backbone, looks[look])[: len(images)] for look, _ in lacking]
+
+    done = len(rows) - len(missing)
+    for answered in stream(missing.tolist(), fit.see(model), look_at, batch_size=_BATCH, threads=num_decoders()):
+        assert answered.output is not None, "what cannot be read is left out beforehand"
+        for (look, _), found in zip(lacking, answered.output, strict=True):
+            kept.put(tables[look], answered.things, found)
+        tick(done := done + len(answered.things), len(rows))
+    tick(len(rows), len(rows))
+    return (
+        engine.answer(*(keeper.known(kept.get(table, batch), engine.device) for table in tables))
+        for batch in (rows[start : start + _BATCH].tolist() for start in range(0, len(rows), _BATCH))
+    )
+
+
+def _keeper(fit: Fit, engine: TorchEngine, row: int) -> Keeper | None:
+    """What has to be kept to answer, found by a look at one row."""
+    model = engine.model
+    view = torch.from_numpy(fit.see(model)(row).view).to(engine.device).unsqueeze(0)
+    with autocast(engine.precision, engine.device):
+        return found_front(
+            model,
+            model.backbone.normalization(view),
+            lambda twin, images: twin.answer(images),
+            frozen=None,
+        )
+
+
+@final
+@dataclass(frozen=True)
+class KeptViews:
+    """The batches of a training whose frozen stages are computed: what was kept of each view, in place of images."""
+
+    keeper: Keeper
+    kept: Kept
+    table: Hashable
+    samples: Samples
+    """Everything else is theirs."""
+
+    def batch(self, keys: Keys) -> Sampled:
+        """See `Samples.batch`."""
+        rows = torch.tensor([row for _, row in keys])
+        labels = torch.from_numpy(self.samples.catalog.labels[rows.numpy()])
+        seen = self.kept.get(self.table, keys)
+        marks = [self.kept.marks[self.table, key] for key in keys]
+        boxes, points = (None if one[0] is None else torch.stack(one) for one in zip(*marks, strict=True))
+        return Sampled(seen, labels, rows, boxes, points)
+
+
+def kept_views(fit: Fit, state: TrainingState, samples: Samples, schedule: Schedule) -> KeptViews | None:
+    """The training images as frozen stages see them, each view computed once; None where nothing is frozen, or where
+    that would save nothing or cannot be done, which is told."""
+    recipe, kept, model, views = fit.recipe, fit.kept, state.model, schedule.views
+    frozen = recipe.train.freeze_stages
+    if not frozen or size() > 1 or fit.pace is not None:
+        return None
+    keys = [(view, row) for row in schedule.rows.tolist() for view in range(views)]
+    if (schedule.num_steps - state.step) * schedule.step_size <= max(len(keys), len(schedule.rows)):
+        return None
+    if why := _why_not(fit, views):
+        fit.listener.note(f"What is frozen is computed anew in each step: {why}")
+        return None
+    device = next(model.parameters()).device
+    with autocast(fit.machine.precision, device):
+        keeper = _front_of_losses(fit, model, samples, schedule)
+    if keeper is None:
+        fit.listener.note("What is frozen is computed anew in each step: the method looks at parts of images, too")
+        return None
+    augment = as_json(recipe.augment.model_dump(mode="json"))
+    partners = hashlib.sha256(schedule.rows.tobytes()).hexdigest() if samples.changes else ""
+    view = (recipe.seed, augment, fit.flip, keeper.side, partners)
+    table = (origin_of(model, recipe, fit.machine.precision), keeper.front, *view)
+    missing = [keys[place] for place in kept.lacks(table, keys)]
+    if not kept.has_room(len(missing), keeper):
+        room = len(missing) * keeper.width * keeper.dtype.itemsize / 1e9
+        fit.listener.note(
+            f"What is frozen is computed anew in each step: to keep it would take {room:.1f} GB of memory"
+        )
+        return None
+    if missing:
+        what = "the frozen backbone" if frozen == "all" else counted(frozen, "frozen stage")
+        fit.listener.note(
+            f"Computing {what} once for {counted(views, 'view')} of {counted(len(schedule.rows), 'image')}"
+        )
+        _fill(fit, model, keeper, table, samples, missing)
+    return KeptViews(keeper, kept, table, samples)
+
+
+def _why_not(fit: Fit, views: int) -> str:
+    """Why nothing can be kept, as far as the recipe says; "" if it can."""
+    if not views:
+        return "each epoch has views of its own (augment.views=8 keeps eight of each image)"
+    if fit.recipe.augment.mix != NONE:
+        return f"augment.mix = {fit.recipe.augment.mix!r} mixes images"
+    return ""
+
+
+def _front_of_losses(fit: Fit, model: Model, samples: Samples, schedule: Schedule) -> Keeper | None:
+    """What has to be kept to learn, found by a look at a few images."""
+    some = samples.batch(schedule.batch(0)[:_GLANCE])
+    device = next(model.parameters()).device
+    images = model.backbone.normalization(some.images.to(device))
+    weights = torch.ones(len(some.labels), 1, device=device)
+    marks = (None if one is None else one.to(device) for one in (some.boxes, some.keypoints))
+    batch = Batch(images, some.labels.to(device).unsqueeze(1), weights, some.rows.to(device), 0.0, *marks)
+
+    def look(twin: Model, images: Tensor) -> None:
+        twin.train()
+        for step in range(twin.method.steps_per_batch):
+            twin.losses(replace(batch, images=images), step)
+
+    frozen = fit.recipe.train.freeze_stages
+    early = None if frozen == "all" else early_stages(model.backbone, frozen)
+    return found_front(model, images, look, frozen=early)
+
+
+def _fill(fit: Fit, model: Model, keeper: Keeper, table: Hashable, samples: Samples, missing: Keys) -> None:
+    """Compute what is not there."""
+    model.eval()
+    device, kept, done = next(model.parameters()).device, fit.kept, 0
+    steps = [missing[start : start + _BATCH] for start in range(0, len(missing), _BATCH)]
+    with fit.listener.progress("Computing what is frozen") as tick, autocast(fit.machine.precision, device):
+        for keys, seen in zip(steps, batches_of(samples, steps, fit.machine.workers), strict=True):
+            full = torch.from_numpy(np.resize(seen.images.numpy(), (_BATCH, *seen.images.shape[1:])))
+            rows = keeper.keep(model.backbone, model.backbone.normalization(full.to(device)))
+            kept.put(table, keys, rows[: len(keys)])
+            boxes, points = (repeat(None) if one is None else one for one in (seen.boxes, seen.keypoints))
+            for key, *marks in zip(keys, boxes, points):  # noqa: B905  (what repeats has no length)
+                kept.marks[table, key] = marks
+            tick(done := done + len(keys), len(missing))
