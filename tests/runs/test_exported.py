@@ -1,4 +1,4 @@
-"""The graph that a bundle keeps."""
+"""What is added to a bundle that training wrote: a graph, and enrolled classes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 
 from fieldmark.core.errors import StorageError
 from fieldmark.runs.bundle import Bundle
+from fieldmark.runs.enrolment import remove_enrolment
 from fieldmark.runs.exported import write_onnx
 from fieldmark.runs.run import Run
 
@@ -21,3 +22,5 @@ def test_a_bundle_that_may_only_be_read(trained: Run, monkeypatch: pytest.Monkey
     monkeypatch.setattr(Path, "unlink", refuse)
     with pytest.raises(StorageError, match=r"onnx\.json: the file system is read-only"):
         write_onnx(bundle, b"graph", precision="fp32", checked={})
+    with pytest.raises(StorageError, match=r"enrolled\.json: the file system is read-only"):
+        remove_enrolment(trained.bundle)
