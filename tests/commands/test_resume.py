@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from fieldmark.commands.train import train
 from fieldmark.core.machine import Machine
 from fieldmark.core.reading import read_json
-from fieldmark.learning.fitting.fit import Stopped
+from fieldmark.learning.fitting.fit import Fit, Stopped
 from fieldmark.runs.run import Run
 from support.hearing import StopsAfter
 
@@ -173,6 +173,31 @@ def test_stop_and_resume_at_every_step(
     assert_identical(weights(whole), weights(broken))
     losses = [line["loss"] for line in whole.history()]
     assert [line["loss"] for line in broken.history()] == losses
+
+
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_an_epoch_that_nobody_had_heard_of_is_told_later(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epoch: int
+) -> None:
+    """A process is killed once the epoch is saved and before it is told of."""
+    settings = [*SMALL, "protocol=holdout", "train.epochs=2"]
+    whole = train(pictures, out=tmp_path / "whole", overrides=settings)
+    told, report = [], Fit._report
+
+    def die(fit: Fit, *about: Any) -> None:
+        told.append(about)
+        if len(told) == epoch:
+            raise KeyboardInterrupt
+        report(fit, *about)
+
+    monkeypatch.setattr(Fit, "_report", die)
+    with pytest.raises(KeyboardInterrupt):
+        train(pictures, out=tmp_path / "broken", overrides=settings)
+    broken = train(pictures, out=tmp_path / "broken", resume=True)
+    assert_identical(weights(whole), weights(broken))
+    lines = [[{**line, "seconds": 0, "validation_seconds": 0} for line in run.history()] for run in (whole, broken)]
+    assert lines[0] == lines[1]
+    assert len((broken.folder / "log.jsonl").read_text().splitlines()) == 2
 
 
 def test_workers_change_nothing(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -370,7 +370,7 @@ def by_validator(code: str) -> str:
     """What a program prints there. FIELDMARK_VALIDATORS names a Python that has the packages."""
     python = os.environ.get("FIELDMARK_VALIDATORS")
     if not python:
-        pytest.skip("FIELDMARK_VALIDATORS names no Python with megadetector, speciesnet and frictionless")
+        pytest.skip("FIELDMARK_VALIDATORS names no Python with megadetector, frictionless and trap-schema")
     done = subprocess.run([python, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -399,8 +399,20 @@ def test_speciesnets_predictions_are_read(survey: Path, trained: Run, boxes: str
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("gap", [None, 30])
+@pytest.mark.parametrize("boxes", [None, "md.json"])
+def test_camtrap_dp_by_the_rules_of_the_standard(
+    survey: Path, trained: Run, boxes: str | None, gap: int | None
+) -> None:
+    """As trap-schema has them, which makes its classes from the official profile and table schemas."""
+    predict_into(trained.folder, ["photos"], "p", form="camtrap-dp", boxes=boxes, gap=gap, survey="survey.toml")
+    told = by_validator("from trap_schema import Dataset; print(len(Dataset.load('p').media))")
+    assert int(told) == len(rows_of(Path("p/media.csv")))
+
+
+@pytest.mark.slow
 def test_camtrap_dp_by_frictionless(survey: Path, trained: Run) -> None:
-    """Against the schemas beside the validator, if there are any, since tests reach no network; else, the tables."""
+    """Without the official schemas, which are read from the network: the tables."""
     predict_into(trained.folder, ["photos"], "p", form="camtrap-dp", boxes="md.json", gap=30, survey="survey.toml")
     told = by_validator(
         "import json; from frictionless import validate\n"

@@ -24,7 +24,7 @@ from typing_extensions import TypedDict
 from fieldmark.core.arrays import parse_arrays
 from fieldmark.core.errors import RunError
 from fieldmark.core.reading import read_json, reason
-from fieldmark.core.storage import array_bytes, json_bytes, write_bytes
+from fieldmark.core.storage import array_bytes, explained, json_bytes, write_bytes
 from fieldmark.data.taxonomy import Taxonomy
 from fieldmark.evaluation.calibration import SHAPES, Calibration, Values
 from fieldmark.evaluation.enrolment import GATE_SHAPES, SHOWN_SHAPES, Gate, Shown
@@ -112,9 +112,10 @@ def write_enrolment(folder: Path, enrolment: Enrolment, index: Mapping[str, str]
 
 
 def remove_enrolment(folder: Path) -> None:
-    """Leave the bundle as training wrote it."""
-    (folder / ENROLLED).unlink(missing_ok=True)
-    _sweep(folder, None)
+    """Leave the bundle as training wrote it. Raises StorageError where nothing can be written."""
+    with explained(folder / ENROLLED):
+        (folder / ENROLLED).unlink(missing_ok=True)
+        _sweep(folder, None)
 
 
 def read_enrolment(folder: Path, learnt: Taxonomy, index: Mapping[str, str] | None) -> Enrolment | None:

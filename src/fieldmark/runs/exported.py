@@ -17,7 +17,7 @@ from annotated_types import Len
 from typing_extensions import TypedDict
 
 from fieldmark.core.reading import read_json
-from fieldmark.core.storage import json_bytes, write_bytes
+from fieldmark.core.storage import explained, json_bytes, write_bytes
 from fieldmark.runs.description import known_bytes
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class _About(TypedDict):
 
 
 def write_onnx(bundle: Bundle, data: bytes, *, precision: str, checked: Mapping[str, Any]) -> Path:
-    """Keep a graph in the bundle that it was made of, in place of an earlier one; return where."""
+    """Keep a graph in the bundle that it was made of, in place of an earlier one; return where. Raises StorageError."""
     assert bundle.folder is not None
     about = {
         "sha256": hashlib.sha256(data).hexdigest(),
@@ -48,7 +48,8 @@ def write_onnx(bundle: Bundle, data: bytes, *, precision: str, checked: Mapping[
         "precision": precision,
         "checked": dict(checked),
     }
-    (bundle.folder / _ABOUT).unlink(missing_ok=True)  # a crash in between leaves a graph that nobody uses
+    with explained(bundle.folder / _ABOUT):
+        (bundle.folder / _ABOUT).unlink(missing_ok=True)  # a crash in between leaves a graph that nobody uses
     write_bytes(bundle.folder / ONNX, data)
     write_bytes(bundle.folder / _ABOUT, json_bytes(about))
     return bundle.folder / ONNX

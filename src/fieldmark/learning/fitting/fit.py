@@ -37,7 +37,7 @@ from fieldmark.learning.fitting.lesson import begin_together
 from fieldmark.learning.fitting.prepare import Prepared
 from fieldmark.learning.fitting.task import codes_of, task_of
 from fieldmark.learning.training.batchnorm import added_layers, adopt_statistics, moving_layers, refresh_statistics
-from fieldmark.learning.training.loop import Lap, Progress, train_steps
+from fieldmark.learning.training.loop import Lap, Progress, progress_at, train_steps
 from fieldmark.learning.training.optimizer import build_optimizer
 from fieldmark.learning.training.pieces import enough_memory
 from fieldmark.learning.training.probe import STRENGTHS, LinearHead, Reading, fit_linear_head
@@ -312,6 +312,7 @@ class Fit:
             state.restore(path)
             if self.pace is None and state.step < schedule.num_steps:
                 self.listener.note(f"Resuming after step {state.step:,} of {schedule.num_steps:,}")
+            self._report_missing(state, schedule, validation)
         begin_together(self, state, schedule, rows)
         steps = self.steps(state, samples, schedule, rows)
         with self.listener.stoppable() as stop_asked, self.listener.progress(f"Training {self._which}".strip()) as tick:
@@ -397,6 +398,14 @@ class Fit:
         if left := progress.num_steps - progress.step:
             text += f"  {duration(left * self.recipe.train.batch_size / speed)} left"
         self.listener.note(text)
+
+    def _report_missing(self, state: TrainingState, schedule: Schedule, validation: NDArray[np.int64]) -> None:
+        """Tell of an epoch that has ended in a sitting that was killed before it had told so."""
+        num_steps = self.pace(state.step) if self.pace else schedule.num_steps
+        if not state.step or not (ended := progress_at(state, schedule, num_steps)).ends_epoch:
+            return
+        if (self.name, ended.step) not in {(line["fit"], line["step"]) for line in self.run.history()}:
+            self._report(state, ended, validation)
 
     def _validated(self, state: TrainingState, rows: NDArray[np.int64]) -> dict[str, float]:
         """How good what would ship now is on validation images."""

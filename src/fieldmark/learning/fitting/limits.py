@@ -108,4 +108,7 @@ def _slowest(pictures: Pictures) -> str:
     if pictures.kept == 1:
         return "Reading pixels limits training"
     gone = _percent(1 - pictures.kept)
-    return f"Decoding limits training, since the pixels of {gone} of the images are not kept (raise images.cache_gb)"
+    return (
+        f"Decoding limits training, since the pixels of {gone} of the images are not kept "
+        "(raise images.cache_gb, or free some disk space)"
+    )

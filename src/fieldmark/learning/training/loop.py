@@ -35,7 +35,7 @@ from fieldmark.model.fronts import Keeper
 from fieldmark.model.model import LossModule, Model
 from fieldmark.model.precision import autocast, memory_format
 
-__all__ = ["Lap", "Progress", "train_steps"]
+__all__ = ["Lap", "Progress", "progress_at", "train_steps"]
 
 Lap = Callable[[str], None]
 """Is told that a stage of a step has ended: "images" (waiting for them), "batch" (moved, normalised, mixed), "forward",
@@ -55,6 +55,22 @@ class Progress:
     """The mean loss since the epoch began."""
     images_per_second: float
     ends_epoch: bool
+
+
+def progress_at(
+    state: TrainingState, schedule: Schedule, num_steps: int, *, images_per_second: float | None = None
+) -> Progress:
+    """The progress after the steps that `state` has taken, at least one; by default with the speed of all of them."""
+    done, length = state.step, schedule.steps_per_epoch
+    return Progress(
+        step=done,
+        num_steps=num_steps,
+        epoch=(done - 1) // length,
+        epochs=math.ceil(num_steps / length),
+        loss=state.sums["loss"] / ((done - 1) % length + 1),
+        images_per_second=images_per_second or done * schedule.batch_size / state.seconds,
+        ends_epoch=done % length == 0 or done >= num_steps,
+    )
 
 
 def train_steps(
@@ -125,15 +141,8 @@ def train_steps(
         state.seconds += time.monotonic() - start
         state.sums["loss"] = state.sums.get("loss", 0.0) + loss
         done, num_steps = state.step - first, pace(state.step)
-        yield Progress(
-            step=state.step,
-            num_steps=num_steps,
-            epoch=(state.step - 1) // schedule.steps_per_epoch,
-            epochs=math.ceil(num_steps / schedule.steps_per_epoch),
-            loss=state.sums["loss"] / ((state.step - 1) % schedule.steps_per_epoch + 1),
-            images_per_second=done * schedule.batch_size / (time.monotonic() - sitting),
-            ends_epoch=state.step % schedule.steps_per_epoch == 0 or state.step >= num_steps,
-        )
+        speed = done * schedule.batch_size / (time.monotonic() - sitting)
+        yield progress_at(state, schedule, num_steps, images_per_second=speed)
 
 
 def _step(
