@@ -216,7 +216,7 @@ def test_what_is_said_of_a_verdict(browser: Browser, tmp_path: Path) -> None:
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "lanczos"])
 @pytest.mark.parametrize(
     ("width", "height", "whole"), [(60, 44, False), (70, 90, True), (400, 330, False), (64, 86, False)]
-)  # 64.5
+)  # three quarters of 86 lie in the middle between two numbers
 def test_the_browser_sees_what_python_sees(
     browser: Browser, tmp_path: Path, interpolation: str, width: int, height: int, whole: bool
 ) -> None:
