@@ -28,8 +28,10 @@ def view(path, size, crop, whole, interpolation, short_side):
     width, height = picture.size
     wide, high = (width, height) if whole else (crop * min(width, height),) * 2
     left, top = (width - wide) / 2, (height - high) / 2
-    box = (left, top, left + wide, top + high)
-    return np.asarray(picture.resize((size, size), Image.Resampling[interpolation.upper()], box)).transpose(2, 0, 1)
+    method = Image.Resampling[interpolation.upper()]
+    # first the width and then the height: by itself, Pillow chooses by the picture's shape
+    picture = picture.resize((size, height), method, (left, 0, left + wide, height))
+    return np.asarray(picture.resize((size, size), method, (0, top, size, top + high))).transpose(2, 0, 1)
 
 
 def verdict(rules, log_probabilities, familiarity=None):

@@ -10,7 +10,7 @@ from torchvision.transforms import InterpolationMode, v2
 
 from fieldmark.augment.image import ImageAugment, training_view
 from fieldmark.core.errors import RecipeError
-from fieldmark.data.square import INTERPOLATIONS, evaluation_view
+from fieldmark.data.square import INTERPOLATIONS, evaluation_view, resized
 
 
 def noise(height: int, width: int) -> np.ndarray:
@@ -53,3 +53,11 @@ def test_all_interpolations_work() -> None:
 def test_unknown_interpolation() -> None:
     with pytest.raises(RecipeError, match=r"no interpolation 'bicubik'\. Did you mean 'bicubic'"):
         evaluation_view(noise(8, 8), size=4, interpolation="bicubik")
+
+
+def test_what_lies_outside_changes_nothing() -> None:
+    # Pillow by itself resizes upright pictures in another order, which shows in the last digit
+    pixels, window = noise(320, 160), (9.5, 10.25, 149.5, 150.25)
+    near = resized(pixels[:200], window, 128, "bicubic")
+    assert np.array_equal(resized(pixels, window, 128, "bicubic"), near)
+    assert np.array_equal(resized(np.tile(pixels[:200], (1, 4, 1)), window, 128, "bicubic"), near)

@@ -1,4 +1,4 @@
-"""The square that the network sees when it answers: cut from decoded pixels and resized in one step, antialiased.
+"""The square that the network sees when it answers: cut from decoded pixels and resized once, antialiased.
 
 It needs NumPy and Pillow only, so that whoever answers without torch sees the same pixels.
 
@@ -6,6 +6,8 @@ Shapes: H × W picture, S side of the square.
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +22,8 @@ INTERPOLATIONS = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
+_REACH = 3
+"""Pixels on either side that the widest of them, Lanczos, looks at where nothing shrinks."""
 
 
 def evaluation_view(
@@ -47,13 +51,22 @@ def resized(
     pixels: NDArray[np.uint8], window: tuple[float, float, float, float], size: int, interpolation: str
 ) -> Image.Image:
     """`window` (left, top, right, bottom) of `pixels` (H, W, 3) as a square picture. RecipeError for an unknown
-    interpolation."""
+    interpolation.
+
+    Its width changes first and then its height, whatever the shape of the picture: Pillow by itself has rules for that,
+    which differ between versions, and rounds in between.
+    """
     assert pixels.dtype == np.uint8
     assert pixels.ndim == 3
     assert pixels.shape[2] == 3
     if interpolation not in INTERPOLATIONS:
         raise RecipeError(f"There is no interpolation {interpolation!r}", nearest(interpolation, INTERPOLATIONS))
-    return Image.fromarray(pixels).resize((size, size), INTERPOLATIONS[interpolation], box=window)
+    left, top, right, bottom = window
+    reach = _REACH * max(1.0, (bottom - top) / size) + 1
+    first, last = max(0, math.floor(top - reach)), min(len(pixels), math.ceil(bottom + reach))
+    rows, method = last - first, INTERPOLATIONS[interpolation]
+    across = Image.fromarray(pixels[first:last]).resize((size, rows), method, box=(left, 0, right, rows))
+    return across.resize((size, size), method, box=(0, top - first, size, bottom - first))
 
 
 def channels_first(picture: Image.Image) -> NDArray[np.uint8]:

@@ -69,16 +69,22 @@ function reduced(pixels, factor) {
         }
       }
       const number = (bottom - y * factor) * (right - x * factor), at = (y * width + x) * 4;
-      for (let c = 0; c < 3; c++) data[at + c] = sums[c] / number;
+      for (let c = 0; c < 3; c++) data[at + c] = Math.floor(sums[c] / number + 0.5);
     }
   }
   return { data, width, height };
 }
 
+/** To the nearest whole number, and from the middle between two to the even one, as Python does it. */
+function rounded(value) {
+  const below = Math.floor(value), rest = value - below;
+  return rest < 0.5 || (rest === 0.5 && below % 2 === 0) ? below : below + 1;
+}
+
 /** The square view (3 · S · S, channels first) of pixels, by the `view` of the rules. */
 function viewOf(pixels, view, isJpeg) {
   const scale = Math.min(1, view.short_side / Math.min(pixels.width, pixels.height));
-  const width = Math.max(1, Math.round(pixels.width * scale)), height = Math.max(1, Math.round(pixels.height * scale));
+  const [width, height] = [pixels.width, pixels.height].map((side) => Math.max(1, rounded(side * scale)));
   if (scale < 1) { // JPEG files are decoded at 1/2, 1/4 or 1/8, others are reduced where that leaves three times as much
     const factor = isJpeg
       ? [8, 4, 2].find((one) => pixels.width >= 2 * width * one && pixels.height >= 2 * height * one)
