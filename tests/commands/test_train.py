@@ -172,6 +172,7 @@ def test_what_is_written(pictures: Path, trained: Run) -> None:
         "checkpoints/model.safetensors",
         "data.json",
         "environment.json",
+        "evaluation/val/classes.csv",
         "evaluation/val/predictions.csv",
         "evaluation/val/scores.json",
         "log.jsonl",

@@ -12,7 +12,7 @@ PARITY = Path(__file__).parents[2] / "benchmarks" / "parity.py"
 
 def test_everybody_says_the_same(trained: Run, pictures: Path) -> None:
     files = [str(file) for file in sorted(pictures.rglob("0*.png"))]
-    found = runpy.run_path(str(PARITY))["compared"](trained.folder, files)
+    found = runpy.run_path(str(PARITY))["compared"](trained.folder, files, ["onnx", "command", "http", "example"])
     assert found["images"] == 30
     assert set(found["beside_pytorch"]) == {"onnx", "command", "http", "example"}
     for way, one in found["beside_pytorch"].items():

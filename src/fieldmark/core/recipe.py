@@ -129,8 +129,8 @@ class Augment(_Section):
     crop: bool = True
     """Random resized crops; without them, training sees the evaluation view."""
     views: int = Field(default=0, ge=0, le=100_000)
-    """The number of random views of each image, which come in turn, one in an epoch; 0 = a new one in each epoch. What
-    frozen stages (`train.freeze_stages`) make of so many is computed once and kept."""
+    """The number of random views of each image, which come in turn; 0 = a new one in each epoch. What frozen stages
+    (`train.freeze_stages`) make of them is computed once."""
     min_scale: float = Field(default=0.35, gt=0.0, le=1.0)
     """The smallest random crop, as a share of the image's area."""
     flip: bool | Literal["auto"] = "auto"
@@ -185,9 +185,7 @@ class Train(_Section):
     head_epochs: int = Field(default=0, ge=0, le=100_000)
     """The number of epochs that train only what is new, at most half of all epochs."""
     freeze_stages: Literal["all"] | Annotated[int, Field(ge=0, le=1_000)] = 0
-    """The number of early stages of the backbone that stay as they are, or "all"; see `early_stages` in
-    `fieldmark.learning.training`. What they make of a picture is computed once if there are few views of it
-    (`augment.views`)."""
+    """The number of first stages that stay as they are, or "all". With `augment.views`, they are computed once."""
     batch_size: int = Field(default=32, ge=2, le=65_536)
     """Images in a step."""
     pseudo_weight: float = Field(default=0.0, ge=0.0, le=1.0)
@@ -234,8 +232,8 @@ class Train(_Section):
     """"auto": bf16 autocast where the processor computes in it, else fp32; a training of minutes tries which one is
     faster. Decided once per run."""
     compile: Literal["auto"] | bool = "auto"
-    """Whether torch.compile prepares the network for training, which takes a minute. "auto": a long training tries
-    whether that makes it shorter. Decided once per run; nothing else of it changes but the last digits."""
+    """Whether torch.compile prepares the network, which takes a minute. "auto": a long training tries if that pays.
+    Nothing else of a run changes but the last digits."""
     validate_epochs: bool = True
     """Score the validation split after each epoch. The score decides nothing and is computed at the end in any case. If
     the split is as large as the training split, scoring takes as long as learning."""
