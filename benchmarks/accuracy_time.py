@@ -20,13 +20,14 @@ import time
 from collections import defaultdict
 from pathlib import Path
 
+from budget import PLACES
+
 from fieldmark.comparison.result import Result
 from fieldmark.core.machine import processor
 from fieldmark.core.reading import read_json
 from fieldmark.core.storage import write_json
 
 RESULTS = Path(__file__).parent / "results" / "accuracy-time"
-PLACES = {"cub": "CUB_200_2011_first50", "flowers102": "flowers-102", "cars60": "cars-60/cars.csv"}
 SHARES = {"half": 1 / 2, "third": 1 / 3}
 WAYS = ["reference", "finetune", *SHARES, "probe"]
 WITHIN = 0.005

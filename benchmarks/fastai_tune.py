@@ -13,7 +13,8 @@ import time
 from pathlib import Path
 
 import numpy as np
-from accuracy_time import PLACES, RESULTS, keep, place_of
+from accuracy_time import RESULTS, keep, place_of
+from budget import PLACES
 from fastai.vision.all import (
     Callback,
     CancelValidException,

@@ -49,6 +49,16 @@ def test_a_forward_can_be_split_at_every_stage(backbone: str) -> None:
             assert not any("forward" in vars(module) for module in model.modules())  # all as they were
 
 
+def test_some_of_the_images_can_be_had() -> None:
+    model, images = make("resnet10t"), torch.rand(3, 3, 64, 64)
+    keeper = found_front(model, images, answers, frozen=None)
+    assert keeper is not None
+    with torch.no_grad():
+        known = keeper.known(keeper.keep(model.backbone, images), images.device)[1:]
+        assert known.shape == (2, 3, 64, 64)
+        assert torch.allclose(answers(model, known), answers(model, images)[1:], atol=1e-5)
+
+
 @pytest.mark.parametrize("backbone", NETWORKS)
 def test_what_follows_the_front_still_learns(backbone: str) -> None:
     model, images = make(backbone), torch.rand(2, 3, 64, 64)

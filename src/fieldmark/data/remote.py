@@ -138,7 +138,7 @@ def with_files(place: str, act: Callable[[Any, str], T]) -> T:
 
 
 def open_for_reading(place: str) -> IO[bytes]:
-    """A file, of which a part can be read. Errors as of `with_files`."""
+    """A file, any bytes of which can be read. Errors as of `with_files`."""
     return with_files(place, lambda files, path: files.open(path, "rb"))
 
 

@@ -77,19 +77,16 @@ def write_shards(
         with open_for_writing(below(place, INDEX)) as file, _table(file) as add:
             for split in (*SPLITS, ""):
                 rows = generator(Stream.SHARDS).permutation(catalog.rows(split))
-                for number in range(len(rows)):
-                    if not len(rows):
-                        break
-                    tar = f"{split or 'all'}-{number:06d}.tar"
+                number = 0
+                while len(rows):
+                    tar, number = f"{split or 'all'}-{number:06d}.tar", number + 1
                     shard = _write_shard(place, tar, catalog, rows, size, numbers)
                     add(shard.columns)
                     found.append(shard)
                     rows, done = rows[shard.looked_at :], done + shard.looked_at
                     progress(done, len(catalog))
-        images, left_out = (
-            sum(len(shard.columns["path"]) for shard in found),
-            [w for shard in found for w in shard.left_out],
-        )
+        images = sum(len(shard.columns["path"]) for shard in found)
+        left_out = [why for shard in found for why in shard.left_out]
         if not images:
             raise DataError(f"No picture of {catalog.name} can be read. {first_few(left_out, 1)}", "Check the files.")
         remove(below(place, UNFINISHED))

@@ -29,9 +29,9 @@ def by_blocks(function: Callable[..., NDArray[Any]], first: NDArray[Any], *other
         return function(first, *others)
     found: NDArray[Any] | None = None
     for rows in blocks(*first.shape):
-        part = function(first[rows], *(other[rows] for other in others))
+        values = function(first[rows], *(other[rows] for other in others))
         if found is None:
-            found = np.empty((len(first), *part.shape[1:]), part.dtype)
-        found[rows] = part
+            found = np.empty((len(first), *values.shape[1:]), values.dtype)
+        found[rows] = values
     assert found is not None
     return found

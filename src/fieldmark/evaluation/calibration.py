@@ -299,7 +299,7 @@ def _confidence(log_probabilities: Floats) -> Floats:
 def _standing(log_probabilities: Floats, labels: Ints, rows: Ints) -> tuple[Floats, Ints]:
     """The `standing` of the labels of some rows, for log-probabilities (N, K) and labels (N,)."""
     some = [rows[block] for block in blocks(len(rows), log_probabilities.shape[1])]
-    found = [standing(np.exp(log_probabilities[part]), labels[part]) for part in some]
+    found = [standing(np.exp(log_probabilities[block]), labels[block]) for block in some]
     return np.concatenate([above for above, _ in found]), np.concatenate([rank for _, rank in found])
 
 

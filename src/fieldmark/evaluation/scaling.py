@@ -91,8 +91,8 @@ def fit_temperature(logits: NDArray[np.floating], labels: Ints) -> Scaling:
         for rows in blocks(num_images, num_classes):
             z = logits[rows].astype(np.float64)
             z -= z.max(axis=1, keepdims=True)
-            part, gradient = _loss_and_gradient(np.exp(x[0]) * z, labels[rows], num_images)
-            value, slope = value + part, slope + (gradient * z).sum() * np.exp(x[0])
+            added, gradient = _loss_and_gradient(np.exp(x[0]) * z, labels[rows], num_images)
+            value, slope = value + added, slope + (gradient * z).sum() * np.exp(x[0])
         return value, np.array([slope])
 
     scale = float(np.exp(_minimum(loss, np.zeros(1))[0]))
@@ -110,8 +110,8 @@ def fit_vector(logits: NDArray[np.floating], labels: Ints) -> Scaling:
         value, slope = 0.5 * float(x @ x) / num_images, x / num_images
         for rows in blocks(num_images, num_classes):
             z = logits[rows].astype(np.float64)
-            part, gradient = _loss_and_gradient(scale * z + bias, labels[rows], num_images)
-            value += part
+            added, gradient = _loss_and_gradient(scale * z + bias, labels[rows], num_images)
+            value += added
             slope = slope + np.concatenate([(gradient * z).sum(axis=0) * scale, gradient.sum(axis=0)])
         return value, slope
 

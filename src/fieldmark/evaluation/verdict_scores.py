@@ -90,7 +90,7 @@ def score_verdicts(
     """
     calibration, rows = thresholds.calibration, np.arange(len(labels))
     units, known = rows if units is None else units, np.ones(len(labels), np.bool_) if learnt is None else learnt
-    some = [_looked_at(thresholds, logits[part], near[part], labels[part]) for part in blocks(*logits.shape)]
+    some = [_looked_at(thresholds, logits[block], near[block], labels[block]) for block in blocks(*logits.shape)]
     seen = _Seen(*(np.concatenate(values) for values in zip(*some, strict=True)))
     sure, softmax_sure, hit, softmax_hit = seen.sure, seen.softmax_sure, seen.hit, seen.softmax_hit
     answers, confidences, familiar = seen.answers, seen.confidences, seen.familiar

@@ -1,4 +1,4 @@
-"""Fronts: the part of a backbone that stays as it is, and what has to be kept of what it makes of an image.
+"""Fronts: the first layers of a backbone, or all of it, where they stay as they are, and what is kept of their work.
 
 What leaves it is kept in the place of images, and a backbone goes on from there. How much that is depends on what is
 read: `Pooled` features alone, the `Whole` last map with levels before it, or the map that leaves the `FirstStages`.

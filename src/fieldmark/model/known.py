@@ -1,4 +1,4 @@
-"""Stand-ins for images of which it is known what a backbone makes of them.
+"""Stand-ins for images whose features are known.
 
 Weights that stay as they are make the same of the same picture in every epoch, so it is computed once and kept. A
 method is then given a stand-in in place of the images, and its `backbone(images)` answers as ever. Nothing but the size

@@ -1,4 +1,4 @@
-"""What backbones that stay as they are make of pictures: computed once in a command, whoever asks again.
+"""What a frozen backbone makes of pictures is computed once in a command, whoever asks for it again.
 
 A probe looks at the same pictures in each fold, to learn from them, to take class means and to answer; a head that is
 trained on a frozen backbone looks at them in every epoch. What is kept goes by all that decides it: the backbone's
