@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,15 @@ def test_what_was_decided_comes_back(tmp_path: Path) -> None:
     Run.create(tmp_path / "run", recipe, MACHINE)
     run = Run.open(tmp_path / "run")
     assert run.recipe() == recipe
+    assert run.machine() == MACHINE
+
+
+@pytest.mark.parametrize("change", [lambda said: said.pop("layout"), lambda said: said.update(fans=3)])
+def test_the_machine_of_another_version(run: Run, change: Callable[[dict[str, Any]], Any]) -> None:
+    file = run.folder / "environment.json"
+    environment = json.loads(file.read_text())
+    change(environment["machine"])
+    file.write_text(json.dumps(environment))
     assert run.machine() == MACHINE
 
 

@@ -27,6 +27,7 @@ import platform
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -195,8 +196,9 @@ class Run:
             raise RunError(f"{path} cannot be read: {reason(error)}") from None
 
     def machine(self) -> Machine:
-        """What was decided about the machine when the run began."""
-        return Machine(**self.environment()["machine"])
+        """What was decided about the machine when the run began; keys of other versions are passed over."""
+        known: dict[str, Any] = {**self.environment()["machine"]}
+        return Machine(**{one.name: known[one.name] for one in fields(Machine) if one.name in known})
 
     def settle(self, machine: Machine) -> None:
         """Begin with what a trial on this machine found."""
