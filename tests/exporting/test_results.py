@@ -264,7 +264,10 @@ def test_a_package_that_is_half_rewritten_has_no_description(
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        (("51.5", "95"), "line 2: the latitude is '95'"),
+        (("51.5", "95"), "line 2: the latitude is '95', but it should be a number from -90 to 90"),
+        (("51.5", ""), "line 2: the latitude is empty"),
+        (("habitat", "baitUse"), "line 2: the baitUse is '=wood', but it should be true or false"),
+        (("habitat\n", "featureType\n"), "it should be roadPaved, roadDirt, "),
         (("+02:00", ""), "which does not say its time zone. Write times as in"),
         (("2026-06-01T00:00:00Z", "2025-06-01T00:00:00Z"), "line 3: it ends before it starts"),
         (("d2", "d1"), "comes twice"),

@@ -21,7 +21,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, NotRequired
 
@@ -33,14 +33,12 @@ from fieldmark.core.listener import Listener
 from fieldmark.core.reading import parse_json, parse_toml, read_regular, reason
 from fieldmark.core.storage import as_json
 from fieldmark.core.wording import counted
-from fieldmark.data.bursts import Taken
-from fieldmark.data.readers.sheet import Sheet, read_sheet
 from fieldmark.exporting.results.answered import Answered, Event, Row
+from fieldmark.exporting.results.deployments import Deployment, read_deployments
 from fieldmark.exporting.results.megadetector import relative
 
-__all__ = ["Deployment", "Placed", "PlacedEvent", "Survey", "placed", "read_survey"]
+__all__ = ["Placed", "PlacedEvent", "Survey", "placed", "read_survey"]
 
-_REQUIRED = ("deploymentID", "latitude", "longitude", "deploymentStart", "deploymentEnd")
 _HINT = "See the guide on camera traps for what the file must say."
 
 
@@ -62,26 +60,6 @@ class _File(TypedDict):
     contributors: Annotated[list[_Contributor], Len(1)]
     project: _Project
     filePublic: NotRequired[bool]
-
-
-@dataclass(frozen=True)
-class Deployment:
-    """A camera at a place for a time."""
-
-    values: Mapping[str, str]
-    """Its row of the table, by column."""
-    start: datetime
-    end: datetime
-
-    @property
-    def id(self) -> str:
-        """Its name."""
-        return self.values["deploymentID"]
-
-    def time_of(self, taken: Taken) -> datetime:
-        """When a picture was taken: by the camera's own zone or, if it has none, by that in which the camera began."""
-        zone = _zone(taken.zone) if taken.zone else self.start.tzinfo
-        return datetime.fromtimestamp(taken.seconds, UTC).replace(tzinfo=zone)
 
 
 @dataclass(frozen=True)
@@ -130,58 +108,8 @@ def read_survey(file: Path) -> Survey:
         about: dict[str, Any] = dict(parse_json(as_json(values), _File))
     except (OSError, ValueError, TypeError) as error:
         raise DataError(f"{file} cannot be read: {reason(error)}", _HINT) from None
-    sheet = read_sheet(file.parent / about.pop("deployments"))
-    if missing := [name for name in _REQUIRED if name not in sheet.header]:
-        raise DataError(f"{sheet.file} has no column {missing[0]!r}", f"It needs {', '.join(_REQUIRED)}.")
-    columns = {name: sheet.column(at) for at, name in enumerate(sheet.header)}
-    found: dict[str, Deployment] = {}
-    for row in range(len(sheet.lines)):
-        one = _deployment(sheet, row, {name: values[row] for name, values in columns.items()})
-        folder = (one.values.get("folder") or one.id).replace("\\", "/").strip("/")
-        if folder in found or one.id in {other.id for other in found.values()}:
-            raise _wrong(sheet, row, f"the deployment {one.id!r} or its folder comes twice")
-        found[folder] = one
-    if not found:
-        raise DataError(f"{sheet.file} has no rows", "Give each deployment a row.")
+    found = read_deployments(file.parent / about.pop("deployments"))
     return Survey(found, about)
-
-
-def _deployment(sheet: Sheet, row: int, values: dict[str, str]) -> Deployment:
-    if not values["deploymentID"]:
-        raise _wrong(sheet, row, "the deploymentID is empty")
-    for name, most in (("latitude", 90), ("longitude", 180)):
-        try:
-            fits = abs(float(values[name])) <= most
-        except ValueError:
-            fits = False
-        if not fits:
-            raise _wrong(
-                sheet, row, f"the {name} is {values[name]!r}, but it should be a number from -{most} to {most}"
-            )
-    start, end = (_time(sheet, row, name, values[name]) for name in ("deploymentStart", "deploymentEnd"))
-    if end < start:
-        raise _wrong(sheet, row, "it ends before it starts")
-    return Deployment(values, start, end)
-
-
-def _time(sheet: Sheet, row: int, name: str, text: str) -> datetime:
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
-        raise _wrong(sheet, row, f"the {name} is {text!r}, which is no time") from None
-    if found.tzinfo is None:
-        raise _wrong(sheet, row, f"the {name} is {text!r}, which does not say its time zone")
-    return found
-
-
-def _wrong(sheet: Sheet, row: int, problem: str) -> DataError:
-    hint = "Write times as in 2026-05-01T06:30:00+02:00, with the zone of the camera's clock."
-    return DataError(f"{sheet.file}, {sheet.unit} {sheet.lines[row]}: {problem}", hint if " time" in problem else "")
-
-
-def _zone(text: str) -> timezone:
-    sign = -1 if text[0] == "-" else 1
-    return timezone(sign * timedelta(hours=int(text[1:3]), minutes=int(text[4:6])))
 
 
 @dataclass
