@@ -1,25 +1,55 @@
 """`TorchEngine`: batches of views in, outputs out, by a network in PyTorch.
 
+A batch that does not fit into a GPU's memory is answered in pieces: the answers are the same.
+
 Shapes: B images of S × S pixels, M part maps of h × w cells, C channels of
 the backbone's last map.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple, final
+from collections.abc import Callable, Sequence
+from typing import Generic, NamedTuple, TypeVar, final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fieldmark.core.errors import RunError
-from fieldmark.evaluation.outputs import Outputs
+from fieldmark.core.errors import DeviceError, RunError
+from fieldmark.evaluation.outputs import Outputs, joined
 from fieldmark.model.model import Model
 from fieldmark.model.part_maps import part_centres, part_vectors
 from fieldmark.model.precision import autocast
 
 __all__ = ["PartEngine", "PartVectorEngine", "Sights", "TorchEngine"]
+
+T = TypeVar("T")
+
+
+class _Pieces(Generic[T]):
+    """Computes a batch whole and, once memory has not sufficed, in pieces that fit.
+
+    Raises DeviceError if it does not suffice for one image.
+    """
+
+    def __init__(self, compute: Callable[[NDArray[np.uint8]], T], join: Callable[[Sequence[T]], T]) -> None:
+        self._compute, self._join = compute, join
+        self._most: int | None = None
+
+    def __call__(self, images: NDArray[np.uint8]) -> T:
+        while True:
+            most = min(self._most or len(images), len(images))
+            try:
+                return self._join([self._compute(images[k : k + most]) for k in range(0, len(images), most)])
+            except torch.OutOfMemoryError as error:
+                if most == 1:
+                    raise DeviceError(
+                        "The GPU's memory does not suffice for one picture",
+                        "End what else computes on it, or answer on the processor: --device cpu.",
+                    ) from error
+            # behind the clause nothing holds the tensors of the attempt any longer
+            self._most = most // 2
 
 
 @final
@@ -33,8 +63,12 @@ class TorchEngine:
         self.model = model.eval()
         self.precision = precision
         self.device = next(model.parameters()).device
+        self._pieces = _Pieces(self._answer, joined)
 
     def __call__(self, images: NDArray[np.uint8]) -> Outputs:
+        return self._pieces(images)
+
+    def _answer(self, images: NDArray[np.uint8]) -> Outputs:
         normal = self.model.backbone.normalization(torch.from_numpy(images).to(self.device))
         return self.answer(*self.model.looks(normal))
 
@@ -65,8 +99,12 @@ class PartEngine:
     def __init__(self, model: Model) -> None:
         self.method = model.eval().method
         self.device = next(model.parameters()).device
+        self._pieces = _Pieces(self._find, _joined_sights)
 
     def __call__(self, images: NDArray[np.uint8]) -> Sights | None:
+        return self._pieces(images)
+
+    def _find(self, images: NDArray[np.uint8]) -> Sights | None:
         with torch.inference_mode():
             maps = self.method(self.method.backbone.normalization(torch.from_numpy(images).to(self.device))).parts
             if maps is None:
@@ -85,8 +123,12 @@ class PartVectorEngine:
     def __init__(self, model: Model) -> None:
         self.method = model.eval().method
         self.device = next(model.parameters()).device
+        self._pieces = _Pieces(self._describe, np.concatenate)
 
     def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return self._pieces(images)
+
+    def _describe(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         with torch.inference_mode():
             normal = self.method.backbone.normalization(torch.from_numpy(images).to(self.device))
             maps = self.method(normal).parts
@@ -95,6 +137,11 @@ class PartVectorEngine:
             parts = maps[:, :-1] if self.method.has_background else maps
             vectors = _array(part_vectors(self.method.backbone(normal).map, parts))
         return np.where(_array(visible)[..., None] > 0, vectors, np.nan).astype(np.float32)
+
+
+def _joined_sights(pieces: Sequence[Sights | None]) -> Sights | None:
+    found = [one for one in pieces if one is not None]
+    return Sights(*map(np.concatenate, zip(*found, strict=True))) if found else None
 
 
 def _array(values: Tensor) -> NDArray[np.float32]:

@@ -84,7 +84,7 @@ class RunError(FieldmarkError):
 
 
 class DeviceError(FieldmarkError):
-    """A device is not on this machine."""
+    """A device is not on this machine, or its memory does not suffice."""
 
 
 class TrainingError(FieldmarkError):
