@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from fieldmark.answering.trial import TOLERANCE
 from fieldmark.evaluation.outputs import Outputs
-from fieldmark.exporting.checking import TOLERANCE, compared
+from fieldmark.exporting.checking import compared
 
 
 def answered(*, scale: float = 1.0) -> Outputs:

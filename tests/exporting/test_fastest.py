@@ -103,7 +103,7 @@ def test_a_short_job_does_not_try(
     list(predict(trained.folder, pictures, device="cpu"))  # few pictures
     monkeypatch.setattr(trying, "_FEW", 1)
     list(predict(trained.folder, pictures, device="cpu"))  # more, but of a network that is quick
-    monkeypatch.setattr(trying, "_PAYS", 0.0)
+    monkeypatch.setattr(trying, "PAYS", 0.0)
     list(predict(trained.folder, (path for path in [pictures]), device="cpu"))  # nobody knows how many
     list(predict(Predictor.load(trained.folder, device="cpu"), pictures))  # ready
     list(predict(trained.folder, pictures, device="cpu", engine="torch"))
@@ -337,6 +337,6 @@ def test_both_are_timed_in_turns_with_the_threads_of_the_job(monkeypatch: pytest
 
     before, both = torch.get_num_threads(), ("torch", "onnx")
     monkeypatch.setenv("OMP_NUM_THREADS", str(before + 2))  # which PyTorch read when it was loaded
-    found = trying._seconds({name: engine(name) for name in both}, np.zeros((4, 3, 8, 8), np.uint8), rounds=2)  # type: ignore[misc]  # they answer nothing
+    found = trying.seconds_each({name: engine(name) for name in both}, np.zeros((4, 3, 8, 8), np.uint8), rounds=2)  # type: ignore[misc]  # they answer nothing
     assert seen == [(name, before) for name in both] * 3
     assert set(found) == set(both)

@@ -191,7 +191,7 @@ def test_a_graph_may_be_as_large_as_weights(exported: Run, monkeypatch: pytest.M
 def test_a_graph_that_no_file_holds_is_refused() -> None:
     from google.protobuf.message import EncodeError
 
-    from fieldmark.exporting.graph import serialized
+    from fieldmark.model.graph import serialized
 
     class Large:
         def SerializeToString(self) -> bytes:

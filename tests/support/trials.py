@@ -53,12 +53,14 @@ def made(_graph: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch) -> list[Bundl
 def long_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever is asked lasts long enough."""
     monkeypatch.setattr(trying, "_FEW", 1)
-    monkeypatch.setattr(trying, "_PAYS", 0.0)
+    monkeypatch.setattr(trying, "PAYS", 0.0)
 
 
 def times(monkeypatch: pytest.MonkeyPatch, **seconds: float) -> None:
     """How long the engines take for an image, whatever the clock says."""
-    monkeypatch.setattr(trying, "_seconds", lambda engines, images, rounds: {name: seconds[name] for name in engines})
+    monkeypatch.setattr(
+        trying, "seconds_each", lambda engines, images, rounds: {name: seconds[name] for name in engines}
+    )
 
 
 def impossible(monkeypatch: pytest.MonkeyPatch, error: Exception) -> list[Bundle]:

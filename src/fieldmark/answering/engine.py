@@ -74,10 +74,14 @@ class TorchEngine:
 
     def answer(self, *looks: Tensor) -> Outputs:
         """The same for all looks at normalised images, or stand-ins for them; see `Model.answer`."""
-        with torch.inference_mode(), autocast(self.precision, self.device):
+        with torch.inference_mode(), self.autocast():
             prediction = self.model.answer(*looks)
         attributes = tuple(_array(values) for values in prediction.attributes)
         return Outputs(_array(prediction.logits), _array(prediction.embedding), attributes)
+
+    def autocast(self) -> torch.autocast:
+        """A context in which it computes in its precision."""
+        return autocast(self.precision, self.device)
 
 
 class Sights(NamedTuple):

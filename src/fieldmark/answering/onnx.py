@@ -32,6 +32,7 @@ __all__ = [
     "NoGraph",
     "OnnxEngine",
     "attribute_output",
+    "can_make_graphs",
     "has_onnx",
     "kept_engine",
     "onnx_engine",
@@ -50,6 +51,11 @@ class NoGraph(RunError):
 def has_onnx() -> bool:
     """Whether ONNX Runtime is installed, and what reads a graph before it does."""
     return all(importlib.util.find_spec(name) is not None for name in ("onnxruntime", "onnx"))
+
+
+def can_make_graphs() -> bool:
+    """Whether what makes graphs is installed, too."""
+    return has_onnx() and importlib.util.find_spec("onnxscript") is not None
 
 
 def attribute_output(name: str) -> str:

@@ -141,7 +141,8 @@ class _Work:
     def _new_graph(self) -> tuple[bytes, Checked]:
         """A graph in this precision, compared with the network."""
         _check_installed()
-        from fieldmark.exporting.graph import METADATA, annotated, graph_of, serialized
+        from fieldmark.exporting.graph import METADATA, annotated, graph_of
+        from fieldmark.model.graph import serialized
 
         predictor, pictures = Predictor(self.bundle), Pictures.of(self.opened, self.root, self.listener)
         self.listener.note(f"Exporting {self.bundle.recipe.method.name} on {self.bundle.recipe.backbone.name}")

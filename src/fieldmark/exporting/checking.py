@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from fieldmark.answering.predictor import Engine, Predictor
 from fieldmark.answering.rows import answer_rows, things_of
 from fieldmark.answering.stream import stream
+from fieldmark.answering.trial import TOLERANCE, off
 from fieldmark.core.errors import DataError, ImageError, RunError
 from fieldmark.core.listener import Listener, kept_warnings
 from fieldmark.core.wording import counted
@@ -26,7 +27,7 @@ from fieldmark.pages.page import jpeg
 from fieldmark.runs.opening import catalog_of
 from fieldmark.runs.run import Run
 
-__all__ = ["EXAMPLE_SIDE", "TOLERANCE", "Checked", "Pictures", "compared", "example_pictures"]
+__all__ = ["EXAMPLE_SIDE", "Checked", "Pictures", "compared", "example_pictures"]
 
 Rows = NDArray[np.int64]
 
@@ -36,8 +37,6 @@ _NOISE = 16
 EXAMPLE_SIDE = 320
 """The longer side of example photographs, in pixels."""
 _QUALITY = 85
-TOLERANCE = 1e-4
-"""How far the outputs of a graph of full precision may be off, for outputs of about one."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +101,7 @@ def compared(before: Outputs, after: Outputs, source: str, labels: NDArray[np.in
         len(one),
         source,
         float(np.abs(before.logits - after.logits).max()),
-        {name: _off(values, _named(after)[name]) for name, values in _named(before).items()},
+        {name: off(values, _named(after)[name]) for name, values in _named(before).items()},
         float((one == other).mean()),
         *right,
     )
@@ -112,11 +111,6 @@ def _named(found: Outputs) -> dict[str, NDArray[np.float32]]:
     """All that somebody uses: verdicts, galleries, and answers about attributes."""
     attributes = {"attributes": np.concatenate(found.attributes, axis=1)} if found.attributes else {}
     return {"logits": found.logits, "embeddings": found.embedding, **attributes}
-
-
-def _off(before: NDArray[np.float32], after: NDArray[np.float32]) -> float:
-    """The largest difference as a share of the largest value, or of 1 if that is larger."""
-    return float(np.abs(before - after).max() / max(1.0, np.abs(before).max()))
 
 
 @dataclass(frozen=True, eq=False)

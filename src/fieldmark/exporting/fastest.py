@@ -10,10 +10,8 @@ Shapes: B images of S × S pixels.
 from __future__ import annotations
 
 import hashlib
-import importlib.util
-import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, final
@@ -21,10 +19,11 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from fieldmark.answering.onnx import NoGraph, OnnxEngine, has_onnx, kept_engine
-from fieldmark.answering.predictor import Engine, Predictor
+from fieldmark.answering.onnx import NoGraph, OnnxEngine, can_make_graphs, kept_engine
+from fieldmark.answering.predictor import Predictor
 from fieldmark.answering.stream import BATCH, stream
 from fieldmark.answering.things import Thing
+from fieldmark.answering.trial import PAYS, WORTH, is_passing, seconds_each
 from fieldmark.core.errors import RunError, StorageError
 from fieldmark.core.listener import Listener, Tick
 from fieldmark.core.machine import AUTO, EngineName, memory_size, num_decoders
@@ -36,15 +35,9 @@ __all__ = ["faster", "fastest"]
 
 _FEW = 200
 """Fewer pictures are answered at once."""
-_PAYS = 120.0
-"""So many seconds must PyTorch have to compute. To find out takes about a third of it, once, and saves nearly half."""
-_WORTH = 1.1
-"""How many times as fast ONNX Runtime must be; less is within what a busy machine does to a measurement."""
 _SHARE = 1 / 8
 """Of the memory, what weights may take: a trial holds them several times, as networks and as graphs."""
 _ROUNDS, _STEPS = 3, 3
-_LACKS_MEMORY = re.compile("allocate|bad_alloc|available memory|half of the memory", re.IGNORECASE)
-"""How PyTorch and ONNX Runtime say so; they have no class for it."""
 Images = NDArray[np.uint8]
 
 
@@ -63,7 +56,7 @@ def fastest(
     made of which "onnx" was asked.
     """
     listener = listener or Listener()
-    if engine == "onnx" and _can_export():
+    if engine == "onnx" and can_make_graphs():
         with suppress(NoGraph):  # then it is made
             return Predictor.of(bundle, device=device, engine=engine)
         return _tried(Predictor.of(bundle, device="cpu", engine="torch"), things, listener, wished=True)
@@ -76,13 +69,14 @@ def faster(predictor: Predictor, things: Sequence[Thing], listener: Listener) ->
 
     It is the same where another process has a trial just now: nothing waits.
     """
-    if len(things) < _FEW or predictor.device != "cpu" or isinstance(predictor.engine, OnnxEngine) or not _can_export():
+    if (
+        len(things) < _FEW
+        or predictor.device != "cpu"
+        or isinstance(predictor.engine, OnnxEngine)
+        or not can_make_graphs()
+    ):
         return predictor
     return _tried(predictor, things, listener, wished=False)
-
-
-def _can_export() -> bool:
-    return has_onnx() and importlib.util.find_spec("onnxscript") is not None
 
 
 def _tried(predictor: Predictor, things: Sequence[Thing], listener: Listener, *, wished: bool) -> Predictor:
@@ -136,8 +130,8 @@ def _pays(predictor: Predictor, things: Sequence[Thing], entry: Entry) -> bool:
         return False
     if sum(one.nbytes for one in predictor.model.parameters()) > _SHARE * memory_size():
         return False
-    each = _seconds({"torch": predictor.engine}, _some(predictor, things), rounds=1)["torch"]
-    return each * len(things) >= _PAYS
+    each = seconds_each({"torch": predictor.engine}, _some(predictor, things), rounds=1)["torch"]
+    return each * len(things) >= PAYS
 
 
 @final
@@ -183,24 +177,18 @@ def _found_out(predictor: Predictor, images: Images, listener: Listener) -> _Out
         try:
             found = _compared(predictor, images, tick)
         except Exception as error:  # whatever an exporter raises about a network, PyTorch answers
-            lasts = not _is_passing(error)
+            lasts = not is_passing(error)
             failed = "it cannot compute this network" if lasts else "that failed for now"
             found = _Outcome(f"{failed}: {reason(error)[:200]}", lasts=lasts)
         tick(_STEPS, _STEPS)
     return replace(found, took=time.perf_counter() - begun)
 
 
-def _is_passing(error: BaseException) -> bool:
-    """Whether what was lacking is memory, room on a disk or a package, however many errors were made of it."""
-    before = error.__cause__ or error.__context__
-    lacking = isinstance(error, (MemoryError, OSError, ImportError)) or _LACKS_MEMORY.search(str(error)) is not None
-    return lacking or (before is not None and _is_passing(before))
-
-
 def _compared(predictor: Predictor, images: Images, tick: Tick) -> _Outcome:
     """Both engines look at images (B, 3, S, S): for what they answer, and then for how long it takes."""
     from fieldmark.exporting.checking import compared
-    from fieldmark.exporting.graph import graph_of, serialized
+    from fieldmark.exporting.graph import graph_of
+    from fieldmark.model.graph import serialized
 
     tick(0, _STEPS)
     graph = serialized(graph_of(predictor.bundle))
@@ -210,10 +198,10 @@ def _compared(predictor: Predictor, images: Images, tick: Tick) -> _Outcome:
     if not checked.is_same:
         return _Outcome(f"it does not answer as PyTorch does. {checked.said}", checked=checked.as_dict())
     tick(2, _STEPS)
-    seconds = _seconds({"torch": predictor.engine, "onnx": answers}, images, rounds=_ROUNDS)
+    seconds = seconds_each({"torch": predictor.engine, "onnx": answers}, images, rounds=_ROUNDS)
     ratio = seconds["torch"] / seconds["onnx"]
     why = f"it gives the same answers {ratio:.3g} times as fast as PyTorch"
-    return _Outcome(why, answers, graph, ratio >= _WORTH, seconds, checked.as_dict())
+    return _Outcome(why, answers, graph, ratio >= WORTH, seconds, checked.as_dict())
 
 
 def _some(predictor: Predictor, things: Sequence[Thing]) -> Images:
@@ -224,14 +212,3 @@ def _some(predictor: Predictor, things: Sequence[Thing]) -> Images:
     for answered in stream(spread, predictor.see, lambda images: images, threads=num_decoders()):
         return noise if answered.output is None else np.resize(answered.output, noise.shape)
     return noise
-
-
-def _seconds(engines: Mapping[str, Engine], images: Images, *, rounds: int) -> dict[str, float]:
-    """The median time per image of each engine, in turns, after a round that warms up."""
-    taken: dict[str, list[float]] = {name: [] for name in engines}
-    for _ in range(rounds + 1):
-        for name, engine in engines.items():
-            begun = time.perf_counter()
-            engine(images)
-            taken[name].append(time.perf_counter() - begun)
-    return {name: float(np.median(times[1:])) / len(images) for name, times in taken.items()}

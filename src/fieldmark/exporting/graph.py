@@ -5,40 +5,33 @@
         log_probabilities (B, K), calibrated
         familiarity (B,), if the bundle is calibrated; see `fieldmark.evaluation.unknown`
 
-Mirror images, enrolled classes and the normalisation are part of the graph. It is exported for a batch of two, since
-torch would take a side of one for a constant.
+Mirror images, enrolled classes and the normalisation are part of the graph.
 
 Shapes: B images of S × S pixels, K classes, D embedding, V values of an attribute.
 """
 
 from __future__ import annotations
 
-import contextlib
-import io
-import warnings
 from typing import TYPE_CHECKING, Any, final
 
 import torch
-from google.protobuf.message import EncodeError
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fieldmark.answering.network import load_network
 from fieldmark.answering.onnx import attribute_output
-from fieldmark.core.errors import RunError
 from fieldmark.core.storage import as_json
 from fieldmark.core.version import version
 from fieldmark.exporting.rules import rules
+from fieldmark.model.graph import exported
 from fieldmark.model.model import Model
 from fieldmark.runs.bundle import Bundle
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["METADATA", "OPSET", "PRODUCER", "annotated", "graph_of", "output_names", "serialized"]
+__all__ = ["METADATA", "PRODUCER", "annotated", "graph_of", "output_names"]
 
-OPSET = 18
-_MOST = 2**31
 METADATA = "fieldmark"
 """The key of the rules."""
 PRODUCER = "Fieldmark"
@@ -90,33 +83,9 @@ def output_names(bundle: Bundle) -> list[str]:
 def graph_of(bundle: Bundle) -> onnx.ModelProto:
     """The graph of a bundle's network. Raises RunError if something in it cannot be expressed."""
     answer = _Answer(load_network(bundle, "cpu"), bundle).eval()
-    side = bundle.images.size
-    example = torch.zeros((2, 3, side, side), dtype=torch.uint8)
-    batch = torch.export.Dim("batch", min=1)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), torch.no_grad():
-            warnings.simplefilter("ignore")  # torch's own, about its own code
-            program = torch.onnx.export(
-                answer,
-                (example,),
-                dynamo=True,
-                dynamic_shapes=({0: batch},),
-                input_names=["images"],
-                output_names=output_names(bundle),
-                opset_version=OPSET,
-                external_data=False,
-                verbose=False,
-            )
-    except torch.onnx.OnnxExporterError as error:
-        reason = str(error).strip().splitlines()[0]
-        name = f"{bundle.recipe.method.name} on {bundle.recipe.backbone.name}"
-        raise RunError(f"{name} cannot be expressed as an ONNX graph: {reason}") from None
-    assert program is not None
-    graph: onnx.ModelProto = program.model_proto
+    what = f"{bundle.recipe.method.name} on {bundle.recipe.backbone.name}"
+    graph = exported(answer, bundle.images.size, output_names(bundle), what=what)
     graph.producer_version = version()
-    for node in graph.graph.node:  # where in which source file it comes from is nobody's business
-        del node.metadata_props[:]
-        node.doc_string = ""
     return annotated(graph, METADATA, rules(bundle))
 
 
@@ -129,14 +98,3 @@ def annotated(graph: onnx.ModelProto, key: str, values: Any) -> onnx.ModelProto:
         entry = graph.metadata_props.add()
         entry.key, entry.value = name, text
     return graph
-
-
-def serialized(graph: onnx.ModelProto) -> bytes:
-    """A graph as a file. Raises RunError if it is too large for one."""
-    try:
-        data = graph.SerializeToString()
-    except (EncodeError, ValueError):  # which of the two depends on how protobuf was built
-        data = b""
-    if not 0 < len(data) < _MOST:
-        raise RunError("The network is too large: an ONNX graph has at most 2 GB", "Use a smaller backbone.")
-    return data

@@ -144,8 +144,11 @@ class Keeper:
     def keep(self, backbone: Backbone, images: Tensor) -> Tensor:
         """Normalised images (B, 3, S, S) → (B, E), on the processor."""
         with torch.no_grad():
-            found = [one.flatten(1).to(self.dtype) for one in self.front.compute(backbone, images)]
-        return torch.cat(found, dim=1).cpu()
+            return self.rows(backbone, images).cpu()
+
+    def rows(self, backbone: Backbone, images: Tensor) -> Tensor:
+        """The same where the images are."""
+        return torch.cat([one.flatten(1).to(self.dtype) for one in self.front.compute(backbone, images)], dim=1)
 
     def known(self, kept: Tensor, device: torch.device) -> Known:
         """(B, E) → what stands for the images."""

@@ -30,6 +30,7 @@ from fieldmark.core.storage import as_json, tensor_digest
 from fieldmark.core.wording import counted
 from fieldmark.data.loader import Keys, Sampled, Samples, Schedule, batches_of
 from fieldmark.evaluation.outputs import Outputs
+from fieldmark.learning.fitting.glance import Glance
 from fieldmark.learning.training.optimizer import early_stages
 from fieldmark.learning.training.state import TrainingState
 from fieldmark.model.batch import Batch
@@ -58,6 +59,8 @@ class Kept:
         """`limit`: in bytes; a quarter of the memory if not given."""
         self.limit = _SHARE * memory_size() if limit is None else limit
         self.keepers: dict[Hashable, Keeper | None] = {}
+        self.glance: tuple[Hashable, Glance] | None = None
+        """The last one, and what it was of: a network is not kept for longer."""
         self.marks: dict[Hashable, Sequence[Tensor | None]] = {}
         """The box and the key points of each view."""
         self._tables: dict[Hashable, dict[Hashable, Tensor]] = {}
@@ -115,30 +118,43 @@ def answers_from_kept(fit: Fit, engine: TorchEngine, rows: NDArray[np.int64], ti
     images = recipe.images
     seen = (origin, keeper.front, images.size, images.crop, images.whole)
     tables = [(*seen, look) for look in range(1 + model.mirrored)]
-    lacking = [(look, kept.lacks(table, rows.tolist())) for look, table in enumerate(tables)]
-    lacking = [(look, places) for look, places in lacking if places]
+    lacking = [(look, places) for look, table in enumerate(tables) if (places := kept.lacks(table, rows.tolist()))]
     missing = rows[np.unique([place for _, places in lacking for place in places]).astype(np.int64)]
     if not kept.has_room(len(missing) * len(lacking), keeper):
         return None
-
-    def look_at(images: NDArray[np.uint8]) -> list[Tensor]:
-        full = np.resize(images, (_BATCH, *images.shape[1:]))  # the last digits depend on the size of a batch
-        normal = model.backbone.normalization(torch.from_numpy(full).to(engine.device))
-        looks = model.looks(normal)
-        with autocast(engine.precision, engine.device):
-            return [keeper.keep(model.backbone, looks[look])[: len(images)] for look, _ in lacking]
-
-    done = len(rows) - len(missing)
-    for answered in stream(missing.tolist(), fit.see(model), look_at, batch_size=_BATCH, threads=num_decoders()):
-        assert answered.output is not None, "what cannot be read is left out beforehand"
-        for (look, _), found in zip(lacking, answered.output, strict=True):
-            kept.put(tables[look], answered.things, found)
-        tick(done := done + len(answered.things), len(rows))
+    if lacking:
+        looks = tuple(look for look, _ in lacking)
+        if kept.glance is None or kept.glance[0] != (seen, looks):
+            kept.glance = (seen, looks), Glance(engine, keeper, looks)
+        done = len(rows) - len(missing)
+        for few, found in _glanced(fit, model, kept.glance[1], missing):
+            for look, numbers in zip(looks, found, strict=True):
+                kept.put(tables[look], few, numbers)
+            tick(done := done + len(few), len(rows))
     tick(len(rows), len(rows))
     return (
         engine.answer(*(keeper.known(kept.get(table, batch), engine.device) for table in tables))
         for batch in (rows[start : start + _BATCH].tolist() for start in range(0, len(rows), _BATCH))
     )
+
+
+def _glanced(
+    fit: Fit, model: Model, glance: Glance, rows: NDArray[np.int64]
+) -> Iterator[tuple[Sequence[int], list[Tensor]]]:
+    """Batches of rows, with what is kept of each look at them."""
+    see = fit.see(model)
+
+    def some() -> NDArray[np.uint8]:
+        return np.stack([see(row).view for row in np.resize(rows, _BATCH).tolist()])
+
+    def look_at(images: NDArray[np.uint8]) -> list[Tensor]:
+        full = np.resize(images, (_BATCH, *images.shape[1:]))  # the last digits depend on the size of a batch
+        return [numbers[: len(images)] for numbers in glance(full)]
+
+    glance.try_others(some, len(rows), fit.listener)
+    for answered in stream(rows.tolist(), see, look_at, batch_size=_BATCH, threads=num_decoders()):
+        assert answered.output is not None, "what cannot be read is left out beforehand"
+        yield answered.things, answered.output
 
 
 def _keeper(fit: Fit, engine: TorchEngine, row: int) -> Keeper | None:
