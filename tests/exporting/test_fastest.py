@@ -254,7 +254,7 @@ def test_a_network_that_fills_the_memory_is_not_tried(
 ) -> None:
     weights = sum(one.nbytes for one in Predictor.load(trained.folder).model.parameters())
     for memory, tried in ((7 * weights, 0), (9 * weights, 1)):
-        monkeypatch.setattr(trying, "memory_size", lambda memory=memory: memory)
+        monkeypatch.setattr("fieldmark.answering.trial.memory_size", lambda memory=memory: memory)
         list(predict(trained.folder, pictures, device="cpu"))
         assert len(made) == tried
 

@@ -12,7 +12,9 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["PAYS", "TOLERANCE", "WORTH", "is_passing", "off", "seconds_each"]
+from fieldmark.core.machine import memory_size
+
+__all__ = ["PAYS", "TOLERANCE", "WORTH", "has_room", "is_passing", "off", "seconds_each"]
 
 PAYS = 120.0
 """So many seconds must PyTorch have to compute. To find out takes about a third of it, once, and saves nearly half."""
@@ -20,8 +22,15 @@ TOLERANCE = 1e-4
 """How far the outputs of a graph of full precision may be off, for outputs of about one."""
 WORTH = 1.1
 """How many times as fast ONNX Runtime must be; less is within what a busy machine does to a measurement."""
+_SHARE = 1 / 8
+"""Of the memory, what weights may take: a trial holds them several times, as networks and as graphs."""
 _LACKS_MEMORY = re.compile("allocate|bad_alloc|available memory|half of the memory", re.IGNORECASE)
 """How PyTorch and ONNX Runtime say so; they have no class for it."""
+
+
+def has_room(weights: int) -> bool:
+    """Whether a network with so many bytes of weights can be tried."""
+    return weights <= _SHARE * memory_size()
 
 
 def is_passing(error: BaseException) -> bool:

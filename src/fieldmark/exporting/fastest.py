@@ -23,10 +23,10 @@ from fieldmark.answering.onnx import NoGraph, OnnxEngine, can_make_graphs, kept_
 from fieldmark.answering.predictor import Predictor
 from fieldmark.answering.stream import BATCH, stream
 from fieldmark.answering.things import Thing
-from fieldmark.answering.trial import PAYS, WORTH, is_passing, seconds_each
+from fieldmark.answering.trial import PAYS, WORTH, has_room, is_passing, seconds_each
 from fieldmark.core.errors import RunError, StorageError
 from fieldmark.core.listener import Listener, Tick
-from fieldmark.core.machine import AUTO, EngineName, memory_size, num_decoders
+from fieldmark.core.machine import AUTO, EngineName, num_decoders
 from fieldmark.core.reading import reason
 from fieldmark.runs.bundle import Bundle
 from fieldmark.runs.engines import Choice, Entry, circumstances
@@ -35,8 +35,6 @@ __all__ = ["faster", "fastest"]
 
 _FEW = 200
 """Fewer pictures are answered at once."""
-_SHARE = 1 / 8
-"""Of the memory, what weights may take: a trial holds them several times, as networks and as graphs."""
 _ROUNDS, _STEPS = 3, 3
 Images = NDArray[np.uint8]
 
@@ -128,7 +126,7 @@ def _pays(predictor: Predictor, things: Sequence[Thing], entry: Entry) -> bool:
     choice = entry.read()
     if choice is not None and choice["engine"] == "torch":  # of a winner the graph is damaged, since it does not answer
         return False
-    if sum(one.nbytes for one in predictor.model.parameters()) > _SHARE * memory_size():
+    if not has_room(sum(one.nbytes for one in predictor.model.parameters())):
         return False
     each = seconds_each({"torch": predictor.engine}, _some(predictor, things), rounds=1)["torch"]
     return each * len(things) >= PAYS

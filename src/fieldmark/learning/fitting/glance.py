@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from fieldmark.answering.engine import TorchEngine
 from fieldmark.answering.onnx import can_make_graphs, opened_graph
-from fieldmark.answering.trial import PAYS, TOLERANCE, WORTH, off, seconds_each
+from fieldmark.answering.trial import PAYS, TOLERANCE, WORTH, has_room, off, seconds_each
 from fieldmark.core.listener import Listener
 from fieldmark.core.reading import reason
 from fieldmark.model.fronts import Keeper
@@ -51,11 +51,11 @@ class Glance:
     """Some looks at images, such as the one at their mirror images; see `Model.looks`."""
 
     def __init__(self, engine: TorchEngine, keeper: Keeper, looks: Sequence[int]) -> None:
-        self._looks = _Looks(engine.model, keeper, looks)
+        self._looks = _Looks(engine.model, keeper, looks).eval()
         self._engine = engine
         self._each: float | None = None
         """How many seconds PyTorch takes for an image."""
-        self._tried = engine.device.type != "cpu" or engine.precision != "fp32"
+        self._tried = engine.device.type != "cpu" or engine.precision != "fp32" or not can_make_graphs()
         self._compute: Callable[[Images], list[Tensor]] = self._by_torch
 
     def __call__(self, images: Images) -> list[Tensor]:
@@ -69,7 +69,7 @@ class Glance:
 
     def try_others(self, some: Callable[[], Images], number: int, listener: Listener) -> None:
         """Compute by ONNX Runtime from now on if a trial on `some` images pays for `number` of them, and is won."""
-        if self._tried or number < _FEW or not can_make_graphs():
+        if self._tried or number < _FEW or not has_room(sum(one.nbytes for one in self._looks.parameters())):
             return
         images = some()
         self._each = self._each or seconds_each({"torch": self._by_torch}, images, rounds=1)["torch"]
