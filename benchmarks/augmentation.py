@@ -101,7 +101,7 @@ def main():
         ]
         pairs = list(zip(pictures, windows, strict=True))
         batch = filled(pictures, windows, size)
-        ways = {
+        ways = {  # all are called within the round
             "pillow": lambda: [torch.from_numpy(channels_first(resized(p, w, size, "bicubic"))) for p, w in pairs],  # noqa: B023
             "whole batch": lambda: list(whole_batch(*batch)),  # noqa: B023
             "torch": lambda: [interpolated(p, w, size) for p, w in pairs],  # noqa: B023

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import numpy as np
@@ -72,8 +73,8 @@ def order(run: Path, data: Path, epochs: int) -> list[list[int]]:
     steps: list[list[int]] = []
     usual = loop.training_batches
 
-    def noted(*arguments: object, **options: object) -> Iterator[Sampled]:
-        for batch in usual(*arguments, **options):  # type: ignore[arg-type]
+    def noted(*arguments: Any, **options: Any) -> Iterator[Sampled]:
+        for batch in usual(*arguments, **options):
             steps.append(batch.rows.tolist())
             yield batch
 

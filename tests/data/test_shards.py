@@ -343,7 +343,7 @@ def test_an_index_of_other_shards_is_noticed(guide: Catalog, tmp_path: Path) -> 
     write_shards(guide, tmp_path / "one")
     catalog, file = read(tmp_path / "one"), tmp_path / "one" / "train-000000.tar"
     with tarfile.open(file) as held:
-        files = {one.name: held.extractfile(one).read() for one in reversed(held.getmembers())}  # type: ignore[union-attr]
+        files = {one.name: held.extractfile(one).read() for one in reversed(held.getmembers())}  # type: ignore[union-attr]  # all are files
     tar_of(file, files)
     with pytest.raises(DataError, match="where its index says: they do not belong together"):
         build_store(catalog, side=16)

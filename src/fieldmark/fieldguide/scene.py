@@ -175,7 +175,7 @@ def _make_scene(guide: Guide, species: int, index: int) -> Scene:
         crowd=int(rng.choice([0, 1, 2, 3, 5], p=[0.35, 0.2, 0.2, 0.15, 0.1])),
         careless=bool(rng.random() < 0.04),
         noise=float(rng.uniform(1.0, 5.0)),
-        seeds=tuple(int(seed) for seed in rng.integers(2**31, size=4)),  # type: ignore[arg-type]
+        seeds=tuple(int(seed) for seed in rng.integers(2**31, size=4)),  # type: ignore[arg-type]  # they are four
     )
 
 

@@ -114,7 +114,7 @@ def test_memory_that_does_not_suffice_is_no_failure_to_compile(make: Make, trace
 
     compiled = Compiled(model.backbone.model, told.append)
     model.backbone.model.conv1 = torch.nn.Identity()
-    model.backbone.model.conv1.forward = torch.compiler.disable(full)  # type: ignore[method-assign]
+    model.backbone.model.conv1.forward = torch.compiler.disable(full)  # type: ignore[method-assign]  # as a user may
     with compiled.applied(), pytest.raises(torch.OutOfMemoryError):
         model.backbone.model.forward_features(torch.zeros(2, 3, 32, 32))
     assert told == []

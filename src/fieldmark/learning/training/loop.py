@@ -187,8 +187,8 @@ def _batch(
     images is not mixed.
     """
     device = next(model.parameters()).device
-    move: Callable[[Tensor | None], Tensor | None] = lambda t: None if t is None else t.to(device)  # noqa: E731
-    rest = sampled.rows.to(device), step / num_steps, move(sampled.boxes), move(sampled.keypoints)
+    boxes, keypoints = (None if one is None else one.to(device) for one in (sampled.boxes, sampled.keypoints))
+    rest = sampled.rows.to(device), step / num_steps, boxes, keypoints
     if keeper is not None:
         labels, weights = sampled.labels.to(device).unsqueeze(1), weights.to(device).unsqueeze(1)
         return Batch(keeper.known(sampled.images, device), labels, weights, *rest)
