@@ -1,6 +1,8 @@
 """Same or different, on classes that were never trained on: how good, and whether rates are what was asked for.
 
 usage: verify.py NAME DATA FEATURES.npz [--size 224] [--draws 20] [--photographs 5] [--out FILE]
+       verify.py NAME DATA RUN                on features of a network that has learnt some of the classes, such as
+                                              those of retrieval.py
 
 In each draw of the classes of DATA, half are learnt, on frozen features (`frozen.py` computes them once): PLDA is
 fitted to four fifths of their images, as a bundle keeps them. Of the other half, all images are of new classes: half of
@@ -9,7 +11,8 @@ accepts, the false accepts that came out where 1 % was asked for, with threshold
 (cross-fitted, as where nothing was measured), and the cosine beside it. In open galleries, half of the judged classes
 are known by a few photographs each, and the others are strangers. Where classes come in pairs of a genuine one and its
 impostor (`fieldmark draw --kind impostors`), pairs stay together, and impostors that pass for their genuine one are
-counted. Images of one group, such as a burst, are not compared. Medians over draws, with the range of nine in ten.
+counted. Images of one group, such as a burst, are not compared. With a RUN, its classes are the learnt ones in each
+draw, and what is held out of them is the official test split. Medians over draws, with the range of nine in ten.
 """
 
 import argparse
@@ -17,9 +20,9 @@ import json
 from pathlib import Path
 
 import numpy as np
-from frozen import frozen
+from frozen import Frozen, frozen
 
-from fieldmark import read
+from fieldmark import Predictor, read
 from fieldmark.evaluation.comparing import Basis
 from fieldmark.evaluation.enrolment import Kept
 from fieldmark.evaluation.identification import Reference
@@ -31,11 +34,16 @@ from fieldmark.evaluation.verification import Verification, at_rate
 RATE = 0.01
 
 
-def kept_of(embedding, labels, units, num_classes, random):
-    """What a bundle would keep of these images: a fifth of each class is held out."""
-    held = np.zeros(len(labels), bool)
+def a_fifth(labels, random):
+    """(N,) a fifth of each class."""
+    chosen = np.zeros(len(labels), bool)
     for k in np.unique(labels):
-        held[random.permutation(np.flatnonzero(labels == k))[::5]] = True
+        chosen[random.permutation(np.flatnonzero(labels == k))[::5]] = True
+    return chosen
+
+
+def kept_of(embedding, labels, units, num_classes, held):
+    """What a bundle would keep of these images, of which some (N,) are held out."""
     means, counts = means_and_counts(embedding[~held], labels[~held], num_classes)
     half = embedding.astype(np.float16)
     logits = np.zeros((held.sum(), num_classes), np.float32)
@@ -43,11 +51,13 @@ def kept_of(embedding, labels, units, num_classes, random):
     return Kept(logits, near, labels[held], units[held], half[held], means, counts, half[~held], labels[~held])
 
 
-def divided(num_classes, twins, random):
-    """Classes in four lots: learnt (half), for thresholds, known and strangers. Twins stay together."""
-    units = [sorted({k, int(twins[k])}) for k in range(num_classes) if k <= twins[k]]
+def divided(twins, learnt, random):
+    """Classes in four lots: learnt (those given, or half), for thresholds, known and strangers. Twins stay together."""
+    given = set() if learnt is None else set(learnt.tolist())
+    units = [sorted({k, int(twins[k])}) for k in range(len(twins)) if k <= twins[k] and k not in given]
     order = [units[k] for k in random.permutation(len(units))]
-    half, rest = order[: len(order) // 2], order[len(order) // 2 :]
+    number = 0 if given else len(order) // 2
+    half, rest = [sorted(given)] if given else order[:number], order[number:]  # one unit, or several
     measured, judged = rest[: len(rest) // 2], rest[len(rest) // 2 :]
     known, strangers = judged[: len(judged) // 2], judged[len(judged) // 2 :]
     return [np.array([k for unit in some for k in unit]) for some in (half, measured, known, strangers)]
@@ -60,10 +70,10 @@ def rates_at(threshold, scores, labels, groups):
     return float(accepted[~found.genuine].mean()), float(accepted[found.genuine].mean())
 
 
-def measured(embedding, labels, groups, twins, shots, seed):
+def measured(embedding, labels, groups, twins, shots, seed, learnt=None, held=None):
     """One draw of the classes."""
     random = np.random.default_rng(seed)
-    learnt, lot, known, strangers = divided(len(twins), twins, random)
+    learnt, lot, known, strangers = divided(twins, learnt, random)
     rows = {
         "learnt": np.isin(labels, learnt),
         "lot": np.isin(labels, lot),
@@ -71,7 +81,8 @@ def measured(embedding, labels, groups, twins, shots, seed):
         "new": ~np.isin(labels, learnt),
     }
     x, y, g = ({name: values[some] for name, some in rows.items()} for values in (embedding, labels, groups))
-    kept = kept_of(x["learnt"], y["learnt"], g["learnt"], len(twins), random)
+    out = a_fifth(y["learnt"], random) if held is None else held[rows["learnt"]]
+    kept = kept_of(x["learnt"], y["learnt"], g["learnt"], len(twins), out)
     plda = kept.plda()
     own = {name: plda.coordinates(x[name]) for name in ("lot", "judged", "new")}
     same = {name: plda.all_same(own[name], own[name]) for name in own}
@@ -132,17 +143,30 @@ def twins_of(classes):
     return np.array([number.get(f"{other.get(kind)} {rest}", k) for k, (kind, _, rest) in enumerate(first)])
 
 
+def features_of(asked):
+    """Features, and where a run made them, its classes and what is held out of them; see `measured`."""
+    if asked.features.suffix == ".npz":
+        return frozen(asked.data, asked.features, size=asked.size), {}
+    catalog, predictor = read(asked.data), Predictor.load(asked.features)
+    embedding = predictor.embed([catalog.file(row) for row in range(len(catalog))])
+    learnt = np.flatnonzero(np.isin(catalog.classes, predictor.bundle.classes))
+    return (
+        Frozen(embedding, catalog.labels, catalog.splits, np.array(catalog.classes)),
+        {"learnt": learnt, "held": catalog.splits == "test"},
+    )
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name")
     parser.add_argument("data")
-    parser.add_argument("features")
+    parser.add_argument("features", type=Path)
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--draws", type=int, default=20)
     parser.add_argument("--photographs", type=int, default=5)
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
-    features = frozen(asked.data, asked.features, size=asked.size)
+    features, run = features_of(asked)
     groups = group_codes(read(asked.data).groups.tolist())
     draws = [
         measured(
@@ -152,6 +176,7 @@ if __name__ == "__main__":
             twins_of(features.classes),
             asked.photographs,
             seed,
+            **run,
         )
         for seed in range(asked.draws)
     ]
