@@ -43,7 +43,8 @@ def test_recall_precision_and_area_are_those_of_scikit_learn() -> None:
         assert one.recall.low <= one.recall.value <= one.recall.high
         assert one.num_images == (labels == k).sum()
         assert one.covered is None
-        assert not one.outside
+        assert not one.is_below
+        assert not one.is_above
 
 
 def test_a_class_that_is_never_answered_or_the_only_one() -> None:
@@ -59,7 +60,7 @@ def test_coverage_outside_its_band_is_marked() -> None:
     bands = [(0.85, 0.95), (0.6, 1.0), (0.8, 1.0)]
     covered = inside[np.arange(200), labels]
     found = class_scores(values, labels, CLASSES, units=np.arange(200), covered=covered, bands=bands)
-    assert [one.outside for one in found] == [True, True, False]  # too high, too low
+    assert [(one.is_below, one.is_above) for one in found] == [(False, True), (True, False), (False, False)]
     assert [one.covered.value for one in found if one.covered] == [1, 0, 1]
 
 

@@ -9,7 +9,7 @@ the backbone's last map.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Generic, NamedTuple, TypeVar, final
+from typing import Any, Generic, NamedTuple, TypeVar, final
 
 import numpy as np
 import torch
@@ -22,22 +22,22 @@ from fieldmark.model.model import Model
 from fieldmark.model.part_maps import part_centres, part_vectors
 from fieldmark.model.precision import autocast
 
-__all__ = ["PartEngine", "PartVectorEngine", "Sights", "TorchEngine"]
+__all__ = ["PartEngine", "PartVectorEngine", "Pieces", "Sights", "TorchEngine"]
 
 T = TypeVar("T")
 
 
-class _Pieces(Generic[T]):
-    """Computes a batch whole and, once memory has not sufficed, in pieces that fit.
+class Pieces(Generic[T]):
+    """Computes a batch of images, an array or a tensor, whole and, once memory has not sufficed, in pieces that fit.
 
     Raises DeviceError if it does not suffice for one image.
     """
 
-    def __init__(self, compute: Callable[[NDArray[np.uint8]], T], join: Callable[[Sequence[T]], T]) -> None:
+    def __init__(self, compute: Callable[[Any], T], join: Callable[[Sequence[T]], T]) -> None:
         self._compute, self._join = compute, join
         self._most: int | None = None
 
-    def __call__(self, images: NDArray[np.uint8]) -> T:
+    def __call__(self, images: Any) -> T:
         while True:
             most = min(self._most or len(images), len(images))
             try:
@@ -63,7 +63,7 @@ class TorchEngine:
         self.model = model.eval()
         self.precision = precision
         self.device = next(model.parameters()).device
-        self._pieces = _Pieces(self._answer, joined)
+        self._pieces = Pieces(self._answer, joined)
 
     def __call__(self, images: NDArray[np.uint8]) -> Outputs:
         return self._pieces(images)
@@ -103,7 +103,7 @@ class PartEngine:
     def __init__(self, model: Model) -> None:
         self.method = model.eval().method
         self.device = next(model.parameters()).device
-        self._pieces = _Pieces(self._find, _joined_sights)
+        self._pieces = Pieces(self._find, _joined_sights)
 
     def __call__(self, images: NDArray[np.uint8]) -> Sights | None:
         return self._pieces(images)
@@ -127,7 +127,7 @@ class PartVectorEngine:
     def __init__(self, model: Model) -> None:
         self.method = model.eval().method
         self.device = next(model.parameters()).device
-        self._pieces = _Pieces(self._describe, np.concatenate)
+        self._pieces = Pieces(self._describe, np.concatenate)
 
     def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         return self._pieces(images)

@@ -99,8 +99,7 @@ def _classes_table(classes: Sequence[ClassScore]) -> Table:
         table.add_column(name, overflow="fold")
     for one in listed:
         covered = "" if one.covered is None else percent(one.covered.value)
-        if one.outside and one.covered and one.band:
-            covered += " too low" if one.covered.value < one.band[0] else " too high"
+        covered += " too low" if one.is_below else " too high" if one.is_above else ""
         table.add_row(
             literal(one.name),
             f"{one.num_images:,}",

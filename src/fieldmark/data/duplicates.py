@@ -38,6 +38,8 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
+from fieldmark.core.machine import num_threads
+
 __all__ = [
     "COLOUR",
     "NOISE",
@@ -168,7 +170,7 @@ def _alike(
     for number, view in enumerate(views):
         for rows in _chunks(np.arange(len(view))):
             asked = _low(_vectors(view[rows], template)) if number else low[rows]
-            distances, nearest = tree.query(asked, k=_NEAREST, distance_upper_bound=_RADIUS)
+            distances, nearest = tree.query(asked, _NEAREST, distance_upper_bound=_RADIUS, workers=num_threads())
             place, nth = np.nonzero(np.isfinite(distances))
             first, second = rows[place], searched[nearest[place, nth]]
             first, second = first[first != second], second[first != second]

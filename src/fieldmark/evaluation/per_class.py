@@ -64,11 +64,14 @@ class ClassScore:
     """The interval in which `covered` lies with 95 % probability if the class is covered like all others."""
 
     @property
-    def outside(self) -> bool:
-        """Whether the coverage is lower or higher than chance would explain."""
-        if self.covered is None or self.band is None:
-            return False
-        return not self.band[0] <= self.covered.value <= self.band[1]
+    def is_below(self) -> bool:
+        """Whether the coverage is lower than chance would explain."""
+        return self.covered is not None and self.band is not None and self.covered.value < self.band[0]
+
+    @property
+    def is_above(self) -> bool:
+        """Whether it is higher."""
+        return self.covered is not None and self.band is not None and self.covered.value > self.band[1]
 
 
 @dataclass(frozen=True)

@@ -198,7 +198,7 @@ def _class_row(one: ClassScore) -> list[object]:
         *figures(one.precision),
         "" if one.auroc is None else f"{one.auroc:.4f}",
         *figures(one.covered),
-        "" if one.covered is None else int(one.outside),
+        "" if one.covered is None else int(one.is_below),
     ]
 
 

@@ -98,3 +98,18 @@ def test_of_equals_the_probe_is_chosen_which_takes_less_time() -> None:
         "In a trial on 1 held-out training image, a probe was right for 0.0 %, the network for 100.0 %: the network "
         "learns from all of them"
     )
+
+
+@pytest.mark.parametrize("recipe", ["finetune", "probe"])
+def test_two_classes_of_which_one_is_a_single_picture(recipe: str, pictures: Path, tmp_path: Path) -> None:
+    """A fold learns from the other class alone: there is no trial, and a cross-fit goes on."""
+    few = tmp_path / "few"
+    first, second = sorted(one for one in pictures.iterdir() if one.is_dir())[:2]
+    for folder, number in ((first, 7), (second, 1)):
+        (few / folder.name).mkdir(parents=True)
+        for file in sorted(folder.iterdir())[:number]:
+            (few / folder.name / file.name).write_bytes(file.read_bytes())
+    protocol = "crossfit" if recipe == "probe" else "holdout"
+    run, said = trained(few, tmp_path / "run", f"protocol={protocol}", recipe=recipe)
+    assert run.is_finished
+    assert not said

@@ -67,3 +67,17 @@ def test_out_of_fold_by_discriminants(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found.sum(axis=1) == pytest.approx(1)
     assert (found.argmax(axis=1) == labels).mean() > 0.8
     assert (found[:, 12] == 0).all(), "a class without images"
+
+
+def test_a_class_whose_images_hardly_differ_keeps_its_bias() -> None:
+    """The bias of a class with tight images may be far below that which a class without images once had."""
+    rng = np.random.default_rng(0)
+    centres = np.repeat(rng.normal(size=(40, 64)), 2, axis=0) + 0.01 * rng.normal(size=(80, 64))
+    labels = np.repeat(np.arange(80), 8)
+    features = centres[labels] + 1e-3 * rng.normal(size=(640, 64))
+    found = fit_discriminant(features, labels, np.arange(640), 81)
+    asked = centres[labels] + 1e-3 * rng.normal(size=(640, 64))
+    logits = asked @ found.weight.T + found.bias
+    assert found.bias[:80].min() < -1e4
+    assert (logits.argmax(axis=1) == labels).mean() > 0.99
+    assert (logits[:, 80] < logits[:, :80].max(axis=1) - 1e3).all()

@@ -188,3 +188,10 @@ def test_probabilities_too_small_for_a_number_are_no_problem(classes: int) -> No
     found = fit_linear_head(features, labels, np.arange(len(labels)), classes, strengths=(1e9, 1e12))
     assert 0.5 < found.accuracy < 1, "the wrong one is missed"
     assert np.isfinite(found.weight).all()
+
+
+def test_of_one_class_alone_there_is_nothing_to_learn() -> None:
+    """A fold may have no other: of two classes, one may be a single burst."""
+    head = fit_linear_head(np.eye(4, 3, dtype=np.float32), np.ones(4, np.int64), np.arange(4), 3)
+    assert (np.eye(4, 3) @ head.weight.T + head.bias).argmax(axis=1).tolist() == [1, 1, 1, 1]
+    assert head.strength is not None  # None stands for a discriminant

@@ -96,7 +96,10 @@ def _seconds_for(plain: str, price: str, text: str) -> float:
 
 
 def _plain(text: str) -> str:
-    return re.sub(r"[\s,]", "", text).lower()
+    """Without blanks and the commas of thousands; any other comma is a decimal one."""
+    text = re.sub(r"\s", "", text).lower()
+    grouped = re.sub(r"(?<![\d.,])[1-9]\d{0,2}(,\d{3})+(?![\d,])", lambda found: found[0].replace(",", ""), text)
+    return grouped.replace(",", ".")
 
 
 def _positive(amount: float, text: str) -> float:

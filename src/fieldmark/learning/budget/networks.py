@@ -129,7 +129,7 @@ def _way(work: Work, backbone: Backbone, size: int, freeze: int, probe: Probe | 
         freeze,
         probe.chosen.accuracy if probe else 0.0,
         costs.loading + adopted + decoding + costs.mirror(len(work.rows), len(work.fit.data.catalog.classes)),
-        costs.step(backbone, size, freeze, train.batch_size),
+        costs.step(backbone, size, freeze, work.step_size),
         _looks(work) * len(work.validation) * each,
         _reserve(work, backbone, size),
         train.head_start,
@@ -177,11 +177,11 @@ def _run(work: Work, way: Way, probe: Probe | None, pause: float | None = None, 
     backbone = job.fit.recipe.backbone
     earlier = [one for one in work.purse.facts["trials"] if one["name"] == way.name]
     if not earlier and job.fit.recipe.train.batchnorm == "frozen":
-        meter.look(job.fit.num_adopted)
+        meter.look(min(job.fit.num_adopted, len(work.rows)))
     pace = Pace(
         meter,
         step=earlier[0]["step"] if earlier else way.step,
-        batch=job.fit.recipe.train.batch_size,
+        batch=work.step_size,
         reserve=_reserve(work, backbone, way.size),
         pause=pause,
         most=job.most,

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fieldmark.core.errors import RunError
 from fieldmark.core.listener import Advanced, Event, Listener
 from fieldmark.core.recipe import Backbone, Recipe, load_recipe
 from fieldmark.evaluation.outputs import Outputs
@@ -43,11 +44,17 @@ class Probe(NamedTuple):
 
 
 def probed(work: Work) -> Probe:
-    """A probe of the recipe's backbone; in a later sitting, the best one of those that were tried."""
+    """A probe of the recipe's backbone; in a later sitting, the best one of those that were tried.
+
+    Raises RunError if that one's weights are gone.
+    """
     own, known = work.fit.recipe.backbone, work.purse.facts["probes"]
     if known:  # in an earlier sitting; only the best one is made again
-        best = max(known, key=lambda one: one["accuracy"])
-        return _probe(work, next(one for one in (own, *_at_hand(own)) if one.name == best["backbone"]))
+        best = max(known, key=lambda one: one["accuracy"])["backbone"]
+        here = {one.name: one for one in (*_at_hand(own), own)}
+        if best not in here:
+            raise RunError(f"The weights of {best}, whose probe was the best, are gone", "Install them again.")
+        own = here[best]
     first = _probe(work, own)
     _time_calibration(work, first)
     return first

@@ -61,6 +61,11 @@ class Work:
         """Whether there are enough validation images to judge by."""
         return len(self.validation) >= _FEWEST_JUDGES
 
+    @property
+    def step_size(self) -> int:
+        """The images of a step."""
+        return min(self.fit.recipe.train.batch_size, len(self.rows))
+
     def accuracy(self, outputs: Outputs) -> float:
         """The share of validation images that is right."""
         return float((outputs.logits.argmax(axis=1) == self.fit.data.catalog.labels[self.validation]).mean())

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fieldmark.answering.engine import TorchEngine
+from fieldmark.answering.engine import Pieces, TorchEngine
 from fieldmark.answering.onnx import can_make_graphs, opened_graph
 from fieldmark.answering.trial import PAYS, TOLERANCE, WORTH, has_room, off, seconds_each
 from fieldmark.core.listener import Listener
@@ -56,13 +56,14 @@ class Glance:
         self._each: float | None = None
         """How many seconds PyTorch takes for an image."""
         self._tried = engine.device.type != "cpu" or engine.precision != "fp32" or not can_make_graphs()
+        self._by_torch = Pieces(self._seen, _joined)
         self._compute: Callable[[Images], list[Tensor]] = self._by_torch
 
     def __call__(self, images: Images) -> list[Tensor]:
         """Images (B, 3, S, S) → (B, E) for each look."""
         return self._compute(images)
 
-    def _by_torch(self, images: Images) -> list[Tensor]:
+    def _seen(self, images: Images) -> list[Tensor]:
         pixels = torch.from_numpy(images).to(self._engine.device)
         with torch.no_grad(), self._engine.autocast():
             return [rows.cpu() for rows in self._looks(pixels)]
@@ -105,3 +106,7 @@ class Glance:
             self._compute = by_onnx
         used = ", and computes the others" if ratio >= WORTH else ""
         return f"it gives the same features {ratio:.3g} times as fast as PyTorch{used}"
+
+
+def _joined(pieces: Sequence[list[Tensor]]) -> list[Tensor]:
+    return [torch.cat(rows) for rows in zip(*pieces, strict=True)]

@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fieldmark.answering.engine import TorchEngine
+from fieldmark.answering.engine import Pieces, TorchEngine
 from fieldmark.answering.stream import stream
 from fieldmark.core.listener import Tick
 from fieldmark.core.machine import memory_size, num_decoders
@@ -208,7 +208,10 @@ def kept_views(fit: Fit, state: TrainingState, samples: Samples, schedule: Sched
     with autocast(fit.machine.precision, device):
         keeper = _front_of_losses(fit, model, samples, schedule)
     if keeper is None:
-        fit.listener.note("What is frozen is computed anew in each step: the method looks at parts of images, too")
+        fit.listener.note(
+            "What is frozen is computed anew in each step: the method looks at parts of images, too, or the network "
+            "cannot go on from its frozen stages alone"
+        )
         return None
     augment = as_json(recipe.augment.model_dump(mode="json"))
     partners = hashlib.sha256(schedule.rows.tobytes()).hexdigest() if samples.changes else ""
@@ -263,11 +266,15 @@ def _fill(fit: Fit, model: Model, keeper: Keeper, table: Hashable, samples: Samp
     model.eval()
     device, kept, done = next(model.parameters()).device, fit.kept, 0
     steps = [missing[start : start + _BATCH] for start in range(0, len(missing), _BATCH)]
+
+    def looked(images: Tensor) -> Tensor:
+        return keeper.keep(model.backbone, model.backbone.normalization(images.to(device)))
+
+    compute = Pieces(looked, lambda pieces: torch.cat(list(pieces)))
     with fit.listener.progress("Computing what is frozen") as tick, autocast(fit.machine.precision, device):
         for keys, seen in zip(steps, batches_of(samples, steps, fit.machine.workers), strict=True):
             full = torch.from_numpy(np.resize(seen.images.numpy(), (_BATCH, *seen.images.shape[1:])))
-            rows = keeper.keep(model.backbone, model.backbone.normalization(full.to(device)))
-            kept.put(table, keys, rows[: len(keys)])
+            kept.put(table, keys, compute(full)[: len(keys)])
             boxes, points = (repeat(None) if one is None else one for one in (seen.boxes, seen.keypoints))
             for key, *marks in zip(keys, boxes, points):  # noqa: B905  (what repeats has no length)
                 kept.marks[table, key] = marks

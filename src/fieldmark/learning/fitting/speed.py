@@ -264,7 +264,7 @@ def _learning(
     tick(rounds, rounds)
     bares, loops = np.array(turns).T
     return Learning(
-        schedule.batch_size,
+        schedule.step_size,
         schedule.num_steps,
         schedule.epochs,
         len(turns) * count,

@@ -71,6 +71,8 @@ def _tried(fit: Fit, rows: Ints) -> Trial | None:
         held = folds(pool, k=_FOLDS, clusters=fit.data.clusters, seed=recipe.seed)[rows] == 0
     except (RecipeError, DataError):  # a probe can do nothing with such a recipe, or there are too few images
         return None
+    if len(np.unique(labels[~held])) < 2:  # what is left has nothing to tell apart
+        return None
     fit.listener.note(
         f"With few images a probe may be better, so there is a trial first: the network and a probe learn from "
         f"{counted(int((~held).sum()), 'image')} and answer the other {int(held.sum()):,}"

@@ -147,7 +147,7 @@ def _changes(recipe: Recipe, machine: Machine, seconds: float) -> list[Change]:
 def _glance(fit: Fit, rows: Ints) -> _Glance:
     """As far as a few images can tell."""
     schedule = schedule_of(fit.recipe, rows, fit.data.catalog.labels[rows])
-    images = schedule.num_steps * schedule.batch_size * fit.recipe.train.members
+    images = schedule.num_steps * schedule.step_size * fit.recipe.train.members
     if images < _FEW:
         return _Glance(images, 0.0, 0.0)
     model = build_model(fit.recipe, fit.task(rows), load_weights=False).to(torch.device(fit.machine.device)).eval()

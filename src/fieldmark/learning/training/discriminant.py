@@ -30,8 +30,8 @@ _UNMEASURED = 0.3
 """The shrinkage where no image can be held out."""
 _MOST_JUDGED = 2_000
 """Held-out images that the choice is made on."""
-_ABSENT = -1e4
-"""The bias of a class without images."""
+_IMPOSSIBLE = 1e4
+"""How far below the bias of any other class that of a class without images is."""
 
 
 class Discriminant(NamedTuple):
@@ -71,8 +71,9 @@ def fit_discriminant(
         shrinkage = max(right, key=right.__getitem__)
         scale = float(fit_temperature(_logits(others.head(shrinkage), features[judged]), labels[judged]).scale[0])
         accuracy = right[shrinkage]
-    weight, bias = _Moments.of(features, labels, counts, num_classes).head(shrinkage)
-    return Discriminant(scale * weight, np.where(bias > _ABSENT, scale * bias, _ABSENT), accuracy)
+    moments = _Moments.of(features, labels, counts, num_classes)
+    weight, bias = moments.head(shrinkage)
+    return Discriminant(scale * weight, moments.excluding(scale * bias), accuracy)
 
 
 class _Moments(NamedTuple):
@@ -106,9 +107,13 @@ class _Moments(NamedTuple):
         """The weight (K, D) and bias (K,) of all classes."""
         shrunk = (1 - shrinkage) * self.spreads + shrinkage * max(float(self.spreads.mean()), 1e-12)
         weight = (self.means @ self.axes / shrunk) @ self.axes.T
+        prior = np.log(np.where(self.shares > 0, self.shares, 1))
+        return weight, self.excluding(prior - (weight * self.means).sum(axis=1) / 2)
+
+    def excluding(self, bias: Floats) -> Floats:
+        """A bias (K,) by which no class without images is answered."""
         present = self.shares > 0
-        prior = np.log(np.where(present, self.shares, 1))
-        return weight, np.where(present, prior - (weight * self.means).sum(axis=1) / 2, _ABSENT)
+        return np.where(present, bias, bias[present].min() - _IMPOSSIBLE)
 
 
 def _logits(head: tuple[Floats, Floats], features: NDArray[np.floating]) -> NDArray[np.float32]:

@@ -68,7 +68,7 @@ def progress_at(
         epoch=(done - 1) // length,
         epochs=math.ceil(num_steps / length),
         loss=state.sums["loss"] / ((done - 1) % length + 1),
-        images_per_second=images_per_second or done * schedule.batch_size / state.seconds,
+        images_per_second=images_per_second or done * schedule.step_size / state.seconds,
         ends_epoch=done % length == 0 or done >= num_steps,
     )
 
@@ -141,7 +141,7 @@ def train_steps(
         state.seconds += time.monotonic() - start
         state.sums["loss"] = state.sums.get("loss", 0.0) + loss
         done, num_steps = state.step - first, pace(state.step)
-        speed = done * schedule.batch_size / (time.monotonic() - sitting)
+        speed = done * schedule.step_size / (time.monotonic() - sitting)
         yield progress_at(state, schedule, num_steps, images_per_second=speed)
 
 

@@ -31,6 +31,8 @@ STRENGTHS: Mapping[Reading, Sequence[float]] = {
     "unit": (3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0),
 }
 """The values from which C is chosen, for each way of reading features."""
+_IMPOSSIBLE = -1e4
+"""The bias of a class without a training image."""
 _MOST_WORK = 2e11
 """Multiplications that all fits of a choice and of its result take in each of their steps, of which there are up to
 300. With more, which is some half an hour on one core, there is a discriminant instead."""
@@ -79,6 +81,9 @@ def fit_linear_head(
         scaler = StandardScaler().fit(features)
         mean, scale, inputs = scaler.mean_, scaler.scale_, scaler.transform(features)
     tried = strengths or STRENGTHS[reading]
+    if len(only := np.unique(labels)) == 1:  # as a fold may have of two classes: there is nothing to tell apart
+        bias = np.where(np.arange(num_classes) == only[0], 0.0, _IMPOSSIBLE)
+        return _head(np.zeros((num_classes, features.shape[1])), bias, mean, scale, tried[len(tried) // 2], None)
     if _work(len(labels), len(np.unique(labels)), features.shape[1], folds, len(tried)) > _MOST_WORK:
         solved = fit_discriminant(inputs, labels, groups, num_classes, weights=weights, seed=seed)
         return _head(solved.weight, solved.bias, mean, scale, None, solved.accuracy)
@@ -89,7 +94,7 @@ def fit_linear_head(
     strength = min(held_out, key=lambda c: (-held_out[c][1], held_out[c][0]), default=tried[len(tried) // 2])
     model = regression(inputs, labels, strength, weights)
     weight = np.zeros((num_classes, features.shape[1]))
-    bias = np.full(num_classes, -1e4)
+    bias = np.full(num_classes, _IMPOSSIBLE)
     present = model.classes_
     rows, offsets = model.coef_, model.intercept_
     if len(present) == 2:  # scikit-learn keeps the difference only
