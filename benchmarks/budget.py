@@ -116,6 +116,24 @@ def show(asked):
             cells += [f"{np.mean(accuracies):.1f} %{each}", gain, chosen]
             print(f"| {' | '.join(map(str, cells))} |")
             before[recipe] = runs
+    beside_fixed(kept)
+
+
+def accuracy(runs):
+    return np.mean([np.mean(list(one["right"].values())) for one in runs.values()])
+
+
+def beside_fixed(kept):
+    """What the choice of a recipe costs: the best fixed one is that with the best validation accuracy."""
+    print("\n| data | budget | best fixed recipe | its top-1 | `auto`, same seeds, against it |\n|---|---|---|---|---|")
+    for data, budgets in kept.items():
+        for seconds in sorted({one for one, _ in budgets}):
+            fixed = {recipe: runs for (one, recipe), runs in budgets.items() if one == seconds and recipe != "auto"}
+            if not fixed or (seconds, "auto") not in budgets:
+                continue
+            best = max(fixed, key=lambda recipe: accuracy(fixed[recipe]))
+            gain = difference(budgets[seconds, "auto"], fixed[best])
+            print(f"| {data} | {seconds:.0f} s | `{best}` | {100 * accuracy(fixed[best]):.1f} % | {gain} |")
 
 
 def main():

@@ -92,6 +92,20 @@ def test_a_list_filled_in_elsewhere_will_do(trained: Run, pool: Path, cli: Cli, 
     assert "Carried out 1 decision: 1 added" in answer.err
 
 
+def test_labels_that_somebody_wrote_are_never_replaced(trained: Run, pool: Path, cli: Cli) -> None:
+    fieldmark.next(trained.folder, pool, most=3)
+    table = trained.folder / "next" / "next.csv"
+    filled = table.read_text(encoding="utf-8").replace(",,", ",jade,", 1)
+    table.write_text(filled, encoding="utf-8")
+    answer = cli("next", trained.folder, "--decisions", table, "--most", "3")
+    assert answer.status == 0, answer.err
+    assert (table.parent / "next-1.csv").read_text(encoding="utf-8") == filled
+    assert "give both to --decisions" in " ".join(answer.err.split())
+    assert len(listed(trained.folder)) == 3
+    fieldmark.next(trained.folder, most=2)  # there are no labels in this one
+    assert not (table.parent / "next-2.csv").exists()
+
+
 def test_when_nothing_is_left(trained: Run, pool: Path, cli: Cli, tmp_path: Path) -> None:
     rows = [f"{file},drop," for file in pool.iterdir()]
     (tmp_path / "all.csv").write_text("\n".join(["path,decision,label", *rows]), encoding="utf-8")

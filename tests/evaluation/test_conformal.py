@@ -101,6 +101,16 @@ def test_large_classes_have_thresholds_of_their_own() -> None:
     assert np.isfinite(wide).all()  # 30 images of a class are not enough for 98 %, all others together are
 
 
+@pytest.mark.parametrize("rare", [0, 4])
+def test_a_rare_class_beside_large_ones_goes_by_all_images(rare: int) -> None:
+    scores = np.concatenate([np.linspace(0, 0.9, 300), np.linspace(0, 0.8, 200), np.full(rare, 0.5)])
+    labels = np.repeat([0, 1, 2], [300, 200, rare])
+    limits = set_limits(scores, labels, 3, 0.9)
+    assert np.isfinite(limits).all()
+    assert limits[1] < limits[2] < limits[0]
+    assert np.isinf(set_limits(scores[:8], labels[:8], 3, 0.9)).all()  # of eight images in all, none do
+
+
 @pytest.mark.parametrize("coverage", [0.5, 0.8, 0.9, 0.95, 0.99])
 def test_images_needed_is_exact(coverage: float) -> None:
     least = images_needed(coverage)

@@ -26,7 +26,8 @@ from fieldmark.data.readers.detections import read_detections
 from fieldmark.evaluation.verdict import Verdict
 from fieldmark.exporting.results import camtrap
 from fieldmark.exporting.results.answered import Event, Row
-from fieldmark.exporting.results.observed import in_event
+from fieldmark.exporting.results.observed import in_event, in_picture
+from fieldmark.exporting.results.survey import read_survey
 from fieldmark.runs.bundle import Bundle
 from fieldmark.runs.run import Run
 from support.surveys import DEPLOYMENTS, SURVEY, rows_of
@@ -364,6 +365,23 @@ def test_two_animals_in_one_picture_are_both_told() -> None:
     assert [(one.name, one.individuals) for one in found] == [("fox", 1), ("badger", 2)]
     found = in_event(Event("e", (frame(None, "badger"),), named(None)), 0.2)
     assert [(one.name, one.individuals) for one in found] == [("", 1), ("badger", 1)]
+
+
+def test_nothing_is_told_twice_and_a_box_of_nothing_not_at_all() -> None:
+    (one,) = in_event(Event("e", (frame("human"), frame("human")), named("human")), 0.2)
+    assert one.kind == "human"
+    (fox,) = in_picture(frame("fox", "empty"), 0.2)
+    assert (fox.name, fox.individuals) == ("fox", 1)
+    (nothing,) = in_picture(frame("empty", "empty"), 0.2)
+    assert (nothing.kind, nothing.box, nothing.individuals) == ("blank", None, None)
+
+
+def test_a_folder_from_a_mac_is_that_of_the_table(tmp_path: Path) -> None:
+    (tmp_path / "deployments.csv").write_text(DEPLOYMENTS.replace("cam1", "For\u00eat-1"), encoding="utf-8")
+    (tmp_path / "survey.toml").write_text(SURVEY)
+    found = read_survey(tmp_path / "survey.toml").deployment_of("photos/Fore\u0302t-1/IMG 1.jpg")
+    assert found is not None
+    assert found.id == "d1"
 
 
 # ---- the formats' own validators, in an environment of their own

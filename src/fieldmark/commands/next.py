@@ -16,7 +16,7 @@ from fieldmark.core.claims import claim
 from fieldmark.core.errors import RunError
 from fieldmark.core.listener import Done, Listener, relayed_warnings
 from fieldmark.core.machine import AUTO
-from fieldmark.core.storage import write_bytes, write_rows
+from fieldmark.core.storage import explained, read_rows, write_bytes, write_rows
 from fieldmark.core.wording import counted
 from fieldmark.data.catalog import Catalog
 from fieldmark.data.decisions import Decisions, read_decisions, undecided
@@ -54,7 +54,8 @@ def next(
     of copies and of the frames of a burst, one is asked. With few labels these are the centres of what is not labelled
     yet, later what the model is unsure of; if `balanced`, classes with few labels come first. `out`, by default
     RUN/next, gets `next.csv`, whose column `label` can be filled in, and `index.html`, where a person labels by
-    keyboard. Give either table to `fieldmark.train(decisions=…)`. Raises RunError and DataError.
+    keyboard; a `next.csv` of the last time that has labels is kept as `next-1.csv`, …. Give either table to
+    `fieldmark.train(decisions=…)`. Raises RunError and DataError.
     """
     listener = listener or Listener()
     opened, predictor = opened_run(Path(run)), Predictor.load(run, device=device)
@@ -64,6 +65,7 @@ def next(
     files, asked_of = _files(opened, unlabelled, columns, listener)
     folder = Path(out) if out is not None else opened.folder / "next"
     claim(folder, "what to label next")
+    _set_aside(folder, listener)
     with relayed_warnings(listener):
         catalog = catalog_of(opened, None, root, listener)
     opened.keep_unlabelled(asked_of)
@@ -84,6 +86,19 @@ def next(
     write_bytes(folder / "index.html", page.encode())
     listener.hear(Done("next", folder))
     return tuple(found)
+
+
+def _set_aside(folder: Path, listener: Listener) -> None:
+    """Give a table in which somebody has written labels another name: nobody else has them."""
+    table = folder / "next.csv"
+    if not table.exists() or not any(row["label"] for row in read_rows(table, ["label"])):
+        return
+    number = 1
+    while (kept := folder / f"next-{number}.csv").exists():
+        number += 1
+    with explained(kept):
+        table.rename(kept)
+    listener.note(f"The labels in {table} are kept as {kept}: give both to --decisions")
 
 
 def _files(

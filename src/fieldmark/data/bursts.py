@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from fieldmark.core.errors import FieldmarkError
 from fieldmark.data.formats import opened
-from fieldmark.data.shards import open_picture
+from fieldmark.data.shards import folder_of, open_picture
 
 __all__ = ["Taken", "bursts", "check_grouping", "grouped", "taken"]
 
@@ -59,8 +59,8 @@ def bursts(files: Sequence[Path | str], times: Sequence[Taken | None], gap: floa
 
     From one frame to the next, at most `gap` seconds pass.
     """
-    pairs = enumerate(zip(files, times, strict=True))
-    known = [(os.path.dirname(file), one.camera, one.seconds, at) for at, (file, one) in pairs if one]
+    pairs = enumerate(zip(map(str, files), times, strict=True))
+    known = [(folder_of(file), one.camera, one.seconds, at) for at, (file, one) in pairs if one]
     named, found = [""] * len(files), sorted(known)
     for before, after in pairwise(found):
         if before[:2] == after[:2] and after[2] - before[2] <= gap:
@@ -87,7 +87,7 @@ def grouped(
     is a group, too.
     """
     if gap is None:
-        folders, groups = np.unique([Path(file).parent.as_posix() for file in files], return_inverse=True)
+        folders, groups = np.unique([folder_of(file) for file in files], return_inverse=True)
         return folders.tolist(), groups.astype(np.int64)
     found: dict[str | int, list[int]] = {}
     for at, burst in enumerate(bursts(files, times or [], gap)):

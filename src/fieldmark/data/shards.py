@@ -70,6 +70,13 @@ def member_of(path: Path | str) -> Member | None:
     return Member(url_of(found[1]) or found[1], int(found[2]), int(found[3]), found[4]) if found else None
 
 
+def folder_of(path: str) -> str:
+    """Where a picture lies: its folder or, of one in a shard, the shard with the folder of its name."""
+    if (member := member_of(path)) is None:
+        return Path(path).parent.as_posix()
+    return f"{member.tar}/{os.path.dirname(member.name)}"
+
+
 def read_member(member: Member) -> bytes:
     """The bytes of a picture in a shard.
 

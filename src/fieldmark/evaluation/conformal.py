@@ -76,11 +76,14 @@ def score(above: Floats, rank: Ints, penalty: Penalty) -> Floats:
 def set_limits(scores: Floats, labels: Ints, num_classes: int, coverage: float) -> Floats:
     """(K,) the largest score at which a class is kept, from the scores (N,) of the right classes (N,).
 
-    A limit is infinite if there are too few images for the coverage; see `images_needed`.
+    A class with many images has a limit of its own. The others share one, which goes by all images where they have too
+    few together. Limits are infinite if all images are too few for the coverage; see `images_needed`.
     """
     assert 0 < coverage < 1
     own = have_their_own(np.bincount(labels, minlength=num_classes), coverage)
-    limits = np.full(num_classes, _quantile(scores[~own[labels]], coverage))
+    rest = scores[~own[labels]]
+    shared = rest if len(rest) >= images_needed(coverage) else scores
+    limits = np.full(num_classes, _quantile(shared, coverage))
     for label in np.flatnonzero(own):
         limits[label] = _quantile(scores[labels == label], coverage)
     return limits

@@ -12,6 +12,7 @@ import math
 import os
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, NotRequired
@@ -128,6 +129,7 @@ def _detected(
     file: Path, image: CocoImage, annotations: Sequence[CocoAnnotation], names: Mapping[int, str]
 ) -> Detected:
     boxes = [(names[one["category_id"]], _relative(file, image, one)) for one in annotations]
+    boxes = [(name, box if box and has_area(box) and name not in EMPTY else None) for name, box in boxes]
     detections = tuple(Detection(_OTHERS.get(name, ANIMAL), 1.0, box) for name, box in boxes if box)
     searched = bool(annotations) and (detections or all(name in EMPTY for name, _ in boxes))
     return Detected(
@@ -173,6 +175,11 @@ def clipped(box: Sequence[float]) -> Box:
     return float(left), float(top), float(min(max(across, 0.0), 1 - left)), float(min(max(down, 0.0), 1 - top))
 
 
+def has_area(box: Box) -> bool:
+    """Whether any of it lies in the picture."""
+    return min(box[2:]) > 0
+
+
 def _lone_box(image: CocoImage, annotations: Sequence[CocoAnnotation]) -> tuple[float, float, float, float]:
     """x, y, width, height in pixels."""
     boxes = [box for one in annotations if (box := one.get("bbox"))]
@@ -182,11 +189,19 @@ def _lone_box(image: CocoImage, annotations: Sequence[CocoAnnotation]) -> tuple[
     return x, y, width, height
 
 
+def _time(text: str) -> datetime | None:
+    """In the form of ISO 8601, or in that of EXIF, which detectors copy."""
+    with suppress(ValueError):
+        return datetime.fromisoformat(text)
+    with suppress(ValueError):
+        return datetime.strptime(text, "%Y:%m:%d %H:%M:%S")
+    return None
+
+
 def taken_at(text: str | None, camera: str) -> Taken | None:
     """A time as a file has it; None if it is none."""
-    try:
-        when = datetime.fromisoformat((text or "").strip())
-    except ValueError:
+    when = _time((text or "").strip())
+    if when is None:
         return None
     zone = when.strftime("%z")
     return Taken(when.replace(tzinfo=UTC).timestamp(), camera, f"{zone[:3]}:{zone[3:5]}" if zone else "")

@@ -11,7 +11,7 @@ from typing_extensions import TypedDict
 from fieldmark.core.errors import DataError
 from fieldmark.core.reading import parse_json, read_regular, reason
 from fieldmark.data.detections import Detected, Detection
-from fieldmark.data.readers.coco import CocoFile, clipped, detected, taken_at
+from fieldmark.data.readers.coco import CocoFile, clipped, detected, has_area, taken_at
 
 __all__ = ["read_detections"]
 
@@ -48,32 +48,25 @@ def read_detections(file: Path) -> list[Detected]:
         kind = parse_json(data, dict[str, Any])
         if "annotations" in kind:
             return detected(parse_json(data, CocoFile), file)
-        return _searched(parse_json(data, _Results))
+        results = parse_json(data, _Results)
+        return [_detected(image, results["detection_categories"]) for image in results["images"]]
     except (OSError, ValueError) as error:
         raise DataError(f"{file} cannot be read: {reason(error)}", _HINT) from None
 
 
-def _searched(results: _Results) -> list[Detected]:
-    """Raises ValueError for an unknown category."""
-    names = results["detection_categories"]
-    for image in results["images"]:
-        if unknown := next(
-            (one["category"] for one in image.get("detections") or () if one["category"] not in names), None
-        ):
-            raise ValueError(f"{image['file']} has the category {unknown!r}, which detection_categories lacks")
-    return [_detected(image, names) for image in results["images"]]
-
-
 def _detected(image: _Image, names: dict[str, str]) -> Detected:
-    found = sorted(image.get("detections") or (), key=lambda one: -one["conf"])
+    """What it found in a picture. As the format has it, a category that is not listed is nothing."""
+    found = [
+        Detection(names[one["category"]].lower(), one["conf"], clipped(one["bbox"]))
+        for one in sorted(image.get("detections") or (), key=lambda one: -one["conf"])
+        if one["category"] in names
+    ]
     failure = image.get("failure") or ("" if "detections" in image else "the file has no detections for it")
     if image.get("frame_rate"):
         failure = "it is a video, of which Fieldmark reads no frames"
     return Detected(
         image["file"],
-        None
-        if failure
-        else tuple(Detection(names[one["category"]].lower(), one["conf"], clipped(one["bbox"])) for one in found),
+        None if failure else tuple(one for one in found if has_area(one.box)),
         failure,
         taken_at(image.get("datetime"), ""),
     )

@@ -166,7 +166,7 @@ def _decoded(file: Path, *, warn: bool) -> str:
         raise DataError(f"{file} is not text in an encoding that Fieldmark knows", "Save it as CSV in UTF-8.")
     text = data.decode(encoding)
     if warn:
-        word = next(word for word in re.split(r"[\s,;|\"]+", text) if not word.isascii())
+        word = next(word for word in re.split(r"[\s,;|\"]+", text, flags=re.ASCII) if not word.isascii())
         warnings.warn(
             f"{file} is not UTF-8 and was read as {_LEGACY[encoding]}, which gives words such as {word!r}; "
             "if they are wrong, save it as CSV in UTF-8",

@@ -21,6 +21,7 @@ from fieldmark.answering.record import Kept
 from fieldmark.answering.verdicts import Speaker
 from fieldmark.core.version import version
 from fieldmark.data.bursts import grouped
+from fieldmark.data.shards import member_of
 from fieldmark.evaluation.verdict import Verdict
 
 __all__ = ["Answered", "Event", "Row"]
@@ -96,7 +97,7 @@ class Answered:
 
     def by_folder(self) -> Iterator[tuple[list[Row], list[Event]]]:
         """The pictures of each folder, and its events; without bursts, each picture is one."""
-        for _, answers in groupby(self.kept, lambda answer: os.path.dirname(answer.path)):
+        for _, answers in groupby(self.kept, lambda answer: _place(answer.path)):
             rows = self._rows(list(answers))
             read = [row for row in rows if not row.answer.skipped]
             if not self.has_events:
@@ -150,3 +151,9 @@ def _surest(row: Row) -> tuple[Seen | None, Verdict | None]:
         return None, None
     look, verdict = max(seen, key=lambda pair: pair[0].detection.confidence if pair[0].detection else 0.0)
     return look.seen, verdict
+
+
+def _place(path: str) -> str:
+    """Where a picture lies together with its neighbours in a record: its folder or, of one in a shard, the shard."""
+    member = member_of(path)
+    return os.path.dirname(path) if member is None else member.tar

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
@@ -108,7 +109,8 @@ def read_deployments(file: Path) -> dict[str, Deployment]:
     found: dict[str, Deployment] = {}
     for row in range(len(sheet.lines)):
         one = _deployment(sheet, row, {name: values[row] for name, values in columns.items()})
-        folder = (one.values.get("folder") or one.id).replace("\\", "/").strip("/")
+        given = (one.values.get("folder") or one.id).replace("\\", "/").strip("/")
+        folder = unicodedata.normalize("NFC", given)
         if folder in found or one.id in {other.id for other in found.values()}:
             raise _wrong(sheet, row, f"the deployment {one.id!r} or its folder comes twice")
         found[folder] = one

@@ -84,7 +84,9 @@ def _opening(answered: Answered, categories: Mapping[str, str], ids: Mapping[str
     }
     if taxonomy:
         coarsest_first = zip(*reversed(list(taxonomy.above.values())), taxonomy.classes, strict=True)
-        told["classification_category_descriptions"] = {ids[names[-1]]: ";".join(names) for names in coarsest_first}
+        told["classification_category_descriptions"] = {
+            ids[names[end]]: ";".join(names[: end + 1]) for names in coarsest_first for end in range(len(names))
+        }
     return as_json(told)[:-1] + ', "images": ['
 
 

@@ -42,7 +42,8 @@ def in_picture(row: Row, confidence: float | None) -> list[Observed]:
             kind = _DETECTED.get(look.detection.category, "unknown")
             one = _of(verdict, kind) if verdict else Observed(kind, probability=look.detection.confidence)
             found.append(one._replace(box=look.detection.box, individuals=1))
-    return found or [Observed("blank")]
+    shown = [one for one in found if one.kind != "blank"]  # a detector's box in which there is nothing is no sighting
+    return shown or [one._replace(box=None, individuals=None) for one in found[:1]] or [Observed("blank")]
 
 
 def in_event(event: Event, confidence: float | None) -> list[Observed]:
@@ -61,6 +62,8 @@ def in_event(event: Event, confidence: float | None) -> list[Observed]:
         found.append(together._replace(individuals=most or None if boxes else None))
         found.extend(_others(pictures[0], together.name) if alone else ())
     for kind in ("human", "vehicle"):
+        if any(one.kind == kind for one in found):
+            continue
         sure = [one.probability or 0.0 for picture in pictures for one in picture if one.kind == kind and one.box]
         if sure:
             found.append(Observed(kind, probability=max(sure)))

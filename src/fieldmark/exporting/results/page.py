@@ -17,7 +17,7 @@ from urllib.parse import quote
 import numpy as np
 
 from fieldmark.answering.boxes import window
-from fieldmark.core.errors import ImageError
+from fieldmark.core.errors import DataError, ImageError
 from fieldmark.core.listener import Listener
 from fieldmark.core.wording import written
 from fieldmark.data.decode import decode
@@ -168,10 +168,10 @@ def _shown(item: _Item, group: int, out: Path) -> dict[str, Any]:
 
 
 def _picture(item: _Item) -> str | None:
-    """A small picture without any metadata; None if the file is gone."""
+    """A small picture without any metadata; None if it cannot be had."""
     try:
         pixels = decode(Path(item.path), short_side=_SIDE if item.box is None else _DETAIL).pixels
-    except ImageError:
+    except (ImageError, DataError):  # of a shard, or of the store that it is in
         return None
     if item.box is not None:
         left, top, right, bottom = window(pixels.shape[1], pixels.shape[0], item.box, crop=1.0)

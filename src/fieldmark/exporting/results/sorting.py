@@ -20,10 +20,11 @@ from pathlib import Path
 from fieldmark.answering.record import Header
 from fieldmark.answering.verdicts import Speaker
 from fieldmark.core.claims import check_claimable, claim
-from fieldmark.core.errors import StorageError
+from fieldmark.core.errors import DataError, StorageError
 from fieldmark.core.listener import Listener
 from fieldmark.core.storage import explained, make_folder, replacing
 from fieldmark.core.wording import OBEYED, counted
+from fieldmark.data.shards import member_of
 from fieldmark.exporting.results.answered import Answered, Row
 
 __all__ = ["UNLIKE", "UNSURE", "check_sortable", "folder_names", "sort_photographs"]
@@ -72,12 +73,18 @@ def sort_photographs(
 
     Where the file system has no links, copies are made. A picture that is there already is passed over, so it may be
     stopped and begun again; pictures that are missing are counted in a warning. The folder must be new, empty or one
-    that was made for the same verdicts: StorageError for any other, and for a full disk.
+    that was made for the same verdicts: StorageError for any other, and for a full disk. Raises DataError for
+    pictures in shards.
     """
     listener = listener or Listener()
     if not copies and not _can_link(folder.parent):
         listener.note(f"{folder} is on a file system without links: photographs are copied")
         copies = True
+    if inside := [answer.path for answer in answered.kept if member_of(answer.path)]:
+        raise DataError(
+            f"Pictures in shards cannot be sorted into folders, as {counted(len(inside), 'picture')} would have to be",
+            "Unpack the shards, and ask about the folder.",
+        )
     claim(folder, _what(answered.kept.header, answered.speaker, copies=copies), option="--sort-into")
     taxonomy = answered.speaker.bundle.taxonomy
     detected = {look.detection.category for answer in answered.kept for look in answer.looks if look.detection}

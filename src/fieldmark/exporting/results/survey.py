@@ -18,6 +18,7 @@ Nothing of it is invented: a picture without a time or without a deployment has 
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -73,7 +74,7 @@ class Survey:
 
     def deployment_of(self, path: str) -> Deployment | None:
         """The deployment in whose folder a picture lies; of nested ones, the innermost."""
-        parts = path.split("/")[:-1]
+        parts = unicodedata.normalize("NFC", path).split("/")[:-1]  # names from a Mac are decomposed
         for end in range(len(parts), 0, -1):
             for begin in range(end):
                 if (found := self.deployments.get("/".join(parts[begin:end]))) is not None:
