@@ -292,6 +292,15 @@ def test_a_tar_beside_pictures_is_no_data(pictures: Path, tmp_path: Path, pictur
     assert len(read(tmp_path / "data")) == 42
 
 
+def test_a_split_of_which_nothing_can_be_read_is_left_out(guide: Catalog, tmp_path: Path) -> None:
+    """Its shard has no picture, and so no masks, of which the index of the others has a column."""
+    assert guide.masks
+    rows = zip(guide.paths, guide.splits.tolist(), strict=True)
+    gone = replace(guide, paths=tuple("gone.jpg" if split == "test" else path for path, split in rows))
+    write_shards(gone, tmp_path)
+    assert len(read(tmp_path)) == int((guide.splits != "test").sum())
+
+
 # ---- what is wrong
 
 

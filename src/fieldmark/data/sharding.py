@@ -81,7 +81,8 @@ def write_shards(
                 while len(rows):
                     tar, number = f"{split or 'all'}-{number:06d}.tar", number + 1
                     shard = _write_shard(place, tar, catalog, rows, size, numbers)
-                    add(shard.columns)
+                    if shard.columns["path"]:  # of a shard without a picture, other columns are missing
+                        add(shard.columns)
                     found.append(shard)
                     rows, done = rows[shard.looked_at :], done + shard.looked_at
                     progress(done, len(catalog))

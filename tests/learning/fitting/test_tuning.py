@@ -142,6 +142,19 @@ def test_what_the_recipe_says_is_not_tried(
     assert [job.changes for job in tried] == left
 
 
+def test_steps_on_a_backbone_that_is_computed_once_are_not_tried(
+    tried: Tried, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("_glance", _GLANCE), ("_FEW", 1), ("_PAYS", 1e-9)):
+        monkeypatch.setattr(tuning, name, value)
+    kept = ["train.freeze_stages=all", "augment.views=2", "augment.flip=true", "train.batchnorm=plain"]
+    run, _ = trained(pictures, tmp_path / "run", *kept)
+    assert tried == []
+    assert run.decided("tuned") is None
+    trained(pictures, tmp_path / "other", *kept, "train.freeze_stages=0")
+    assert tried
+
+
 def test_a_short_training_tries_nothing(
     tried: Tried, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

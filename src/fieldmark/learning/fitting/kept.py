@@ -41,7 +41,7 @@ from fieldmark.model.precision import autocast
 if TYPE_CHECKING:
     from fieldmark.learning.fitting.fit import Fit
 
-__all__ = ["Kept", "KeptViews", "answers_from_kept", "backbone_stays", "kept_views"]
+__all__ = ["Kept", "KeptViews", "answers_from_kept", "backbone_stays", "kept_views", "steps_are_small"]
 
 _SHARE = 1 / 4
 """Of the memory, what may be kept."""
@@ -201,7 +201,7 @@ def kept_views(fit: Fit, state: TrainingState, samples: Samples, schedule: Sched
     keys = [(view, row) for row in schedule.rows.tolist() for view in range(views)]
     if (schedule.num_steps - state.step) * schedule.step_size <= max(len(keys), len(schedule.rows)):
         return None
-    if why := _why_not(fit, views):
+    if why := _why_not(recipe, views):
         fit.listener.note(f"What is frozen is computed anew in each step: {why}")
         return None
     device = next(model.parameters()).device
@@ -233,12 +233,17 @@ def kept_views(fit: Fit, state: TrainingState, samples: Samples, schedule: Sched
     return KeptViews(keeper, kept, table, samples)
 
 
-def _why_not(fit: Fit, views: int) -> str:
+def steps_are_small(recipe: Recipe, views: int) -> bool:
+    """Whether all of the backbone is computed once, before the first step of a training with so many views."""
+    return recipe.train.freeze_stages == "all" and size() == 1 and not _why_not(recipe, views)
+
+
+def _why_not(recipe: Recipe, views: int) -> str:
     """Why nothing can be kept, as far as the recipe says; "" if it can."""
     if not views:
         return "each epoch has views of its own (augment.views=8 keeps eight of each image)"
-    if fit.recipe.augment.mix != NONE:
-        return f"augment.mix = {fit.recipe.augment.mix!r} mixes images"
+    if recipe.augment.mix != NONE:
+        return f"augment.mix = {recipe.augment.mix!r} mixes images"
     return ""
 
 

@@ -29,6 +29,7 @@ from fieldmark.core.recipe import Recipe
 from fieldmark.core.storage import as_json, cache_folder, make_folder, write_json
 from fieldmark.learning.fitting.curriculum import schedule_of
 from fieldmark.learning.fitting.fit import Fit
+from fieldmark.learning.fitting.kept import steps_are_small
 from fieldmark.learning.training.bare import WORTH, Change, Duel, Job, Way, descend, duels_of
 from fieldmark.learning.training.compiling import has_compiler
 from fieldmark.model.build import build_model
@@ -148,7 +149,7 @@ def _glance(fit: Fit, rows: Ints) -> _Glance:
     """As far as a few images can tell."""
     schedule = schedule_of(fit.recipe, rows, fit.data.catalog.labels[rows])
     images = schedule.num_steps * schedule.step_size * fit.recipe.train.members
-    if images < _FEW:
+    if images < _FEW or steps_are_small(fit.recipe, schedule.views):
         return _Glance(images, 0.0, 0.0)
     model = build_model(fit.recipe, fit.task(rows), load_weights=False).to(torch.device(fit.machine.device)).eval()
     samples, _ = fit.plan(model, rows)
