@@ -14,6 +14,7 @@ Three phases, with the bytes of up to 200 files:
    single visitor asks until he is answered as quickly as before.
 
 The load comes from this process, on the same machine: with few cores both share them, and the capacity is what is left.
+So the processor time of an answer is told as well: of the service, of the clients, and of the bare loop.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import random
 import re
 import statistics
@@ -187,12 +189,26 @@ async def alone(client: Client) -> float:
     return statistics.median(seen.seconds)
 
 
+def processor_seconds(process: int) -> float:
+    """What a process has computed so far, with all its threads."""
+    user, system = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
 async def measured(run: Path, client: Client, process: int, arguments: argparse.Namespace) -> dict[str, Any]:
     predictor, each = Predictor.load(run), min(60.0, arguments.seconds) / (2 * ROUNDS)
-    served, bare = [], []
+    served, bare, spent = [], [], []
     for _ in range(ROUNDS):  # in turns, since a machine changes
+        begun = processor_seconds(process), time.process_time()
         served.append(await client.closed_loop(each))
+        middle = processor_seconds(process), time.process_time()
         bare.append(bare_loop(predictor, client.pictures, each)[0])
+        answers = served[-1] * each
+        spent.append([
+            (middle[0] - begun[0]) / answers,
+            (middle[1] - begun[1]) / answers,
+            (time.process_time() - middle[1]) / (bare[-1] * each),
+        ])  # fmt: skip
     capacity, usual = statistics.median(served), await alone(client)
     steady, overload = Seen(), Seen()
     memory = await watched(client, 0.8 * capacity, arguments.seconds, process, steady)
@@ -205,6 +221,10 @@ async def measured(run: Path, client: Client, process: int, arguments: argparse.
         "bare_loop": round(statistics.median(bare), 1),
         "ratio": round(capacity / statistics.median(bare), 3),
         "ratios": [round(one / other, 3) for one, other in zip(served, bare, strict=True)],
+        "processor_ms": {
+            name: round(1000 * statistics.median(values), 1)
+            for name, values in zip(("service", "clients", "bare_loop"), zip(*spent, strict=True), strict=True)
+        },
         "alone_ms": round(1000 * usual, 1),
         "steady": steady.as_dict() | {"seconds": arguments.seconds, "memory_growth": round(memory[-1] / warm - 1, 4)},
         "overload": overload.as_dict() | {"late": sum(one > DEADLINE for one in overload.seconds)},
@@ -216,7 +236,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
     parser.add_argument("photographs", type=Path)
-    parser.add_argument("--seconds", type=float, default=30.0, help="of each phase; the capacity takes 60 at most, the overload 30")
+    parser.add_argument(
+        "--seconds", type=float, default=30.0, help="of each phase; the capacity takes 60 at most, the overload 30"
+    )
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "serve.json")
     arguments = parser.parse_args()
     paths = scan(arguments.photographs).paths

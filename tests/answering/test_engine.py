@@ -52,6 +52,7 @@ def test_answers_in_pieces_are_those_of_the_whole(images: NDArray[np.uint8]) -> 
     np.testing.assert_allclose(pieces.embedding, whole.embedding, atol=1e-4)
     assert tried[:3] == [9, 4, 2]
     assert max(tried[3:]) == 2
+    assert engine(images[:0]).logits.shape == (0, 3)
     tried.clear()
     engine(images[:4])
     assert set(tried) == {2}  # what did not fit is not tried again

@@ -39,9 +39,10 @@ class Pieces(Generic[T]):
 
     def __call__(self, images: Any) -> T:
         while True:
-            most = min(self._most or len(images), len(images))
+            most = max(1, min(self._most or len(images), len(images)))
+            starts = range(0, max(1, len(images)), most)  # of no image, the answer has the right shape all the same
             try:
-                return self._join([self._compute(images[k : k + most]) for k in range(0, len(images), most)])
+                return self._join([self._compute(images[start : start + most]) for start in starts])
             except torch.OutOfMemoryError as error:
                 if most == 1:
                     raise DeviceError(
