@@ -58,10 +58,10 @@ class Held:
 
 
 @settings(max_examples=20, deadline=None)
-@given(st.lists(st.integers(0, 254), min_size=1, max_size=40), st.integers(1, 9))
-def test_each_picture_gets_its_own_answer(numbers: list[int], batch_size: int) -> None:
+@given(st.lists(st.integers(0, 254), min_size=1, max_size=40), st.integers(1, 9), st.booleans())
+def test_each_picture_gets_its_own_answer(numbers: list[int], batch_size: int, in_turns: bool) -> None:
     sizes: list[int] = []
-    batcher = Batcher(see, answer, batch_size=batch_size, heard=sizes.append)
+    batcher = Batcher(see, answer, batch_size=batch_size, in_turns=in_turns, heard=sizes.append)
     answers = [batcher.submit(thing(number)) for number in numbers]
     assert [number_of(one.result(10)) for one in answers] == numbers
     batcher.close()
@@ -82,6 +82,27 @@ def test_what_waits_is_answered_together() -> None:
     batcher.close()
     assert engine.sizes[0] == 1
     assert max(engine.sizes) == 4
+
+
+def test_nothing_is_decoded_while_the_network_has_its_turn() -> None:
+    engine, seen = Held(), list[int]()
+
+    def noted(one: Thing) -> Shown:
+        assert isinstance(one.source, bytes)
+        seen.append(one.source[0])
+        return see(one)
+
+    batcher = Batcher(noted, engine, in_turns=True)
+    first = batcher.submit(thing(0))
+    assert engine.begun.wait(10)
+    others = [batcher.submit(thing(number)) for number in range(1, 7)]
+    time.sleep(0.05)
+    assert seen == [0]
+    engine.go.set()
+    assert [number_of(one.result(10)) for one in [first, *others]] == list(range(7))
+    batcher.close()
+    assert engine.sizes[0] == 1
+    assert sorted(seen) == list(range(7))
 
 
 def test_a_full_queue_refuses_at_once() -> None:
@@ -176,7 +197,7 @@ def test_a_picture_that_breaks_the_network_fails_alone() -> None:
             raise ArithmeticError("not a number")
         return answer(images)
 
-    batcher = Batcher(see, fragile, linger=0.2)
+    batcher = Batcher(see, fragile, in_turns=True)
     answers = [batcher.submit(thing(number)) for number in (12, 13, 14)]
     with pytest.raises(ArithmeticError):
         answers[1].result(10)
@@ -201,7 +222,7 @@ def test_whoever_has_gone_is_passed_over() -> None:
 
 
 def test_closing_answers_what_was_accepted() -> None:
-    batcher = Batcher(see, answer, linger=0.05)
+    batcher = Batcher(see, answer, in_turns=True)
     answers = [batcher.submit(thing(number)) for number in range(20)]
     batcher.close()
     assert [number_of(one.result(0)) for one in answers] == list(range(20))

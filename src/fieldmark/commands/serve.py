@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from fieldmark.answering.predictor import Predictor
 from fieldmark.core.errors import RunError
 from fieldmark.core.listener import Done, Listener
 from fieldmark.core.machine import AUTO
+from fieldmark.core.memory import keep_freed_memory
 from fieldmark.core.storage import check_writable
 from fieldmark.core.wording import not_installed
 from fieldmark.runs.opening import opened_run
@@ -52,6 +54,7 @@ def serve(
     Raises RunError if a package is missing, for a promise that cannot be kept, for a gallery of another model and if
     nothing can listen there.
     """
+    keep_freed_memory()
     listener = listener or Listener()
     if missing := [name for name in _NEEDED if importlib.util.find_spec(name) is None]:
         raise RunError(
@@ -74,8 +77,9 @@ def serve(
     inside = is_loopback(host) and not names
     token = None if inside and token_file is None else token_of(token_file)
     measures, limits = Measures(), limits or Limits()
-    with bound(host, port) as listening:
-        service = Service(
+
+    def made() -> Service:
+        return Service(
             Predictor.load(run, device=device),
             accuracy=accuracy,
             coverage=coverage,
@@ -87,6 +91,12 @@ def serve(
             listener=listener,
             heard=measures.batch,
         )
+
+    with bound(host, port) as listening:
+        # Whatever thread computes keeps a team of others, and with more of them than cores OpenMP lets them sleep after
+        # every layer. The team of a thread that has ended is gone, and that of the batcher has the cores to itself.
+        with ThreadPoolExecutor(1, "fieldmark-load") as loading:
+            service = loading.submit(made).result()
         app = app_of(
             service,
             measures,

@@ -7,8 +7,8 @@ import sys
 
 __all__ = ["keep_freed_memory"]
 
-_TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # of malloc.h
-_NEVER, _NONE = -1, 0
+_TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8  # of malloc.h
+_NEVER, _NONE, _ONE = -1, 0, 1
 
 
 def keep_freed_memory() -> None:
@@ -18,6 +18,9 @@ def keep_freed_memory() -> None:
     so that each of their pages is asked for and cleared anew in every step: a third of a step's time and more
     (`benchmarks/memory.py`). No number changes. The process stays as large as it once was. Under another C library
     nothing is done.
+
+    Where another thread than the main one runs the network, this is called before there are threads: what belongs to
+    a thread's own arena is given back in any case, so all of them share one.
     """
     if sys.platform != "linux":
         return
@@ -25,3 +28,4 @@ def keep_freed_memory() -> None:
     if mallopt is not None:
         mallopt(_MMAP_MAX, _NONE)
         mallopt(_TRIM_THRESHOLD, _NEVER)
+        mallopt(_ARENA_MAX, _ONE)

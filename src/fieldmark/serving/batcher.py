@@ -1,7 +1,7 @@
 """`Batcher`: pictures that come one by one are answered in batches, within a deadline and a bounded queue.
 
-A few threads decode, and one shows the network whatever is ready, up to B pictures at once. A picture that is alone is
-answered alone: nobody waits for company that is not on its way.
+A few threads decode, one shows the network whatever is ready, up to B pictures at once, and another one tells the
+answers. A picture that is alone is answered alone: nobody waits for company that is not on its way.
 """
 
 from __future__ import annotations
@@ -28,6 +28,9 @@ __all__ = ["Batcher"]
 
 _SMOOTHING = 0.2
 """The weight of the latest batch in the mean time that a picture takes."""
+_LINGER, _LINGER_IN_TURNS = 0.004, 0.05
+"""How many seconds a picture waits at most for others that are being decoded. Where cores decode or compute, but not
+both, it loses nothing by that."""
 _SHARE_OF_DEADLINE = 0.5
 """A picture is accepted if the wait that is expected is at most this share of its time. Those of one request wait
 for each other."""
@@ -54,7 +57,7 @@ class Batcher:
         seconds: float = 10.0,
         most_waiting: int = 64,
         batch_size: int = 16,
-        linger: float = 0.004,
+        in_turns: bool = False,
         each: float = 0.0,
         decoders: int | None = None,
         heard: Callable[[int], None] = lambda num_pictures: None,
@@ -62,17 +65,22 @@ class Batcher:
     ) -> None:
         """Each picture has `seconds`, and at most `most_waiting` are accepted and not answered yet.
 
-        `linger` is how many seconds a picture waits for others that are being decoded, and `each` how many it takes,
-        until that is measured. `heard` is told the size of each batch.
+        `in_turns` is for a network on the cores that decode: a picture that is decoded meanwhile takes one of the
+        threads from a layer, and the others wait for it. `each` is how many seconds a picture takes, until that is
+        measured. `heard` is told the size of each batch.
         """
         self._see, self._engine, self._heard, self._clock = see, engine, heard, clock
         self.seconds, self.most_waiting = seconds, most_waiting
-        self._batch_size, self._linger = batch_size, linger
+        self._batch_size, self._in_turns = batch_size, in_turns
+        self._linger = _LINGER_IN_TURNS if in_turns else _LINGER
+        self._may_decode = threading.Event()
+        self._may_decode.set()
         self._changed = threading.Condition()
         self._waiting, self._closed = 0, False
         self._each = each
         self._ready: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._decoders = ThreadPoolExecutor(decoders or max(2, num_threads()), "fieldmark-decode")
+        self._teller = ThreadPoolExecutor(1, "fieldmark-tell")
         self._worker = threading.Thread(target=self._work, name="fieldmark-answer", daemon=True)
         self._worker.start()
 
@@ -133,6 +141,7 @@ class Batcher:
         self._decoders.shutdown()
         self._ready.put(None)
         self._worker.join()
+        self._teller.shutdown()
 
     def _answered(self, _: Future[Outputs]) -> None:
         with self._changed:
@@ -140,6 +149,7 @@ class Batcher:
             self._changed.notify_all()
 
     def _decode(self, one: _Waiting) -> None:
+        self._may_decode.wait()
         if not one.answer.set_running_or_notify_cancel():  # whoever asked has gone
             return
         if self._is_late(one):
@@ -164,7 +174,10 @@ class Batcher:
             batch = [one for one in self._gathered(first) if not self._is_late(one)]
             if batch:
                 self._heard(len(batch))
+                if self._in_turns:
+                    self._may_decode.clear()
                 self._compute(batch)
+                self._may_decode.set()
                 now = self._clock()
                 if not idle:  # from end to end of two batches, which counts whatever is the bottleneck
                     self._learn((now - ended) / len(batch))
@@ -199,11 +212,15 @@ class Batcher:
             for one in batch:  # one that makes the network fail must not spoil the others
                 self._compute([one])
             return
-        for one, row in zip(batch, rows, strict=True):
-            one.answer.set_result(row)
+        self._teller.submit(_tell, batch, rows)  # so that the next batch need not wait for whoever is told
 
     def _learn(self, each: float) -> None:
         self._each += (_SMOOTHING if self._each else 1.0) * (each - self._each)
+
+
+def _tell(batch: list[_Waiting], rows: list[Outputs]) -> None:
+    for one, row in zip(batch, rows, strict=True):
+        one.answer.set_result(row)
 
 
 def _itself(shown: Shown) -> Shown:

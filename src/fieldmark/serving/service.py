@@ -89,6 +89,7 @@ class Service:
             predictor.engine,
             seconds=self.limits.seconds,
             most_waiting=self.limits.most_waiting,
+            in_turns=predictor.device == "cpu",
             each=each,
             heard=heard,
         )
