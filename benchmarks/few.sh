@@ -2,7 +2,7 @@
 # What few images are worth: 3, 5 or 10 training images of each class, the rest of the official training split (of
 # Flowers-102, its validation split as well) to score; no test split. The default backbone at 160 px. Runs that are
 # finished are kept in results/few/.
-# usage: FIELDMARK_DATA=… benchmarks/few.sh WORK_FOLDER DATA NUMBER SEEDS RECIPE …
+# usage: FIELDMARK_DATA=… benchmarks/few.sh WORK_FOLDER DATA NUMBER SEEDS probe [RECIPE …]
 #   DATA: cub, flowers102 or cars60
 set -euo pipefail
 work=$1 data=$2 number=$3 seeds=$4

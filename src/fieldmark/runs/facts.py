@@ -249,7 +249,7 @@ class BudgetTrial(TypedDict):
     freeze: Count
     start: Literal["random", "logistic"]
     rounds: Count
-    """Of trials against others that it has been through."""
+    """Of trials against others that it has been through; 0 once it has been trained to its end."""
     steps: Count
     epochs: float
     step: float

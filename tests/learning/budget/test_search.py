@@ -92,6 +92,24 @@ def test_contenders_are_halved_and_the_winner_goes_on(
     assert facts["spent"] <= 3200
 
 
+def test_a_winner_is_not_judged_again(many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a run that died when its training was over."""
+    monkeypatch.setattr(plan, "ENOUGH_STEPS", 40)
+    monkeypatch.setattr(plan, "_HEAT_STEPS", 4)
+    with monkeypatch.context() as dying:
+        dying.setattr("fieldmark.learning.budget.search._settle", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            within(many, tmp_path / "run", "3200 images", "train.batch_size=16", "train.batchnorm=plain")
+    before = budget_of(Run(tmp_path / "run"))
+    assert before is not None
+    heard = Heard()
+    after = budget_of(train(many, out=tmp_path / "run", resume=True, listener=heard))
+    assert after is not None
+    assert {one["rounds"] for one in after["trials"]} == {0, 1}
+    assert not any("so far" in note for note in heard.notes)
+    assert [one["steps"] for one in after["trials"]] == [one["steps"] for one in before["trials"]]
+
+
 def test_a_stopped_run_goes_on_with_what_is_left(many: Path, tmp_path: Path) -> None:
     with pytest.raises(Stopped):
         within(many, tmp_path / "run", "2200 images", listener=StopsAfter(10))

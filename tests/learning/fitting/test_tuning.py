@@ -18,7 +18,7 @@ from support.commands import settings
 from support.hearing import Heard
 
 Tried = list[Job]
-_GLANCE = tuning._glance
+_ESTIMATED = tuning._estimated
 _LAYOUT = {"layout": "contiguous"}
 
 
@@ -35,7 +35,7 @@ def tried(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Tried:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setattr(tuning, "duels_of", duels)
     monkeypatch.setattr(tuning, "computes_bf16", lambda device: True)
-    monkeypatch.setattr(tuning, "_glance", lambda fit, rows: tuning._Glance(6_000, 0.1, 0.001))
+    monkeypatch.setattr(tuning, "_estimated", lambda fit, rows: tuning._Estimate(6_000, 0.1, 0.001))
     monkeypatch.setattr(tuning, "_is_busy", lambda: False)
     monkeypatch.setattr(Machine, "decide", lambda *_: Machine("cpu", 1, 0, "bf16"))
     return found
@@ -145,7 +145,7 @@ def test_what_the_recipe_says_is_not_tried(
 def test_steps_on_a_backbone_that_is_computed_once_are_not_tried(
     tried: Tried, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in (("_glance", _GLANCE), ("_FEW", 1), ("_PAYS", 1e-9)):
+    for name, value in (("_estimated", _ESTIMATED), ("_FEW", 1), ("_PAYS", 1e-9)):
         monkeypatch.setattr(tuning, name, value)
     kept = ["train.freeze_stages=all", "augment.views=2", "augment.flip=true", "train.batchnorm=plain"]
     run, _ = trained(pictures, tmp_path / "run", *kept)
@@ -158,7 +158,7 @@ def test_steps_on_a_backbone_that_is_computed_once_are_not_tried(
 def test_a_short_training_tries_nothing(
     tried: Tried, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tuning, "_glance", _GLANCE)
+    monkeypatch.setattr(tuning, "_estimated", _ESTIMATED)
     run, _ = trained(pictures, tmp_path / "run")
     assert tried == []
     assert run.decided("tuned") is None
@@ -242,7 +242,9 @@ def test_as_many_processes_prepare_images_as_keep_up(busy: float, cores: int, gp
 def test_workers_are_settled_by_measurement(
     tried: Tried, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tuning, "_glance", lambda fit, rows: tuning._Glance(6_000, 0.1, 0.1))  # 10 images a second each
+    monkeypatch.setattr(
+        tuning, "_estimated", lambda fit, rows: tuning._Estimate(6_000, 0.1, 0.1)
+    )  # 10 images a second each
     monkeypatch.setattr(tuning, "num_cores", lambda: 3)
     run, _ = trained(pictures, tmp_path / "run")
     assert run.machine().workers == 2

@@ -162,8 +162,8 @@ def _looked_at_last(work: Work) -> int:
 
 def _judged(work: Work, way: Way, probe: Probe | None, each: float, rounds: int) -> float:
     """Its accuracy after so many rounds, in which it spends `each` on steps."""
-    known = [one for one in work.purse.facts["trials"] if one["name"] == way.name and one["rounds"] >= rounds]
-    if known:  # in an earlier sitting
+    known = [one for one in work.purse.facts["trials"] if one["name"] == way.name]
+    if known and (known[0]["rounds"] >= rounds or known[0]["rounds"] == 0):  # in an earlier sitting, or to its end
         return known[0]["accuracy"]
     accuracy = _run(work, way, probe, each, rounds).accuracy
     work.fit.listener.note(f"{way.name}: {percent(accuracy)} of validation images so far")

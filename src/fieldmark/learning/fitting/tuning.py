@@ -48,13 +48,13 @@ _COMPILES = {"cpu": 3600.0, "cuda": 600.0}
 """So many before the network is compiled on trial: that alone takes up to minutes."""
 _BUSY = 1.25
 """The load of each core beyond which a trial would tell of other work; this process alone makes up to one."""
-_GLANCE = 4
+_LOOKED_AT = 4
 """Images that tell about how long a training takes."""
 _ENOUGH = 0.4
 """The share of a core that a thread has beside the network, as both want the interpreter."""
 
 
-class _Glance(NamedTuple):
+class _Estimate(NamedTuple):
     """What a training is about to take."""
 
     images: int
@@ -105,16 +105,16 @@ def fastest_machine(fit: Fit, rows: Ints, *, anew: bool = False) -> tuple[Machin
     """
     if fit.recipe.train.solver == "logistic" or fit.machine.device == "mps":
         return fit.machine, None
-    glance = _glance(fit, rows)
-    if glance.seconds < _PAYS:
+    estimate = _estimated(fit, rows)
+    if estimate.seconds < _PAYS:
         return fit.machine, None
-    begin, changes = _way(fit.machine), _changes(fit.recipe, fit.machine, glance.seconds)
+    begin, changes = _way(fit.machine), _changes(fit.recipe, fit.machine, estimate.seconds)
     if (found := _found(fit, rows, begin, changes, anew)) is None:
         return fit.machine, None
-    way = _fastest(found, begin, changes, glance.images)
+    way = _fastest(found, begin, changes, estimate.images)
     machine = replace(fit.machine, **way._asdict())
     if speed := found["images_per_second"].get(str(way)):
-        workers = num_workers(glance.preparing * speed, num_cores(), gpu=machine.device.startswith("cuda"))
+        workers = num_workers(estimate.preparing * speed, num_cores(), gpu=machine.device.startswith("cuda"))
         machine = replace(machine, workers=workers)
     return machine, found
 
@@ -145,15 +145,15 @@ def _changes(recipe: Recipe, machine: Machine, seconds: float) -> list[Change]:
     return found
 
 
-def _glance(fit: Fit, rows: Ints) -> _Glance:
+def _estimated(fit: Fit, rows: Ints) -> _Estimate:
     """As far as a few images can tell."""
     schedule = schedule_of(fit.recipe, rows, fit.data.catalog.labels[rows])
     images = schedule.num_steps * schedule.step_size * fit.recipe.train.members
     if images < _FEW or steps_are_small(fit.recipe, schedule.views):
-        return _Glance(images, 0.0, 0.0)
+        return _Estimate(images, 0.0, 0.0)
     model = build_model(fit.recipe, fit.task(rows), load_weights=False).to(torch.device(fit.machine.device)).eval()
     samples, _ = fit.plan(model, rows)
-    keys = schedule.batch(0)[:_GLANCE]
+    keys = schedule.batch(0)[:_LOOKED_AT]
     seen = torch.stack([samples[key][0] for key in keys])
     began = time.perf_counter()
     for key in keys:
@@ -165,7 +165,7 @@ def _glance(fit: Fit, rows: Ints) -> _Glance:
             began = time.perf_counter()
             model.method(noise).logits.cpu()  # a GPU has then finished
             taken.append(time.perf_counter() - began)
-    return _Glance(images, 3 * min(taken) / len(keys), preparing)
+    return _Estimate(images, 3 * min(taken) / len(keys), preparing)
 
 
 def _found(fit: Fit, rows: Ints, begin: Way, changes: list[Change], anew: bool) -> Tuned | None:
