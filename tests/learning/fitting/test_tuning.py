@@ -242,9 +242,8 @@ def test_as_many_processes_prepare_images_as_keep_up(busy: float, cores: int, gp
 def test_workers_are_settled_by_measurement(
     tried: Tried, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        tuning, "_estimated", lambda fit, rows: tuning._Estimate(6_000, 0.1, 0.1)
-    )  # 10 images a second each
+    ten_a_second = tuning._Estimate(6_000, 0.1, 0.1)
+    monkeypatch.setattr(tuning, "_estimated", lambda fit, rows: ten_a_second)
     monkeypatch.setattr(tuning, "num_cores", lambda: 3)
     run, _ = trained(pictures, tmp_path / "run")
     assert run.machine().workers == 2
