@@ -76,11 +76,12 @@ class BesideProbe(TypedDict):
 
 
 class Trial(TypedDict):
-    """How a probe and the network answered the images of a trial; shares."""
+    """How a probe and the network answered the images of a trial: shares, and what the network was likelier by."""
 
     images: Count
     probe: float
     network: float
+    nats: NotRequired[float]
 
 
 class GreyBits(TypedDict):
