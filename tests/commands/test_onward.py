@@ -19,6 +19,7 @@ from fieldmark.core.errors import FieldmarkError, RecipeError
 from fieldmark.core.storage import read_rows, write_rows
 from fieldmark.learning.fitting.fit import Fit, Fitted, Stopped
 from fieldmark.learning.fitting.onward import Older
+from fieldmark.model.choosing import weights_file
 from fieldmark.runs.bundle import Bundle
 from fieldmark.runs.run import Run
 from support.commands import Cli, settings
@@ -40,7 +41,7 @@ def season(tmp_path: Path) -> Path:
 
 
 def with_class(root: Path, name: str = "coal") -> Path:
-    (root / name).mkdir()
+    (root / name).mkdir(parents=True)
     for i in range(8):
         paint((20, 20, 20), 9000 + i).save(root / name / f"{i}.png")
     return root
@@ -152,6 +153,15 @@ def test_a_season_after_that(trained: Run, season: Path, pictures: Path, cli: Cl
     assert splits(Run(tmp_path / "fourth")) == last
 
 
+def test_a_season_of_one_species(trained: Run, cli: Cli, tmp_path: Path) -> None:
+    """One that was not there before."""
+    answer = cli("train", with_class(tmp_path / "season"), "--from", trained.folder, "--out", tmp_path / "later")
+    assert answer.status == 0, answer.err
+    assert Run(tmp_path / "later").data()["classes"] == [*trained.data()["classes"], "coal"]
+    answer = cli("evaluate", tmp_path / "later")
+    assert answer.status == 0, answer.err
+
+
 def test_decisions_are_new_too(trained: Run, pictures: Path, cli: Cli, tmp_path: Path) -> None:
     table = tmp_path / "decisions.csv"
     new = tmp_path / "one.png"
@@ -167,6 +177,23 @@ def test_decisions_are_new_too(trained: Run, pictures: Path, cli: Cli, tmp_path:
     assert found[str(new)] == ("train", "onyx")
     assert Run(out).data()["classes"] == ["amber", "jade", "plum", "onyx"]
     assert cli("evaluate", out).status == 0
+
+
+def test_weights_that_are_gone_are_not_missed(pictures: Path, season: Path, tmp_path: Path) -> None:
+    """Of a file that a run began with: a run that goes on has weights of its own, and so has one that resumes."""
+    file = tmp_path / "mine.safetensors"
+    shutil.copy(weights_file("fieldguide"), file)
+    overrides = settings(backbone__weights=str(file), train__solver="gradient", train__batch_size="8")
+    first = train(pictures, overrides=overrides, out=tmp_path / "first", listener=Heard())
+    with pytest.raises(Stopped):
+        train(season, from_run=first.folder, out=tmp_path / "second", listener=Stops())
+    file.unlink()
+    with pytest.raises(FieldmarkError, match="does not exist"):
+        train(season, str(first.folder / "recipe.toml"), out=tmp_path / "other", listener=Heard())
+    second = train(season, out=tmp_path / "second", resume=True, listener=Heard())
+    assert second.is_finished
+    third = train(season, from_run=first.folder, out=tmp_path / "third", listener=Heard())
+    assert third.decided("weights") == first.decided("weights")
 
 
 def test_it_resumes_where_it_was(trained: Run, season: Path, tmp_path: Path) -> None:

@@ -57,6 +57,15 @@ class Held:
         return answer(images)
 
 
+class Clock:
+    """Stands still unless it is put forward."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
 @settings(max_examples=20, deadline=None)
 @given(st.lists(st.integers(0, 254), min_size=1, max_size=40), st.integers(1, 9), st.booleans())
 def test_each_picture_gets_its_own_answer(numbers: list[int], batch_size: int, in_turns: bool) -> None:
@@ -179,6 +188,16 @@ def test_pictures_of_one_request_are_accepted_if_all_have_time(slow: int, before
         assert refused.value.status == (429 if fits(num) else 413)
         assert fits(num) or refused.value.hint == f"Send at most {batcher.most_at_once}."
     batcher._waiting = 0
+    batcher.close()
+
+
+def test_a_pause_between_visitors_is_not_the_time_of_a_picture() -> None:
+    clock = Clock()
+    batcher = Batcher(see, answer, seconds=10, clock=clock)
+    for number in range(3):
+        assert number_of(batcher.submit(thing(number)).result(10)) == number
+        clock.now += 60
+    assert batcher.most_at_once == batcher.most_waiting
     batcher.close()
 
 

@@ -101,7 +101,8 @@ def train(
     made = parent.decisions().then(named) if parent else named
     base = older.recipe(recipe) if older else recipe or (parent.recipe() if parent else "finetune")
     with run.held():
-        resolved = partial(resolve_recipe, base, backbone=backbone, weights=weights, overrides=overrides)
+        onward = older is not None
+        resolved = partial(resolve_recipe, base, backbone=backbone, weights=weights, overrides=overrides, onward=onward)
         if resume and run.exists:
             if recipe or backbone or weights or overrides:
                 resuming.check_same(run, resolved(), overrides)
@@ -126,13 +127,14 @@ def train(
             pool = without_labels.checked(asked, pool, parent)
             with _discarded_on_failure(run):
                 began(Run.create(run.folder, asked, Machine.decide(asked, device)).folder)
-                run.decide("weights", weights_name(asked.backbone))
+                began_with = older.run.decided("weights") if older else None
+                run.decide("weights", began_with or weights_name(asked.backbone))
                 run.keep_decisions(made)
                 run.keep_unlabelled(pool)
                 if older:
                     older.begin(run)
                 choices = left_open(recipe or parent, backbone, weights, overrides)
-                purse = Purse.begin(run, budget, asked, choices, goes_on=older is not None) if budget else None
+                purse = Purse.begin(run, budget, asked, choices, goes_on=onward) if budget else None
                 _learn(run, data, root, columns, heard, older, purse)
     listener.hear(Done("train", run.folder))
     return run

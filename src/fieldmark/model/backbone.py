@@ -214,7 +214,7 @@ def build_backbone(
     WeightsError for weights that are unavailable or belong to another architecture.
     """
     choice = settled_weights(choice)
-    check_backbone(choice)
+    check_backbone(choice, weights=load_weights)
     models, normalizations = [], []
     each = each_of(choice)
     for one in each:

@@ -59,15 +59,16 @@ def sources_of(choice: Backbone) -> frozenset[str]:
     return frozenset(one.weights for one in each_of(choice))
 
 
-def check_backbone(choice: Backbone) -> None:
-    """Raise RecipeError for a model that timm does not have, and WeightsError for a missing file or package."""
+def check_backbone(choice: Backbone, *, weights: bool = True) -> None:
+    """Raise RecipeError for a model that timm does not have and, if `weights` will be read, WeightsError for a missing
+    file or package."""
     known = _known_backbones()
     for one in each_of(choice):
         if one.name.split(".")[0] not in known:
             raise RecipeError(f"There is no backbone {one.name!r} in timm", nearest(one.name, known))
-        if one.weights == "installed":
+        if weights and one.weights == "installed":
             package_of(one.name)
-    if not sources_of(choice) <= _SOURCES and not os.path.isfile(weights_file(choice.weights)):
+    if weights and not sources_of(choice) <= _SOURCES and not os.path.isfile(weights_file(choice.weights)):
         raise WeightsError(
             f"The weights file {choice.weights} does not exist",
             "Give a .safetensors file, 'auto' for installed or else downloaded weights, or 'none' for random ones.",

@@ -63,7 +63,8 @@ def data_of(
         source, columns = (str(named), columns) if _same(named, source) else (source, None)
     catalog = read(source, root, columns=columns or known.get("columns"), tell=tell)
     for later in known.get("further", ()):
-        catalog = joined(catalog, read(later["source"], columns=later.get("columns"), tell=tell)).catalog
+        added = read(later["source"], columns=later.get("columns"), fewest=1, tell=tell)
+        catalog = joined(catalog, added).catalog
     return catalog
 
 

@@ -40,6 +40,7 @@ for each other."""
 @dataclass(eq=False)
 class _Waiting:
     thing: Thing | Shown
+    since: float
     until: float
     answer: Future[Outputs] = field(default_factory=Future)
     shown: Shown | None = None
@@ -124,7 +125,8 @@ class Batcher:
 
     def submit_all(self, things: Sequence[Thing | Shown]) -> list[Future[Outputs]]:
         """Accept pictures, or views of them: all or none; the rest is as for `submit`."""
-        accepted = [_Waiting(thing, self._clock() + self.seconds) for thing in things]
+        now = self._clock()
+        accepted = [_Waiting(thing, now, now + self.seconds) for thing in things]
         with self._changed:
             self.check_room(len(accepted))
             self._waiting += len(accepted)
@@ -169,7 +171,7 @@ class Batcher:
         return over
 
     def _work(self) -> None:
-        ended, idle = self._clock(), True
+        ended = self._clock()
         while (first := self._ready.get()) is not None:
             batch = [one for one in self._gathered(first) if not self._is_late(one)]
             if batch:
@@ -178,10 +180,8 @@ class Batcher:
                     self._may_decode.clear()
                 self._compute(batch)
                 self._may_decode.set()
-                now = self._clock()
-                if not idle:  # from end to end of two batches, which counts whatever is the bottleneck
-                    self._learn((now - ended) / len(batch))
-                ended, idle = now, not self._waiting
+                began, ended = max(ended, min(one.since for one in batch)), self._clock()
+                self._learn((ended - began) / len(batch))  # from end to end of two batches, unless nobody waited then
 
     def _gathered(self, first: _Waiting) -> list[_Waiting]:
         """What is ready, and what becomes so while it pays to wait."""

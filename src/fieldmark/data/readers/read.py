@@ -108,17 +108,17 @@ LAYOUTS = (
 """The layouts, in the order in which they are tried."""
 
 
-def read(path: Path | str, columns: Columns | None = None) -> Catalog:
+def read(path: Path | str, columns: Columns | None = None, *, fewest: int = 2) -> Catalog:
     """Read the data at `path`, by the first of LAYOUTS that fits; if `columns` are given, it must be a table or shards.
     At an address there are shards.
 
     If a folder holds nothing but one folder, that one is read, since archives often unpack that way. Raises DataError
-    if nothing fits, or if there are fewer than two classes. Gives a DataWarning for what is left out, for classes that
-    a split lacks (a class without train images stays: it cannot be predicted, and counts as an error), and for groups
-    that lie in two splits.
+    if nothing fits, or if there are fewer than `fewest` classes. Gives a DataWarning for what is left out, for classes
+    that a split lacks (a class without train images stays: it cannot be predicted, and counts as an error), and for
+    groups that lie in two splits.
     """
     if is_remote(path):
-        return checked(read_shards(Path(path), columns))
+        return checked(read_shards(Path(path), columns), fewest)
     path = Path(os.path.abspath(Path(path).expanduser()))
     if not path.exists():
         raise no_such_path(path)
@@ -127,10 +127,11 @@ def read(path: Path | str, columns: Columns | None = None) -> Catalog:
         check_finished(path, os.listdir(path))
     if columns:
         foreign = holds_shards(path) and not _tables(path)
-        return checked(read_shards(path, columns) if foreign else read_table(_table_for(path, columns), columns))
+        found = read_shards(path, columns) if foreign else read_table(_table_for(path, columns), columns)
+        return checked(found, fewest)
     for layout in LAYOUTS:
-        if (found := layout.find(path)) is not None:
-            return checked(layout.read(found))
+        if (place := layout.find(path)) is not None:
+            return checked(layout.read(place), fewest)
     looked_for = "; ".join(layout.description for layout in LAYOUTS)
     raise DataError(f"No data found at {path}, which {_contents(path)}", f"Looked for: {looked_for}.")
 
@@ -225,9 +226,9 @@ def _contents(path: Path) -> str:
     return f"holds {' and '.join(held)}"
 
 
-def checked(catalog: Catalog) -> Catalog:
+def checked(catalog: Catalog, fewest: int = 2) -> Catalog:
     """The catalogue, after the checks that apply to every layout."""
-    if len(catalog.classes) < 2:
+    if len(catalog.classes) < fewest:
         raise DataError(
             f"{catalog.root} holds only one class, {catalog.classes[0]!r}",
             "At least two are needed: a folder for each class, or a table with the columns path and label, which "

@@ -37,24 +37,29 @@ def _nobody(text: str) -> None:
 
 
 def read(
-    data: Path | str, root: Path | str | None = None, *, columns: Columns | None = None, tell: Tell = _nobody
+    data: Path | str,
+    root: Path | str | None = None,
+    *,
+    columns: Columns | None = None,
+    fewest: int = 2,
+    tell: Tell = _nobody,
 ) -> Catalog:
     """Read the data at a path, or the data set of that name; an existing path wins.
 
     A copy of a named data set is looked for in `root`, or in `data/` and in the user's cache folder; if there is none,
     it is downloaded as `find` says. At a path, the layouts of the known data sets are recognised too. `columns` says
-    which columns of a table hold what, such as {"path": "filename", "label": "species"}. Raises DataError; gives
-    DataWarnings as `fieldmark.data.readers.read` does.
+    which columns of a table hold what, such as {"path": "filename", "label": "species"}; `fewest` is how many classes
+    are needed. Raises DataError; gives DataWarnings as `fieldmark.data.readers.read` does.
     """
     path = find(data, root, tell=tell)
     if columns:
-        return read_path(path, columns)
+        return read_path(path, columns, fewest=fewest)
     if (found := _recognised(path)) is not None:
         folder, layout = found
-        return checked(layout.read(layout.unpack(folder, tell)))
+        return checked(layout.read(layout.unpack(folder, tell)), fewest)
     if (half := _half_there(path)) is not None:  # before folders are taken for classes: cars_train and cars_test
         raise half
-    return read_path(path)
+    return read_path(path, fewest=fewest)
 
 
 def find(data: Path | str, root: Path | str | None = None, *, tell: Tell = _nobody) -> Path:

@@ -43,8 +43,12 @@ def resolve_recipe(
     backbone: str | None = None,
     weights: str | None = None,
     overrides: Iterable[str] = (),
+    onward: bool = False,
 ) -> Recipe:
-    """Apply the user's changes to a recipe and check every name. Raises RecipeError before any data is read."""
+    """Apply the user's changes to a recipe and check every name. Raises RecipeError before any data is read.
+
+    A training that goes `onward` from a finished run needs no pretrained weights, but for the folds of a cross-fit.
+    """
     given = load_recipe(recipe) if isinstance(recipe, str) else recipe
     resolved = given.changed(backbone, weights, overrides)
     resolved = resolved.model_copy(update={"backbone": settled_weights(resolved.backbone)})
@@ -58,7 +62,7 @@ def resolve_recipe(
         raise RecipeError(f"There is no mix {resolved.augment.mix!r}", nearest(resolved.augment.mix, KINDS))
     check_pose_options(resolved)
     check_background_option(resolved)
-    check_backbone(resolved.backbone)
+    check_backbone(resolved.backbone, weights=not onward or resolved.protocol == "crossfit")
     resolved = resolved.model_copy(update=pieces)
     check_combination(resolved)
     return resolved

@@ -65,7 +65,7 @@ def grown(
     here = None if isinstance(data, Catalog) else find(data, root, tell=listener.note)
     catalog, further = _old(run, known, listener), [*known.get("further", ())]
     if here is None or not (_is_run(here, run) or is_source(known, here)):
-        later = data if isinstance(data, Catalog) else read(here or data, columns=columns, tell=listener.note)
+        later = data if isinstance(data, Catalog) else read(here or data, columns=columns, fewest=1, tell=listener.note)
         _check_names(known["classes"], later, name, listener)
         catalog = _joined(catalog, later, name, listener)
         source: Source = {"source": place_of(here or later.root)}
