@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from scipy.special import softmax
+from scipy.optimize import minimize
+from scipy.special import log_softmax, softmax
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
@@ -39,7 +40,9 @@ def logits(head: LinearHead, features: NDArray[np.float32]) -> NDArray[np.float6
 def test_the_folded_head_answers_as_the_pipeline(num_classes: int) -> None:
     features, labels, groups = clouds(num_classes)
     head = fit_linear_head(features, labels, groups, num_classes)
-    pipeline = make_pipeline(StandardScaler(), LogisticRegression(C=head.strength, max_iter=300)).fit(features, labels)
+    pipeline = make_pipeline(StandardScaler(), LogisticRegression(C=head.strength, max_iter=300, tol=1e-6)).fit(
+        features, labels
+    )
     others = clouds(num_classes, seed=1)[0]
     for inputs in (features, others):
         answers = logits(head, inputs)
@@ -53,7 +56,9 @@ def test_features_may_be_read_at_unit_length(num_classes: int) -> None:
     features, labels, groups = clouds(num_classes)
     head = fit_linear_head(features, labels, groups, num_classes, reading="unit")
     assert head.strength in probe.STRENGTHS["unit"]
-    pipeline = make_pipeline(Normalizer(), LogisticRegression(C=head.strength, max_iter=300)).fit(features, labels)
+    pipeline = make_pipeline(Normalizer(), LogisticRegression(C=head.strength, max_iter=300, tol=1e-6)).fit(
+        features, labels
+    )
     others = clouds(num_classes, seed=1)[0]
     answers = logits(head, normalize(others))
     np.testing.assert_allclose(softmax(answers, axis=1), pipeline.predict_proba(others), atol=2e-4)
@@ -75,7 +80,12 @@ def test_the_strength_has_the_most_held_out_rows_right() -> None:
     reference = {}
     for c in strengths:
         log_p: NDArray[Any] = cross_val_predict(
-            LogisticRegression(C=c, max_iter=300), inputs, labels, groups=groups, cv=folds, method="predict_log_proba"
+            LogisticRegression(C=c, max_iter=300, tol=1e-6),
+            inputs,
+            labels,
+            groups=groups,
+            cv=folds,
+            method="predict_log_proba",
         )
         reference[c] = -log_p[np.arange(len(labels)), labels].mean(), (log_p.argmax(1) == labels).mean()
     best = min(strengths, key=lambda c: (-reference[c][1], reference[c][0]))
@@ -92,11 +102,13 @@ def test_a_row_counts_as_much_as_its_weight_says() -> None:
     known = weights == 1
     assert head.strength == fit_linear_head(features[known], labels[known], groups[known], 3, reading="unit").strength
     often = np.repeat(np.arange(len(labels)), np.where(known, 4, 1))
-    same = LogisticRegression(C=head.strength / 4, max_iter=300).fit(normalize(features)[often], labels[often])
+    same = LogisticRegression(C=head.strength / 4, max_iter=300, tol=1e-6).fit(
+        normalize(features)[often], labels[often]
+    )
     np.testing.assert_allclose(
         softmax(normalize(features) @ head.weight.T + head.bias, axis=1),
         same.predict_proba(normalize(features)),
-        atol=2e-3,
+        atol=1e-2,  # in single precision
     )
 
 
@@ -106,15 +118,17 @@ def test_of_very_many_rows_some_are_enough_to_choose_by(monkeypatch: pytest.Monk
     fitted: list[int] = []
     regression = probe.regression
 
-    def counted(inputs: Any, labels: Any, strength: float, weights: Any = None) -> LogisticRegression:
+    def counted(inputs: Any, labels: Any, strength: float, *others: Any, **named: Any) -> LogisticRegression:
         fitted.append(len(labels))
-        return regression(inputs, labels, strength, weights)
+        return regression(inputs, labels, strength, *others, **named)
 
     monkeypatch.setattr(probe, "regression", counted)
     head = fit_linear_head(features, labels, groups, 3, strengths=(1e-2, 1.0))
     assert max(fitted[:-1]) == 40  # two folds of three
     assert fitted[-1] == 120
-    whole = make_pipeline(StandardScaler(), LogisticRegression(C=head.strength, max_iter=300)).fit(features, labels)
+    whole = make_pipeline(StandardScaler(), LogisticRegression(C=head.strength, max_iter=300, tol=1e-6)).fit(
+        features, labels
+    )
     np.testing.assert_allclose(softmax(logits(head, features), axis=1), whole.predict_proba(features), atol=2e-4)
 
 
@@ -126,7 +140,7 @@ def test_a_class_without_training_images(present: list[int]) -> None:
     answers = softmax(logits(head, features), axis=1)
     absent = [k for k in range(4) if k not in present]
     assert answers[:, absent].max() < 1e-12
-    pipeline = make_pipeline(StandardScaler(), LogisticRegression(C=head.strength, max_iter=300))
+    pipeline = make_pipeline(StandardScaler(), LogisticRegression(C=head.strength, max_iter=300, tol=1e-6))
     pipeline.fit(features[kept], labels[kept])
     np.testing.assert_allclose(answers[:, present], pipeline.predict_proba(features), atol=2e-4)
 
@@ -195,3 +209,33 @@ def test_of_one_class_alone_there_is_nothing_to_learn() -> None:
     head = fit_linear_head(np.eye(4, 3, dtype=np.float32), np.ones(4, np.int64), np.arange(4), 3)
     assert (np.eye(4, 3) @ head.weight.T + head.bias).argmax(axis=1).tolist() == [1, 1, 1, 1]
     assert head.strength is not None  # None stands for a discriminant
+
+
+def test_a_weak_penalty_is_fitted_to_its_end() -> None:
+    """Two images of each of thirty classes, as any other minimiser has them: stopped early, nine points fewer right."""
+    rng = np.random.default_rng(1)
+    prototypes = rng.random((30, 256)) ** 3
+
+    def draw(per_class: int) -> NDArray[np.float64]:
+        noise = rng.normal(0, 2.5 * prototypes.mean(), (30 * per_class, 256))
+        return normalize(np.maximum(0, np.repeat(prototypes, per_class, axis=0) + noise) + 0.2)
+
+    features, labels = draw(2), np.repeat(np.arange(30), 2)
+    others, answers = draw(10), np.repeat(np.arange(30), 10)
+    strength = 3000.0
+
+    def loss(x: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        weight, bias = x[: 30 * 256].reshape(30, 256), x[30 * 256 :]
+        log_probabilities = log_softmax(features @ weight.T + bias, axis=1)
+        slope = (np.exp(log_probabilities) - np.eye(30)[labels]) * strength
+        value = -strength * log_probabilities[np.arange(60), labels].sum() + 0.5 * (weight**2).sum()
+        return value, np.concatenate([(slope.T @ features + weight).ravel(), slope.sum(axis=0)])
+
+    found = minimize(loss, np.zeros(30 * 257), jac=True, method="L-BFGS-B", options={"maxiter": 3000, "gtol": 1e-4})
+    best = (others @ found.x[: 30 * 256].reshape(30, 256).T + found.x[30 * 256 :]).argmax(axis=1)
+    head = fit_linear_head(
+        features.astype(np.float32), labels, np.arange(60), 30, reading="unit", strengths=[strength], folds=2
+    )
+    guesses = logits(head, others.astype(np.float32)).argmax(axis=1)
+    assert (guesses == best).mean() > 0.98
+    assert abs((guesses == answers).mean() - (best == answers).mean()) < 0.01

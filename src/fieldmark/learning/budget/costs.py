@@ -23,7 +23,7 @@ from fieldmark.data.decode import decode
 from fieldmark.learning.fitting.flips import num_measured
 from fieldmark.learning.training.mirror import SIZE, mirror_features
 from fieldmark.learning.training.optimizer import early_stages
-from fieldmark.learning.training.probe import STRENGTHS, regression
+from fieldmark.learning.training.probe import ROUGH, STRENGTHS, regression
 from fieldmark.model.backbone import Backbone as Network
 from fieldmark.model.backbone import build_backbone
 from fieldmark.model.precision import autocast
@@ -165,7 +165,7 @@ class Costs:
         noise = rng.normal(size=(some, self.width)).astype(np.float32)
         noise /= np.linalg.norm(noise, axis=1, keepdims=True)
         labels = np.arange(some) % few
-        took = _seconds(lambda: regression(noise, labels, _middle()))
+        took = _seconds(lambda: regression(noise, labels, _middle(), gradient=ROUGH))
         self.regression = took * max(1, rows / some) * max(1, classes / few)
 
     def look_at_mirrors(self) -> None:

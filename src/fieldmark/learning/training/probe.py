@@ -22,7 +22,16 @@ from sklearn.preprocessing import StandardScaler, normalize
 from fieldmark.core.errors import TrainingError
 from fieldmark.learning.training.discriminant import fit_discriminant
 
-__all__ = ["STRENGTHS", "LinearHead", "Reading", "fit_linear_head", "held_out_folds", "out_of_fold", "regression"]
+__all__ = [
+    "ROUGH",
+    "STRENGTHS",
+    "LinearHead",
+    "Reading",
+    "fit_linear_head",
+    "held_out_folds",
+    "out_of_fold",
+    "regression",
+]
 
 Reading = Literal["standardised", "unit"]
 
@@ -31,6 +40,10 @@ STRENGTHS: Mapping[Reading, Sequence[float]] = {
     "unit": (3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0),
 }
 """The values from which C is chosen, for each way of reading features."""
+_PRECISE, ROUGH = 1e-6, 1e-4
+"""The gradient at which a fit ends. Its loss is a mean, in which a weak penalty is small: at the rough one, a fit to
+few images may end after a leap past the solution, with 36 % right where the solution has 51. For the choice of C it is
+near enough, since such a leap shows there."""
 _IMPOSSIBLE = -1e4
 """The bias of a class without a training image."""
 _MOST_WORK = 2e11
@@ -166,14 +179,17 @@ def regression(
     labels: NDArray[np.int64],
     strength: float,
     weights: NDArray[np.floating] | None = None,
+    *,
+    gradient: float = _PRECISE,
 ) -> LogisticRegression:
-    """A logistic regression of labels (N,) on inputs (N, D), each row of which counts as much as its weight (N,)."""
+    """A logistic regression of labels (N,) on inputs (N, D), each row of which counts as much as its weight (N,). The
+    fit ends where no element of the loss's gradient is larger than `gradient`."""
     with warnings.catch_warnings():
         # a head that has all but converged answers the same, and few images of many classes are what some people have:
         # the warnings would only worry
         warnings.simplefilter("ignore", ConvergenceWarning)
         warnings.filterwarnings("ignore", "The number of unique classes is greater than", UserWarning)
-        return LogisticRegression(C=strength, max_iter=300).fit(inputs, labels, weights)
+        return LogisticRegression(C=strength, max_iter=300, tol=gradient).fit(inputs, labels, weights)
 
 
 def _log_probabilities(model: LogisticRegression, inputs: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -214,7 +230,7 @@ def _cross_validated(
     for train, held in splits:
         if len(np.unique(labels[train])) < 2:
             continue
-        model = regression(inputs[train], labels[train], strength)
+        model = regression(inputs[train], labels[train], strength, gradient=ROUGH)
         held = held[np.isin(labels[held], model.classes_)]
         if len(held):
             log_probabilities = _log_probabilities(model, inputs[held])
