@@ -63,6 +63,22 @@ def test_training_from_a_store_is_training_from_files(bucket: str, parted: Path,
     assert far
 
 
+def test_a_run_from_a_store_finds_its_data_again(cli: Cli, bucket: str, parted: Path, tmp_path: Path) -> None:
+    """To be scored, reported, and gone on from with the shards of another season behind it."""
+    run = tmp_path / "run"
+    fieldmark.shards(parted, bucket)
+    fieldmark.train(bucket, "walkthrough", out=run, overrides=settings())
+    assert cli("evaluate", run).status == 0
+    assert cli("report", run).status == 0
+    assert "data:image/" in (run / "report" / "index.html").read_text()
+    later = fieldmark.draw(tmp_path / "later", species=2, images_per_species=8, size=64)
+    fieldmark.shards(later, f"{bucket}-later")
+    onward = cli("train", f"{bucket}-later", "--from", run, "--out", tmp_path / "onward")
+    assert onward.status == 0, onward.err
+    assert cli("report", tmp_path / "onward").status == 0
+    assert "data:image/" in (tmp_path / "onward" / "report" / "index.html").read_text()
+
+
 def test_a_place_that_is_taken_is_refused(cli: Cli, parted: Path) -> None:
     assert "is not empty: it holds" in cli("shards", parted, parted).complaint
     assert "s3fs" in cli("shards", parted, "s3://bucket/birds").complaint

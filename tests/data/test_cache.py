@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
 import shutil
@@ -19,6 +20,7 @@ from fieldmark.core.errors import ImageError
 from fieldmark.data import cache
 from fieldmark.data.cache import PixelStore, build_store
 from fieldmark.data.catalog import Catalog
+from fieldmark.data.decode import read_bytes
 from support.stores import SIDE, assert_right, make_catalog, stores
 
 
@@ -104,6 +106,34 @@ def test_unreadable_rows(tmp_path: Path, folder: Path) -> None:
         with pytest.raises(ImageError, match="damaged"):
             store[5]
         assert_right(store)
+
+
+def test_a_file_that_could_not_be_read_is_tried_again(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk may fail for a moment; what is damaged stays so."""
+    catalog = make_catalog(tmp_path, broken=(2,))
+    asked: list[str] = []
+    failing = {"5.png"}
+
+    def read(path: Path) -> bytes:
+        asked.append(path.name)
+        if path.name in failing:
+            raise ImageError(f"{path} cannot be read: Input/output error") from OSError(errno.EIO, "Input/output error")
+        return read_bytes(path)
+
+    monkeypatch.setattr(cache, "read_bytes", read)
+    assert sorted(build_store(catalog, side=SIDE, folder=folder).unreadable) == [2, 5]
+    asked.clear()
+    store = build_store(catalog, side=SIDE, folder=folder)
+    assert sorted(store.unreadable) == [2, 5]
+    assert_right(store)
+    assert asked == ["5.png"]
+    failing.clear()
+    store = build_store(catalog, side=SIDE, folder=folder)
+    assert sorted(store.unreadable) == [2]
+    assert store.cached[5]
+    assert_right(store)
 
 
 def test_a_catalogue_of_nothing(folder: Path, tmp_path: Path) -> None:

@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 
 from fieldmark.data.catalog import Catalog
+from fieldmark.data.decode import read_bytes
 from fieldmark.data.joining import begun_with, joined
+from fieldmark.data.readers.read import read
+from fieldmark.data.sharding import write_shards
 from fieldmark.data.taxonomy import Taxonomy
 
 
@@ -57,6 +60,19 @@ def test_a_photograph_that_both_have_counts_once(old: Catalog, tmp_path: Path) -
     assert both.name == "old"
     assert copies == 2
     assert relabelled == ("copy.jpg",)
+
+
+@pytest.mark.parametrize("place", ["{}/shards", "memory://joined/shards"])
+def test_a_photograph_in_a_shard_is_known_by_its_contents(place: str, pictures: Path, tmp_path: Path) -> None:
+    """Whether the other copy is in another shard or a file."""
+    plain, place = read(pictures), place.format(tmp_path)
+    write_shards(plain.select(np.arange(3, 42)), place)
+    write_shards(plain.select(np.arange(30)), tmp_path / "first")
+    shards, first = read(place), read(tmp_path / "first")
+    for old, later, copies in ((first, shards, 27), (first, plain, 30), (plain, shards, 39), (shards, plain, 39)):
+        both, found, relabelled = joined(old, later)
+        assert (found, relabelled) == (copies, ())
+        assert len({read_bytes(both.file(row)) for row in range(len(both))}) == len(both) == 42
 
 
 def test_a_class_that_only_copies_have_does_not_begin(old: Catalog, tmp_path: Path) -> None:

@@ -213,6 +213,29 @@ def test_an_error_comes_in_the_place_of_its_step_and_no_thread_stays() -> None:
     assert threading.active_count() == before
 
 
+class Gone:
+    """Pixels without those of one row."""
+
+    def __init__(self, row: int) -> None:
+        self.row = row
+
+    def __getitem__(self, row: int) -> Decoded:
+        if row == self.row:
+            raise ImageError("It is gone", "Put it back.")
+        return numbered()[row]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_error_is_the_same_with_and_without_workers(workers: int) -> None:
+    steps = [{row for _, row in SCHEDULE.batch(step)} for step in range(SCHEDULE.num_steps)]
+    row = min(steps[1] - steps[0])
+    batches = training_batches(Samples(catalog(), Gone(row), seeded_view, seed=7), SCHEDULE, workers=workers)
+    assert set(next(batches).rows.tolist()) == steps[0]
+    with pytest.raises(ImageError) as caught:
+        next(batches)
+    assert (caught.value.problem, caught.value.hint) == ("It is gone", "Put it back.")
+
+
 def test_a_sequence_that_is_left_leaves_no_thread(samples: Samples) -> None:
     before = threading.active_count()
     batches = training_batches(samples, SCHEDULE)

@@ -17,6 +17,7 @@ from fieldmark.core.machine import Machine
 from fieldmark.core.recipe import Recipe
 from fieldmark.data.catalog import Catalog
 from fieldmark.data.taxonomy import Taxonomy
+from fieldmark.runs.opening import is_source
 from fieldmark.runs.run import Run
 
 MACHINE = Machine("cpu", 2, 0, "fp32")
@@ -187,6 +188,14 @@ def test_the_data_is_remembered(tmp_path: Path, run: Run, catalog: Catalog) -> N
     assert data["source"] == str((tmp_path / "data").resolve())
     assert run.splits() == {"a.jpg": "train", "b, c.jpg": "val", "ü.jpg": "test"}
     run.write_data(tmp_path / "data", catalog, PICTURES)  # the same again
+
+
+def test_an_address_is_remembered_as_one(run: Run, catalog: Catalog) -> None:
+    run.write_data(Path("s3://bucket/birds"), catalog, PICTURES)
+    assert run.data()["source"] == "s3://bucket/birds"
+    for same in (Path("s3://bucket/birds"), "s3://bucket/birds", "s3://bucket/birds/"):
+        assert is_source(run.data(), same)
+    assert not is_source(run.data(), "s3:/bucket/other")
 
 
 @pytest.mark.parametrize(

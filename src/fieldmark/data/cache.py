@@ -5,10 +5,13 @@ the versions of the decoder and its libraries, every file's path, size, times an
 
     <cache>/pixels/
       <key>/pixels.bin    the kept images' bytes, one after the other
-      <key>/index.npz     where each lies, sizes, checksums, fingerprints, what could not be read; its time is that of
-                          the last use
+      <key>/index.npz     where each lies, sizes, checksums, fingerprints, what could not be read, and of which of
+                          these the files could not; its time is that of the last use
       <key>.part/         a store being built, renamed when it is complete
       <key>.lock          locked by the process that builds it, so a `.part` whose lock is free was left by a dead one
+
+A damaged picture stays damaged for as long as its file is the same. A file that could not be read may be readable the
+next time: it is tried again, and if one can be read, the store is built anew.
 
 Shapes: N rows of the catalogue, R of them readable.
 """
@@ -163,7 +166,8 @@ def build_store(
             return _built(home, job) if (store := _opened(home, job)) is None else store
     except (StorageError, OSError) as error:
         note = f"Pixels are not cached, so every image is decoded each time: {error}"
-        return replace(_scan(job, lambda pixels: _NOTHING), notes=(note,))
+        store, _ = _scan(job, lambda pixels: _NOTHING)
+        return replace(store, notes=(note,))
 
 
 @dataclass(frozen=True)
@@ -185,6 +189,14 @@ class _Seen(NamedTuple):
     thumbnail: NDArray[np.uint8]
 
 
+class _Unseen(NamedTuple):
+    """Why an image cannot be read."""
+
+    reason: str
+    is_unread: bool
+    """Whether its file could not be read, so that nothing is known of what is in it."""
+
+
 def _key(job: _Job) -> str:
     libraries = [PIL.__version__, *(features.version(name) for name in ("libjpeg_turbo", "jpg", "webp", "avif"))]
     head = [job.side, job.grey_bits, decoding.VERSION, duplicates.VERSION, *libraries, str(job.catalog.root)]
@@ -198,18 +210,21 @@ def _key(job: _Job) -> str:
     return digest.hexdigest()[:32]
 
 
-def _see(job: _Job, row: int) -> _Seen | str:
+def _see(job: _Job, row: int) -> _Seen | _Unseen:
     """One image, or why it cannot be read."""
     path = job.catalog.file(row)
     try:
         data = read_bytes(path)
+    except ImageError as error:
+        return _Unseen(str(error), is_unread=True)
+    try:
         decoded = decode(data, short_side=job.side, grey_bits=job.grey_bits, name=str(path))
     except ImageError as error:
-        return str(error)
+        return _Unseen(str(error), is_unread=False)
     return _Seen(decoded, *fingerprint(data, decoded.pixels))
 
 
-def _pass(job: _Job) -> Iterator[tuple[int, _Seen | str]]:
+def _pass(job: _Job) -> Iterator[tuple[int, _Seen | _Unseen]]:
     """Every row in order, whatever the number of threads. They suffice: Pillow decodes outside the interpreter lock."""
     total = len(job.catalog)
     threads = WAITING if is_remote(job.catalog.root) else job.workers
@@ -220,17 +235,21 @@ def _pass(job: _Job) -> Iterator[tuple[int, _Seen | str]]:
             job.progress(rows.stop, total)
 
 
-def _scan(job: _Job, put: Callable[[NDArray[np.uint8]], int]) -> PixelStore:
-    """The pass: `put` stores the pixels of a kept image and returns where, or −1."""
+def _scan(job: _Job, put: Callable[[NDArray[np.uint8]], int]) -> tuple[PixelStore, list[int]]:
+    """The pass: `put` stores the pixels of a kept image and returns where, or −1. With the store come the rows whose
+    files could not be read."""
     offsets = np.full(len(job.catalog), _NOTHING, np.int64)
     shapes = np.zeros((len(job.catalog), 4), np.int32)
     checksums = np.zeros(len(job.catalog), np.uint32)
     seen_digests: list[np.uint64] = []
     thumbnails: list[NDArray[np.uint8]] = []
     unreadable: dict[int, str] = {}
+    unread: list[int] = []
     for row, seen in _pass(job):
-        if isinstance(seen, str):
-            unreadable[row] = seen
+        if isinstance(seen, _Unseen):
+            unreadable[row] = seen.reason
+            if seen.is_unread:
+                unread.append(row)
             continue
         shapes[row] = (*seen.decoded.pixels.shape[:2], *seen.decoded.size)
         seen_digests.append(seen.digest)
@@ -240,7 +259,7 @@ def _scan(job: _Job, put: Callable[[NDArray[np.uint8]], int]) -> PixelStore:
             checksums[row] = zlib.crc32(np.ascontiguousarray(seen.decoded.pixels).data)
     stacked = np.array(thumbnails, np.uint8).reshape(-1, duplicates.SIDE, duplicates.SIDE, 3)
     prints = Fingerprints(np.array(seen_digests, np.uint64), stacked)
-    return PixelStore(
+    store = PixelStore(
         job.catalog,
         job.side,
         job.grey_bits,
@@ -250,6 +269,7 @@ def _scan(job: _Job, put: Callable[[NDArray[np.uint8]], int]) -> PixelStore:
         shapes=shapes,
         checksums=checksums,
     )
+    return store, unread
 
 
 def _built(home: Path, job: _Job) -> PixelStore:
@@ -261,9 +281,9 @@ def _built(home: Path, job: _Job) -> PixelStore:
     _remove(home)  # damaged, or of another limit
     try:
         with (part / "pixels.bin").open("wb", buffering=0) as file:
-            store = _scan(job, _Writer(home.parent, file, job.limit - _INDEX_BYTES * len(job.catalog)).put)
+            store, unread = _scan(job, _Writer(home.parent, file, job.limit - _INDEX_BYTES * len(job.catalog)).put)
             os.fsync(file.fileno())
-        _write_index(part / "index.npz", store, job)
+        _write_index(part / "index.npz", store, unread, job)
         part.rename(home)
     finally:
         _remove(part)
@@ -280,7 +300,7 @@ def _notes(store: PixelStore, job: _Job) -> tuple[str, ...]:
     return (note,) if missing else ()
 
 
-def _write_index(path: Path, store: PixelStore, job: _Job) -> None:
+def _write_index(path: Path, store: PixelStore, unread: list[int], job: _Job) -> None:
     with path.open("wb") as file:
         np.savez(
             file,
@@ -290,6 +310,7 @@ def _write_index(path: Path, store: PixelStore, job: _Job) -> None:
             digests=store.fingerprints.digests,
             thumbnails=store.fingerprints.thumbnails,
             unreadable=np.array(json.dumps(list(store.unreadable.items()))),
+            unread=np.array(unread, np.int64),
             limit=np.array(job.limit),
         )
         file.flush()
@@ -297,7 +318,8 @@ def _write_index(path: Path, store: PixelStore, job: _Job) -> None:
 
 
 def _opened(home: Path, job: _Job) -> PixelStore | None:
-    """The store at `home`; None where there is none, it is damaged, or another limit makes a difference."""
+    """The store at `home`; None where there is none, it is damaged, another limit makes a difference, or a file can be
+    read that could not."""
     index, file = home / "index.npz", home / "pixels.bin"
     try:
         # opened here: of a damaged file, numpy would leave its own open
@@ -314,6 +336,7 @@ def _opened(home: Path, job: _Job) -> PixelStore | None:
                 checksums=saved["checksums"],
             )
             limit = int(saved["limit"])
+            unread = saved["unread"].tolist()
         size = 3 * int(np.prod(store.shapes[store.cached, :2], axis=1, dtype=np.int64).sum())
         if len(store.offsets) != len(job.catalog) or file.stat().st_size < size:
             return None
@@ -322,10 +345,20 @@ def _opened(home: Path, job: _Job) -> PixelStore | None:
         return None
     if size + _INDEX_BYTES * len(store) > job.limit or (notes and limit != job.limit):
         return None
+    if any(_can_be_read(job.catalog.file(row)) for row in unread):
+        return None
     with contextlib.suppress(OSError):  # a cache that may only be read
         os.utime(index)
     job.progress(len(store), len(store))
     return replace(store, notes=notes)
+
+
+def _can_be_read(file: Path) -> bool:
+    try:
+        read_bytes(file)
+    except ImageError:
+        return False
+    return True
 
 
 class _Writer:

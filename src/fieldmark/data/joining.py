@@ -11,15 +11,18 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fieldmark.core.errors import ImageError
 from fieldmark.data.catalog import Catalog, called_in
+from fieldmark.data.remote import WAITING, place_of
+from fieldmark.data.shards import member_of, open_picture
 from fieldmark.data.taxonomy import Taxonomy
 
 __all__ = ["Joined", "begun_with", "joined"]
@@ -93,23 +96,24 @@ def _grown(taxonomy: Taxonomy, later: Taxonomy, classes: tuple[str, ...]) -> Tax
 
 
 def _twins(first: Catalog, later: Catalog) -> Mapping[int, int]:
-    """Later rows that are the same file as an earlier one, each with the row of that."""
-    row_of = {os.path.abspath(first.file(row)): row for row in range(len(first))}
-    files = [os.path.abspath(later.file(row)) for row in range(len(later))]
+    """Later rows that are the same file as an earlier one, each with the row of that. Raises DataError if a shard is at
+    fault, or if a store does not answer."""
+    row_of = {place_of(first.file(row)): row for row in range(len(first))}
+    files = [place_of(later.file(row)) for row in range(len(later))]
     twins = {row: row_of[file] for row, file in enumerate(files) if file in row_of}
     rest = [row for row in range(len(later)) if row not in twins]
     if not rest:
         return twins
-    of_size: dict[int, list[str]] = {}
-    for file in row_of:
-        of_size.setdefault(_size(file), []).append(file)
-    of_size.pop(_NOWHERE, None)
-    for row in rest:
-        for file in of_size.get(_size(files[row]), ()):
-            if row not in twins and _digest(file) == _digest(files[row]) != "":
-                twins[row] = row_of[file]
-    _digest.cache_clear()
-    return twins
+    before, new = ({file: _size(file) for file in some} for some in (row_of, (files[row] for row in rest)))
+    shared = {*before.values()} & {*new.values()} - {_NOWHERE}
+    compared = [file for file, size in (before | new).items() if size in shared]
+    with ThreadPoolExecutor(WAITING) as pool:  # a store takes its time for each
+        digests = {file: digest for file, digest in zip(compared, pool.map(_digest, compared), strict=True) if digest}
+    known: dict[str, int] = {}
+    for file, row in row_of.items():
+        if file in digests:
+            known.setdefault(digests[file], row)
+    return twins | {row: known[digests[files[row]]] for row in rest if digests.get(files[row]) in known}
 
 
 _NOWHERE = -1
@@ -117,19 +121,20 @@ _NOWHERE = -1
 
 
 def _size(file: str) -> int:
+    if (member := member_of(file)) is not None:
+        return member.size
     try:
         return os.stat(file).st_size
     except OSError:
         return _NOWHERE
 
 
-@cache
 def _digest(file: str) -> str:
     """Of the contents; "" where there are none to read."""
     try:
-        with Path(file).open("rb") as opened:
-            return hashlib.file_digest(opened, "sha256").hexdigest()
-    except OSError:
+        with open_picture(Path(file)) as opened:
+            return hashlib.file_digest(opened, "sha256").hexdigest()  # type: ignore[arg-type]  # it has readinto
+    except (OSError, ValueError, ImageError):
         return ""
 
 

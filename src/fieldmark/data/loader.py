@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from fieldmark.core.errors import FieldmarkError
 from fieldmark.core.interrupts import deaf_to_termination
 from fieldmark.core.seeds import Stream, derive_seed
 from fieldmark.data.catalog import Catalog
@@ -244,14 +245,35 @@ def batches_of(samples: Source, steps: Iterable[Keys], workers: int) -> Iterator
         # DataLoader would draw a seed from the global generator, and its overhead shows on small images
         yield from _one_ahead(samples.batch, steps)
         return
-    yield from DataLoader(
-        samples,
+    for batch in DataLoader(
+        _InWorker(samples),
         batch_sampler=steps,
         num_workers=workers,
-        collate_fn=_collate,
+        collate_fn=_as_it_is,
         generator=torch.Generator().manual_seed(0),
         worker_init_fn=_begin_worker,
-    )
+    ):
+        if isinstance(batch, FieldmarkError):
+            raise batch
+        yield batch
+
+
+class _InWorker(Dataset[Sampled | FieldmarkError]):
+    """Step → its batch, or the error that it meets, as a value: of one that is raised in a worker process, DataLoader
+    makes a traceback in place of the problem and the hint."""
+
+    def __init__(self, samples: Samples) -> None:
+        self.samples = samples
+
+    def __getitems__(self, keys: Keys) -> Sampled | FieldmarkError:
+        try:
+            return self.samples.batch(keys)
+        except FieldmarkError as error:
+            return error
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
 
 
 def _one_ahead(prepare: Callable[[Keys], Sampled], steps: Iterable[Keys]) -> Iterator[Sampled]:

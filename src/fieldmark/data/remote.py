@@ -27,6 +27,7 @@ __all__ = [
     "open_for_writing",
     "place_of",
     "read_range",
+    "real_place",
     "remove",
     "url_of",
     "with_files",
@@ -67,6 +68,11 @@ def is_remote(path: Path | str) -> bool:
 def place_of(path: Path | str) -> str:
     """A path as a place."""
     return url_of(path) or os.path.abspath(os.path.expanduser(path))
+
+
+def real_place(path: Path | str) -> str:
+    """A path as the place that it leads to: one for all links to it, and for all ways to write it."""
+    return url_of(Path(path)) or os.path.realpath(os.path.expanduser(path))
 
 
 def below(root: Path | str, path: str) -> str:

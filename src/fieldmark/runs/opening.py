@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -18,6 +17,7 @@ from fieldmark.data.catalog import SPLITS, Catalog
 from fieldmark.data.decisions import Decisions, decided
 from fieldmark.data.joining import joined
 from fieldmark.data.readers.columns import Columns
+from fieldmark.data.remote import real_place
 from fieldmark.data.sets import Tell, find, read
 from fieldmark.runs.bundle import Bundle
 from fieldmark.runs.facts import Facts
@@ -69,7 +69,7 @@ def data_of(
 
 
 def _same(one: Path | str, other: Path | str) -> bool:
-    return os.path.realpath(one) == os.path.realpath(other)
+    return real_place(one) == real_place(other)
 
 
 def is_source(known: Facts, path: Path | str) -> bool:

@@ -47,6 +47,7 @@ from fieldmark.core.version import version
 from fieldmark.core.wording import brief, first_few
 from fieldmark.data.catalog import SPLITS, Catalog
 from fieldmark.data.decisions import COLUMNS, Decision, Decisions, write_decisions
+from fieldmark.data.remote import real_place
 from fieldmark.runs.facts import Environment, Facts, LogLine, Memory, Seconds, Source, Unlabelled
 
 __all__ = ["Run", "RunLog", "picture_name"]
@@ -246,7 +247,7 @@ class Run:
         Raises RunError if it is not what the run began with.
         """
         found: Facts = {
-            "source": str(Path(source).resolve()),
+            "source": real_place(source),
             "columns": dict(columns or {}),
             "root": str(catalog.root),
             "num_images": len(catalog),

@@ -3,24 +3,28 @@
 Shards that others wrote are read as WebDataset reads them: files that follow each other and have one name but for the
 ending belong together, KEY.jpg with KEY.json or KEY.cls. The keys of the JSON are columns of a table (`columns.py`),
 and a .cls is a label. A split is what the name of the shard says, as in birds-train-000000.tar. The pass goes over
-headers and these small files only, and its table is kept in the cache for as long as the shards stay as they are.
+headers and these small files only, and its table is kept in the cache for as long as the shards stay as they are. Where
+the cache cannot be written, the pass is made each time.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import itertools
 import os
 import re
 import tarfile
+import tempfile
 import warnings
 from collections.abc import Container, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
-from fieldmark.core.errors import DataError, DataWarning
-from fieldmark.core.reading import parse_json
-from fieldmark.core.storage import cache_folder, replacing
+from fieldmark.core.errors import DataError, DataWarning, StorageError
+from fieldmark.core.reading import parse_json, reason
+from fieldmark.core.storage import cache_folder, explained, write_bytes
 from fieldmark.core.wording import first_few
 from fieldmark.data.catalog import Catalog
 from fieldmark.data.readers.columns import Columns
@@ -60,20 +64,21 @@ def check_finished(place: Path | str, names: Container[str]) -> None:
 def read_shards(path: Path, columns: Columns | None = None) -> Catalog:
     """Read the shards in a folder or at an address. `columns` says which keys of their JSON hold what.
 
-    Raises DataError if the place cannot be reached, holds no shards, or unfinished ones, for a shard that is cut short,
-    and as `read_table` does.
+    Raises DataError if the place cannot be reached, holds no shards, or unfinished ones, for a shard that is cut short
+    or cannot be read, and as `read_table` does. Gives a DataWarning where the cache cannot be written.
     """
-    root, index = _indexed(path)
-    return read_table(index, columns, root)
+    with _indexed(path) as (root, index):
+        return read_table(index, columns, root)
 
 
 def shards_listed(path: Path) -> list[str]:
     """The addresses of all pictures in the shards of a folder or at an address; errors as of `read_shards`."""
-    root, index = _indexed(path)
-    return listed_paths(index, root=root)
+    with _indexed(path) as (root, index):
+        return listed_paths(index, root=root)
 
 
-def _indexed(path: Path) -> tuple[Path, Path]:
+@contextmanager
+def _indexed(path: Path) -> Iterator[tuple[Path, Path]]:
     """The folder of the shards, and their table on this machine."""
     root, pattern = (path.parent, path.name) if path.suffix.lower() == SHARD_SUFFIX else (path, "")
     place = place_of(root)
@@ -85,13 +90,41 @@ def _indexed(path: Path) -> tuple[Path, Path]:
         held = f"holds {first_few(found)}" if found else "is empty, or not there"
         raise DataError(f"There are no shards at {place}, which {held}", f"Expected {INDEX} or {SHARD_SUFFIX} files.")
     home = cache_folder() / "shards" / _digest(place, table or tars) / INDEX
-    if not home.is_file():
-        with replacing(home) as file:
-            if table:
-                file.write(with_files(below(place, INDEX), lambda files, at: bytes(files.cat_file(at))))
-            else:
-                _write_index(place, tars, file)
-    return root, home
+    if os.path.isfile(home):
+        yield root, home
+        return
+    contents = _own_index(below(place, INDEX)) if table else _made_index(place, tars)
+    with _kept(home, contents, place) as index:
+        yield root, index
+
+
+@contextmanager
+def _kept(home: Path, index: bytes, place: str) -> Iterator[Path]:
+    """A table in the cache or, where that cannot be written, in a file for this once."""
+    with ExitStack() as stack:
+        try:
+            write_bytes(home, index)
+        except StorageError as error:
+            why = f"What the shards at {place} hold cannot be kept, so it is looked up each time: {error.problem}"
+            warnings.warn(why, DataWarning, stacklevel=2)
+            with explained(home):
+                home = Path(stack.enter_context(tempfile.TemporaryDirectory())) / INDEX
+            write_bytes(home, index)
+        yield home
+
+
+@contextmanager
+def _readable(place: str) -> Iterator[None]:
+    """Raise DataError, which names the file, for an OSError."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"{place} cannot be read: {reason(error)}", "Check its permissions and the disk.") from error
+
+
+def _own_index(file: str) -> bytes:
+    with _readable(file):
+        return with_files(file, lambda files, at: bytes(files.cat_file(at)))
 
 
 def _digest(place: str, files: Mapping[str, Entry]) -> str:
@@ -101,8 +134,8 @@ def _digest(place: str, files: Mapping[str, Entry]) -> str:
 # ---- the pass
 
 
-def _write_index(place: str, tars: Mapping[str, Entry], file: Any) -> None:
-    """Go over all shards and write their table."""
+def _made_index(place: str, tars: Mapping[str, Entry]) -> bytes:
+    """Go over all shards and make their table."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -115,7 +148,9 @@ def _write_index(place: str, tars: Mapping[str, Entry], file: Any) -> None:
         raise DataError(f"The shards at {place} hold no pictures", expected)
     if all(set(table.column_names) <= {"path", "split"} for table in tables):
         raise DataError(f"The shards at {place} say nothing of their pictures", expected)
-    pq.write_table(pa.concat_tables(tables, promote_options="default"), file, compression="zstd")
+    index = io.BytesIO()
+    pq.write_table(pa.concat_tables(tables, promote_options="default"), index, compression="zstd")
+    return index.getvalue()
 
 
 def _columns(rows: list[dict[str, str]]) -> dict[str, list[str]]:
@@ -172,11 +207,11 @@ class _File(NamedTuple):
 
 
 def _files(place: str, tar: str) -> Iterator[_File]:
-    """The files of a shard in order. Raises DataError for a shard that is damaged, cut short or no tar, and gives a
-    DataWarning for one that may be."""
+    """The files of a shard in order. Raises DataError for a shard that cannot be read, is damaged, cut short or no tar,
+    and gives a DataWarning for one that may be."""
     here = below(place, tar)
     again = f"Copy or download {here} again."
-    with open_for_reading(here) as file:
+    with _readable(here), open_for_reading(here) as file:
         try:
             with tarfile.open(fileobj=file, mode="r:") as held:
                 while (about := held.next()) is not None:
