@@ -79,6 +79,20 @@ def test_a_run_from_a_store_finds_its_data_again(cli: Cli, bucket: str, parted: 
     assert "data:image/" in (tmp_path / "onward" / "report" / "index.html").read_text()
 
 
+def test_files_with_a_season_in_a_store_behind_them(cli: Cli, bucket: str, parted: Path, tmp_path: Path) -> None:
+    """Paths and addresses in one catalogue: a third season knows which photographs are where they were."""
+    run = fieldmark.train(parted, "walkthrough", out=tmp_path / "run", overrides=settings()).folder
+    for number, name in enumerate(("second", "third")):
+        season = fieldmark.draw(tmp_path / name, species=2, images_per_species=8, size=64, seed=number)
+        fieldmark.shards(season, f"{bucket}-{name}")
+        answer = cli("train", f"{bucket}-{name}", "--from", run, "--out", tmp_path / name / "run")
+        assert answer.status == 0, answer.err
+        assert "gone" not in answer.err
+        run = tmp_path / name / "run"
+    answer = cli("doubt", run)
+    assert answer.status == 0, answer.err
+
+
 def test_a_place_that_is_taken_is_refused(cli: Cli, parted: Path) -> None:
     assert "is not empty: it holds" in cli("shards", parted, parted).complaint
     assert "s3fs" in cli("shards", parted, "s3://bucket/birds").complaint

@@ -94,7 +94,7 @@ def _intro(found: int, shown: int, looked_at: int) -> str:
 
 def _item(one: Suspect, catalog: Catalog, explained: Sequence[Beside], bundle: Bundle) -> Item:
     def picture(path: str, *, small: bool = True) -> str | None:
-        return shown_file(catalog.root / path, small=small, grey_bits=bundle.images.grey_depth) if path else None
+        return shown_file(catalog.file_at(path), small=small, grey_bits=bundle.images.grey_depth) if path else None
 
     titles = {"label": "most alike of the suggested class", "copy": "the same picture", "leak": "the same picture"}
     beside = [Beside(picture(one.other), titles[one.kind], one.other_label)] if one.other else []
@@ -120,7 +120,7 @@ def _explained(
     with listener.progress("Explaining") as tick:
         for done, one in enumerate(found, 1):
             with contextlib.suppress(FieldmarkError):  # neither class is its answer, or its file is gone: no evidence
-                told[one.path] = _evidence(explainer, catalog.root / one.path, one)
+                told[one.path] = _evidence(explainer, catalog.file_at(one.path), one)
             tick(done, len(found))
     return told
 

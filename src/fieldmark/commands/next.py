@@ -160,7 +160,7 @@ def _intro(asked: int, left: int) -> str:
 def _item(one: Asked, catalog: Catalog, bundle: Bundle) -> Item:
     grey_bits = bundle.images.grey_depth
     beside = tuple(
-        Beside(shown_file(catalog.root / path, small=True, grey_bits=grey_bits), "most alike, labelled", label)
+        Beside(shown_file(catalog.file_at(path), small=True, grey_bits=grey_bits), "most alike, labelled", label)
         for label, path in one.hints
     )
     return Item(

@@ -109,7 +109,11 @@ class Catalog:
 
     def file(self, row: int) -> Path:
         """The file of sample `row`."""
-        return Path(below(self.root, self.paths[row]))
+        return self.file_at(self.paths[row])
+
+    def file_at(self, path: str) -> Path:
+        """The file of one of the paths, which may be the address of a picture that came later."""
+        return Path(below(self.root, path))
 
     def rows(self, split: str) -> NDArray[np.int64]:
         """The rows of one split, in catalogue order."""

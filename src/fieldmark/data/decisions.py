@@ -199,7 +199,7 @@ def _said(row: Decision) -> str:
 
 def _check_there(catalog: Catalog, strangers: Sequence[Decision], tell: Tell) -> None:
     """Of decisions about what is not in the catalogue, those that give a label need the file."""
-    gone = [one for one in strangers if not is_there(catalog.root / one.path)]
+    gone = [one for one in strangers if not is_there(catalog.file_at(one.path))]
     if lost := [one.path for one in gone if one.gives]:
         raise DataError(
             f"{counted(len(lost), 'decision')} of {len(strangers):,} about photographs outside the data "

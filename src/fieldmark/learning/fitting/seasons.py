@@ -127,7 +127,7 @@ def _moved(run: Run, catalog: Catalog) -> dict[str, str]:
     known = {row["path"] for row in rows}
     gone = {row["picture"]: row["path"] for row in rows if row["path"] not in there and row.get("picture")}
     new = [path for path in catalog.paths if path not in known] if gone else []
-    found = {path: gone.get(_picture(catalog.root / path), "") for path in new}
+    found = {path: gone.get(_picture(catalog.file_at(path)), "") for path in new}
     return {path: old for path, old in found.items() if old}
 
 
@@ -143,7 +143,7 @@ def _tell_of_gone(
 ) -> None:
     """Say which old photographs are gone or elsewhere. Raises DataError if all are gone."""
     there = {*catalog.paths, *moved.values()}
-    gone = [path for path in splits if path not in there and not is_there(catalog.root / path)]
+    gone = [path for path in splits if path not in there and not is_there(catalog.file_at(path))]
     if len(gone) == len(splits):
         raise DataError(f"The photographs that {run.folder} learnt from are gone from {run.data()['source']}", _BACK)
     if moved:
