@@ -147,11 +147,12 @@ def test_without_validation_images_probes_are_cross_validated(pictures: Path, tm
 
 
 def test_a_named_recipe_stays_what_it_is(many: Path, tmp_path: Path) -> None:
-    run, facts, _ = within(many, tmp_path / "run", "1500 images", recipe="part_discovery")
+    run, facts, _ = within(many, tmp_path / "run", "1900 images", recipe="part_discovery")
     assert facts["open"] == ["epochs"]
     assert facts["probes"] == []
     assert run.recipe().method.name == "part_discovery"
-    assert facts["spent"] <= 1500
+    assert facts["trials"][0]["steps"] >= plan.FEWEST_STEPS
+    assert facts["spent"] <= 1900
     run, facts, _ = within(many, tmp_path / "probe", "1500 images", recipe="probe")
     assert run.recipe().train.solver == "logistic"
     assert facts["trials"] == []
@@ -162,6 +163,12 @@ def test_a_budget_that_is_too_short_says_what_would_fit(many: Path, tmp_path: Pa
         within(many, tmp_path / "run", "100 images")
     assert "images would do for `probe` at 32 px" in str(refused.value)
     assert not (tmp_path / "run" / "recipe.toml").exists()
+
+
+def test_what_is_too_short_for_the_network_of_a_named_recipe_is_refused(many: Path, tmp_path: Path) -> None:
+    """The recipe leaves open whether it is a probe, but within a budget a network is trained."""
+    with pytest.raises(RecipeError, match=r"too short for anything\. .* images would do for 30 steps at 32 px"):
+        within(many, tmp_path / "run", "600 images", recipe="finetune")
 
 
 @pytest.mark.parametrize("setting", ["protocol=crossfit", "protocol=refit", "train.members=2"])

@@ -116,6 +116,11 @@ class Purse:
         """Whether the budget decides this."""
         return what in self.facts["open"]
 
+    @property
+    def only_network(self) -> bool:
+        """Whether a network is trained and no probe is tried: the solver is fixed, and is not a probe's."""
+        return not self.leaves("solver") and self.recipe.train.solver != "logistic"
+
     def keep(self) -> str:
         """Write down what is known, and what is spent; give the latter in words."""
         self.facts["spent"] = round(max(0.0, self.meter.spent), 2)
