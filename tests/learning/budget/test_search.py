@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import unescape
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 import pytest
@@ -13,6 +13,7 @@ from PIL import Image
 from fieldmark.commands.report import report
 from fieldmark.commands.train import train
 from fieldmark.core.errors import RecipeError, RunError
+from fieldmark.core.listener import Event, Listener, StepTaken
 from fieldmark.core.recipe import Backbone, load_recipe
 from fieldmark.learning.budget import plan, probes
 from fieldmark.learning.fitting.fit import Stopped
@@ -126,6 +127,26 @@ def test_a_stopped_run_goes_on_with_what_is_left(many: Path, tmp_path: Path) -> 
     assert facts["probes"] == before["probes"], "it is not chosen again"
     steps = [line["step"] for line in run.history()]
     assert steps == sorted(set(steps))
+
+
+@final
+class ReadsNotes(Listener):
+    """What the run's note says is spent, by the step of the network at that moment."""
+
+    def __init__(self, run: Run) -> None:
+        self.run, self.spent = run, dict[int, float]()
+
+    def hear(self, event: Event) -> None:
+        if isinstance(event, StepTaken) and (facts := budget_of(self.run)):
+            self.spent[event.step] = facts["spent"]
+
+
+@pytest.mark.parametrize(("setting", "checkpoint"), [("train.checkpoint_steps=0", 6), ("train.checkpoint_steps=4", 4)])
+def test_what_is_spent_is_noted_with_each_checkpoint(setting: str, checkpoint: int, many: Path, tmp_path: Path) -> None:
+    """A process that is killed has no time to note it, and would get it again."""
+    notes = ReadsNotes(Run(tmp_path / "run"))
+    within(many, tmp_path / "run", "1900 images", setting, recipe="finetune", listener=notes)
+    assert notes.spent[checkpoint + 1] >= notes.spent[1] + 32 * checkpoint
 
 
 def test_every_backbone_at_hand_is_probed(many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
