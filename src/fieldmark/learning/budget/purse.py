@@ -82,12 +82,15 @@ class Purse:
 
     @classmethod
     def of(cls, run: Run, asked: Budget | None) -> Self | None:
-        """That of a run which is resumed; None if it has no budget. Raises RunError if another one is asked for."""
+        """That of a run which is resumed; None if it has no budget. Raises RunError if another one is asked for, and
+        where several processes were launched: each would take another number of steps."""
         facts = budget_of(run)
         if facts is None:
             if asked:
                 raise RunError(f"{run.folder} began without a budget", "Start a new run with another --out.")
             return None
+        if launched():
+            raise RunError(f"{run.folder} has a budget, which is for one process", "Resume it without torchrun.")
         amount, unit = facts["amount"], facts["unit"]
         if asked and (asked.amount, asked.unit) != (amount, unit):
             raise RunError(
