@@ -189,10 +189,7 @@ def _run(work: Work, way: Way, probe: Probe | None, pause: float | None = None, 
         most=job.most,
     )
     noting = Listeners(job.fit.listener, _Noting(work.purse, job.fit.recipe.train.checkpoint_steps))
-    try:
-        model = replace(job.fit, pace=pace, listener=noting).train(work.rows, work.validation[:0]).model
-    finally:
-        work.purse.keep()  # who stops here goes on with what is left
+    model = replace(job.fit, pace=pace, listener=noting).train(work.rows, work.validation[:0]).model
     answered = meter.spent
     held = job.fit.outputs(model, work.validation, stage="Judging") if len(work.validation) else None
     meter.look(_looks(work) * len(work.validation))
