@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fieldmark.core.errors import RecipeError, RunError
 from fieldmark.core.machine import Machine
-from fieldmark.core.recipe import Recipe
+from fieldmark.core.recipe import Recipe, Train
 from fieldmark.learning.budget.budget import Budget
 from fieldmark.learning.budget.purse import Purse
 from fieldmark.runs.run import Run
@@ -32,3 +33,10 @@ def test_it_is_for_one_process_from_the_beginning_and_when_it_goes_on(
         Purse.begin(run, BUDGET, Recipe(), [])
     with pytest.raises(RunError, match="for one process"):
         Purse.of(run, None)
+
+
+@pytest.mark.parametrize("setting", [{"ema": True}, {"head_epochs": 2}])
+def test_what_goes_by_the_length_of_a_training_is_refused(setting: dict[str, Any], run: Run) -> None:
+    (key,) = setting
+    with pytest.raises(RecipeError, match=f"train.{key} goes by the length"):
+        Purse.begin(run, BUDGET, Recipe(train=Train(**setting)), [])

@@ -66,6 +66,12 @@ class Purse:
                 raise RecipeError(
                     f"A budget is for one training, and train.{key} makes several", "Leave one of them out."
                 )
+        for key, wrong in (("ema", recipe.train.ema), ("head_epochs", recipe.train.head_epochs)):
+            if wrong:
+                raise RecipeError(
+                    f"train.{key} goes by the length of a training, which is not known beforehand within a budget",
+                    "Leave one of them out.",
+                )
         facts: BudgetFacts = {
             "written": budget.written,
             "amount": budget.amount,
