@@ -16,6 +16,7 @@ from fieldmark.core.errors import RecipeError, RunError
 from fieldmark.core.listener import Event, Listener, StepTaken
 from fieldmark.core.recipe import Backbone, load_recipe
 from fieldmark.learning.budget import plan, probes
+from fieldmark.learning.budget.costs import Costs
 from fieldmark.learning.fitting.fit import Stopped
 from fieldmark.runs.budgeted import budget_of
 from fieldmark.runs.facts import BudgetFacts
@@ -150,14 +151,33 @@ def test_what_is_spent_is_noted_with_each_checkpoint(setting: str, checkpoint: i
 
 
 def test_every_backbone_at_hand_is_probed(many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    other = Backbone(name="test_vit", weights="none")
-    monkeypatch.setattr(probes, "_at_hand", lambda own: [other])
+    names = ["coat_tiny", "test_vit", "crossvit_tiny_240"]
+    monkeypatch.setattr(probes, "_at_hand", lambda own: [Backbone(name=name, weights="none") for name in names])
     own = ["backbone.name=test_resnet", "backbone.weights=fieldguide"]
     monkeypatch.setattr("fieldmark.commands.train.left_open", lambda *_: ("backbone", "solver", "epochs", "freeze"))
-    run, facts, _ = within(many, tmp_path / "run", "800 images", *own, backbone=None, weights=None)
+    run, facts, notes = within(many, tmp_path / "run", "800 images", *own, backbone=None, weights=None)
     assert [one["backbone"] for one in facts["probes"]] == ["test_resnet", "test_vit"]
+    passed = [note for note in notes if note.endswith("is passed over")]
+    assert passed[0] == "The backbone 'coat_tiny' gives several maps instead of one, so coat_tiny is passed over"
+    assert passed[1].startswith("The backbone 'crossvit_tiny_240' cannot process images of 32 px (")
     best = max(facts["probes"], key=lambda one: one["accuracy"])
     assert run.recipe().backbone.name == best["backbone"]
+
+
+def test_a_network_that_is_bound_to_its_size_keeps_it(
+    many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measure = Costs.measure
+
+    def bound(costs: Costs, backbone: Backbone, size: int) -> None:
+        if size != 32:
+            raise RecipeError(f"It cannot process images of {size} px")
+        measure(costs, backbone, size)
+
+    monkeypatch.setattr(Costs, "measure", bound)
+    monkeypatch.setattr("fieldmark.learning.budget.networks.sizes_of", lambda purse: [32, 16])
+    _, facts, _ = within(many, tmp_path / "run", "2000 images")
+    assert [one["size"] for one in facts["trials"]] == [32]
 
 
 def test_without_validation_images_probes_are_cross_validated(pictures: Path, tmp_path: Path) -> None:

@@ -7,11 +7,13 @@ that it would have had anyway (`fieldmark.learning.budget.pace`). None is traine
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import NamedTuple, final
 
 import numpy as np
 
+from fieldmark.core.errors import RecipeError
 from fieldmark.core.listener import EpochEnded, Event, Listener, Listeners, StepTaken
 from fieldmark.core.recipe import Backbone, Recipe
 from fieldmark.core.wording import counted
@@ -67,8 +69,11 @@ def _ways(work: Work, probe: Probe | None) -> list[Way]:
     own = work.fit.recipe
     backbone = probe.backbone if probe else own.backbone
     freezes = [0, probe.stages // 2] if probe and work.purse.leaves("freeze") else [own.train.num_frozen]
-    sizes = reversed(sizes_of(work.purse))  # the small ones are quickly timed
-    return [_way(work, backbone, size, freeze, probe) for size in sizes for freeze in freezes]
+    ways = list[Way]()
+    for size in reversed(sizes_of(work.purse)):  # the small ones are quickly timed
+        with suppress(RecipeError):  # a few networks are bound to their size, which is that of their probe
+            ways += [_way(work, backbone, size, freeze, probe) for freeze in freezes]
+    return ways
 
 
 def possible(work: Work, probe: Probe | None) -> bool:

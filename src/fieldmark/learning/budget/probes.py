@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fieldmark.core.errors import RunError
+from fieldmark.core.errors import RecipeError, RunError, WeightsError
 from fieldmark.core.listener import Advanced, Event, Listener
 from fieldmark.core.recipe import Backbone, Recipe, load_recipe
 from fieldmark.evaluation.outputs import Outputs
@@ -72,9 +72,12 @@ def probed_further(work: Work, first: Probe, *, leave: bool) -> Probe:
         allowed = (_FURTHER if leave else _ALL) * (work.purse.meter.left - work.costs.finishing)
         if _cost(work, own) > allowed:  # then it is not worth measuring, either
             continue
-        work.costs.measure(backbone, work.fit.recipe.images.size)
-        if _cost(work, backbone) <= allowed:
-            found.append(_probe(work, backbone))
+        try:
+            work.costs.measure(backbone, work.fit.recipe.images.size)
+            if _cost(work, backbone) <= allowed:
+                found.append(_probe(work, backbone))
+        except (RecipeError, WeightsError) as error:  # what happens to lie in the hub's cache need not be of use
+            work.fit.listener.note(f"{error.problem}, so {backbone.name} is passed over")
     best_found = max(found, key=lambda one: one.chosen.accuracy)
     if len(found) > 1:
         work.because.append(f"Of the probes of {len(found)} backbones, that of {best_found.backbone.name} is the best.")
