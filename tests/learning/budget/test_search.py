@@ -151,17 +151,21 @@ def test_what_is_spent_is_noted_with_each_checkpoint(setting: str, checkpoint: i
 
 
 def test_every_backbone_at_hand_is_probed(many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    names = ["coat_tiny", "test_vit", "crossvit_tiny_240"]
-    monkeypatch.setattr(probes, "_at_hand", lambda own: [Backbone(name=name, weights="none") for name in names])
-    own = ["backbone.name=test_resnet", "backbone.weights=fieldguide"]
+    here = [Backbone(name=name, weights="none") for name in ("coat_tiny", "crossvit_tiny_240")]
+    here.append(Backbone(name="test_resnet", weights="fieldguide"))
+    monkeypatch.setattr(probes, "_at_hand", lambda own: here)
+    monkeypatch.setattr("fieldmark.learning.fitting.weights.weights_license", lambda one: f"that of {one.name}")
+    own = ["backbone.name=test_vit", "backbone.weights=none"]
     monkeypatch.setattr("fieldmark.commands.train.left_open", lambda *_: ("backbone", "solver", "epochs", "freeze"))
     run, facts, notes = within(many, tmp_path / "run", "800 images", *own, backbone=None, weights=None)
-    assert [one["backbone"] for one in facts["probes"]] == ["test_resnet", "test_vit"]
+    assert [one["backbone"] for one in facts["probes"]] == ["test_vit", "test_resnet"]
+    assert max(facts["probes"], key=lambda one: one["accuracy"])["backbone"] == "test_resnet"
+    assert run.recipe().backbone == here[2]
     passed = [note for note in notes if note.endswith("is passed over")]
     assert passed[0] == "The backbone 'coat_tiny' gives several maps instead of one, so coat_tiny is passed over"
     assert passed[1].startswith("The backbone 'crossvit_tiny_240' cannot process images of 32 px (")
-    best = max(facts["probes"], key=lambda one: one["accuracy"])
-    assert run.recipe().backbone.name == best["backbone"]
+    licenses = [note.rpartition("that of ")[2] for note in notes if note.startswith("The licence of the weights of ")]
+    assert licenses == ["test_vit", "test_resnet"]
 
 
 def test_a_network_that_is_bound_to_its_size_keeps_it(

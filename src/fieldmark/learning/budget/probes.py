@@ -16,8 +16,10 @@ from fieldmark.evaluation.outputs import Outputs
 from fieldmark.learning.budget.work import Chosen, Work, percent
 from fieldmark.learning.fitting.holdout import fit_calibration, hold_out, learnt_of
 from fieldmark.learning.fitting.resolve import resolve_recipe
+from fieldmark.learning.fitting.weights import tell_license
 from fieldmark.learning.training.optimizer import num_stages
 from fieldmark.model.at_hand import weights_at_hand
+from fieldmark.model.license import is_noncommercial, weights_license
 from fieldmark.model.model import Model
 from fieldmark.runs.facts import BudgetProbe
 
@@ -81,13 +83,15 @@ def probed_further(work: Work, first: Probe, *, leave: bool) -> Probe:
     best_found = max(found, key=lambda one: one.chosen.accuracy)
     if len(found) > 1:
         work.because.append(f"Of the probes of {len(found)} backbones, that of {best_found.backbone.name} is the best.")
+    if best_found is not first:  # whose licence was told before
+        tell_license(best_found.chosen.fit.recipe, work.fit.listener)
     return best_found
 
 
 def _at_hand(own: Backbone) -> list[Backbone]:
-    """Backbones beside the recipe's own."""
+    """Backbones beside the recipe's own, but for weights that forbid commercial use, which nobody has named."""
     found = [Backbone(name=one.backbone, weights=one.source) for one in weights_at_hand()]
-    return [one for one in found if one.name != own.name]
+    return [one for one in found if one.name != own.name and not is_noncommercial(weights_license(one))]
 
 
 def _cost(work: Work, backbone: Backbone) -> float:
