@@ -10,26 +10,30 @@ from typing import Any
 import pytest
 
 import fieldmark
+from support.hearing import Heard
 
 Cli = Callable[..., Any]
 
 
 @pytest.fixture(autouse=True)
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder in which the hub's client keeps what it has downloaded: test_resnet, without real contents."""
+    """The folder in which the hub's client keeps what it has downloaded: files without real contents of test_resnet,
+    and of two that cannot be a backbone."""
     for place in ("huggingface_hub.constants.HF_HUB_CACHE", "huggingface_hub.file_download.HF_HUB_CACHE"):
         monkeypatch.setattr(place, str(tmp_path), raising=False)
-    model = tmp_path / "models--timm--test_resnet.r160_in1k"
-    (model / "refs").mkdir(parents=True)
-    (model / "refs" / "main").write_text("0" * 40)
-    snapshot = model / "snapshots" / ("0" * 40)
-    snapshot.mkdir(parents=True)
-    (snapshot / "model.safetensors").write_bytes(bytes(2_000_000))
+    for name in ("test_resnet.r160_in1k", "coat_tiny.in1k", "crossvit_tiny_240.in1k"):
+        model = tmp_path / f"models--timm--{name}"
+        (model / "refs").mkdir(parents=True)
+        (model / "refs" / "main").write_text("0" * 40)
+        snapshot = model / "snapshots" / ("0" * 40)
+        snapshot.mkdir(parents=True)
+        (snapshot / "model.safetensors").write_bytes(bytes(2_000_000))
     return tmp_path
 
 
 def test_installed_and_downloaded_ones_are_listed() -> None:
-    found = {one.name: one for one in fieldmark.backbones()}
+    heard = Heard()
+    found = {one.name: one for one in fieldmark.backbones(listener=heard)}
     assert list(found)[:2] == ["tf_efficientnet_lite0", "tf_efficientnet_lite1"]
     first, other = found["tf_efficientnet_lite0"], found["test_resnet.r160_in1k"]
     assert (first.source, first.license, first.num_parameters) == ("installed", "apache-2.0", 3_371_008)
@@ -37,6 +41,9 @@ def test_installed_and_downloaded_ones_are_listed() -> None:
     assert first.images_per_second is not None
     assert other.images_per_second is not None
     assert min(first.images_per_second, other.images_per_second) > 0
+    (several, unequal) = (note.removesuffix(" is passed over") for note in heard.notes)
+    assert several == "The backbone 'coat_tiny.in1k' gives several maps instead of one, so coat_tiny.in1k"
+    assert unequal.startswith("The backbone 'crossvit_tiny_240.in1k' cannot process images of 224 px (")
 
 
 def test_table_and_json(cli: Cli) -> None:

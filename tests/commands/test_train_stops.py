@@ -23,6 +23,7 @@ from fieldmark.core.machine import Machine
 from fieldmark.core.recipe import Recipe
 from fieldmark.learning.fitting.resuming import check_weights
 from fieldmark.model.installed import Package
+from fieldmark.runs.budgeted import budget_of
 from fieldmark.runs.run import Run
 from support.weights import identical, weights
 
@@ -151,6 +152,28 @@ def test_an_interrupt_before_anything_is_learnt_leaves_nothing(
             patch.setattr(place, interrupted)
             assert cli("train", pictures, *tiny(), "--out", tmp_path / "run").status == 130
         assert not (tmp_path / "run").exists()
+
+
+def test_what_a_budget_has_paid_for_is_left_and_resumed_within_it(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Cli
+) -> None:
+    def interrupted(*args: Any, **options: Any) -> None:
+        raise KeyboardInterrupt
+
+    out = tmp_path / "run"
+    small = ("--backbone", "test_resnet", "--weights", "none", "--set=images.size=32")
+    with monkeypatch.context() as patch:
+        patch.setattr("fieldmark.learning.budget.search.probed_further", interrupted)
+        assert cli("train", pictures, "--budget", "600 images", *small, "--out", out).status == 130
+    before = budget_of(Run(out))
+    assert before is not None
+    answer = cli("train", pictures, "--out", out, "--resume")
+    assert answer.status == 0, answer.err
+    assert "of 600 images" in answer.err.partition("Spent ")[2]
+    after = budget_of(Run(out))
+    assert after is not None
+    assert after["probes"] == before["probes"], "it is not chosen again"
+    assert after["spent"] > before["spent"] > 0
 
 
 def test_a_folder_of_ones_own_is_not_removed(pictures: Path, tmp_path: Path) -> None:

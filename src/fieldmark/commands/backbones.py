@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from fieldmark.core.errors import RecipeError
 from fieldmark.core.listener import Listener
 from fieldmark.core.recipe import Backbone, Images
 from fieldmark.model.at_hand import weights_at_hand
@@ -40,10 +41,11 @@ class AtHand:
 def backbones(*, speed: bool = True, listener: Listener | None = None) -> list[AtHand]:
     """The backbones whose weights are at hand, those that are installed first.
 
-    With `speed`, each answers a few batches of noise at the usual size, which takes seconds.
+    With `speed`, each answers a few batches of noise at the usual size, which takes seconds. Models that cannot be a
+    backbone are passed over, and `listener` hears why.
     """
     from fieldmark.core.memory import keep_freed_memory
-    from fieldmark.model.backbone import build_backbone
+    from fieldmark.model.backbone import rehearsed_backbone
 
     keep_freed_memory()
     listener, found = listener or Listener(), list(weights_at_hand())
@@ -51,13 +53,18 @@ def backbones(*, speed: bool = True, listener: Listener | None = None) -> list[A
     with listener.progress("Measuring") as tick:
         for done, (name, source, file) in enumerate(found):
             tick(done, len(found), name)
-            network = build_backbone(Backbone(name=name, weights="none"), size=Images().size).eval()
+            choice = Backbone(name=name, weights=source)
+            try:
+                network = rehearsed_backbone(choice, size=Images().size)
+            except RecipeError as error:
+                listener.note(f"{error.problem}, so {name} is passed over")
+                continue
             made.append(
                 AtHand(
                     name,
                     source,
                     round(file.stat().st_size / 1e6, 1),
-                    weights_license(Backbone(name=name, weights=source)),
+                    weights_license(choice),
                     sum(weight.numel() for weight in network.parameters()),
                     _speed(network, Images().size) if speed else None,
                 )

@@ -45,6 +45,7 @@ from fieldmark.learning.fitting.weights import tell_license
 from fieldmark.model.choosing import weights_name
 from fieldmark.model.license import weights_license
 from fieldmark.model.model import Model
+from fieldmark.runs.budgeted import has_tried
 from fieldmark.runs.bundle import Bundle
 from fieldmark.runs.record import Answers, score_answers, write_evaluation
 from fieldmark.runs.run import Run, RunLog
@@ -142,11 +143,13 @@ def train(
 
 @contextlib.contextmanager
 def _discarded_on_failure(run: Run) -> Iterator[None]:
-    """Leave no folder if the start fails before any training, so that the same command can be repeated."""
+    """Leave no folder if the start fails before any training, so that the same command can be repeated. What a budget
+    has paid for is left, to be resumed with the rest of it."""
     try:
         yield
     except BaseException:  # Ctrl-C while images are decoded, too
-        run.discard()
+        if not has_tried(run):
+            run.discard()
         raise
 
 

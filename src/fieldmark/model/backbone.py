@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from fieldmark.core.errors import RecipeError, WeightsError
 from fieldmark.core.imports import compiler_on_demand
+from fieldmark.core.reading import reason
 from fieldmark.core.recipe import NONE, Choice
 from fieldmark.core.recipe import Backbone as BackboneChoice
 from fieldmark.core.wording import counted
@@ -34,7 +35,16 @@ with compiler_on_demand():
     import timm
     from timm.data.config import resolve_model_data_config
 
-__all__ = ["Backbone", "Features", "Level", "Normalization", "build_backbone", "not_numbers"]
+__all__ = [
+    "Backbone",
+    "Features",
+    "Level",
+    "Normalization",
+    "build_backbone",
+    "not_numbers",
+    "processing",
+    "rehearsed_backbone",
+]
 
 
 _OTHER_BACKBONE = "Choose another backbone, such as vit_small_patch14_dinov2 or resnet50."
@@ -230,6 +240,27 @@ def build_backbone(
         path = weights_file(choice.weights)
         _fill(whole, _read(path), str(path), choice.name)
     return Backbone(whole, name=choice.name, normalization=normalizations[0], size=size, neck=neck)
+
+
+def rehearsed_backbone(choice: BackboneChoice, *, size: int) -> Backbone:
+    """The same without its weights, which has seen an image of noise. Raises RecipeError for a model that cannot be a
+    backbone, or not at this size."""
+    with processing(choice.name, size), torch.no_grad():
+        backbone = build_backbone(choice.model_copy(update={"weights": NONE}), size=size).eval()
+        backbone(torch.rand(1, 3, size, size))
+    return backbone
+
+
+@contextmanager
+def processing(name: str, size: int) -> Iterator[None]:
+    """Turn what layers say about images that they cannot process into a RecipeError."""
+    try:
+        yield
+    except (AssertionError, RuntimeError, ValueError) as error:  # a convolution larger than what it looks at, and such
+        raise RecipeError(
+            f"The backbone {name!r} cannot process images of {size} px ({reason(error)})",
+            "Choose another images.size, or another backbone.",
+        ) from error
 
 
 def _neck(choice: Choice, channels: int) -> Neck:

@@ -8,8 +8,7 @@ from fieldmark.core.storage import write_bytes, write_json
 from fieldmark.runs.facts import BudgetFacts
 from fieldmark.runs.run import Run
 
-__all__ = ["asked_of", "budget_of", "keep_budget", "settle_recipe"]
-
+__all__ = ["asked_of", "budget_of", "has_tried", "keep_budget", "settle_recipe"]
 
 _FILE = "budget.json"
 
@@ -20,6 +19,12 @@ def budget_of(run: Run) -> BudgetFacts | None:
         return read_json(run.folder / _FILE, BudgetFacts)
     except FileNotFoundError:
         return None
+
+
+def has_tried(run: Run) -> bool:
+    """Whether a part of its budget has gone into something that is known by now."""
+    facts = budget_of(run)
+    return facts is not None and bool(facts["probes"] or facts["trials"])
 
 
 def asked_of(run: Run) -> Recipe:

@@ -52,6 +52,17 @@ def test_time_images_and_money(text: str, price: str | None, amount: float, unit
         ("2eur", "cheap", "is not a price per hour"),
         ("2eur", "$1/h", "not in one currency"),
         ("1h30m", "1/h", "is not a sum of money"),
+        ("10m", "1.20/h", "is not a sum of money"),
+        ("2 h", "1.20eur/h", "is not a sum of money"),
+        ("200000 images", "1.20/h", "is not a sum of money"),
+        ("2eur", "1 minute", "is not a price per hour"),
+        ("10 minutes", None, "'10 minutes' is not a budget. For example: 10m, 1h30m"),
+        ("1d", None, "is not a budget"),
+        ("2 days", None, "is not a budget"),
+        ("30 sec", None, "is not a budget"),
+        ("200k", None, "is not a budget"),
+        ("200k images", None, "is not a budget"),
+        ("20 epochs", None, "is not a budget"),
     ],
 )
 def test_what_is_no_budget_is_refused(text: str, price: str | None, said: str) -> None:

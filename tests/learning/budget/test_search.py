@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import unescape
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 import pytest
@@ -13,8 +13,10 @@ from PIL import Image
 from fieldmark.commands.report import report
 from fieldmark.commands.train import train
 from fieldmark.core.errors import RecipeError, RunError
+from fieldmark.core.listener import Event, Listener, StepTaken
 from fieldmark.core.recipe import Backbone, load_recipe
 from fieldmark.learning.budget import plan, probes
+from fieldmark.learning.budget.costs import Costs
 from fieldmark.learning.fitting.fit import Stopped
 from fieldmark.runs.budgeted import budget_of
 from fieldmark.runs.facts import BudgetFacts
@@ -128,15 +130,58 @@ def test_a_stopped_run_goes_on_with_what_is_left(many: Path, tmp_path: Path) -> 
     assert steps == sorted(set(steps))
 
 
+@final
+class ReadsNotes(Listener):
+    """What the run's note says is spent, by the step of the network at that moment."""
+
+    def __init__(self, run: Run) -> None:
+        self.run, self.spent = run, dict[int, float]()
+
+    def hear(self, event: Event) -> None:
+        if isinstance(event, StepTaken) and (facts := budget_of(self.run)):
+            self.spent[event.step] = facts["spent"]
+
+
+@pytest.mark.parametrize(("setting", "checkpoint"), [("train.checkpoint_steps=0", 6), ("train.checkpoint_steps=4", 4)])
+def test_what_is_spent_is_noted_with_each_checkpoint(setting: str, checkpoint: int, many: Path, tmp_path: Path) -> None:
+    """A process that is killed has no time to note it, and would get it again."""
+    notes = ReadsNotes(Run(tmp_path / "run"))
+    within(many, tmp_path / "run", "1900 images", setting, recipe="finetune", listener=notes)
+    assert notes.spent[checkpoint + 1] >= notes.spent[1] + 32 * checkpoint
+
+
 def test_every_backbone_at_hand_is_probed(many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    other = Backbone(name="test_vit", weights="none")
-    monkeypatch.setattr(probes, "_at_hand", lambda own: [other])
-    own = ["backbone.name=test_resnet", "backbone.weights=fieldguide"]
+    here = [Backbone(name=name, weights="none") for name in ("coat_tiny", "crossvit_tiny_240")]
+    here.append(Backbone(name="test_resnet", weights="fieldguide"))
+    monkeypatch.setattr(probes, "_at_hand", lambda own: here)
+    monkeypatch.setattr("fieldmark.learning.fitting.weights.weights_license", lambda one: f"that of {one.name}")
+    own = ["backbone.name=test_vit", "backbone.weights=none"]
     monkeypatch.setattr("fieldmark.commands.train.left_open", lambda *_: ("backbone", "solver", "epochs", "freeze"))
-    run, facts, _ = within(many, tmp_path / "run", "800 images", *own, backbone=None, weights=None)
-    assert [one["backbone"] for one in facts["probes"]] == ["test_resnet", "test_vit"]
-    best = max(facts["probes"], key=lambda one: one["accuracy"])
-    assert run.recipe().backbone.name == best["backbone"]
+    run, facts, notes = within(many, tmp_path / "run", "800 images", *own, backbone=None, weights=None)
+    assert [one["backbone"] for one in facts["probes"]] == ["test_vit", "test_resnet"]
+    assert max(facts["probes"], key=lambda one: one["accuracy"])["backbone"] == "test_resnet"
+    assert run.recipe().backbone == here[2]
+    passed = [note for note in notes if note.endswith("is passed over")]
+    assert passed[0] == "The backbone 'coat_tiny' gives several maps instead of one, so coat_tiny is passed over"
+    assert passed[1].startswith("The backbone 'crossvit_tiny_240' cannot process images of 32 px (")
+    licenses = [note.rpartition("that of ")[2] for note in notes if note.startswith("The licence of the weights of ")]
+    assert licenses == ["test_vit", "test_resnet"]
+
+
+def test_a_network_that_is_bound_to_its_size_keeps_it(
+    many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measure = Costs.measure
+
+    def bound(costs: Costs, backbone: Backbone, size: int) -> None:
+        if size != 32:
+            raise RecipeError(f"It cannot process images of {size} px")
+        measure(costs, backbone, size)
+
+    monkeypatch.setattr(Costs, "measure", bound)
+    monkeypatch.setattr("fieldmark.learning.budget.networks.sizes_of", lambda purse: [32, 16])
+    _, facts, _ = within(many, tmp_path / "run", "2000 images")
+    assert [one["size"] for one in facts["trials"]] == [32]
 
 
 def test_without_validation_images_probes_are_cross_validated(pictures: Path, tmp_path: Path) -> None:
@@ -147,11 +192,12 @@ def test_without_validation_images_probes_are_cross_validated(pictures: Path, tm
 
 
 def test_a_named_recipe_stays_what_it_is(many: Path, tmp_path: Path) -> None:
-    run, facts, _ = within(many, tmp_path / "run", "1500 images", recipe="part_discovery")
+    run, facts, _ = within(many, tmp_path / "run", "1900 images", recipe="part_discovery")
     assert facts["open"] == ["epochs"]
     assert facts["probes"] == []
     assert run.recipe().method.name == "part_discovery"
-    assert facts["spent"] <= 1500
+    assert facts["trials"][0]["steps"] >= plan.FEWEST_STEPS
+    assert facts["spent"] <= 1900
     run, facts, _ = within(many, tmp_path / "probe", "1500 images", recipe="probe")
     assert run.recipe().train.solver == "logistic"
     assert facts["trials"] == []
@@ -162,6 +208,12 @@ def test_a_budget_that_is_too_short_says_what_would_fit(many: Path, tmp_path: Pa
         within(many, tmp_path / "run", "100 images")
     assert "images would do for `probe` at 32 px" in str(refused.value)
     assert not (tmp_path / "run" / "recipe.toml").exists()
+
+
+def test_what_is_too_short_for_the_network_of_a_named_recipe_is_refused(many: Path, tmp_path: Path) -> None:
+    """The recipe leaves open whether it is a probe, but within a budget a network is trained."""
+    with pytest.raises(RecipeError, match=r"too short for anything\. .* images would do for 30 steps at 32 px"):
+        within(many, tmp_path / "run", "600 images", recipe="finetune")
 
 
 @pytest.mark.parametrize("setting", ["protocol=crossfit", "protocol=refit", "train.members=2"])

@@ -12,7 +12,6 @@ from fieldmark.core.wording import counted
 from fieldmark.data.catalog import Catalog
 from fieldmark.data.readers.columns import Columns
 from fieldmark.data.sets import read
-from fieldmark.learning.budget.costs import Costs
 from fieldmark.learning.budget.plan import FEWEST_STEPS, probe_size
 from fieldmark.learning.budget.purse import Purse
 
@@ -51,7 +50,7 @@ def sized(
         costs.look_at_mirrors()
     rows = int((catalog.splits != "test").sum())
     costs.look_at_regression(rows, len(catalog.classes))
-    least = {one: _least(costs, recipe, catalog, rows, one) for one in sizes}
+    least = {one: _least(purse, recipe, catalog, rows, one) for one in sizes}
     if size is None:
         left, batch = purse.meter.left, recipe.train.batch_size
         network = FEWEST_STEPS * batch * _LEARNING * costs.answer(recipe.backbone, min(sizes))
@@ -63,13 +62,13 @@ def sized(
     return catalog, purse.sized
 
 
-def _least(costs: Costs, recipe: Recipe, catalog: Catalog, rows: int, size: int) -> float:
+def _least(purse: Purse, recipe: Recipe, catalog: Catalog, rows: int, size: int) -> float:
     """What it takes to decode all, and for a probe; or for the fewest steps of a recipe that is none."""
-    backbone, train = recipe.backbone, recipe.train
+    backbone, train, costs = recipe.backbone, recipe.train, purse.costs
     shared = costs.decode(len(catalog)) + costs.loading + costs.finishing
-    looks = 1 if train.solver != "gradient" else 1 + recipe.images.mirror
+    looks = 1 + recipe.images.mirror if purse.only_network else 1
     answers = costs.answer(backbone, size) * rows * looks
-    if train.solver == "gradient":
+    if purse.only_network:
         costs.measure(backbone, size)
         costs.measure_learning(backbone, size, train.num_frozen)
         return (
@@ -83,7 +82,7 @@ def _least(costs: Costs, recipe: Recipe, catalog: Catalog, rows: int, size: int)
 
 def _too_short(purse: Purse, recipe: Recipe, least: dict[int, float]) -> RecipeError:
     size, cost = min(least.items(), key=lambda found: found[1])
-    what = counted(FEWEST_STEPS, "step") if recipe.train.solver == "gradient" else "`probe`"
+    what = counted(FEWEST_STEPS, "step") if purse.only_network else "`probe`"
     needed = 1.3 * (purse.meter.spent + cost)
     told = f"{math.ceil(needed / 10) * 10} s" if purse.in_seconds and needed < 120 else purse.said(needed)
     begun = f": starting and reading took {purse.said(purse.meter.spent)}" if purse.in_seconds else ""

@@ -18,6 +18,10 @@ _TIME = re.compile(rf"(?:({_NUMBER})h)?(?:({_NUMBER})m(?:in)?)?(?:({_NUMBER})s)?
 _IMAGES = re.compile(rf"({_NUMBER})images?")
 _CURRENCY = r"[^\W\d_]{1,8}|[$€£¥₹]"
 _MONEY = re.compile(rf"({_CURRENCY})?({_NUMBER})({_CURRENCY})?")
+_NO_CURRENCY = re.compile(
+    r"w(eeks?)?|d(ays?)?|h(rs?|ours?)?|m(in(ute)?s?)?|s(ec(ond)?s?)?|[km]?(images?|pictures?|photos?)?|steps?|epochs?"
+)
+"""Words of a time or a number, which stand where a currency might."""
 _EXAMPLES = "For example: 10m, 1h30m, '200000 images', or 2eur with --price 1.20/h."
 
 
@@ -47,7 +51,7 @@ class Budget:
         if plain and (found := _TIME.fullmatch(plain)):
             hours, minutes, seconds = (float(one or 0) for one in found.groups())
             return cls(_positive(3600 * hours + 60 * minutes + seconds, text), written=text)
-        if (found := _MONEY.fullmatch(plain)) and (found[1] or found[3]):
+        if (found := _money(plain)) and (found[1] or found[3]):
             raise RecipeError(f"--budget {text!r} is money without a price", "Add --price, such as --price 1.20/h.")
         raise RecipeError(f"--budget {text!r} is not a budget", _EXAMPLES)
 
@@ -83,8 +87,7 @@ class Meter:
 
 def _seconds_for(plain: str, price: str, text: str) -> float:
     """The time that money buys."""
-    money = _MONEY.fullmatch(plain)
-    hourly = _MONEY.fullmatch(re.sub(r"/h(our)?$", "", _plain(price)))
+    money, hourly = _money(plain), _money(re.sub(r"/h(our)?$", "", _plain(price)))
     if money is None:
         raise RecipeError(f"--budget {text!r} is not a sum of money, and there is a price", _EXAMPLES)
     if hourly is None or not float(hourly[2]):
@@ -93,6 +96,13 @@ def _seconds_for(plain: str, price: str, text: str) -> float:
     if len(currencies) > 1:
         raise RecipeError(f"--budget {text!r} and --price {price!r} are not in one currency", _EXAMPLES)
     return _positive(3600 * float(money[2]) / float(hourly[2]), text)
+
+
+def _money(plain: str) -> re.Match[str] | None:
+    """A number, with a currency before or behind it or with none."""
+    found = _MONEY.fullmatch(plain)
+    words = [one for one in (found[1], found[3]) if one] if found else []
+    return None if any(map(_NO_CURRENCY.fullmatch, words)) else found
 
 
 def _plain(text: str) -> str:

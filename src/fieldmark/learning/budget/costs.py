@@ -25,7 +25,7 @@ from fieldmark.learning.training.mirror import SIZE, mirror_features
 from fieldmark.learning.training.optimizer import early_stages
 from fieldmark.learning.training.probe import ROUGH, STRENGTHS, regression
 from fieldmark.model.backbone import Backbone as Network
-from fieldmark.model.backbone import build_backbone
+from fieldmark.model.backbone import rehearsed_backbone
 from fieldmark.model.precision import autocast
 
 __all__ = ["Costs"]
@@ -61,7 +61,7 @@ class Costs:
     calibration: float = 2.0
 
     def measure(self, backbone: Backbone, size: int) -> None:
-        """Time how long a network takes to answer on noise of this size."""
+        """Time how long a network takes to answer on noise of this size. Raises RecipeError if it cannot."""
         if (backbone.name, size) in self._network:
             return
         network, noise = self._built(backbone, size)
@@ -101,7 +101,7 @@ class Costs:
         """A network without its weights, and a batch of noise."""
         torch.set_num_threads(self.machine.threads)
         device = torch.device(self.machine.device)
-        network = build_backbone(backbone.model_copy(update={"weights": "none"}), size=size).eval()
+        network = rehearsed_backbone(backbone, size=size)
         network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
         noise = torch.rand(_BATCH, 3, size, size, device=device).contiguous(memory_format=torch.channels_last)
         return network, noise

@@ -7,17 +7,21 @@ that it would have had anyway (`fieldmark.learning.budget.pace`). None is traine
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
-from typing import NamedTuple
+from typing import NamedTuple, final
 
 import numpy as np
 
+from fieldmark.core.errors import RecipeError
+from fieldmark.core.listener import EpochEnded, Event, Listener, Listeners, StepTaken
 from fieldmark.core.recipe import Backbone, Recipe
 from fieldmark.core.wording import counted
 from fieldmark.learning.budget.begin import sizes_of
 from fieldmark.learning.budget.pace import Pace
 from fieldmark.learning.budget.plan import ENOUGH_STEPS, Heats, Way, heats, preferred
 from fieldmark.learning.budget.probes import Probe
+from fieldmark.learning.budget.purse import Purse
 from fieldmark.learning.budget.work import Chosen, Work, percent
 from fieldmark.learning.fitting.curriculum import schedule_of
 from fieldmark.learning.fitting.fit import Fit
@@ -65,8 +69,11 @@ def _ways(work: Work, probe: Probe | None) -> list[Way]:
     own = work.fit.recipe
     backbone = probe.backbone if probe else own.backbone
     freezes = [0, probe.stages // 2] if probe and work.purse.leaves("freeze") else [own.train.num_frozen]
-    sizes = reversed(sizes_of(work.purse))  # the small ones are quickly timed
-    return [_way(work, backbone, size, freeze, probe) for size in sizes for freeze in freezes]
+    ways = list[Way]()
+    for size in reversed(sizes_of(work.purse)):  # the small ones are quickly timed
+        with suppress(RecipeError):  # a few networks are bound to their size, which is that of their probe
+            ways += [_way(work, backbone, size, freeze, probe) for freeze in freezes]
+    return ways
 
 
 def possible(work: Work, probe: Probe | None) -> bool:
@@ -186,10 +193,8 @@ def _run(work: Work, way: Way, probe: Probe | None, pause: float | None = None, 
         pause=pause,
         most=job.most,
     )
-    try:
-        model = replace(job.fit, pace=pace).train(work.rows, work.validation[:0]).model
-    finally:
-        work.purse.keep()  # who stops here goes on with what is left
+    noting = Listeners(job.fit.listener, _Noting(work.purse, job.fit.recipe.train.checkpoint_steps))
+    model = replace(job.fit, pace=pace, listener=noting).train(work.rows, work.validation[:0]).model
     answered = meter.spent
     held = job.fit.outputs(model, work.validation, stage="Judging") if len(work.validation) else None
     meter.look(_looks(work) * len(work.validation))
@@ -228,6 +233,20 @@ def _keep(work: Work, way: Way, job: _Job, pace: Pace, rounds: int, spent: float
     }
     work.purse.facts["trials"] = [one for one in work.purse.facts["trials"] if one["name"] != way.name] + [facts]
     work.purse.keep()
+
+
+@final
+class _Noting(Listener):
+    """Writes down what is spent with each checkpoint: a process that is killed, and resumed, does not get it again."""
+
+    def __init__(self, purse: Purse, every: int) -> None:
+        """`every`: the steps after which there is a checkpoint within an epoch; 0 for none."""
+        self.purse, self.every = purse, every
+
+    def hear(self, event: Event) -> None:
+        within = isinstance(event, StepTaken) and self.every and event.step % self.every == 0
+        if within or isinstance(event, EpochEnded):
+            self.purse.keep()
 
 
 class _Job(NamedTuple):

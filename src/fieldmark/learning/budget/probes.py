@@ -9,15 +9,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fieldmark.core.errors import RunError
+from fieldmark.core.errors import RecipeError, RunError, WeightsError
 from fieldmark.core.listener import Advanced, Event, Listener
 from fieldmark.core.recipe import Backbone, Recipe, load_recipe
 from fieldmark.evaluation.outputs import Outputs
 from fieldmark.learning.budget.work import Chosen, Work, percent
 from fieldmark.learning.fitting.holdout import fit_calibration, hold_out, learnt_of
 from fieldmark.learning.fitting.resolve import resolve_recipe
+from fieldmark.learning.fitting.weights import tell_license
 from fieldmark.learning.training.optimizer import num_stages
 from fieldmark.model.at_hand import weights_at_hand
+from fieldmark.model.license import is_noncommercial, weights_license
 from fieldmark.model.model import Model
 from fieldmark.runs.facts import BudgetProbe
 
@@ -72,19 +74,24 @@ def probed_further(work: Work, first: Probe, *, leave: bool) -> Probe:
         allowed = (_FURTHER if leave else _ALL) * (work.purse.meter.left - work.costs.finishing)
         if _cost(work, own) > allowed:  # then it is not worth measuring, either
             continue
-        work.costs.measure(backbone, work.fit.recipe.images.size)
-        if _cost(work, backbone) <= allowed:
-            found.append(_probe(work, backbone))
+        try:
+            work.costs.measure(backbone, work.fit.recipe.images.size)
+            if _cost(work, backbone) <= allowed:
+                found.append(_probe(work, backbone))
+        except (RecipeError, WeightsError) as error:  # what happens to lie in the hub's cache need not be of use
+            work.fit.listener.note(f"{error.problem}, so {backbone.name} is passed over")
     best_found = max(found, key=lambda one: one.chosen.accuracy)
     if len(found) > 1:
         work.because.append(f"Of the probes of {len(found)} backbones, that of {best_found.backbone.name} is the best.")
+    if best_found is not first:  # whose licence was told before
+        tell_license(best_found.chosen.fit.recipe, work.fit.listener)
     return best_found
 
 
 def _at_hand(own: Backbone) -> list[Backbone]:
-    """Backbones beside the recipe's own."""
+    """Backbones beside the recipe's own, but for weights that forbid commercial use, which nobody has named."""
     found = [Backbone(name=one.backbone, weights=one.source) for one in weights_at_hand()]
-    return [one for one in found if one.name != own.name]
+    return [one for one in found if one.name != own.name and not is_noncommercial(weights_license(one))]
 
 
 def _cost(work: Work, backbone: Backbone) -> float:

@@ -66,6 +66,12 @@ class Purse:
                 raise RecipeError(
                     f"A budget is for one training, and train.{key} makes several", "Leave one of them out."
                 )
+        for key, wrong in (("ema", recipe.train.ema), ("head_epochs", recipe.train.head_epochs)):
+            if wrong:
+                raise RecipeError(
+                    f"train.{key} goes by the length of a training, which is not known beforehand within a budget",
+                    "Leave one of them out.",
+                )
         facts: BudgetFacts = {
             "written": budget.written,
             "amount": budget.amount,
@@ -82,12 +88,15 @@ class Purse:
 
     @classmethod
     def of(cls, run: Run, asked: Budget | None) -> Self | None:
-        """That of a run which is resumed; None if it has no budget. Raises RunError if another one is asked for."""
+        """That of a run which is resumed; None if it has no budget. Raises RunError if another one is asked for, and
+        where several processes were launched: each would take another number of steps."""
         facts = budget_of(run)
         if facts is None:
             if asked:
                 raise RunError(f"{run.folder} began without a budget", "Start a new run with another --out.")
             return None
+        if launched():
+            raise RunError(f"{run.folder} has a budget, which is for one process", "Resume it without torchrun.")
         amount, unit = facts["amount"], facts["unit"]
         if asked and (asked.amount, asked.unit) != (amount, unit):
             raise RunError(
@@ -115,6 +124,11 @@ class Purse:
     def leaves(self, what: Open) -> bool:
         """Whether the budget decides this."""
         return what in self.facts["open"]
+
+    @property
+    def only_network(self) -> bool:
+        """Whether a network is trained and no probe is tried: the solver is fixed, and is not a probe's."""
+        return not self.leaves("solver") and self.recipe.train.solver != "logistic"
 
     def keep(self) -> str:
         """Write down what is known, and what is spent; give the latter in words."""

@@ -31,10 +31,13 @@ def chosen_within(purse: Purse, fit: Fit, rows: Ints, validation: Ints) -> Chose
             "alone, and chosen by cross-validation"
         )
     solver, any_solver = fit.recipe.train.solver, purse.leaves("solver")
-    probe = probed(work) if any_solver or solver == "logistic" else None
-    if probe:
-        probe = probed_further(work, probe, leave=any_solver and possible(work, probe))
-    network = trained(work, probe) if any_solver or solver != "logistic" else None
+    try:
+        probe = None if purse.only_network else probed(work)
+        if probe:
+            probe = probed_further(work, probe, leave=any_solver and possible(work, probe))
+        network = trained(work, probe) if any_solver or solver != "logistic" else None
+    finally:
+        purse.keep()  # who stops here goes on with what is left
     chosen = _better(work, probe.chosen if probe else None, network)
     _settle(work, chosen)
     return chosen

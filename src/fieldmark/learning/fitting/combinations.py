@@ -12,6 +12,7 @@ from fieldmark.core.errors import RecipeError
 from fieldmark.core.recipe import NONE, Choice, Recipe
 from fieldmark.data.task import Task
 from fieldmark.learning.training.optimizer import early_stages
+from fieldmark.model.backbone import processing
 from fieldmark.model.build import build_model, has_usual_size, num_parameters
 from fieldmark.model.method import METHODS, Method
 from fieldmark.model.necks.neck import NECKS
@@ -46,16 +47,9 @@ def rehearse(recipe: Recipe) -> None:
     method = model.method
     size = method.backbone.fixed_size or min(recipe.images.size, recipe.images.train_size)
     image = torch.rand(1, 3, size, size)
-    try:
-        with torch.no_grad():
-            cells = method.backbone(image).map
-            maps = method(image).parts
-    except (RuntimeError, ValueError) as error:  # such as a convolution that is larger than what it looks at
-        reason = str(error).splitlines()[0]
-        raise RecipeError(
-            f"The backbone {recipe.backbone.name!r} cannot process images of {size} px ({reason})",
-            "Choose another images.size, or another backbone.",
-        ) from error
+    with processing(recipe.backbone.name, size), torch.no_grad():
+        cells = method.backbone(image).map
+        maps = method(image).parts
     if maps is not None and maps[0, 0].numel() == 1:
         raise _one_cell(
             recipe,
