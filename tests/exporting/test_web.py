@@ -196,6 +196,17 @@ def _same(one: Verdict, other: dict[str, Any]) -> None:
     assert [c["label"] for c in other["candidates"]] == [c.label for c in one.candidates]
 
 
+def test_a_class_may_be_called_as_what_every_object_has(browser: Browser, tmp_path: Path) -> None:
+    browser.open(scripts(tmp_path, "elements.js", "verdicts.js", "pocket/page.js"))
+    level = {"name": "class", "names": ["constructor", "b"], "of": [0, 1]}
+    told = {"classes": level["names"], "levels": [level], "photographs": {"b": 3}}
+    said = browser.run(f"[[-0.1, -2], [-2, -0.1]].map((row) => verdictOf({json.dumps(told)}, row).said)")
+    assert said == ["likely constructor, not vouched for", "likely b (from 3 photographs), not vouched for"]
+    assert browser.run("pictures('constructor')") is None
+    browser.run("state.examples = { constructor: ['a.jpg'] }; null")
+    assert browser.run("pictures('constructor').children.length") == 1
+
+
 def test_what_is_said_of_a_verdict(browser: Browser, tmp_path: Path) -> None:
     browser.open(scripts(tmp_path, "words.js"))
     shares = [1.0, 0.9995, 0.994, 0.942, 0.05, 0.0004]
