@@ -10,7 +10,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,28 @@ PAGES = Path(runtime.__file__).parents[1] / "pages"
 STAND_IN = {"ort.wasm.min.js": b"", "ort-wasm-simd-threaded.mjs": b"", "ort-wasm-simd-threaded.wasm": b""}
 
 
+COUNTING = """
+const plain = createImageBitmap, spoken = verdictOf;
+let open = 0, most = 0;
+createImageBitmap = async (blob) => {
+  most = Math.max(most, ++open);
+  try {
+    const bitmap = await plain(blob), close = bitmap.close.bind(bitmap);
+    bitmap.close = () => { open--; close(); };
+    return bitmap;
+  } catch (error) {
+    open--;
+    throw error;
+  }
+};
+verdictOf = (...given) => ({ ...spoken(...given), most });
+const found = { log_probabilities: { data: [-0.1, -3, -3] }, familiarity: { data: [0] } };
+const session = { run: async () => found };
+self.ort = { env: { wasm: {} }, Tensor: class {}, InferenceSession: { create: async () => session } };
+"""
+"""In place of ONNX Runtime: what answers alike for any picture, with how many were decoded at once."""
+
+
 @contextmanager
 def served(folder: Path, sent: list[str] | None = None) -> Iterator[str]:
     """The address of a static host of this folder. `sent` gets what it sends whole."""
@@ -63,6 +85,13 @@ def served(folder: Path, sent: list[str] | None = None) -> Iterator[str]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def put(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write files into a folder."""
+    for name, data in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
 
 
 @pytest.fixture(scope="session")
@@ -121,13 +150,27 @@ def test_the_page_answers_with_and_without_a_network(
     assert browser.run("state.answers[0].verdict.label") == ours[0].label
 
 
+def test_photographs_wait_for_their_turn(trained: Run, pictures: Path, browser: Browser, tmp_path: Path) -> None:
+    """Decoded, each takes many times the memory of its file. One that is none keeps nobody from an answer."""
+    runtime = STAND_IN | {"ort.wasm.min.js": COUNTING.encode()}
+    put(tmp_path / "web", site(Bundle.load(trained.folder), b"graph", runtime, title="birds"))
+    (tmp_path / "notes.txt").write_text("no picture")
+    photographs = sorted(pictures.rglob("0*.png"))[:6]
+    with served(tmp_path / "web") as address:
+        browser.open(address)
+        browser.until("state.rules !== null || state.broken")
+        browser.choose("#files", photographs[0], tmp_path / "notes.txt", *photographs[1:])
+        browser.until("state.answers.length === 7 && state.answers.every((one) => one.verdict || one.problem)")
+        told = browser.run("state.answers.map((one) => one.verdict ? one.verdict.most : one.problem)")
+        assert "decoded" in told.pop(1)
+        assert told == [1] * 6
+
+
 def test_pages_of_one_host_keep_apart(trained: Run, browser: Browser, tmp_path: Path) -> None:
     """Also where the name of one begins as that of another."""
     bundle = Bundle.load(trained.folder)
     for title, graph in (("birds", b"one"), ("birds/kent", b"another")):
-        for name, data in site(bundle, graph, STAND_IN, title=title).items():
-            (tmp_path / title / name).parent.mkdir(parents=True, exist_ok=True)
-            (tmp_path / title / name).write_bytes(data)
+        put(tmp_path / title, site(bundle, graph, STAND_IN, title=title))
     with served(tmp_path) as address:
         for title in ("birds/kent/", "birds/"):
             browser.open(address + title)
@@ -144,9 +187,7 @@ def test_pages_of_one_host_keep_apart(trained: Run, browser: Browser, tmp_path: 
 
 def test_what_the_page_has_loaded_is_not_sent_again(trained: Run, browser: Browser, tmp_path: Path) -> None:
     graph = bytes(1_000_000)
-    for name, data in site(Bundle.load(trained.folder), graph, STAND_IN, title="birds").items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_bytes(data)
+    put(tmp_path, site(Bundle.load(trained.folder), graph, STAND_IN, title="birds"))
     sent: list[str] = []
     with served(tmp_path, sent) as address:
         browser.open(address)
