@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from conftest import paint
@@ -282,6 +283,26 @@ def test_the_browser_sees_what_python_sees(
     ours = evaluation_view(decoded, size=32, whole=whole, interpolation=interpolation)
     assert np.abs(ours.astype(int) - theirs).max() <= 2
     assert np.abs(ours.astype(int) - theirs).mean() < 0.02
+
+
+@pytest.mark.parametrize(
+    ("pixels", "refused"),
+    [
+        (np.full((8, 8), 4000, np.uint16), True),
+        (np.full((8, 8), 40, np.uint8), False),
+        (np.full((8, 8, 3), 40, np.uint8), False),
+    ],
+)
+def test_greyscale_of_16_bits_is_refused(
+    browser: Browser, tmp_path: Path, pixels: NDArray[np.generic], refused: bool
+) -> None:
+    """A browser takes its upper eight bits, and Fieldmark those in use."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    browser.open(scripts(tmp_path, "seeing.js"))
+    blob = f"new Blob([Uint8Array.from({list(file.getvalue())})], {{ type: 'image/png' }})"
+    told = browser.run(f"pixelsOf({blob}).then((one) => one.data[0], (error) => error.message)")
+    assert told == ("it is grey with 16 bits, which browsers show too dark: save it with 8" if refused else 40)
 
 
 def test_what_is_in_the_folder(trained: Run, tmp_path: Path) -> None:
