@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -66,6 +67,23 @@ def test_only_the_least_sure_are_shown_of_many(written: Path, trained: Run, monk
         some = [item for item in few["items"] if item["group"] == number]
         assert len(some) >= min(4, group["count"])
         assert some == every[: len(some)]
+
+
+@pytest.mark.parametrize(("most", "each"), [(7, [3, 2, 2]), (2, [1, 1, 0])])
+def test_a_page_is_bounded_whatever_the_number_of_verdicts(
+    written: Path, trained: Run, browser: Browser, monkeypatch: pytest.MonkeyPatch, most: int, each: list[int]
+) -> None:
+    items, turn = page_module._items, itertools.cycle("abc")
+    monkeypatch.setattr(page_module, "_items", lambda *asked: [(next(turn), 2, *rest[2:]) for rest in items(*asked)])
+    monkeypatch.setattr(page_module, "MOST", most)
+    predict_into(trained.folder, ["look.answers.jsonl"], "few.html")
+    few = told_by(Path("few.html"))
+    assert [group["count"] for group in few["groups"]] == [40, 40, 40]
+    assert [[item["group"] for item in few["items"]].count(number) for number in range(3)] == each
+    browser.open(Path("few.html").absolute())
+    browser.run("document.querySelectorAll('#verdicts button')[2].click()")
+    told = "1–2 of 2, and 38 that are not shown" if each[2] else "40, of which none is shown"
+    assert browser.text("#place") == told
 
 
 def test_looking_through_it(written: Path, browser: Browser) -> None:

@@ -10,13 +10,14 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from conftest import paint
@@ -42,6 +43,28 @@ PAGES = Path(runtime.__file__).parents[1] / "pages"
 STAND_IN = {"ort.wasm.min.js": b"", "ort-wasm-simd-threaded.mjs": b"", "ort-wasm-simd-threaded.wasm": b""}
 
 
+COUNTING = """
+const plain = createImageBitmap, spoken = verdictOf;
+let open = 0, most = 0;
+createImageBitmap = async (blob) => {
+  most = Math.max(most, ++open);
+  try {
+    const bitmap = await plain(blob), close = bitmap.close.bind(bitmap);
+    bitmap.close = () => { open--; close(); };
+    return bitmap;
+  } catch (error) {
+    open--;
+    throw error;
+  }
+};
+verdictOf = (...given) => ({ ...spoken(...given), most });
+const found = { log_probabilities: { data: [-0.1, -3, -3] }, familiarity: { data: [0] } };
+const session = { run: async () => found };
+self.ort = { env: { wasm: {} }, Tensor: class {}, InferenceSession: { create: async () => session } };
+"""
+"""In place of ONNX Runtime: what answers alike for any picture, with how many were decoded at once."""
+
+
 @contextmanager
 def served(folder: Path, sent: list[str] | None = None) -> Iterator[str]:
     """The address of a static host of this folder. `sent` gets what it sends whole."""
@@ -63,6 +86,14 @@ def served(folder: Path, sent: list[str] | None = None) -> Iterator[str]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def put(folder: Path, files: Mapping[str, bytes], *, later: int = 0) -> None:
+    """Write files into a folder, so many seconds `later`: a host compares whole ones."""
+    for name, data in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+        os.utime(folder / name, (time.time() + later,) * 2)
 
 
 @pytest.fixture(scope="session")
@@ -121,32 +152,67 @@ def test_the_page_answers_with_and_without_a_network(
     assert browser.run("state.answers[0].verdict.label") == ours[0].label
 
 
+def test_photographs_wait_for_their_turn(trained: Run, pictures: Path, browser: Browser, tmp_path: Path) -> None:
+    """Decoded, each takes many times the memory of its file. One that is none keeps nobody from an answer."""
+    runtime = STAND_IN | {"ort.wasm.min.js": COUNTING.encode()}
+    put(tmp_path / "web", site(Bundle.load(trained.folder), b"graph", runtime, title="birds"))
+    (tmp_path / "notes.txt").write_text("no picture")
+    photographs = sorted(pictures.rglob("0*.png"))[:6]
+    with served(tmp_path / "web") as address:
+        browser.open(address)
+        browser.until("state.rules !== null || state.broken")
+        browser.choose("#files", photographs[0], tmp_path / "notes.txt", *photographs[1:])
+        browser.until("state.answers.length === 7 && state.answers.every((one) => one.verdict || one.problem)")
+        told = browser.run("state.answers.map((one) => one.verdict ? one.verdict.most : one.problem)")
+        assert "decoded" in told.pop(1)
+        assert told == [1] * 6
+
+
 def test_pages_of_one_host_keep_apart(trained: Run, browser: Browser, tmp_path: Path) -> None:
     """Also where the name of one begins as that of another."""
     bundle = Bundle.load(trained.folder)
     for title, graph in (("birds", b"one"), ("birds/kent", b"another")):
-        for name, data in site(bundle, graph, STAND_IN, title=title).items():
-            (tmp_path / title / name).parent.mkdir(parents=True, exist_ok=True)
-            (tmp_path / title / name).write_bytes(data)
+        put(tmp_path / title, site(bundle, graph, STAND_IN, title=title))
     with served(tmp_path) as address:
         for title in ("birds/kent/", "birds/"):
             browser.open(address + title)
             browser.until("navigator.serviceWorker.controller?.scriptURL === new URL('offline.js', location).href")
         kept = browser.run("caches.keys()")
         assert sorted(name.split()[1] for name in kept) == [f"{address}birds/", f"{address}birds/kent/"]
-        script, later = tmp_path / "birds" / "offline.js", time.time() + 10  # a host compares whole seconds
-        script.write_bytes(site(bundle, b"new", STAND_IN, title="birds")["offline.js"])
-        os.utime(script, (later, later))
+        put(tmp_path / "birds", site(bundle, b"new", STAND_IN, title="birds"), later=10)
         browser.run("navigator.serviceWorker.ready.then((one) => one.update()).then(() => null)")
         browser.until("navigator.serviceWorker.ready.then((one) => one.waiting !== null)")
         assert len(browser.run("caches.keys()")) == 3, "an open page keeps the files of its version"
 
 
+def test_files_of_two_exports_are_never_kept_together(trained: Run, browser: Browser, tmp_path: Path) -> None:
+    """A visitor may come while an upload goes on. Nothing is kept then, and the next visit keeps it all."""
+    both = "Promise.all(['model.onnx', 'examples.json'].map((name) => fetch(name).then((it) => it.text())))"
+    update = "navigator.serviceWorker.ready.then((one) => one.update()).then(() => null)"
+    bundle = Bundle.load(trained.folder)
+    old = site(bundle, b"old", STAND_IN, title="birds")
+    new = site(bundle, b"new", STAND_IN, title="birds", examples={"jade": [b"jpeg"]})
+    put(tmp_path, old)
+    with served(tmp_path) as address:
+        browser.open(address)
+        browser.until("navigator.serviceWorker.controller !== null")
+        put(tmp_path, {name: new[name] for name in new if name != "examples.json"}, later=10)
+        browser.run(update)
+        browser.until("navigator.serviceWorker.ready.then((one) => !one.installing)")
+        assert not browser.run("navigator.serviceWorker.ready.then((one) => one.waiting !== null)")
+        assert browser.run(both) == ["old", "{}\n"]
+        put(tmp_path, new, later=20)
+        browser.run(update)
+        browser.until("navigator.serviceWorker.ready.then((one) => one.waiting !== null)")
+        browser.open("about:blank#")
+        browser.open(address)
+        browser.until(f"{both}.then(([graph]) => graph === 'new')")
+        assert json.loads(browser.run(both)[1]) == {"jade": ["examples/0-0.jpg"]}
+
+
 def test_what_the_page_has_loaded_is_not_sent_again(trained: Run, browser: Browser, tmp_path: Path) -> None:
     graph = bytes(1_000_000)
-    for name, data in site(Bundle.load(trained.folder), graph, STAND_IN, title="birds").items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_bytes(data)
+    put(tmp_path, site(Bundle.load(trained.folder), graph, STAND_IN, title="birds"))
     sent: list[str] = []
     with served(tmp_path, sent) as address:
         browser.open(address)
@@ -196,6 +262,17 @@ def _same(one: Verdict, other: dict[str, Any]) -> None:
     assert [c["label"] for c in other["candidates"]] == [c.label for c in one.candidates]
 
 
+def test_a_class_may_be_called_as_what_every_object_has(browser: Browser, tmp_path: Path) -> None:
+    browser.open(scripts(tmp_path, "elements.js", "verdicts.js", "pocket/page.js"))
+    level = {"name": "class", "names": ["constructor", "b"], "of": [0, 1]}
+    told = {"classes": level["names"], "levels": [level], "photographs": {"b": 3}}
+    said = browser.run(f"[[-0.1, -2], [-2, -0.1]].map((row) => verdictOf({json.dumps(told)}, row).said)")
+    assert said == ["likely constructor, not vouched for", "likely b (from 3 photographs), not vouched for"]
+    assert browser.run("pictures('constructor')") is None
+    browser.run("state.examples = { constructor: ['a.jpg'] }; null")
+    assert browser.run("pictures('constructor').children.length") == 1
+
+
 def test_what_is_said_of_a_verdict(browser: Browser, tmp_path: Path) -> None:
     browser.open(scripts(tmp_path, "words.js"))
     shares = [1.0, 0.9995, 0.994, 0.942, 0.05, 0.0004]
@@ -230,6 +307,26 @@ def test_the_browser_sees_what_python_sees(
     ours = evaluation_view(decoded, size=32, whole=whole, interpolation=interpolation)
     assert np.abs(ours.astype(int) - theirs).max() <= 2
     assert np.abs(ours.astype(int) - theirs).mean() < 0.02
+
+
+@pytest.mark.parametrize(
+    ("pixels", "refused"),
+    [
+        (np.full((8, 8), 4000, np.uint16), True),
+        (np.full((8, 8), 40, np.uint8), False),
+        (np.full((8, 8, 3), 40, np.uint8), False),
+    ],
+)
+def test_greyscale_of_16_bits_is_refused(
+    browser: Browser, tmp_path: Path, pixels: NDArray[np.generic], refused: bool
+) -> None:
+    """A browser takes its upper eight bits, and Fieldmark those in use."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    browser.open(scripts(tmp_path, "seeing.js"))
+    blob = f"new Blob([Uint8Array.from({list(file.getvalue())})], {{ type: 'image/png' }})"
+    told = browser.run(f"pixelsOf({blob}).then((one) => one.data[0], (error) => error.message)")
+    assert told == ("it is grey with 16 bits, which browsers show too dark: save it with 8" if refused else 40)
 
 
 def test_what_is_in_the_folder(trained: Run, tmp_path: Path) -> None:

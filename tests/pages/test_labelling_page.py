@@ -69,6 +69,15 @@ def test_what_is_saved_is_what_was_decided(doubts: Path, browser: Browser) -> No
     ]
 
 
+def test_a_photograph_may_be_called_as_what_every_object_has(tmp_path: Path, browser: Browser) -> None:
+    browser.open(page(tmp_path, item("constructor", "robin", "wren"), item("toString", "robin", "wren")))
+    assert browser.text(".told") == "Not decided yet"
+    browser.press("a", "u")
+    assert browser.text(".told") == "Not decided yet"
+    browser.press("1")
+    assert saved(browser) == [Decision("constructor", "relabel", "wren")]
+
+
 def test_names_stay_text(doubts: Path, browser: Browser) -> None:
     browser.open(doubts)
     browser.press("2", "ArrowRight", "r")

@@ -221,6 +221,18 @@ def test_names_stay_text(birds: Path, browser: Browser, photograph: Path, tmp_pa
         assert browser.run("document.querySelectorAll('iframe, object, img:not([src^=\"blob:\"])').length") == 0
 
 
+def test_a_class_may_be_called_as_what_every_object_has(
+    birds: Path, browser: Browser, photograph: Path, tmp_path: Path
+) -> None:
+    run = shutil.copytree(birds, tmp_path / "run", ignore=shutil.ignore_patterns("gallery"))
+    rewrite(run / "bundle", classes=["constructor", "toString", "__proto__"])
+    with served(run, examples=False) as visitor:
+        opened(browser, visitor)
+        shown(browser, photograph)
+        names = browser.run("[...document.querySelectorAll('.candidates b')].map((e) => e.innerText)")
+        assert set(names) == {"constructor", "toString", "__proto__"}
+
+
 def test_a_service_with_a_token(birds: Path, browser: Browser, photograph: Path) -> None:
     with served(birds, token="correct horse battery") as visitor:
         browser.open(visitor.address)

@@ -43,6 +43,13 @@ function tile(item) {
   );
 }
 
+/** Which items are shown, and how many have no picture on this page. */
+function placed(at, some, all, count) {
+  const [first, last, whole, left] = [at + 1, at + some, all, count - all].map((number) => number.toLocaleString("en"));
+  if (!all) return `${left}, of which none is shown`;
+  return `${first}–${last} of ${whole}${count > all ? `, and ${left} that are not shown` : ""}`;
+}
+
 function render(state, page) {
   const group = page.groups[state.group];
   const all = members(state, page);
@@ -52,9 +59,7 @@ function render(state, page) {
   for (const [number, button] of [...document.getElementById("verdicts").children].entries())
     button.setAttribute("aria-current", String(number === state.group));
   document.getElementById("tiles").replaceChildren(...shown.map(tile));
-  const rest = group.count > all.length ? `, and ${(group.count - all.length).toLocaleString("en")} that are not shown` : "";
-  document.getElementById("place").textContent =
-    `${(state.at + 1).toLocaleString("en")}–${(state.at + shown.length).toLocaleString("en")} of ${all.length.toLocaleString("en")}${rest}`;
+  document.getElementById("place").textContent = placed(state.at, shown.length, all.length, group.count);
   document.getElementById("back").disabled = state.at === 0;
   document.getElementById("next").disabled = state.at + EACH >= all.length;
 }

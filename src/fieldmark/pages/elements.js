@@ -13,5 +13,8 @@ function el(tag, attributes = {}, ...children) {
   return made;
 }
 
+/** What a table holds under a name. A class may be called "constructor", which every object has by itself. */
+const own = (table, key) => (Object.hasOwn(table, key) ? table[key] : undefined);
+
 /** A name in whatever direction its script runs. */
 const name = (text, tag = "bdi") => el(tag, { dir: "auto" }, text);

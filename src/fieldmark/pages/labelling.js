@@ -43,7 +43,7 @@ const labelled = (item, name) =>
     : { decision: item.label === name ? "accept" : "relabel", label: name };
 
 function withDecisions(state, items, decide) {
-  const before = Object.fromEntries(items.map((item) => [item.path, state.decided[item.path] ?? null]));
+  const before = Object.fromEntries(items.map((item) => [item.path, own(state.decided, item.path) ?? null]));
   const made = Object.fromEntries(items.map((item) => [item.path, decide(item)]));
   return {
     ...state,
@@ -193,7 +193,7 @@ function image(item, big) {
 
 function candidates(state, page, send) {
   const item = current(state, page);
-  const chosen = state.decided[item.path];
+  const chosen = own(state.decided, item.path);
   return el("ol", { class: "candidates" }, ...item.candidates.map((one, number) =>
     el("li", {}, el("button", {
       type: "button", "aria-pressed": String(chosen?.label === one && chosen.decision !== "drop"),
@@ -236,7 +236,7 @@ function buttons(state, page, send) {
 
 function single(state, page, send) {
   const item = current(state, page);
-  const told = verdictOf(state.decided[item.path]);
+  const told = verdictOf(own(state.decided, item.path));
   return el("div", { class: "single" },
     el("figure", { class: "picture main" }, image(item, true), el("figcaption", { class: "soft" }, name(item.path))),
     el("div", { class: "about" },
@@ -260,7 +260,7 @@ function tiles(state, page, send) {
       state.chosen.length ? `, ${state.chosen.length} selected` : ". Select several, and name them together."),
     candidates(state, page, send), finder(state, page, send), buttons(state, page, send),
     el("div", { class: "tiles" }, ...members.map((one) => {
-      const told = verdictOf(state.decided[one.path]);
+      const told = verdictOf(own(state.decided, one.path));
       return el("button", {
         type: "button", class: one === item ? "tile here" : "tile", "data-path": one.path,
         "aria-pressed": String(state.chosen.includes(one.path)), "aria-current": one === item ? "true" : null,
@@ -272,7 +272,7 @@ function tiles(state, page, send) {
 
 function spoken(state, page) {
   const item = current(state, page);
-  const one = state.decided[item.path];
+  const one = own(state.decided, item.path);
   const given = item.label === null ? "" : `, labelled ${item.label}`;
   const told = one ? ` Decided: ${one.decision} ${one.label}.` : "";
   return `${state.at + 1} of ${page.items.length}: ${item.path}${given}.${told}`;

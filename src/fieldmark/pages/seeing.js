@@ -102,8 +102,17 @@ function viewOf(pixels, view, isJpeg) {
   return found;
 }
 
+/** Whether a file is a PNG of 16-bit greyscale, by what its header says of bits and colours. Fieldmark scales it by the
+    bits in use; browsers take the upper eight, which are nearly black where a camera measures 12. With transparency both
+    take the upper eight. */
+async function isDeepGrey(blob) {
+  const head = new Uint8Array(await blob.slice(0, 26).arrayBuffer());
+  return [0x89, 0x50, 0x4e, 0x47].every((byte, k) => head[k] === byte) && head[24] === 16 && head[25] === 0;
+}
+
 /** The pixels of a picture that a browser can read, upright and on white. */
 async function pixelsOf(blob) {
+  if (await isDeepGrey(blob)) throw new Error("it is grey with 16 bits, which browsers show too dark: save it with 8");
   const bitmap = await createImageBitmap(blob);
   const most = 40e6;
   if (bitmap.width * bitmap.height > most) throw new Error(`it has more than ${most / 1e6} million pixels`);

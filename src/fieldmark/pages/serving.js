@@ -130,7 +130,7 @@ function candidates(card, send) {
   const best = card.answer.label;
   const strange = card.answer.familiar === false;
   return el("ol", { class: "candidates", "aria-label": "Candidates" }, ...card.answer.candidates.filter(({ probability }, at) => at < FEW || probability >= 0.01).map((one) => {
-    const pictures = card.examples[one.label] ?? [];
+    const pictures = own(card.examples, one.label) ?? [];
     const why = one.label === best ? null : el("button", {
       type: "button", class: "small", "data-key": `why-${one.label}`,
       onclick: () => send({ type: "open", id: card.id, panel: "why", versus: one.label }),

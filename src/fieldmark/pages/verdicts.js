@@ -54,7 +54,8 @@ function judged(rules, logProbabilities, familiarity) {
     candidates: order.slice(0, 5).map((k) => ({ label: rules.classes[k], probability: p[k] })),
     promised: null,
   };
-  if (rules.photographs && rules.photographs[found.label]) found.photographs = rules.photographs[found.label];
+  const known = rules.photographs ?? {};
+  if (Object.hasOwn(known, found.label)) found.photographs = known[found.label];
   const v = rules.verdicts;
   if (!v) return found;
   const below = (numUpTo(familiarity, v.known) + 1) / (v.known.length + 1);

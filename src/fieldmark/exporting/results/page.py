@@ -1,6 +1,7 @@
 """A page for looking through answers: small pictures by verdict, what is unsure first.
 
-However many answers there are, at most `MOST` pictures are shown, of every verdict some: the least sure ones.
+However many answers there are, at most `MOST` pictures are shown, of every verdict some: the least sure ones. Where
+there are more verdicts than that, those that come last have a count and no picture.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ __all__ = ["MOST", "compose_page"]
 MOST: Final = 1500
 """Pictures on a page, which has about 7 kB for each."""
 _AT_LEAST = 12
-"""Pictures of each verdict, if there are so many."""
+"""Pictures of each verdict, if there are so many and the page has room for them."""
 _SIDE, _DETAIL = 200, 320
 """Pixels of a picture's longer side, and of the short side from which a box is cut."""
 _UNSURE, _UNLIKE = "Unsure", "Unlike anything known"
@@ -143,12 +144,13 @@ def _percent(share: float) -> str:
 
 def _chosen(groups: list[_Group]) -> list[tuple[_Group, list[_Item]]]:
     """Of each group the least sure items: some of each, and then as many as there is room for, in order."""
-    numbers = [min(len(group.least), _AT_LEAST) for group in groups]
-    room = MOST - sum(numbers)
-    for at, group in enumerate(groups):
-        more = max(0, min(len(group.least) - numbers[at], room))
-        numbers[at] += more
-        room -= more
+    each = max(1, min(_AT_LEAST, MOST // max(1, len(groups))))
+    numbers, room = [0] * len(groups), MOST
+    for most in (each, MOST):
+        for at, group in enumerate(groups):
+            more = min(len(group.least), most, numbers[at] + room) - numbers[at]
+            numbers[at] += more
+            room -= more
     return [
         (group, [item for _, _, item in sorted(group.least, key=lambda one: (-one[0], one[1]))[:number]])
         for group, number in zip(groups, numbers, strict=True)

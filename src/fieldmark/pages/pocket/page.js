@@ -104,7 +104,7 @@ function candidates(verdict) {
 }
 
 function pictures(label) {
-  const files = state.examples[label] || [];
+  const files = own(state.examples, label) ?? [];
   if (!files.length) return null;
   const shown = files.map((src) => el("img", { src, alt: `Example of ${label}`, loading: "lazy" }));
   return el("div", { class: "examples" }, ...shown);
