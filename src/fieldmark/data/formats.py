@@ -23,6 +23,7 @@ from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from fieldmark.core.errors import UnknownFormatError
+from fieldmark.data.headers import check_header
 
 __all__ = [
     "FORMATS",
@@ -125,9 +126,10 @@ class Opened(NamedTuple):
 def opened(file: IO[bytes], name: str) -> Opened:
     """Open an image file by its content. Of most formats only the header is read, the rest when it is needed.
 
-    Raises UnknownFormatError for a format that is not read (`name` is what the message calls the file), and whatever a
-    decoder raises for a damaged header.
+    Raises UnknownFormatError for a format that is not read (`name` is what the message calls the file), TooLargeError
+    for a header that would take long, and whatever a decoder raises for a damaged one.
     """
+    check_header(file, name)
     head = file.read(64)
     file.seek(0)
     if _is_heic(head):
@@ -205,7 +207,9 @@ def _preview(data: bytes, name: str) -> Opened:
             "Convert it to JPEG or TIFF with the program that came with the camera.",
         )
     preview = data[frame.start : min(frame.end(data), frame.start + _LARGEST_PREVIEW)]
-    image = Image.open(io.BytesIO(preview), formats=("JPEG",))
+    file = io.BytesIO(preview)
+    check_header(file, name)
+    image = Image.open(file, formats=("JPEG",))
     exif = image.getexif()
     if _ORIENTATION not in exif:
         exif[_ORIENTATION] = _orientation_of_raw(data)

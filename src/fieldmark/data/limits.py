@@ -16,6 +16,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from fieldmark.core.errors import TooLargeError
 from fieldmark.data.formats import jpeg_header
+from fieldmark.data.headers import check_chunks
 
 __all__ = ["MAX_BYTES", "MAX_MEMORY", "MAX_PIXELS", "check_codec", "check_memory", "refuse_above"]
 
@@ -64,6 +65,8 @@ def check_codec(image: Image.Image, data: bytes, name: str) -> None:
     """
     if image.format in ("JPEG", "MPO"):  # in coded data 0xFF is always followed by 0, so these are the scans
         refuse_above(name, data.count(b"\xff\xda"), MAX_SCANS, "JPEG scans")
+    if image.format == "PNG":
+        check_chunks(data, name)
     if any(tile[0] in Image.DECODERS for tile in getattr(image, "tile", ())):  # Pillow's registry of those in Python
         width, height = image.size
         if width * height > MAX_SLOW_PIXELS:
