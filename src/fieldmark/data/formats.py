@@ -42,8 +42,8 @@ _ALLOWED = ("JPEG", "PNG", "WEBP", "AVIF", "TIFF", "BMP", "GIF", "PPM")
 
 Image.init()  # now, since the plugins are otherwise loaded within the first decode, perhaps by several threads at once
 FORMATS: Final = tuple(name for name in _ALLOWED if name in Image.OPEN)
-"""Pillow's names of the formats that it opens: what photographs come in. AVIF needs Pillow 11.3; MPO, a JPEG followed
-by others, opens as JPEG."""
+"""Pillow's names of the formats that it opens: what photographs come in. It can be built without some, such as AVIF;
+MPO, a JPEG followed by others, opens as JPEG."""
 
 _EXTENSIONS: Final = {
     "JPEG": ("jpg", "jpeg", "jpe", "jfif", "mpo"),
