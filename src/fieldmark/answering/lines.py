@@ -73,6 +73,14 @@ class _TakenLine(TypedDict):
     zone: NotRequired[Annotated[str, Predicate(_is_offset)]]
 
 
+class _InVideoLine(TypedDict):
+    category: str
+
+
+class _VideoLine(TypedDict):
+    detections: list[_InVideoLine]
+
+
 class _AnswerLine(TypedDict):
     path: str
     raw: NotRequired[Annotated[str, Predicate(_is_base64)]]
@@ -80,6 +88,7 @@ class _AnswerLine(TypedDict):
     size: NotRequired[Annotated[list[Annotated[int, Ge(1)]], Len(2, 2)]]
     taken: NotRequired[_TakenLine]
     sequence: NotRequired[str]
+    video: NotRequired[_VideoLine]
     looks: NotRequired[list[Annotated[_LookLine, Predicate(_is_whole)]]]
 
 
@@ -135,6 +144,8 @@ def told_of(one: Answer) -> dict[str, Any]:
         values["taken"] |= {"zone": one.taken.zone} if one.taken.zone else {}
     if one.sequence:
         values["sequence"] = written(one.sequence)
+    if one.video:
+        values["video"] = dict(one.video)
     if not one.skipped:
         values["looks"] = [_told_look(look) for look in one.looks]
     return values
@@ -174,6 +185,7 @@ def answer_of(line: bytes, num_classes: int | None) -> Answer:
         tuple(values["size"]) if "size" in values else None,
         Taken(float(when["seconds"]), when["camera"], when.get("zone", "")) if when else None,
         values.get("sequence", ""),
+        values.get("video"),
     )
 
 
