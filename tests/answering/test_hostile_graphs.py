@@ -167,6 +167,14 @@ UNLIKE = {
             helper.make_function("", "f", [], ["y"], [helper.make_node("f", [], ["y"])], model.opset_import)
         )
     ],
+    "the operator 'Unique'": [
+        lambda model: model.graph.node.append(helper.make_node("Unique", ["seen"], ["u"])),
+        lambda model: model.graph.node.append(helper.make_node("Unique", ["seen"], ["u"], domain="com.microsoft")),
+    ],
+    "the operator 'NonZero'": [lambda model: model.graph.node.append(helper.make_node("NonZero", ["seen"], ["n"]))],
+    "the operator 'SplitToSequence'": [
+        lambda model: model.graph.node.append(helper.make_node("SplitToSequence", ["seen"], ["s"]))
+    ],
     "operators of its own": [
         lambda model: model.graph.node.append(helper.make_node("LabelEncoder", ["a"], ["b"], domain="ai.onnx.ml"))
     ],

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import tempfile
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fieldmark.answering.answers import Answer, Look, Seen
+from fieldmark.answering.lines import line_of
 from fieldmark.answering.record import SUFFIX, Header, open_record, read_answers, remembering
 from fieldmark.core.errors import RunError, StorageError
 from fieldmark.data.bursts import Taken
@@ -216,6 +219,46 @@ def test_a_damaged_line_is_missed_until_its_picture_is_answered(tmp_path: Path) 
     kept = read_answers([place])
     assert (kept.paths, kept.damaged, kept.unfinished) == (["b.jpg"], 1, (place,))
     assert read_answers([finished(place, "a.jpg")]).unfinished == ()
+
+
+LOGITS = base64.b64encode(bytes(12)).decode()
+TAKEN = {"seconds": 0.0, "camera": "c"}
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"raw": "a"},
+        {"raw": "é"},
+        {"raw": "YS5qcGc=!"},
+        {"taken": TAKEN | {"zone": "xx"}},
+        {"taken": TAKEN | {"zone": "+24:00"}},
+        {"taken": TAKEN | {"seconds": 1e300}},
+        {"taken": TAKEN | {"seconds": 253402300800.0}},
+        {"taken": TAKEN | {"seconds": -62135596801.0}},
+        {"looks": [{"box": [0.0, 0.0, 1.0, 1.0]}]},
+        {"looks": [{"box": [0.0, 0.0, 1.0, 1.0], "category": "animal"}]},
+        {"looks": [{"logits": LOGITS}]},
+    ],
+    ids=str,
+)
+def test_a_line_that_says_nothing_sensible_is_damaged(tmp_path: Path, values: dict[str, object]) -> None:
+    """Also if somebody wrote it with the right checksum."""
+    place = finished(tmp_path / f"x{SUFFIX}", "b.jpg")
+    with place.open("ab") as file:
+        file.write(line_of({"path": "a.jpg", "looks": []} | values))
+    kept = read_answers([place])
+    assert (kept.paths, kept.damaged) == (["b.jpg"], 1)
+    assert [one.path for one in kept] == ["b.jpg"]
+
+
+def test_any_time_of_the_calendar_is_kept(tmp_path: Path) -> None:
+    ends = (datetime.min, datetime(9999, 12, 31, 23, 59, 59))
+    times = [Taken(one.replace(tzinfo=UTC).timestamp(), "c", "-23:59") for one in ends]
+    with open_record(tmp_path / f"x{SUFFIX}", HEADER, resume=True) as record:
+        record.append(Answer(str(number), taken=one) for number, one in enumerate(times))
+    kept = read_answers([tmp_path / f"x{SUFFIX}"])
+    assert [one.taken for one in kept] == times
 
 
 def test_a_record_that_is_held_by_another_is_only_read(tmp_path: Path) -> None:

@@ -358,7 +358,7 @@ def test_a_jpeg_of_many_scans_is_refused() -> None:
     data = encode(picture(0, 400, 400), "JPEG", progressive=True)
     start = data.rindex(b"\xff\xda")
     bomb = data[:start] + 300 * data[start:-2] + data[-2:]
-    with pytest.raises(ImageError, match="JPEG scans, but the limit is 256"):
+    with pytest.raises(ImageError, match=r"JPEG scans of .* pixels, but the limit is 256"):
         decode(bomb)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import struct
+import tracemalloc
 import zlib
 from pathlib import Path
 from types import ModuleType
@@ -13,7 +15,7 @@ from PIL import Image
 
 from fieldmark.core.errors import ImageError
 from fieldmark.data.decode import decode, decode_image
-from fieldmark.data.limits import MAX_COMMENTS, MAX_MEMORY, MAX_PIXELS, MAX_SLOW_PIXELS
+from fieldmark.data.limits import MAX_COMMENTS, MAX_MEMORY, MAX_PIXELS, MAX_SLOW_PIXELS, check_codec
 from support.drawn import encode, picture
 
 
@@ -106,6 +108,56 @@ def test_what_stands_before_a_marker_does_not_hide_a_large_jpeg(between: bytes) 
     assert (decode(small[:at] + between + small[at:]).pixels == decode(small).pixels).all()
 
 
+def scanned(num_scans: int, side: int, *, between: bytes = b"") -> bytes:
+    """A progressive JPEG whose header says that it has so many scans of so many pixels."""
+    data = encode(Image.fromarray(picture(0, 64, 64)).convert("L"), "JPEG", progressive=True)[:-2]
+    at = data.index(b"\xff\xc2")
+    data = data[: at + 5] + struct.pack(">HH", side, side) + data[at + 9 :]
+    first = data.index(b"\xff\xda")
+    second = data.index(b"\xff\xda", first + 2)
+    return data[:first] + (data[first:second] + between) * num_scans + b"\xff\xd9"
+
+
+def check_scans(data: bytes) -> None:
+    with Image.open(io.BytesIO(data)) as image:
+        check_codec(image, data, "it")
+
+
+def test_scans_are_bounded_by_their_pixels() -> None:
+    """What decides are bytes that are read, so nothing is decoded here."""
+    for num_scans, side in ((10, 7_100), (10, 10_000), (11, 13_377), (256, 2_700)):
+        check_scans(scanned(num_scans, side))
+    for num_scans, side in ((21, 10_000), (256, 10_000), (12, 13_377), (257, 64)):
+        with pytest.raises(ImageError, match=f"{num_scans:,} JPEG scans of {side**2:,} pixels, but the limit is"):
+            check_scans(scanned(num_scans, side))
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        b"\xff\xfe\0\6\xff\xd9\0\0",  # a comment
+        b"\xff" * 3,  # fill
+        b"\xff" * 50_000 + b"\0",  # coded data, which must not be gone through once for each byte
+        b"\xff\xd0\xff\xd8\xff\x01",  # markers without a length
+        b"\xff\xfe\0\0",  # a length that is none
+        b"\xff\0\xda\xff\xff\0",  # coded data
+    ],
+)
+def test_no_end_within_a_picture_hides_scans(between: bytes) -> None:
+    with pytest.raises(ImageError, match="21 JPEG scans"):
+        check_scans(scanned(21, 10_000, between=between))
+
+
+def test_many_markers_are_not_gone_through() -> None:
+    with pytest.raises(ImageError, match="JPEG scans"):
+        check_scans(scanned(21, 10_000, between=b"\xff\xfe\0\2" * 20_000))
+
+
+def test_what_follows_a_photograph_has_no_scans() -> None:
+    """Telephones put a video behind it."""
+    check_scans(scanned(10, 10_000) + b"\xff\xda" * 1000)
+
+
 def test_a_gif_is_as_large_as_its_frame() -> None:
     data = bytearray(encode(picture(0, 30, 20), "GIF"))
     at = data.index(b",\0\0\0\0\x1e\0\x14\0")
@@ -127,6 +179,28 @@ def test_comments_in_a_plain_ppm_are_counted() -> None:
     rows = [b"P2 100 10 255\n", *(b"#x\n7 " for _ in range(1000))]
     with pytest.raises(ImageError, match=f"1,000 comments, but the limit is {MAX_COMMENTS}"):
         decode(b"".join(rows))
+
+
+@pytest.mark.filterwarnings("ignore:Tag data larger than file")
+def test_tags_that_share_their_bytes_are_not_copied() -> None:
+    """Which is Pillow's work: 2 MB of such a file took 2 GB before its release 13."""
+    size, tags = 10**5, [(256, 4, 1, 9), (257, 4, 1, 9), (258, 3, 1, 8), (262, 3, 1, 1), (273, 4, 1, 8), (278, 4, 1, 9)]
+    tags += [(279, 4, 1, 81), *((40_000 + n, 1, size, 8) for n in range(200))]
+    data = b"".join(
+        [
+            struct.pack("<2sHI", b"II", 42, 8 + size),
+            bytes(size),
+            struct.pack("<H", len(tags)),
+            *(struct.pack("<HHII", *tag) for tag in tags),
+            bytes(4),
+        ]
+    )
+    tracemalloc.start()
+    try:
+        assert decode(data).size == (9, 9)
+        assert tracemalloc.get_traced_memory()[1] < 10 * size
+    finally:
+        tracemalloc.stop()
 
 
 def test_images_in_memory_have_the_same_limits() -> None:

@@ -89,6 +89,36 @@ def test_megadetector_keeps_detections_and_adds_classifications(survey: Path, tr
     )
 
 
+def test_megadetector_keeps_videos_as_they_came(survey: Path, trained: Run) -> None:
+    at = {"bbox": [0.1, 0.2, 0.3, 0.4], "frame_number": 30}
+    video = {"file": "cam1/v.mp4", "frame_rate": 29.97, "frames_processed": [0, 30], "note": {"by": "me"}}
+    people, boat = {"category": "7", "conf": 0.9, **at}, {"category": "8", "conf": 0.5, **at}
+    failed = {"file": "cam1/w.mp4", "frame_rate": 30.0, "detections": None, "failure": "Failure video open"}
+    given_ = {
+        "info": {"format_version": "1.6"},
+        "detection_categories": {"7": "person", "8": "boat"},
+        "classification_categories": {"0": "somebody"},
+        "images": [
+            video | {"detections": [people | {"classifications": [["0", 0.8]]}, boat, people | {"category": "9"}]},
+            failed,
+        ],
+    }
+    Path("videos.json").write_text(json.dumps(given_))
+    Path("there").mkdir()
+    done = predict_into(trained.folder, ["there"], "out.json", form="megadetector", boxes="videos.json")
+    assert "it is a video" in done.skipped["there/cam1/v.mp4"]
+    found = json.loads(Path("out.json").read_text())
+    check_megadetector(found)
+    one, other = found["images"]
+    names = found["detection_categories"]
+    told = [detection | {"category": names[detection["category"]]} for detection in one["detections"]]
+    assert one | {"detections": told} == video | {
+        "detections": [people | {"category": "person"}, boat | {"category": "boat"}]
+    }
+    assert other["file"] == "cam1/w.mp4"
+    assert other["detections"] is None
+
+
 def test_megadetector_without_boxes_says_that_nobody_searched(survey: Path, trained: Run) -> None:
     predict_into(trained.folder, ["photos"], "out.json", form="megadetector")
     found = json.loads(Path("out.json").read_text())

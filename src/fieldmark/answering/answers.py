@@ -8,11 +8,11 @@ Shapes: K classes, V values of an attribute.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,6 +67,8 @@ class Answer:
     taken: Taken | None = None
     sequence: str = ""
     """What a file of detections calls its burst."""
+    video: Mapping[str, Any] | None = None
+    """What a file of detections says about a video, which is skipped."""
 
 
 class Picture(NamedTuple):
@@ -164,7 +166,8 @@ def _answer(one: _Pending) -> Answer:
     failure = f"{thing.name} was not searched by the detector: {found.failure}" if found and found.failure else ""
     sequence = found.sequence if found else ""
     if one.error or failure:
-        return Answer(thing.name, skipped=str(one.error) if one.error else failure, sequence=sequence)
+        video = found.video if found else None
+        return Answer(thing.name, skipped=str(one.error) if one.error else failure, sequence=sequence, video=video)
     when = (found.taken if found else None) or (taken(thing.source) if isinstance(thing.source, Path) else None)
     return Answer(thing.name, tuple(one.looks), size=one.size, taken=when, sequence=sequence)
 

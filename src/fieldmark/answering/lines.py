@@ -6,11 +6,12 @@ import base64
 import os
 import re
 import zlib
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Annotated, Any, Literal, NotRequired
 
 import numpy as np
-from annotated_types import Ge, Len
+from annotated_types import Ge, Interval, Len, Predicate
 from numpy.typing import NDArray
 from typing_extensions import TypedDict
 
@@ -18,12 +19,31 @@ from fieldmark.answering.answers import Answer, Look, Seen
 from fieldmark.core.reading import parse_json
 from fieldmark.core.storage import as_json
 from fieldmark.core.wording import written
-from fieldmark.data.bursts import Taken
+from fieldmark.data.bursts import OFFSET, Taken
 from fieldmark.data.detections import Detection
 
 __all__ = ["HeaderLine", "answer_of", "checked", "line_of", "path_of", "told_of"]
 
+_YEAR_1, _YEAR_10000 = -62_135_596_800, 253_402_300_800
+"""Between them lies what a calendar can say, in seconds."""
 _ENDING = re.compile(rb',"crc":"([0-9a-f]{8})"\}$')
+
+
+def _is_base64(text: str) -> bool:
+    with suppress(ValueError):
+        base64.b64decode(text, validate=True)
+        return True
+    return False
+
+
+def _is_offset(text: str) -> bool:
+    return OFFSET.fullmatch(text) is not None
+
+
+def _is_whole(look: Mapping[str, object]) -> bool:
+    """Whether nothing is left out that belongs to a box, or to what was said of it."""
+    needed = {"box": {"category", "confidence"}, "logits": {"near"}}
+    return all(others <= look.keys() for key, others in needed.items() if key in look)
 
 
 class HeaderLine(TypedDict):
@@ -48,19 +68,28 @@ class _LookLine(TypedDict):
 
 
 class _TakenLine(TypedDict):
-    seconds: float
+    seconds: Annotated[float, Interval(ge=_YEAR_1, lt=_YEAR_10000)]
     camera: str
-    zone: NotRequired[str]
+    zone: NotRequired[Annotated[str, Predicate(_is_offset)]]
+
+
+class _InVideoLine(TypedDict):
+    category: str
+
+
+class _VideoLine(TypedDict):
+    detections: list[_InVideoLine]
 
 
 class _AnswerLine(TypedDict):
     path: str
-    raw: NotRequired[str]
+    raw: NotRequired[Annotated[str, Predicate(_is_base64)]]
     skipped: NotRequired[str]
     size: NotRequired[Annotated[list[Annotated[int, Ge(1)]], Len(2, 2)]]
     taken: NotRequired[_TakenLine]
     sequence: NotRequired[str]
-    looks: NotRequired[list[_LookLine]]
+    video: NotRequired[_VideoLine]
+    looks: NotRequired[list[Annotated[_LookLine, Predicate(_is_whole)]]]
 
 
 class _WroteLine(TypedDict):
@@ -115,6 +144,8 @@ def told_of(one: Answer) -> dict[str, Any]:
         values["taken"] |= {"zone": one.taken.zone} if one.taken.zone else {}
     if one.sequence:
         values["sequence"] = written(one.sequence)
+    if one.video:
+        values["video"] = dict(one.video)
     if not one.skipped:
         values["looks"] = [_told_look(look) for look in one.looks]
     return values
@@ -154,6 +185,7 @@ def answer_of(line: bytes, num_classes: int | None) -> Answer:
         tuple(values["size"]) if "size" in values else None,
         Taken(float(when["seconds"]), when["camera"], when.get("zone", "")) if when else None,
         values.get("sequence", ""),
+        values.get("video"),
     )
 
 

@@ -1,8 +1,8 @@
 """`OnnxEngine`: batches of views in, outputs out, by ONNX Runtime on the processor; without torch.
 
-A graph may come from anybody. It is a fixed sequence of operators on dense numbers, or it is refused: a loop need not
-end, and text or a sparse tensor of a few bytes may fill any memory. What is left allocates from one arena, which has a
-limit. How long it computes has none.
+A graph may come from anybody. It is a fixed sequence of a network's operators on dense numbers, or it is refused: a
+loop need not end, and text, a sparse tensor or a set of numbers may fill any memory. What is left allocates from one
+arena, which has a limit. How long it computes has none.
 
 Shapes: B images of S × S pixels.
 """
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from fieldmark.core.errors import RunError
 from fieldmark.core.machine import memory_size, num_threads
+from fieldmark.core.wording import brief
 from fieldmark.evaluation.outputs import Outputs
 from fieldmark.runs.bundle import Bundle
 from fieldmark.runs.engines import Entry
@@ -41,6 +42,27 @@ __all__ = [
 
 INSTALL = "Install it with: pip install 'fieldmark[onnx]'."
 _AGAIN = "Export the run again."
+_ANOTHER = "Export the run again, or answer with --engine torch."
+_OPERATORS = frozenset(
+    """
+    Abs Acos Acosh Add And Asin Asinh Atan Atanh BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Cast CastLike
+    Ceil Celu Clip Cos Cosh Div Dropout Elu Equal Erf Exp Floor Gelu Greater GreaterOrEqual HardSigmoid HardSwish
+    Identity IsInf IsNaN LeakyRelu Less LessOrEqual Log LogSoftmax Max Mean Min Mish Mod Mul Neg Not Or Pow PRelu
+    Reciprocal Relu Round Selu Sigmoid Sign Sin Sinh Softmax Softplus Softsign Sqrt Sub Sum Swish Tan Tanh
+    ThresholdedRelu Where Xor
+    Concat Constant ConstantOfShape DepthToSpace Expand EyeLike Flatten Gather GatherElements GatherND Pad Range
+    Reshape ScatterElements ScatterND Shape Size Slice SpaceToDepth Split Squeeze Tile Transpose Trilu Unsqueeze
+    ArgMax ArgMin CumSum ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd
+    ReduceSum ReduceSumSquare TopK
+    Attention AveragePool BatchNormalization Conv ConvTranspose Einsum Gemm GlobalAveragePool GlobalMaxPool
+    GridSample GroupNormalization GRU InstanceNormalization LayerNormalization LpNormalization LRN LSTM MatMul
+    MaxPool Resize RMSNormalization
+    DequantizeLinear QuantizeLinear
+    """.split()  # noqa: SIM905  (as a person would list them)
+)
+"""What torch makes graphs of networks of, at any precision: operators on each number, on shapes and over axes, layers,
+and those of integers. Sets, sequences, indices of what is found and random numbers are not among them: they take memory
+outside the arena."""
 _LARGE = "Answer with --engine torch, or on a machine with more memory."
 
 
@@ -73,7 +95,7 @@ def opened_graph(data: bytes, what: str) -> onnxruntime.InferenceSession:
     except Exception as error:  # of protobuf, whose classes differ by how it was built
         raise _refused(f"{what} cannot be used by ONNX Runtime", error) from None
     if unlike := _unlike_ours(graph):
-        raise RunError(f"{what} has {unlike}, as no graph of Fieldmark's has", _AGAIN)
+        raise RunError(f"{what} has {unlike}, as no graph of Fieldmark's has", _ANOTHER)
     del graph
     _limit_memory()
     options = onnxruntime.SessionOptions()
@@ -104,6 +126,7 @@ def _unlike_ours(model: onnx.ModelProto) -> str:
         *(one.t for one in attributes),
         *(t for one in attributes for t in one.tensors),
     ]
+    unknown = next((node.op_type for node in nodes if node.op_type not in _OPERATORS), "")
     sparse = [*model.graph.sparse_initializer, *(s for one in attributes for s in one.sparse_tensors)]
     found = {
         "tensors in other files": any(one.data_location or one.external_data for one in tensors),
@@ -113,6 +136,7 @@ def _unlike_ours(model: onnx.ModelProto) -> str:
         "operators of its own": {node.domain for node in nodes} - {"", "ai.onnx", "com.microsoft"},
         "text": any(one.data_type == text for one in tensors)
         or any(one.strings or one.name == "value_string" or (one.name == "to" and one.i == text) for one in attributes),
+        f"the operator {brief(unknown)}": unknown,
     }
     return next((what for what, there in found.items() if there), "")
 

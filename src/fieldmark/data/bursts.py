@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,12 +20,13 @@ from fieldmark.core.errors import FieldmarkError
 from fieldmark.data.formats import opened
 from fieldmark.data.shards import folder_of, open_picture
 
-__all__ = ["Taken", "bursts", "check_grouping", "grouped", "taken"]
+__all__ = ["OFFSET", "Taken", "bursts", "check_grouping", "grouped", "taken"]
 
 _GAP = 2.0
 """Seconds from one frame to the next."""
 _DETAILS, _WHEN, _PARTS, _ZONE, _MAKE, _MODEL = 0x8769, 0x9003, 0x9291, 0x9011, 0x010F, 0x0110
-_OFFSET = re.compile(r"[+-](?:[01]\d|2[0-3]):[0-5]\d")
+OFFSET: Final = re.compile(r"[+-](?:[01]\d|2[0-3]):[0-5]\d", re.ASCII)
+"""How far a clock is from UTC."""
 
 
 class Taken(NamedTuple):
@@ -49,7 +50,7 @@ def taken(file: Path) -> Taken | None:
         fraction = float(f"0.{parts}") if parts.isdecimal() else 0.0
         zone = str(details.get(_ZONE, "")).strip("\0 ")
         camera = f"{exif.get(_MAKE)} {exif.get(_MODEL)}"
-        return Taken(when.timestamp() + fraction, camera, zone if _OFFSET.fullmatch(zone) else "")
+        return Taken(when.timestamp() + fraction, camera, zone if OFFSET.fullmatch(zone) else "")
     except Exception:  # whatever is wrong with it, decoding will say so
         return None
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from fieldmark.data.bursts import Taken
 
@@ -41,3 +42,5 @@ class Detected:
     """When the picture was taken, if the file says so."""
     sequence: str = ""
     """What the picture's burst is called, if the file says so."""
+    video: Mapping[str, Any] | None = None
+    """All that the file says about a video, with the categories' names; its frames are not read."""

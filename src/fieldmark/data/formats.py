@@ -23,6 +23,7 @@ from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from fieldmark.core.errors import UnknownFormatError
+from fieldmark.data.headers import check_header
 
 __all__ = [
     "FORMATS",
@@ -41,8 +42,8 @@ _ALLOWED = ("JPEG", "PNG", "WEBP", "AVIF", "TIFF", "BMP", "GIF", "PPM")
 
 Image.init()  # now, since the plugins are otherwise loaded within the first decode, perhaps by several threads at once
 FORMATS: Final = tuple(name for name in _ALLOWED if name in Image.OPEN)
-"""Pillow's names of the formats that it opens: what photographs come in. AVIF needs Pillow 11.3; MPO, a JPEG followed
-by others, opens as JPEG."""
+"""Pillow's names of the formats that it opens: what photographs come in. It can be built without some, such as AVIF;
+MPO, a JPEG followed by others, opens as JPEG."""
 
 _EXTENSIONS: Final = {
     "JPEG": ("jpg", "jpeg", "jpe", "jfif", "mpo"),
@@ -125,9 +126,10 @@ class Opened(NamedTuple):
 def opened(file: IO[bytes], name: str) -> Opened:
     """Open an image file by its content. Of most formats only the header is read, the rest when it is needed.
 
-    Raises UnknownFormatError for a format that is not read (`name` is what the message calls the file), and whatever a
-    decoder raises for a damaged header.
+    Raises UnknownFormatError for a format that is not read (`name` is what the message calls the file), TooLargeError
+    for a header that would take long, and whatever a decoder raises for a damaged one.
     """
+    check_header(file, name)
     head = file.read(64)
     file.seek(0)
     if _is_heic(head):
@@ -205,7 +207,9 @@ def _preview(data: bytes, name: str) -> Opened:
             "Convert it to JPEG or TIFF with the program that came with the camera.",
         )
     preview = data[frame.start : min(frame.end(data), frame.start + _LARGEST_PREVIEW)]
-    image = Image.open(io.BytesIO(preview), formats=("JPEG",))
+    file = io.BytesIO(preview)
+    check_header(file, name)
+    image = Image.open(file, formats=("JPEG",))
     exif = image.getexif()
     if _ORIENTATION not in exif:
         exif[_ORIENTATION] = _orientation_of_raw(data)

@@ -8,6 +8,7 @@ accepted or refused everywhere.
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from PIL import Image
@@ -16,6 +17,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from fieldmark.core.errors import TooLargeError
 from fieldmark.data.formats import jpeg_header
+from fieldmark.data.headers import check_chunks
 
 __all__ = ["MAX_BYTES", "MAX_MEMORY", "MAX_PIXELS", "check_codec", "check_memory", "refuse_above"]
 
@@ -37,6 +39,14 @@ MAX_COMMENTS: Final = 100
 
 MAX_SCANS: Final = 256
 """A progressive JPEG has about ten scans. Tens of thousands of empty ones fit in 1 MB and take hours to decode."""
+
+MAX_SCANNED: Final = 2 * 10**9
+"""Pixels of all scans of a JPEG together, which take a second. Ten scans of the largest picture are less."""
+
+_SCAN, _END = b"\xda", b"\xd9"
+_MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd8\xff])")
+"""Of what has a length, and the end. In coded data 0xFF is always followed by 0, or by a marker without a length."""
+_MOST_MARKERS = 2**14
 
 _BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2, "I;16N": 2}
 """Of a pixel in memory; all other modes take four."""
@@ -62,8 +72,14 @@ def check_codec(image: Image.Image, data: bytes, name: str) -> None:
 
     `data` is what is decoded: the file, or the preview within it.
     """
-    if image.format in ("JPEG", "MPO"):  # in coded data 0xFF is always followed by 0, so these are the scans
-        refuse_above(name, data.count(b"\xff\xda"), MAX_SCANS, "JPEG scans")
+    if image.format in ("JPEG", "MPO"):
+        pixels = max(1, image.size[0] * image.size[1])
+        most, scans = min(MAX_SCANS, MAX_SCANNED // pixels), data.count(b"\xff" + _SCAN)
+        if scans > most:  # a video may follow, in which these are two bytes like any others
+            scans = _num_scans(data)
+        refuse_above(name, scans, most, f"JPEG scans of {pixels:,} pixels")
+    if image.format == "PNG":
+        check_chunks(data, name)
     if any(tile[0] in Image.DECODERS for tile in getattr(image, "tile", ())):  # Pillow's registry of those in Python
         width, height = image.size
         if width * height > MAX_SLOW_PIXELS:
@@ -74,6 +90,18 @@ def check_codec(image: Image.Image, data: bytes, name: str) -> None:
             )
         if image.format == "PPM":
             refuse_above(name, data.count(b"#"), MAX_COMMENTS, "comments")
+
+
+def _num_scans(data: bytes) -> int:
+    """Of the first picture in a JPEG file, as the decoder meets them; more than any if there are too many markers."""
+    at = scans = 0
+    for _ in range(_MOST_MARKERS):
+        marker = _MARKER.search(data, at)
+        if marker is None or marker[1] == _END:
+            return scans
+        scans += marker[1] == _SCAN
+        at = marker.end() + max(2, int.from_bytes(data[marker.end() : marker.end() + 2]))
+    return _MOST_MARKERS
 
 
 def check_memory(

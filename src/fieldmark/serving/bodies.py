@@ -52,12 +52,14 @@ class Bodies:
         if request.headers.get("content-encoding", "identity") != "identity":
             raise Refusal(415, "The body is compressed", kind.how)
         self._check_size(int(length) if (length := request.headers.get("content-length", "")).isdecimal() else 0, kind)
-        data = bytearray()
+        data, size = bytearray(), 0
         try:
             await self._receive(request, data, kind)
-            yield bytes(data)
+            body, size = bytes(data), len(data)
+            data.clear()  # what is held twice would be counted once
+            yield body
         finally:
-            self.held -= len(data)
+            self.held -= size or len(data)
 
     async def _receive(self, request: Request, data: bytearray, kind: Kind) -> None:
         """Add what is sent to the data."""

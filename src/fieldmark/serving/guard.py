@@ -84,6 +84,8 @@ class Guard:
     ) -> None:
         """`hosts` are the names by which the service may be asked for, without ports; None for any."""
         self._app, self._hosts, self._most, self._heard = app, hosts, most_requests, heard
+        # a page of the loopback may be anybody's: whatever else this machine serves
+        self._sites = {name for name in hosts or () if not is_loopback(name.strip("[]"))}
         self._token = None if token is None else token.encode()
         self._at_work = 0
 
@@ -120,13 +122,18 @@ class Guard:
         if self._hosts is not None and _name(host) not in self._hosts and not probe:
             return Refusal(421, "This service is not known by that name", "Ask for it as localhost, or see --name.")
         origin = headers.get("origin")
-        if scope["method"] not in _SAFE and origin is not None and origin.partition("://")[2] != host:
+        if scope["method"] not in _SAFE and origin is not None and not self._is_own(origin, host):
             return Refusal(403, "A page of another site may not use this service", "Open the service's own page.")
         if self._at_work > self._most and not probe:
             return Refusal(503, "Too many requests are at work", "Try again in 2 s.", retry_after=2)
         if self._token is not None and scope["path"] not in _OPEN and not self._knows(headers.get("authorization", "")):
             return Refusal(401, "The token is missing or wrong", "Send it as: Authorization: Bearer TOKEN.")
         return None
+
+    def _is_own(self, origin: str, host: str) -> bool:
+        """Whether a page is the service's own. Behind a web server, `Host` may be what only that one says."""
+        site = origin.partition("://")[2]
+        return site == host or _name(site) in self._sites
 
     def _knows(self, authorization: str) -> bool:
         kind, _, given = authorization.partition(" ")

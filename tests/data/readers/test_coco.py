@@ -125,7 +125,7 @@ def test_results_of_megadetector(tmp_path: Path) -> None:
     images = [
         {"file": "a\\b.jpg", "detections": [low, high]},
         {"file": "b.jpg", "failure": "Failure image access", "detections": None},
-        {"file": "c.mp4", "frame_rate": 30.0, "frames_processed": [0], "detections": []},
+        {"file": "c.mp4", "frame_rate": 30.0, "frames_processed": [0], "detections": [low | {"frame_number": 0}]},
         {"file": "d.jpg"},
     ]
     file.write_text(results(*images))
@@ -133,6 +133,9 @@ def test_results_of_megadetector(tmp_path: Path) -> None:
     assert [one.confidence for one in a.detections or ()] == [1, 0.3]
     assert b.failure == "Failure image access"
     assert "video" in c.failure
+    assert c.detections is None
+    assert c.video == images[2] | {"detections": [low | {"frame_number": 0, "category": "animal"}]}
+    assert a.video is b.video is d.video is None
     assert d.failure
 
 

@@ -62,11 +62,24 @@ def _detected(image: _Image, names: dict[str, str]) -> Detected:
         if one["category"] in names
     ]
     failure = image.get("failure") or ("" if "detections" in image else "the file has no detections for it")
+    video = None
     if image.get("frame_rate"):
+        video = None if failure else {**image, "detections": _in_video(image, names)}
         failure = "it is a video, of which Fieldmark reads no frames"
     return Detected(
         image["file"],
         None if failure else tuple(one for one in found if has_area(one.box)),
         failure,
         taken_at(image.get("datetime"), ""),
+        video=video,
     )
+
+
+def _in_video(image: _Image, names: dict[str, str]) -> list[dict[str, Any]]:
+    """What it found in the frames, as it says it, but for the classes that another classifier named."""
+    return [
+        {key: value for key, value in one.items() if key != "classifications"}
+        | {"category": names[one["category"]].lower()}
+        for one in image.get("detections") or ()
+        if one["category"] in names
+    ]

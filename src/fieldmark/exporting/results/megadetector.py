@@ -1,7 +1,8 @@
 """Results in the format of MegaDetector 1.6, which Timelapse, AddaxAI and SpeciesNet read.
 
-Detections stay as they were given, and those that were classified have `classifications`. Pictures that were looked at
-as a whole have one detection, the whole picture, of the category "unknown": nobody has searched them.
+Detections stay as they were given, also those in videos, and those that were classified have `classifications`.
+Pictures that were looked at as a whole have one detection, the whole picture, of the category "unknown": nobody has
+searched them.
 https://lila.science/megadetector-output-format
 """
 
@@ -12,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from fieldmark.answering.answers import Look
+from fieldmark.answering.answers import Answer, Look
 from fieldmark.core.storage import as_json
 from fieldmark.core.wording import written
 from fieldmark.data.detections import ANIMAL, PERSON, VEHICLE
@@ -60,8 +61,14 @@ def _others(answered: Answered) -> list[str]:
     """The categories that are neither animal nor person nor vehicle."""
     if not answered.kept.header.boxes:
         return [_UNKNOWN]
-    found = {look.detection.category for answer in answered.kept for look in answer.looks if look.detection}
+    found = {name for answer in answered.kept for name in _found_in(answer)}
     return [_UNKNOWN, *sorted(written(name) for name in found - {*_CATEGORIES, _UNKNOWN})]
+
+
+def _found_in(answer: Answer) -> Iterator[str]:
+    """The categories of all detections in a picture or a video."""
+    yield from (look.detection.category for look in answer.looks if look.detection)
+    yield from (one["category"] for one in (answer.video or {}).get("detections", ()))
 
 
 def _ids(answered: Answered) -> dict[str, str]:
@@ -92,6 +99,9 @@ def _opening(answered: Answered, categories: Mapping[str, str], ids: Mapping[str
 
 def _image(answered: Answered, row: Row, categories: Mapping[str, str], ids: Mapping[str, str]) -> dict[str, Any]:
     file = relative(answered, row.answer.path)
+    if video := row.answer.video:
+        found = [{**one, "category": categories[written(one["category"])]} for one in video["detections"]]
+        return {**video, "file": file, "detections": found}
     if row.answer.skipped:
         return {"file": file, "failure": written(row.answer.skipped), "detections": None}
     return {"file": file, "detections": [_detection(look, verdict, categories, ids) for look, verdict in row.looks]}
