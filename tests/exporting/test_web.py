@@ -88,11 +88,12 @@ def served(folder: Path, sent: list[str] | None = None) -> Iterator[str]:
         thread.join()
 
 
-def put(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write files into a folder."""
+def put(folder: Path, files: Mapping[str, bytes], *, later: int = 0) -> None:
+    """Write files into a folder, so many seconds `later`: a host compares whole ones."""
     for name, data in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(data)
+        os.utime(folder / name, (time.time() + later,) * 2)
 
 
 @pytest.fixture(scope="session")
@@ -178,12 +179,37 @@ def test_pages_of_one_host_keep_apart(trained: Run, browser: Browser, tmp_path: 
             browser.until("navigator.serviceWorker.controller?.scriptURL === new URL('offline.js', location).href")
         kept = browser.run("caches.keys()")
         assert sorted(name.split()[1] for name in kept) == [f"{address}birds/", f"{address}birds/kent/"]
-        script, later = tmp_path / "birds" / "offline.js", time.time() + 10  # a host compares whole seconds
-        script.write_bytes(site(bundle, b"new", STAND_IN, title="birds")["offline.js"])
-        os.utime(script, (later, later))
+        put(tmp_path / "birds", site(bundle, b"new", STAND_IN, title="birds"), later=10)
         browser.run("navigator.serviceWorker.ready.then((one) => one.update()).then(() => null)")
         browser.until("navigator.serviceWorker.ready.then((one) => one.waiting !== null)")
         assert len(browser.run("caches.keys()")) == 3, "an open page keeps the files of its version"
+
+
+def test_files_of_two_exports_are_never_kept_together(trained: Run, browser: Browser, tmp_path: Path) -> None:
+    """A visitor may come while an upload goes on. Nothing is kept then, and the next visit keeps it all."""
+    both = "Promise.all(['model.onnx', 'examples.json'].map((name) => fetch(name).then((it) => it.text())))"
+    update = "navigator.serviceWorker.ready.then((one) => one.update()).then(() => null)"
+    bundle = Bundle.load(trained.folder)
+    old = site(bundle, b"old", STAND_IN, title="birds")
+    new = site(bundle, b"new", STAND_IN, title="birds", examples={"jade": [b"jpeg"]})
+    put(tmp_path, old)
+    with served(tmp_path) as address:
+        browser.open(address)
+        browser.until("navigator.serviceWorker.controller !== null")
+        put(tmp_path, {name: new[name] for name in new if name != "examples.json"}, later=10)
+        browser.run(update)
+        browser.until("navigator.serviceWorker.ready.then((one) => !one.installing)")
+        assert not browser.run("navigator.serviceWorker.ready.then((one) => one.waiting !== null)")
+        assert browser.run(both) == ["old", "{}\n"]
+        put(tmp_path, new, later=20)
+        browser.until(f"{update}.then(() => navigator.serviceWorker.ready).then((one) => one.waiting !== null)")
+        for _ in range(60):  # the browser may take its time to close the last page of the old version
+            browser.open("about:blank#")
+            browser.open(address)
+            if browser.run(both)[0] != "old":
+                break
+        assert browser.run(both)[0] == "new"
+        assert json.loads(browser.run(both)[1]) == {"jade": ["examples/0-0.jpg"]}
 
 
 def test_what_the_page_has_loaded_is_not_sent_again(trained: Run, browser: Browser, tmp_path: Path) -> None:

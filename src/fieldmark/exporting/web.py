@@ -13,6 +13,7 @@ Nothing comes from another host.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 from collections.abc import Mapping
@@ -67,10 +68,16 @@ def site(
         pictures[label] = [f"examples/{number}-{k}.jpg" for k in range(len(shown))]
         files |= dict(zip(pictures[label], shown, strict=True))
     files["examples.json"] = json_bytes(pictures)
-    digest = hashlib.sha256(b"".join(name.encode() + files[name] for name in sorted(files))).hexdigest()[:16]
-    kept = ["./", *sorted(name for name in files if not name.endswith(".txt"))]
+    kept = {name: _integrity(files[name]) for name in sorted(files) if not name.endswith(".txt")}
+    kept["./"] = kept["index.html"]
+    digest = hashlib.sha256(json_bytes(kept)).hexdigest()[:16]
     files["offline.js"] = render("pocket/offline.js", digest=digest, files=kept).encode()
     return files
+
+
+def _integrity(data: bytes) -> str:
+    """What a browser compares a file with."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(data).digest()).decode()}"
 
 
 def _page(name: str) -> bytes:
