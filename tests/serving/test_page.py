@@ -6,12 +6,16 @@ import csv
 import json
 import shutil
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 from fieldmark.answering.predictor import Predictor
+from fieldmark.exporting.web import site
+from fieldmark.runs.bundle import Bundle
 from support.axe import Barriers
 from support.browser import Browser
+from support.hosts import hosted, put
 from support.models import rewrite
 from support.services import Visitor, served
 
@@ -248,3 +252,18 @@ def test_a_service_with_a_token(birds: Path, browser: Browser, photograph: Path)
         browser.open(f"{visitor.address}?#token=correct%20horse%20battery")
         wait(browser, "!document.querySelector('#drop').hidden")
         assert "token" not in browser.run("location.href")
+
+
+def test_an_exported_page_that_was_here_before_gives_way(birds: Path, browser: Browser, tmp_path: Path) -> None:
+    """Its worker keeps it in the browser, for this address, and has no token."""
+    put(tmp_path, site(Bundle.load(birds), b"graph", {}, title="In the pocket"))
+    with hosted(tmp_path) as address:
+        browser.open(address)
+        browser.until("navigator.serviceWorker.controller !== null")
+        browser.open("about:blank#")
+    with served(birds, token="correct horse battery", port=urlsplit(address).port) as visitor:
+        assert visitor.address == address
+        browser.open(f"{address}#token=correct%20horse%20battery")
+        wait(browser, "document.querySelector('#title')?.innerText === 'birds'")
+        assert browser.run("caches.keys()") == []
+        assert browser.run("navigator.serviceWorker.getRegistrations().then((all) => all.length)") == 0

@@ -74,6 +74,7 @@ def served(
     token: str | None = None,
     corrections: Path | None = None,
     keep_pictures: bool = False,
+    port: int = 0,
     **options: Any,
 ) -> Iterator[Visitor]:
     """A run that is served as long as this lasts."""
@@ -82,14 +83,14 @@ def served(
     predictor = run if isinstance(run, Predictor) else Predictor.load(run, device="cpu")
     service = Service(predictor, corrections=kept, limits=limits, heard=measures.batch, **options)
     app = app_of(service, measures, token=token, hosts=hosts_of((), host="127.0.0.1"), name="birds")
-    with listening(app) as port:
-        yield Visitor(port, service)
+    with listening(app, port) as at:
+        yield Visitor(at, service)
 
 
 @contextmanager
-def listening(app: ASGIApp) -> Iterator[int]:
-    """The port at which an application answers as long as this lasts."""
-    at, started = bound("127.0.0.1", 0), threading.Event()
+def listening(app: ASGIApp, port: int = 0) -> Iterator[int]:
+    """The port at which an application answers as long as this lasts: this one, or one that is free."""
+    at, started = bound("127.0.0.1", port), threading.Event()
     server = server_of(app, seconds_to_stop=20, ready=started.set)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [at]})
     thread.start()

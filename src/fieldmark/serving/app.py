@@ -37,7 +37,7 @@ from fieldmark.serving.examples import small
 from fieldmark.serving.guard import Guard, refused
 from fieldmark.serving.inference import add_inference
 from fieldmark.serving.measures import Measures
-from fieldmark.serving.page import api_page, page, policy_of
+from fieldmark.serving.page import api_page, page, policy_of, unregistering
 from fieldmark.serving.refusal import Refusal, refusal_of
 from fieldmark.serving.service import Service
 
@@ -221,6 +221,10 @@ def _add_pages(app: FastAPI) -> None:
     @app.get("/", response_class=HTMLResponse, include_in_schema=False)
     async def index() -> Response:
         return _page(page())
+
+    @app.get("/offline.js", include_in_schema=False)
+    async def offline() -> Response:
+        return Response(unregistering(), media_type="text/javascript")
 
     @app.get("/api", response_class=HTMLResponse, include_in_schema=False)
     async def api() -> Response:

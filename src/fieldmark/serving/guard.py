@@ -27,7 +27,7 @@ LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 EVERYWHERE = frozenset({"0.0.0.0", "::", ""})
 """What to listen at for every address of this machine; none of them is an address to ask for."""
 _HEALTH = frozenset({"/health", "/v2/health/live", "/v2/health/ready"})
-_OPEN = _HEALTH | {"/", "/api", "/openapi.json"}
+_OPEN = _HEALTH | {"/", "/api", "/offline.js", "/openapi.json"}
 """What says nothing about the run, and needs no token."""
 _SAFE = frozenset({"GET", "HEAD"})
 _HEADERS = {

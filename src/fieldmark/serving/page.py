@@ -11,7 +11,7 @@ from typing import Any
 
 from fieldmark.pages import render
 
-__all__ = ["api_page", "page", "policy_of"]
+__all__ = ["api_page", "page", "policy_of", "unregistering"]
 
 _REFERENCE = re.compile(r"#/components/schemas/(\w+)")
 _BLOCKS = re.compile(r"<(script|style)>(.*?)</\1>", re.DOTALL)
@@ -21,6 +21,12 @@ _BLOCKS = re.compile(r"<(script|style)>(.*?)</\1>", re.DOTALL)
 def page() -> str:
     """The page. What it shows is asked of the service by its script."""
     return render("serving.html")
+
+
+@cache
+def unregistering() -> str:
+    """The script that takes the place of an exported page's worker, where a page was tried at this address."""
+    return render("unregister.js")
 
 
 def api_page(described: Mapping[str, Any]) -> str:
