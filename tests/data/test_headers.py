@@ -79,12 +79,12 @@ DECODED = {
 def test_many_pieces_are_not_even_opened(data: bytes, tmp_path: Path) -> None:
     tracemalloc.start()
     try:
-        with pytest.raises(TooLargeError, match="it is made of more than 16,384 small pieces, as no photograph is"):
+        with pytest.raises(TooLargeError, match="it is made of more pieces than any photograph"):
             check_pixels(data, 10**8, "it")
         assert tracemalloc.get_traced_memory()[1] < 2**20
     finally:
         tracemalloc.stop()
-    with pytest.raises(TooLargeError, match="small pieces"):
+    with pytest.raises(TooLargeError, match="more pieces"):
         decode(data)
     (file := tmp_path / "file").write_bytes(data)
     assert measure(file) is None
@@ -93,13 +93,13 @@ def test_many_pieces_are_not_even_opened(data: bytes, tmp_path: Path) -> None:
 @pytest.mark.parametrize("data", DECODED.values(), ids=DECODED)
 def test_many_pieces_are_not_decoded(data: bytes) -> None:
     check_pixels(data, 10**8)
-    with pytest.raises(TooLargeError, match="small pieces"):
+    with pytest.raises(TooLargeError, match="more pieces"):
         decode(data)
 
 
 def test_a_preview_is_a_picture_like_any_other() -> None:
     preview = encode(picture(0, 400, 300), "JPEG")
-    with pytest.raises(TooLargeError, match="small pieces"):
+    with pytest.raises(TooLargeError, match="more pieces"):
         decode(b"IIRO" + preview[:2] + FRAME * 10 + preview[2:])
 
 

@@ -54,7 +54,7 @@ _OPERATORS = frozenset(
     Reshape ScatterElements ScatterND Shape Size Slice SpaceToDepth Split Squeeze Tile Transpose Trilu Unsqueeze
     ArgMax ArgMin CumSum ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd
     ReduceSum ReduceSumSquare TopK
-    Attention AveragePool BatchNormalization Conv ConvTranspose Einsum Gemm GlobalAveragePool GlobalMaxPool
+    Attention AveragePool BatchNormalization Col2Im Conv ConvTranspose Einsum Gemm GlobalAveragePool GlobalMaxPool
     GridSample GroupNormalization GRU InstanceNormalization LayerNormalization LpNormalization LRN LSTM MatMul
     MaxPool Resize RMSNormalization
     DequantizeLinear QuantizeLinear

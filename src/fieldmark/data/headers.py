@@ -53,8 +53,7 @@ def _check(pieces: Iterable[int], name: str) -> None:
         count += one
         if count > MAX_PIECES:
             raise TooLargeError(
-                f"{name} is made of more than {MAX_PIECES:,} small pieces, as no photograph is",
-                "Save it anew with another program.",
+                f"{name} is made of more pieces than any photograph", "Save it anew with another program."
             )
 
 
