@@ -43,7 +43,7 @@ STRENGTHS: Mapping[Reading, Sequence[float]] = {
 _PRECISE, ROUGH = 1e-6, 1e-4
 """The gradient at which a fit ends. Its loss is a mean, in which a weak penalty is small: at the rough one, a fit to
 few images may end after a leap past the solution, with 36 % right where the solution has 51. For the choice of C it is
-near enough, since such a leap shows there."""
+near enough, since such a leap shows there. The precise one is below the rounding of single precision."""
 _IMPOSSIBLE = -1e4
 """The bias of a class without a training image."""
 _MOST_WORK = 2e11
@@ -189,7 +189,8 @@ def regression(
         # the warnings would only worry
         warnings.simplefilter("ignore", ConvergenceWarning)
         warnings.filterwarnings("ignore", "The number of unique classes is greater than", UserWarning)
-        return LogisticRegression(C=strength, max_iter=300, tol=gradient).fit(inputs, labels, weights)
+        exact, most = (inputs, 300) if gradient > _PRECISE else (inputs.astype(np.float64), 1000)
+        return LogisticRegression(C=strength, max_iter=most, tol=gradient).fit(exact, labels, weights)
 
 
 def _log_probabilities(model: LogisticRegression, inputs: NDArray[np.float32]) -> NDArray[np.float64]:
