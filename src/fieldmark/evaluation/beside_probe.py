@@ -65,6 +65,5 @@ class Trial(NamedTuple):
         but = ", but less sure of what is right" if self.network > self.probe and self.nats < 0 else ""
         return (
             f"In a trial on {counted(self.images, 'held-out training image')}, a probe was right for "
-            f"{100 * self.probe:.1f} %, the network for {100 * self.network:.1f} %{but}: {learner} learns from all of "
-            "them"
+            f"{100 * self.probe:.1f} %, the network for {100 * self.network:.1f} %{but}: {learner} learns from all of them"
         )
