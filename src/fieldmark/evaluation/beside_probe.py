@@ -42,28 +42,22 @@ class BesideProbe(NamedTuple):
 
 
 class Trial(NamedTuple):
-    """What a probe and the network made of images that were held out of the training images to choose between the two,
-    before anything was learnt from all of them."""
+    """Shares of images that were held out of the training images to choose between the two, before anything was learnt
+    from all of them."""
 
     images: int
     probe: float
-    """The share that it had right."""
     network: float
-    """Likewise."""
-    nats: float = 0.0
-    """How much more log-probability the network gave to what is right, on average, each at its own temperature."""
 
     @property
     def solver(self) -> Literal["gradient", "logistic"]:
-        """What learns from all images: the network only if it was ahead in both, since it takes longer, and since two
-        or three images more may be luck. Probabilities tell more about each image."""
-        return "gradient" if self.network > self.probe and self.nats >= 0 else "logistic"
+        """What learns from all images: the network only if it had more of them right, since it takes longer."""
+        return "gradient" if self.network > self.probe else "logistic"
 
     def sentence(self) -> str:
         """What it found, without a full stop."""
         learner = "the network" if self.solver == "gradient" else "a probe"
-        but = ", but less sure of what is right" if self.network > self.probe and self.nats < 0 else ""
         return (
             f"In a trial on {counted(self.images, 'held-out training image')}, a probe was right for "
-            f"{100 * self.probe:.1f} %, the network for {100 * self.network:.1f} %{but}: {learner} learns from all of them"
+            f"{100 * self.probe:.1f} %, the network for {100 * self.network:.1f} %: {learner} learns from all of them"
         )

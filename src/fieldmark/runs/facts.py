@@ -76,12 +76,11 @@ class BesideProbe(TypedDict):
 
 
 class Trial(TypedDict):
-    """How a probe and the network answered the images of a trial: shares, and what the network was likelier by."""
+    """How a probe and the network answered the images of a trial; shares."""
 
     images: Count
     probe: float
     network: float
-    nats: NotRequired[float]
 
 
 class GreyBits(TypedDict):

@@ -19,7 +19,6 @@ from fieldmark.core.recipe import NONE, Recipe
 from fieldmark.core.wording import counted
 from fieldmark.data.splits import folds
 from fieldmark.evaluation.beside_probe import Trial
-from fieldmark.evaluation.scaling import fit_temperature, nll
 from fieldmark.learning.fitting.combinations import check_combination
 from fieldmark.learning.fitting.fit import Fit
 
@@ -82,9 +81,8 @@ def _tried(fit: Fit, rows: Ints) -> Trial | None:
         "network": replace(fit, recipe=network, name="trial"),
         "probe": replace(fit, recipe=probe, name="probe of the trial", listener=Listener()),
     }
-    right, nats = dict[str, float](), dict[str, float]()
+    right = {}
     for name, own in answers.items():
         logits = own.outputs(own.train(rows[~held], rows[:0]).model, rows[held]).logits
         right[name] = float((logits.argmax(axis=1) == labels[held]).mean())
-        nats[name] = float(nll(fit_temperature(logits, labels[held])(logits), labels[held]).mean())
-    return Trial(int(held.sum()), right["probe"], right["network"], nats["probe"] - nats["network"])
+    return Trial(int(held.sum()), right["probe"], right["network"])
