@@ -11,7 +11,8 @@ seconds are those on the clock and of the processor, its memory is the most that
 cache is empty at first, so the first training is the cold one.
 
 `steps` compares the speed of steps with that on 1,000 of the images, with as many classes and so the same head: both
-trainings are prepared in one process and take turns, some steps each, and a ratio is taken within a turn.
+trainings are prepared in one process and take turns, some steps each, and a ratio is taken within a turn. `start` and
+`small-start` go to the first step of each, with pixels that are cached, and tell what each part of the way takes.
 
 Results go to results/scale-CLASSES.json, one entry for each stage; other entries stay.
 """
@@ -128,8 +129,8 @@ def report(work: Path) -> dict[str, Any]:
 def predict(work: Path) -> dict[str, Any]:
     import fieldmark
 
-    some = sorted((work / "photographs").rglob("0.jpg"))[:FEW]
-    return {"num_images": sum(1 for _ in fieldmark.predict(work / "finetune", some))}
+    firsts = sorted((work / "photographs").rglob("0.jpg"))[:FEW]
+    return {"num_images": sum(1 for _ in fieldmark.predict(work / "finetune", firsts))}
 
 
 def compare(work: Path) -> dict[str, Any]:
@@ -141,43 +142,81 @@ def compare(work: Path) -> dict[str, Any]:
     return sizes(work / "comparison", depth=1)
 
 
-def steps(work: Path) -> dict[str, Any]:
-    """Steps per second beside the small case."""
-    import numpy as np
-    import torch
+class Walk:
+    """A training, step by step. `marks` tells what each part of the way to it takes, in seconds."""
 
-    import fieldmark
-    from fieldmark.core.listener import Listener
-    from fieldmark.core.machine import Machine
-    from fieldmark.learning.fitting.fit import Fit
-    from fieldmark.learning.fitting.prepare import prepare
-    from fieldmark.learning.fitting.resolve import resolve_recipe
-    from fieldmark.runs.run import Run
+    def __init__(self, work: Path, name: str, catalog: Any) -> None:
+        import torch
 
-    recipe = resolve_recipe("finetune", **NETWORK, overrides=[*SMALL, "train.epochs=1000"])
-    recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update={"solver": "gradient"})})
-    whole = fieldmark.read(work / "photographs")
-    few = np.sort(np.random.default_rng(0).permutation(len(whole))[:FEW])
-    machine = Machine.decide(recipe, "cpu")
-    torch.set_num_threads(machine.threads)
+        from fieldmark.core.listener import Listener
+        from fieldmark.core.machine import Machine
+        from fieldmark.learning.fitting.fit import Fit
+        from fieldmark.learning.fitting.prepare import prepare
+        from fieldmark.learning.fitting.resolve import resolve_recipe
+        from fieldmark.runs.run import Run
 
-    def walk(catalog: Any, name: str) -> Iterator[object]:
+        self.marks, self._last = dict[str, float](), time.perf_counter()
+        recipe = resolve_recipe("finetune", **NETWORK, overrides=[*SMALL, "train.epochs=1000"])
+        recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update={"solver": "gradient"})})
+        self.machine = Machine.decide(recipe, "cpu")
+        torch.set_num_threads(self.machine.threads)
+        self._mark("imports")
         data = prepare(catalog, recipe, Listener())
-        fit = Fit(Run(work / name), recipe, machine, data, Listener())
+        self._mark("prepare")
+        fit = Fit(Run(work / name), recipe, self.machine, data, Listener())
         rows = data.catalog.rows("train")
         model = fit.build(rows, load_weights=True)
+        self._mark("build")
         samples, schedule = fit.plan(model, rows)
-        return fit.steps(fit.state(model, schedule), samples, schedule, rows)
+        self._steps = fit.steps(fit.state(model, schedule), samples, schedule, rows)
+        self.take(1)
+        self._mark("first_step")
 
-    walks = {"large": walk(whole, "large"), "small": walk(whole.select(few), "small")}
+    def _mark(self, name: str) -> None:
+        now = time.perf_counter()
+        self.marks[f"{name}_seconds"], self._last = round(now - self._last, 2), now
+
+    def take(self, number: int) -> None:
+        next(islice(self._steps, number - 1, None))
+
+
+def some(catalog: Any) -> Any:
+    """The small case."""
+    import numpy as np
+
+    return catalog.select(np.sort(np.random.default_rng(0).permutation(len(catalog))[:FEW]))
+
+
+def start(work: Path, *, small: bool = False) -> dict[str, Any]:
+    """To the first step. The small case reads the large one too, which its sum leaves out."""
+    import fieldmark
+
+    began = time.perf_counter()
+    catalog = fieldmark.read(work / "photographs")
+    reading = round(time.perf_counter() - began, 2)
+    marks = Walk(work, "start", some(catalog) if small else catalog).marks
+    return marks if small else {"read_seconds": reading, **marks}
+
+
+def small_start(work: Path) -> dict[str, Any]:
+    return start(work, small=True)
+
+
+def steps(work: Path) -> dict[str, Any]:
+    """Steps per second beside the small case."""
+    import fieldmark
+
+    whole = fieldmark.read(work / "photographs")
+    walks = {"large": Walk(work, "large", whole), "small": Walk(work, "small", some(whole))}
     for one in walks.values():
-        next(islice(one, STEPS, None))
+        one.take(STEPS)
     took: dict[str, list[tuple[float, float]]] = {name: [] for name in walks}
     for turn in range(TURNS):
         for name in walks if turn % 2 else reversed(walks):
             clock, processor = time.perf_counter(), time.process_time()
-            next(islice(walks[name], STEPS - 1, None))
+            walks[name].take(STEPS)
             took[name].append((time.perf_counter() - clock, time.process_time() - processor))
+    machine = walks["large"].machine
     found: dict[str, Any] = {"workers": machine.workers, "precision": machine.precision}
     for at, kind in enumerate(("clock", "processor")):
         large, small = ([one[at] for one in took[name]] for name in ("large", "small"))
@@ -194,7 +233,7 @@ def steps(work: Path) -> dict[str, Any]:
 
 STAGES: dict[str, Callable[[Path], dict[str, Any]]] = {
     one.__name__.replace("_", "-"): one
-    for one in (audit, finetune, finetune_again, steps, evaluate, report, predict, compare, probe)
+    for one in (audit, finetune, finetune_again, start, small_start, steps, evaluate, report, predict, compare, probe)
 }
 
 
