@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fieldmark.core.errors import ImageError
-from fieldmark.data import cache
+from fieldmark.data import cache, duplicates
 from fieldmark.data.cache import PixelStore, build_store
 from fieldmark.data.catalog import Catalog
 from fieldmark.data.decode import read_bytes
@@ -64,6 +64,32 @@ def test_a_second_build_reads_no_image(catalog: Catalog, folder: Path, monkeypat
     np.testing.assert_array_equal(first.fingerprints.digests, second.fingerprints.digests)
     np.testing.assert_array_equal(first.fingerprints.thumbnails, second.fingerprints.thumbnails)
     assert told == [(12, 12)]
+
+
+def test_copies_are_looked_for_once(catalog: Catalog, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = build_store(catalog, side=SIDE, folder=folder)
+    found = store.clusters()
+    np.testing.assert_array_equal(found, duplicates.clusters(store.fingerprints))
+    few = store.select(np.arange(2)).clusters()
+    (kept,) = (file for file in folder.glob("*/clusters-*") if len(np.load(file)["clusters"]) == len(catalog))
+
+    data = bytearray(kept.read_bytes())
+    data[len(data) // 2] ^= 1
+    kept.write_bytes(data)
+    np.testing.assert_array_equal(store.clusters(), found)  # damaged: they are looked for again
+
+    monkeypatch.setattr(duplicates, "clusters", None)
+    again = build_store(catalog, side=SIDE, folder=folder)
+    np.testing.assert_array_equal(again.clusters(), found)
+    np.testing.assert_array_equal(again.select(np.arange(2)).clusters(), few)
+
+
+def test_copies_are_found_without_a_store(catalog: Catalog, folder: Path) -> None:
+    store = build_store(catalog, side=SIDE, folder=folder)
+    found = store.clusters()
+    shutil.rmtree(folder)
+    np.testing.assert_array_equal(store.clusters(), found)
+    assert not folder.exists()
 
 
 def test_the_number_of_threads_changes_nothing(

@@ -38,7 +38,7 @@ from PIL import features
 
 from fieldmark.core.errors import ImageError, StorageError
 from fieldmark.core.locks import lock
-from fieldmark.core.storage import cache_folder, make_folder
+from fieldmark.core.storage import cache_folder, make_folder, replacing
 from fieldmark.data import decode as decoding
 from fieldmark.data import duplicates
 from fieldmark.data.catalog import Catalog
@@ -119,6 +119,24 @@ class PixelStore:
     def cached(self) -> NDArray[np.bool_]:
         """(N,) whose pixels are on disk."""
         return self.offsets != _NOTHING
+
+    def clusters(self, progress: Callable[[int, int], None] | None = None) -> NDArray[np.int64]:
+        """(R,) of `readable`, images that show the same picture share a number; see `data/duplicates.py`.
+
+        It is kept beside the pixels: comparing 100,000 images would take most of a start. `progress` gets (done, total)
+        of the images compared.
+        """
+        if self.file is None or not self.file.exists():
+            return duplicates.clusters(self.fingerprints, progress=progress)
+        place = self.file.with_name(f"clusters-{self.fingerprints.key()}.npz")
+        # a damaged archive raises nearly anything
+        with contextlib.suppress(Exception), place.open("rb") as file, np.load(file, allow_pickle=False) as saved:
+            kept: NDArray[np.int64] = saved["clusters"]
+            return kept
+        found = duplicates.clusters(self.fingerprints, progress=progress)
+        with contextlib.suppress(StorageError), replacing(place) as writing:  # a full cache, or one to read only
+            np.savez(writing, clusters=found)
+        return found
 
     def select(self, rows: NDArray[np.int64]) -> Self:
         """The store of `catalog.select(rows)`."""
@@ -205,7 +223,7 @@ def _key(job: _Job) -> str:
     for row, path in enumerate(job.catalog.paths):
         known: tuple[int | str, ...] = ()
         with contextlib.suppress(OSError, ValueError):  # a missing file is found unreadable later
-            known = stamp_of(job.catalog.file(row), shards)
+            known = stamp_of(job.catalog.place(row), shards)
         digest.update(f"{path}\0{known}\0{job.keep[row]:d}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()[:32]
 
@@ -415,6 +433,6 @@ def _sweep(folder: Path) -> None:
 def _remove(store: Path) -> None:
     """Remove a store, whole or half built. Whatever else lies in the folder is not ours, and stays."""
     with contextlib.suppress(OSError):
-        for name in ("index.npz", "pixels.bin"):
-            (store / name).unlink(missing_ok=True)
+        for file in (store / "index.npz", store / "pixels.bin", *store.glob("clusters-*"), *store.glob(".clusters-*")):
+            file.unlink(missing_ok=True)
         store.rmdir()

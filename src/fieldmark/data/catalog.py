@@ -111,6 +111,10 @@ class Catalog:
         """The file of sample `row`."""
         return self.file_at(self.paths[row])
 
+    def place(self, row: int) -> str:
+        """The file of sample `row` as text, which is much quicker than a Path where all are asked for."""
+        return below(self.root, self.paths[row])
+
     def file_at(self, path: str) -> Path:
         """The file of one of the paths, which may be the address of a picture that came later."""
         return Path(below(self.root, path))

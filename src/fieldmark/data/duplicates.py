@@ -56,7 +56,7 @@ __all__ = [
 ]
 
 VERSION: Final = 1
-"""Raised whenever the same picture would get another fingerprint."""
+"""Raised whenever the same picture would get another fingerprint, or the same fingerprints other pairs."""
 
 SIDE: Final = 16
 """Side of a thumbnail."""
@@ -94,6 +94,13 @@ class Fingerprints:
     def select(self, rows: NDArray[np.int64]) -> Self:
         """The fingerprints of these rows."""
         return type(self)(self.digests[rows], self.thumbnails[rows])
+
+    def key(self) -> str:
+        """By which these fingerprints, in this order, are known."""
+        found = hashlib.sha256(f"{VERSION}".encode())
+        for values in (self.digests, self.thumbnails):
+            found.update(np.ascontiguousarray(values).data)
+        return found.hexdigest()[:16]
 
 
 def digest(data: bytes) -> np.uint64:
@@ -135,9 +142,9 @@ def near_duplicates(
     return np.unique(pairs[pairs[:, 0] < pairs[:, 1]], axis=0)
 
 
-def clusters(fingerprints: Fingerprints, *, mirrored: bool = False) -> NDArray[np.int64]:
+def clusters(fingerprints: Fingerprints, *, progress: Callable[[int, int], None] | None = None) -> NDArray[np.int64]:
     """A number for each image (N,): equal for those that show the same picture, directly or through others."""
-    return connected(near_duplicates(fingerprints, mirrored=mirrored), len(fingerprints))
+    return connected(near_duplicates(fingerprints, progress=progress), len(fingerprints))
 
 
 def connected(pairs: NDArray[np.int64], number: int) -> NDArray[np.int64]:

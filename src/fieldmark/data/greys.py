@@ -12,7 +12,7 @@ where values are negative or larger still, the range from the smallest to the la
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -77,12 +77,12 @@ def to_8bit(image: Image.Image, bits: int | None = None) -> Image.Image:
     return flat
 
 
-def measure_depth(files: Sequence[Path]) -> Depth | None:
+def measure_depth(places: Iterable[Path | str]) -> Depth | None:
     """How many bits 16-bit greyscale pictures among these files make use of; None if there are none.
 
     Of many files a spread sample is looked at. Files that cannot be read are left to whoever decodes them.
     """
-    candidates = _spread([file for file in files if file.suffix.lower() in _MAY_BE_DEEP], _MOST_HEADERS)
+    candidates = _spread([Path(place) for place in places if str(place).lower().endswith(_MAY_BE_DEEP)], _MOST_HEADERS)
     deep = _spread([file for file in candidates if _largest(file, header_only=True) is not None], _MOST_PICTURES)
     values = [largest for file in deep if (largest := _largest(file)) is not None]
     return Depth(_bits_of(max(values)), max(values), len(values)) if values else None

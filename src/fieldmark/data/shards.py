@@ -155,15 +155,15 @@ def absent(root: Path, paths: Sequence[str]) -> list[int]:
     return found
 
 
-def stamp_of(file: Path, shards: dict[str, Entry | None]) -> tuple[int | str, ...]:
+def stamp_of(place: str, shards: dict[str, Entry | None]) -> tuple[int | str, ...]:
     """What tells that a picture's file is still the one that it was; `shards` remembers what was asked about tars.
 
     A file of the same size may be given the old time, but not the old time of change, nor the number of another.
     (Windows has a time of creation in its place, which with the number says almost as much.) Raises OSError if there is
     none.
     """
-    if (member := member_of(file)) is None:
-        status = file.stat()
+    if (member := member_of(place)) is None:
+        status = os.stat(place)
         return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
     if member.tar not in shards:
         shards[member.tar] = entry(place_of(member.tar))

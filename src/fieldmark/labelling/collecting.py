@@ -25,7 +25,6 @@ from fieldmark.data.auditing.examine import SIDE
 from fieldmark.data.bursts import bursts, taken
 from fieldmark.data.cache import build_store
 from fieldmark.data.catalog import Catalog
-from fieldmark.data.duplicates import clusters
 from fieldmark.data.splits import units
 from fieldmark.evaluation.outputs import Outputs, joined
 from fieldmark.labelling.confidence import from_answers
@@ -82,7 +81,7 @@ def copies_of(catalog: Catalog, listener: Listener) -> Ints:
             progress=tick,
         )
     found = np.arange(len(catalog)) + len(catalog)  # what cannot be read is nobody's copy
-    found[store.readable] = clusters(store.fingerprints)
+    found[store.readable] = store.clusters()
     return found
 
 

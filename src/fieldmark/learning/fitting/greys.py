@@ -23,9 +23,8 @@ def decide_grey_bits(run: Run | None, recipe: Recipe, catalog: Catalog, listener
         return recipe.images.grey_depth
     found = run.decided("grey_bits") if run else None
     if found is None:
-        depth = measure_depth(
-            [catalog.file(int(row)) for row in np.flatnonzero(np.isin(catalog.splits, ("train", "")))]
-        )
+        rows = np.flatnonzero(np.isin(catalog.splits, ("train", "")))
+        depth = measure_depth(catalog.place(int(row)) for row in rows)
         found = depth._asdict() if depth else {"bits": None}
         if run:
             run.decide("grey_bits", found)

@@ -18,7 +18,6 @@ from fieldmark.core.wording import counted, first_few
 from fieldmark.data.cache import PixelStore, build_store
 from fieldmark.data.catalog import SPLITS, Catalog, data_read
 from fieldmark.data.decisions import Decisions, decided, undecided, with_samples
-from fieldmark.data.duplicates import clusters
 from fieldmark.data.readers.columns import Columns
 from fieldmark.data.sets import read
 from fieldmark.data.splits import VALIDATION_SHARE, cut_validation, duplicate_conflicts, following, split, units
@@ -105,7 +104,8 @@ def prepare(
         added: tuple[str, ...] = ()
         if files:
             catalog, pixels, added = _parted(catalog, pixels, labelled, listener)
-        near = clusters(pixels.fingerprints.select(np.arange(len(catalog))))
+        with listener.progress("Looking for near-duplicates") as tick:
+            near = pixels.select(np.arange(len(catalog))).clusters(tick)
         known = np.array([path in settled for path in catalog.paths], np.bool_)
         if known.any():
             catalog = _split_rest(catalog, known, near, recipe)
@@ -128,7 +128,7 @@ def _parted(
     both: Catalog, pixels: PixelStore, labelled: int, listener: Listener
 ) -> tuple[Catalog, PixelStore, tuple[str, ...]]:
     """The `labelled` rows alone, the pixels of all but copies among the others, and their paths."""
-    _, first = np.unique(clusters(pixels.fingerprints), return_index=True)
+    _, first = np.unique(pixels.clusters(), return_index=True)
     known, fresh = np.arange(labelled), np.sort(first[first >= labelled])
     copies = len(both) - labelled - len(fresh)
     left_out = f"; {copies:,} more left out as copies" if copies else ""
