@@ -11,10 +11,10 @@ say "1. Draw twelve species of invented birds, 60 pictures each"
 say "2. Train on them"
 "$bin/fieldmark" train "$out/birds" --recipe demo --out "$out/run"
 
-say "3. Score the test part, which training has not touched"
+say "3. Score the test split, which training has not touched"
 "$bin/fieldmark" evaluate "$out/run"
 
-say "4. Answer for a few pictures of the test part"
+say "4. Answer for a few pictures of the test split"
 awk -F, -v folder="$out/birds/" '$3 == "test" && n++ % 9 == 0 { print folder $1 }' "$out/birds/catalog.csv" |
   "$bin/fieldmark" predict "$out/run" -
 

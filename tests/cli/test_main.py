@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from fieldmark.cli import main
-from fieldmark.cli.early import check_data, check_recipes, check_run
+from fieldmark.cli.early import check_data, check_recipes, check_run, following
 from fieldmark.cli.predict import _unquoted
 from fieldmark.core.errors import FieldmarkError
 from fieldmark.core.recipe import Recipe, about_recipe, recipe_names
@@ -158,3 +158,23 @@ def test_names_that_are_too_long_for_a_file_system() -> None:
     with pytest.raises(FieldmarkError, match="does not exist"):
         check_recipes(["finetune"], weights=long)
     assert _unquoted(f"'{long}'") == long
+
+
+@pytest.mark.parametrize(
+    ("run", "there", "free", "resumed"),
+    [
+        ("birds", [], "birds-2", "birds-2"),
+        ("birds", ["birds-2", "birds-3"], "birds-4", "birds-3"),
+        ("birds-2", [], "birds-3", "birds-3"),
+        ("birds-2", ["birds-3"], "birds-4", "birds-3"),
+        ("birds-2026", [], "birds-2026-2", "birds-2026-2"),
+        ("-2", [], "-2-2", "-2-2"),
+    ],
+)
+def test_a_run_is_followed_by_the_next_that_is_free(
+    run: str, there: list[str], free: str, resumed: str, tmp_path: Path
+) -> None:
+    for name in (run, *there):
+        (tmp_path / name).mkdir()
+    assert following(tmp_path / run, resume=False) == tmp_path / free
+    assert following(tmp_path / run, resume=True) == tmp_path / resumed

@@ -85,7 +85,13 @@ def within(budget: str | None, price: str | None, recipe: str | None) -> tuple[B
     return None, recipe
 
 
-def following(run: Path) -> Path:
-    """The folder beside a run for the one that follows it: birds-2 for birds, birds-3 for birds-2."""
-    name, _, number = run.resolve().name.rpartition("-")
-    return run.parent / (f"{name}-{int(number) + 1}" if name and number.isdecimal() else f"{run.resolve().name}-2")
+def following(run: Path, *, resume: bool) -> Path:
+    """The folder beside a run for the one that follows it: birds-2 for birds, or birds-3 if there is a birds-2 already,
+    which is the one to `resume`. A number from 1000 on is taken for a year: birds-2026-2 follows birds-2026."""
+    name, _, text = run.resolve().name.rpartition("-")
+    counts = bool(name) and text.isdecimal() and len(text) < 4
+    stem, number = (name, int(text) + 1) if counts else (run.resolve().name, 2)
+    while (place := run.parent / f"{stem}-{number}").exists():
+        number += 1
+    last = run.parent / f"{stem}-{number - 1}"
+    return last if resume and last.resolve() != run.resolve() and last.exists() else place

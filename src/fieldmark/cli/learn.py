@@ -91,7 +91,9 @@ def train(
 
     path = data.resolve()
     older = from_run or (data if is_run(data) else None)
-    out = out or (following(older) if older else Path("runs") / (path.name if path.is_dir() else path.stem))
+    out = out or (
+        following(older, resume=resume) if older else Path("runs") / (path.name if path.is_dir() else path.stem)
+    )
     listener = terminal()
     try:
         run = train_run(

@@ -258,7 +258,7 @@ class Recipe(_Section):
     """Which images calibrate verdicts: those of a validation split ("holdout"), all training images, each answered by a
     model that has not learnt it ("crossfit"), or none ("refit")."""
     folds: int = Field(default=5, ge=2, le=1_000)
-    """Into how many parts "crossfit" divides the training images."""
+    """Into how many folds "crossfit" divides the training images."""
     seed: int = Field(default=0, ge=0, lt=2**32)
     """Decides all that is random: splits, new weights, the order of images, crops."""
     images: Images = Images()
