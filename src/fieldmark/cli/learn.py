@@ -89,11 +89,12 @@ def train(
     from fieldmark.core.trackers import tracker
     from fieldmark.learning.fitting.fit import Stopped
 
-    path = data.resolve()
     older = from_run or (data if is_run(data) else None)
-    out = out or (
-        following(older, resume=resume) if older else Path("runs") / (path.name if path.is_dir() else path.stem)
-    )
+    if out is None and older:
+        out = following(older, resume=resume)
+    elif out is None:
+        path = data.resolve()
+        out = Path("runs") / (path.name if path.is_dir() else path.stem)
     listener = terminal()
     try:
         run = train_run(
