@@ -121,7 +121,8 @@ class Comparison:
         return lambda: tick(done + min(len(run.history()), most), total, note=entry.name)
 
     def _num_lines(self, entry: Entry) -> int:
-        return entry.who.num_lines(len(self.found.catalog.rows("train")))
+        labels = self.found.catalog.labels[self.found.catalog.rows("train")]
+        return entry.who.num_lines(len(labels), len(np.unique(labels)))
 
     def _run(self, entry: Entry) -> Run:
         return Run(self.folder / "runs" / entry.name)

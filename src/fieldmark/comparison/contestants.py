@@ -18,6 +18,7 @@ from fieldmark.learning.fitting.fit import linear_head
 from fieldmark.learning.fitting.prepare import Prepared
 from fieldmark.learning.fitting.resolve import check_data, resolve_recipe
 from fieldmark.learning.fitting.task import task_of
+from fieldmark.learning.fitting.trial import is_tried
 from fieldmark.model.build import build_model
 from fieldmark.model.choosing import weights_name
 
@@ -42,13 +43,19 @@ class Contestant:
     def seeded(self, seed: int) -> Recipe:
         return self.recipe.model_copy(update={"seed": seed})
 
-    def num_lines(self, num_images: int) -> int:
-        """About how many lines the log of a finished run has, which learns from so many images; 1 if there are no
-        epochs."""
+    def num_lines(self, num_images: int, num_classes: int) -> int:
+        """About how many lines the log of a finished run has, which learns from so many images of so many classes; 1 if
+        there are no epochs."""
         recipe, train = self.recipe, self.recipe.train
+        if train.solver == "logistic":
+            return 1
+
+        def epochs(number: int) -> int:
+            return train.num_epochs(max(1, number // train.batch_size))
+
         fits = recipe.folds + 1 if recipe.protocol == "crossfit" else 1
-        epochs = train.num_epochs(max(1, num_images // train.batch_size))
-        return 1 if train.solver == "logistic" else fits * train.members * epochs
+        trial = epochs(num_images * 2 // 3) if is_tried(recipe, num_images, num_classes) else 0
+        return trial + fits * train.members * epochs(num_images)
 
     def check_builds(self, catalog: Catalog) -> None:
         """Raise FieldmarkError if its pieces do not fit together, or do not fit these classes."""

@@ -9,6 +9,8 @@ import pytest
 
 from fieldmark.commands.report import report
 from fieldmark.commands.train import train
+from fieldmark.comparison.contestants import Contestant
+from fieldmark.core.storage import read_rows
 from fieldmark.evaluation.beside_probe import Trial
 from fieldmark.learning.fitting import trial
 from fieldmark.runs.run import Run
@@ -54,6 +56,16 @@ def test_the_better_one_learns_from_all_images(
     page = unescape(report(run.folder).read_text())
     assert f"{told}." in page
     assert ("There are no epochs" in page) == (network < 0)
+
+
+def test_a_comparison_counts_the_epochs_of_a_trial(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trial, "Trial", lambda images, probe, _: Trial(images, probe, 1.0))
+    run, _ = trained(pictures, tmp_path / "run", "train.epochs=3")
+    learnt = [row for row in read_rows(run.folder / "splits.csv", ["split"]) if row["split"] == "train"]
+    contestant = Contestant("finetune", "finetune", run.recipe())
+    assert contestant.num_lines(len(learnt), len(list(pictures.iterdir()))) == len(run.history()) == 6
 
 
 def test_a_trial_is_held_once(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

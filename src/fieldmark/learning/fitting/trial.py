@@ -22,7 +22,7 @@ from fieldmark.evaluation.beside_probe import Trial
 from fieldmark.learning.fitting.combinations import check_combination
 from fieldmark.learning.fitting.fit import Fit
 
-__all__ = ["settle_solver", "solved"]
+__all__ = ["is_tried", "settle_solver", "solved"]
 
 Ints = NDArray[np.int64]
 
@@ -32,6 +32,13 @@ network was better on birds, too, which a probe knows best."""
 _MOST = 20_000
 """Images up to which there is a trial: with few images of thousands of classes, it would take hours."""
 _FOLDS = 3
+
+
+def is_tried(recipe: Recipe, num_images: int, num_classes: int) -> bool:
+    """Whether there is a trial before a training on so many images of so many classes."""
+    if recipe.train.solver != "auto" or recipe.backbone.weights == NONE:
+        return False
+    return num_images <= min(_MOST, _FEW * num_classes)
 
 
 def settle_solver(fit: Fit, rows: Ints) -> Fit:
@@ -61,7 +68,7 @@ def _tried(fit: Fit, rows: Ints) -> Trial | None:
     """What the trial found; None where there is nothing to choose between, or enough images."""
     recipe, catalog = fit.recipe, fit.data.catalog
     labels = catalog.labels[rows]
-    if recipe.backbone.weights == NONE or len(rows) > min(_MOST, _FEW * len(np.unique(labels))):
+    if not is_tried(recipe, len(rows), len(np.unique(labels))):
         return None
     network, probe = solved(recipe, "gradient"), solved(recipe, "logistic")
     learnt = np.isin(np.arange(len(catalog)), rows)
