@@ -349,7 +349,7 @@ def test_options_of_a_backbone_are_listed() -> None:
 def test_few_images_are_seen_more_often(steps_per_epoch: int) -> None:
     auto = set_to("train.epochs=auto").train
     epochs = auto.num_epochs(steps_per_epoch)
-    assert epochs >= 20
-    assert epochs * steps_per_epoch >= 600
+    assert 20 <= epochs <= 200
+    assert epochs == 200 or epochs * steps_per_epoch >= 600
     assert epochs == 20 or (epochs - 1) * steps_per_epoch < 600, "no more than it takes"
     assert set_to("train.epochs=3").train.num_epochs(steps_per_epoch) == 3

@@ -24,7 +24,7 @@ from fieldmark.core.wording import brief
 __all__ = ["NONE", "Choice", "Recipe", "about_recipe", "load_recipe", "recipe_names"]
 
 _MOST = 2**20  # bytes of a file with a recipe
-_EPOCHS, _LEAST_STEPS = 20, 600
+_EPOCHS, _LEAST_STEPS, _MOST_EPOCHS = 20, 600, 200
 NONE = "none"
 """The name that a recipe gives to a piece that it leaves out."""
 
@@ -248,7 +248,9 @@ class Train(_Section):
 
     def num_epochs(self, steps_per_epoch: int) -> int:
         """`epochs` as a number."""
-        return max(_EPOCHS, math.ceil(_LEAST_STEPS / steps_per_epoch)) if self.epochs == "auto" else self.epochs
+        if self.epochs != "auto":
+            return self.epochs
+        return max(_EPOCHS, min(_MOST_EPOCHS, math.ceil(_LEAST_STEPS / steps_per_epoch)))
 
 
 class Recipe(_Section):

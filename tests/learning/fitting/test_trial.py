@@ -103,6 +103,20 @@ def test_there_is_none_with_enough_images(pictures: Path, tmp_path: Path, monkey
     assert (run.solver, said) == ("gradient", [])
 
 
+def test_with_too_few_to_judge_by_the_probe_is_trained(pictures: Path, tmp_path: Path) -> None:
+    few = tmp_path / "few"
+    for folder in sorted(one for one in pictures.iterdir() if one.is_dir()):
+        (few / folder.name).mkdir(parents=True)
+        for file in sorted(folder.iterdir())[:8]:
+            (few / folder.name / file.name).symlink_to(file)
+    run, said = trained(few, tmp_path / "run")
+    assert run.solver == "logistic"
+    assert run.decided("trial") is None
+    (told,) = said
+    assert "to judge by (set train.solver=gradient to train the network)" in told
+    assert trained(few, tmp_path / "other", "train.solver=gradient")[0].solver == "gradient"
+
+
 def test_of_equals_the_probe_is_chosen_which_takes_less_time() -> None:
     assert Trial(10, 0.8, 0.8).solver == "logistic"
     assert Trial(10, 0.8, 0.9).solver == "gradient"
@@ -124,4 +138,4 @@ def test_two_classes_of_which_one_is_a_single_picture(recipe: str, pictures: Pat
     protocol = "crossfit" if recipe == "probe" else "holdout"
     run, said = trained(few, tmp_path / "run", f"protocol={protocol}", recipe=recipe)
     assert run.is_finished
-    assert not said
+    assert not any("a trial first" in text for text in said)

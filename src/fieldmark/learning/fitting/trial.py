@@ -32,6 +32,8 @@ network was better on birds, too, which a probe knows best."""
 _MOST = 20_000
 """Images up to which there is a trial: with few images of thousands of classes, it would take hours."""
 _FOLDS = 3
+_LEAST = 10
+"""Fewer answers decide nothing."""
 
 
 def is_tried(recipe: Recipe, num_images: int, num_classes: int) -> bool:
@@ -47,11 +49,20 @@ def settle_solver(fit: Fit, rows: Ints) -> Fit:
         return fit
     solver = fit.run.decided("solver")
     if solver is None:
-        trial = _tried(fit, rows)
-        solver = trial.solver if trial else "gradient"
-        if trial:
+        held = _held_out(fit, rows)
+        if held is None:
+            solver = "gradient"
+        elif (images := int(held.sum())) < _LEAST:
+            fit.listener.note(
+                f"With {counted(len(rows), 'training image')} a probe is fitted: a trial of the network could hold out "
+                f"only {images:,} to judge by (set train.solver=gradient to train the network)"
+            )
+            solver = "logistic"
+        else:
+            trial = _tried(fit, rows, held)
             fit.listener.note(trial.sentence())
             fit.run.decide("trial", trial._asdict())
+            solver = trial.solver
         fit.run.decide("solver", solver)
     return replace(fit, recipe=solved(fit.recipe, solver))
 
@@ -64,29 +75,37 @@ def solved(recipe: Recipe, solver: str) -> Recipe:
     return recipe.model_copy(update=changes)
 
 
-def _tried(fit: Fit, rows: Ints) -> Trial | None:
-    """What the trial found; None where there is nothing to choose between, or enough images."""
+def _held_out(fit: Fit, rows: Ints) -> NDArray[np.bool_] | None:
+    """(R,) which of the rows a trial answers, perhaps none; None where there is nothing to choose between, or enough
+    images."""
     recipe, catalog = fit.recipe, fit.data.catalog
     labels = catalog.labels[rows]
     if not is_tried(recipe, len(rows), len(np.unique(labels))):
         return None
-    network, probe = solved(recipe, "gradient"), solved(recipe, "logistic")
-    learnt = np.isin(np.arange(len(catalog)), rows)
     try:
-        check_combination(probe)
-        pool = replace(catalog, splits=np.where(learnt, "train", "test").astype(catalog.splits.dtype))
+        check_combination(solved(recipe, "logistic"))
+    except RecipeError:  # a probe can do nothing with it
+        return None
+    learnt = np.isin(np.arange(len(catalog)), rows)
+    pool = replace(catalog, splits=np.where(learnt, "train", "test").astype(catalog.splits.dtype))
+    none = np.zeros(len(rows), np.bool_)
+    try:
         held = folds(pool, k=_FOLDS, clusters=fit.data.clusters, seed=recipe.seed)[rows] == 0
-    except (RecipeError, DataError):  # a probe can do nothing with such a recipe, or there are too few images
-        return None
-    if len(np.unique(labels[~held])) < 2:  # what is left has nothing to tell apart
-        return None
+    except DataError:  # too few images
+        return none
+    return held if len(np.unique(labels[~held])) > 1 else none
+
+
+def _tried(fit: Fit, rows: Ints, held: NDArray[np.bool_]) -> Trial:
+    """What the trial found that answers the rows which are held out (R,)."""
+    labels = fit.data.catalog.labels[rows]
     fit.listener.note(
         f"With few images a probe may be better, so there is a trial first: the network and a probe learn from "
         f"{counted(int((~held).sum()), 'image')} and answer the other {int(held.sum()):,}"
     )
     answers = {
-        "network": replace(fit, recipe=network, name="trial"),
-        "probe": replace(fit, recipe=probe, name="probe of the trial", listener=Listener()),
+        "network": replace(fit, recipe=solved(fit.recipe, "gradient"), name="trial"),
+        "probe": replace(fit, recipe=solved(fit.recipe, "logistic"), name="probe of the trial", listener=Listener()),
     }
     right = {}
     for name, own in answers.items():
