@@ -62,7 +62,6 @@ ROWS = {
     "small crops": OPEN | {"batchnorm": "frozen", "least": 0.1},
     "fast": OPEN | {"batchnorm": "frozen", "lr": 6e-4, "head_lr": 6e-3},
     "layers": OPEN | {"batchnorm": "frozen", "lr": 1e-3, "layer_decay": 0.85},
-    "long": OPEN | {"batchnorm": "frozen", "epochs": 40},
     # what three times the time may be worth: harder pictures
     "long mix": OPEN | {"batchnorm": "frozen", "epochs": 60, "mix": "cutmix", "least": 0.2},
 }
