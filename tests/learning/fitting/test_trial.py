@@ -97,6 +97,14 @@ def test_there_is_none_where_a_probe_is_no_choice(overrides: list[str], pictures
     assert (run.solver, said) == ("gradient", [])
 
 
+def test_a_probe_is_tried_beside_any_loss(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial, "Trial", lambda images, probe, _: Trial(images, probe, -1.0))
+    run, said = trained(pictures, tmp_path / "run", "loss.name=proxy_anchor")
+    assert (run.solver, len(said)) == ("logistic", 2)
+    other, _ = trained(pictures, tmp_path / "other", recipe="probe")
+    assert identical(weights(run), weights(other))
+
+
 def test_there_is_none_with_enough_images(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trial, "_FEW", 2)
     run, said = trained(pictures, tmp_path / "run")

@@ -1,9 +1,11 @@
 """Each cell's contribution to the margin of A over B: activation × gradient, averaged on the way from an empty map.
 
 This is Sundararajan, Taly & Yan, "Axiomatic attribution for deep networks" (2017), applied to a map of the backbone
-instead of pixels: the contributions add up to the margin less that of an empty map, up to the steps of the sum. For a
-linear head over the average of the cells the gradient is the same all the way, so it is plain gradient × activation,
-and exact: wₐ − w_b times each cell, divided by their number; what is left is the difference of the two biases.
+instead of pixels: the contributions add up to the margin less that of an empty map, up to a gap that the steps of the
+sum leave. There are more steps where the gap is wide, up to a bound, and what is left of it is told. For a linear head
+over the average of the cells the gradient is the same all the way, so it is plain gradient × activation, and exact:
+wₐ − w_b times each cell, divided by their number; what is left is the difference of the two biases. A head that divides
+features by their length divides by that of the image all the way: a faint map has the same direction as a strong one.
 
 Networks that normalise every cell (transformers, ConvNeXt) see no difference between a faint map and a strong one, so
 the way from an empty one leads through nothing. There it begins with the mean cell everywhere: no place differs.

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from fieldmark.core.errors import DataError, RecipeError
 from fieldmark.core.listener import Listener
-from fieldmark.core.recipe import NONE, Recipe
+from fieldmark.core.recipe import NONE, Choice, Recipe
 from fieldmark.core.wording import counted
 from fieldmark.data.splits import folds
 from fieldmark.evaluation.beside_probe import Trial
@@ -70,8 +70,8 @@ def settle_solver(fit: Fit, rows: Ints) -> Fit:
 def solved(recipe: Recipe, solver: str) -> Recipe:
     """The recipe where its solver was left open and this one was settled."""
     changes: dict[str, object] = {"train": recipe.train.model_copy(update={"solver": solver})}
-    if solver == "logistic":
-        changes["head"] = recipe.head.model_copy(update={"unit": True})
+    if solver == "logistic":  # which has one loss
+        changes |= {"head": recipe.head.model_copy(update={"unit": True}), "loss": Choice(name="cross_entropy")}
     return recipe.model_copy(update=changes)
 
 
