@@ -263,6 +263,21 @@ def test_trust_counts_what_the_verdicts_say(thresholds: Thresholds) -> None:
     assert replace(verdict_scores).as_dict()["right"]["value"] == verdict_scores.right.value
 
 
+@given(st.sets(st.integers(0, 4), min_size=1), st.integers(0, 99))
+@settings(max_examples=40, deadline=None)
+def test_a_checklist_rules_out_only_what_is_not_on_it(thresholds: Thresholds, listed: set[int], seed: int) -> None:
+    """So sets cover a class on the list at least as often as they do without one, which is what is promised."""
+    new, among = held(60, seed), np.array(sorted(listed))
+    answers, names = thresholds.calibration.scaling(new.logits), [str(i) for i in range(60)]
+    plain = thresholds.verdicts(names, answers, new.nearness)
+    for v, without, z in zip(
+        thresholds.verdicts(names, answers, new.nearness, among=among), plain, answers, strict=True
+    ):
+        left = {CLASSES[k] for k in listed} & set(without.possible or ())
+        assert set(v.possible or ()) == left | {CLASSES[among[z[among].argmax()]]}
+        assert v.possible == tuple(c.label for c in v.candidates if c.label in (v.possible or ()))
+
+
 def test_a_checklist_vouches_for_nothing_new(thresholds: Thresholds) -> None:
     """What was surely something else is not vouched for because the list leaves nothing better."""
     sure = np.log(np.array([[0.001, 0.996, 0.001, 0.001, 0.001]]))
