@@ -14,9 +14,10 @@ from scipy.special import log_softmax
 from fieldmark.core.errors import RunError
 from fieldmark.data.taxonomy import Taxonomy
 from fieldmark.evaluation.calibration import Calibration, Held
+from fieldmark.evaluation.conformal import coverage_interval, set_limits
 from fieldmark.evaluation.scaling import calibrate
 from fieldmark.evaluation.thresholds import Thresholds
-from fieldmark.evaluation.verdict_scores import score_verdicts
+from fieldmark.evaluation.verdict_scores import coverage_bands, score_verdicts
 
 CLASSES = ("a1", "a2", "b1", "b2", "c1")
 LEVELS = Taxonomy.of(CLASSES, {"genus": ("A", "A", "B", "B", "C")})
@@ -276,6 +277,23 @@ def test_a_checklist_rules_out_only_what_is_not_on_it(thresholds: Thresholds, li
         left = {CLASSES[k] for k in listed} & set(without.possible or ())
         assert set(v.possible or ()) == left | {CLASSES[among[z[among].argmax()]]}
         assert v.possible == tuple(c.label for c in v.candidates if c.label in (v.possible or ()))
+
+
+def test_a_rare_class_is_held_to_the_images_that_its_limit_rests_on() -> None:
+    """Three images are too few for a limit, so all set it; once it was as if the three had, who had to be covered."""
+    known, shares = np.repeat([0, 1, 2], [100, 100, 3]), []
+    for seed in range(300):
+        rng = np.random.default_rng(seed)
+        scores = rng.random(203)
+        shares.append((rng.random(50) <= set_limits(scores, known, 5, 0.9)[2]).mean())
+    made = replace(calibration(100), labels=known, above=scores, rank=np.zeros(203, np.int64))
+    thresholds = Thresholds.of(made, LEVELS)
+    bands = coverage_bands(thresholds, np.repeat([0, 2], 50), np.arange(100))
+    own, shared = (coverage_interval([count], [50], 0.9) for count in (100, 203))
+    assert bands == [own, None, shared, None, None]
+    assert np.mean([shared[0] <= share <= shared[1] for share in shares]) > 0.93
+    found = score_verdicts(thresholds, np.zeros((50, 5)), np.full(50, 0.7), np.full(50, 2)).coverage_interval
+    assert found == shared
 
 
 def test_a_checklist_vouches_for_nothing_new(thresholds: Thresholds) -> None:
