@@ -69,7 +69,7 @@ class Scaling:
 
     @property
     def temperature(self) -> float:
-        """The number by which logits are divided, as a geometric mean over classes; for reports."""
+        """The number by which logits are divided, as a geometric mean over classes."""
         return float(np.exp(-np.log(self.scale).mean()))
 
     @property
