@@ -16,6 +16,7 @@ from fieldmark.data.taxonomy import Taxonomy
 from fieldmark.evaluation.backoff import area_under_risk_coverage
 from fieldmark.evaluation.calibration import Calibration, Held
 from fieldmark.evaluation.order import Order, choose_order
+from fieldmark.evaluation.scaling import Scaling
 from fieldmark.evaluation.thresholds import Thresholds
 from fieldmark.evaluation.verdict_scores import score_verdicts
 
@@ -76,6 +77,18 @@ def test_the_order_is_that_of_softmax_and_the_scale_that_of_probabilities(seed: 
         probability = np.exp(log_probabilities.max(axis=1))
         np.testing.assert_allclose(np.sort(confidences[:, 0]), np.sort(probability), atol=0.01)
     assert ((confidences >= 0) & (confidences <= 1)).all()
+
+
+def test_raised_to_the_temperature_answers_are_plain_softmax_if_one_number_scaled_them() -> None:
+    """After vector scaling, classes keep what sets them apart."""
+    logits = 2 * np.random.default_rng(0).normal(size=(50, 3))
+    plain = softmax(logits, axis=1)
+    for scaling, same in (
+        (Scaling("temperature", np.full(3, 0.4), np.zeros(3)), True),
+        (Scaling("vector", np.array([0.3, 0.4, 0.5]), np.array([1.0, 0, -1])), False),
+    ):
+        raised = softmax(scaling.temperature * scaling(logits), axis=1)
+        assert np.allclose(raised, plain) is same
 
 
 @pytest.fixture(scope="module")

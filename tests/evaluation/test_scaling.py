@@ -164,6 +164,51 @@ def test_logits_of_classes_that_were_never_seen() -> None:
     assert found.scale[0] == pytest.approx(fit_temperature(logits, labels).scale[0], rel=1e-3)
 
 
+@given(st.integers(0, 10_000), st.integers(2, 5), st.integers(0, 4))
+@settings(max_examples=25, deadline=None)
+def test_a_class_without_images_is_scaled_as_the_others_on_average(seed: int, shown: int, hidden: int) -> None:
+    """And what the others get does not depend on it."""
+    rng = np.random.default_rng(seed)
+    logits, labels = drawn(120, shown, seed)
+    logits *= rng.uniform(0.5, 2, shown)
+    columns = rng.permutation(shown + hidden)
+    present, absent = columns[:shown], columns[shown:]
+    wider = np.zeros((120, shown + hidden))
+    wider[:, present], wider[:, absent] = logits, 3 * rng.normal(size=(120, hidden))
+    alone, found = fit_vector(logits, labels), fit_vector(wider, present[labels])
+    if len(np.unique(labels)) == shown:
+        np.testing.assert_allclose(found.scale[present], alone.scale, rtol=1e-3)
+        np.testing.assert_allclose(found.bias[present], alone.bias, atol=1e-3)
+    scaled = found.scale * rng.normal(size=(10, 1)) + found.bias  # where all logits are equal
+    np.testing.assert_allclose(scaled[:, absent], scaled[:, present].mean(axis=1, keepdims=True).repeat(hidden, axis=1))
+    assert found.bias[present].mean() == pytest.approx(0, abs=1e-6)
+
+
+def test_a_class_without_held_out_images_can_be_named() -> None:
+    """Vector scaling once took its bias away, since only that made the held-out images likelier."""
+    rng = np.random.default_rng(0)
+    favoured = 1.2 * (np.arange(20) < 3)
+
+    def answered(count: int, num_classes: int) -> tuple[Floats, Ints]:
+        labels = rng.integers(num_classes, size=count)
+        return 1.3 * rng.normal(size=(count, 20)) + 2.5 * np.eye(20)[labels] + favoured, labels
+
+    found = calibrate(*answered(1500, 15)).scaling
+    assert found.kind == "vector"
+    logits, labels = answered(10_000, 20)
+    rare = labels >= 15
+    before, after = ((values.argmax(axis=1) == labels) for values in (logits, found(logits)))
+    assert after[rare].mean() > before[rare].mean() - 0.02
+    assert after[~rare].mean() > before[~rare].mean()
+
+
+def test_classes_without_held_out_images_do_not_choose_vector_scaling() -> None:
+    """That they are not shown speaks for silencing them, and so for vector scaling, however even the others are."""
+    logits, labels = drawn(2000)
+    shown = labels < 4
+    assert calibrate(logits[shown], labels[shown]).scaling.kind == "temperature"
+
+
 # How far off ----------------------------------------------------------------------------------------------------------
 
 

@@ -14,9 +14,10 @@ from scipy.special import log_softmax
 from fieldmark.core.errors import RunError
 from fieldmark.data.taxonomy import Taxonomy
 from fieldmark.evaluation.calibration import Calibration, Held
+from fieldmark.evaluation.conformal import coverage_interval, set_limits
 from fieldmark.evaluation.scaling import calibrate
 from fieldmark.evaluation.thresholds import Thresholds
-from fieldmark.evaluation.verdict_scores import score_verdicts
+from fieldmark.evaluation.verdict_scores import coverage_bands, score_verdicts
 
 CLASSES = ("a1", "a2", "b1", "b2", "c1")
 LEVELS = Taxonomy.of(CLASSES, {"genus": ("A", "A", "B", "B", "C")})
@@ -261,6 +262,38 @@ def test_trust_counts_what_the_verdicts_say(thresholds: Thresholds) -> None:
         1 - np.mean(thresholds.calibration.scaling(new.logits).argmax(1) == new.labels)
     )
     assert replace(verdict_scores).as_dict()["right"]["value"] == verdict_scores.right.value
+
+
+@given(st.sets(st.integers(0, 4), min_size=1), st.integers(0, 99))
+@settings(max_examples=40, deadline=None)
+def test_a_checklist_rules_out_only_what_is_not_on_it(thresholds: Thresholds, listed: set[int], seed: int) -> None:
+    """So sets cover a class on the list at least as often as they do without one, which is what is promised."""
+    new, among = held(60, seed), np.array(sorted(listed))
+    answers, names = thresholds.calibration.scaling(new.logits), [str(i) for i in range(60)]
+    plain = thresholds.verdicts(names, answers, new.nearness)
+    for v, without, z in zip(
+        thresholds.verdicts(names, answers, new.nearness, among=among), plain, answers, strict=True
+    ):
+        left = {CLASSES[k] for k in listed} & set(without.possible or ())
+        assert set(v.possible or ()) == left | {CLASSES[among[z[among].argmax()]]}
+        assert v.possible == tuple(c.label for c in v.candidates if c.label in (v.possible or ()))
+
+
+def test_a_rare_class_is_held_to_the_images_that_its_limit_rests_on() -> None:
+    """Three images are too few for a limit, so all set it; once it was as if the three had, who had to be covered."""
+    known, shares = np.repeat([0, 1, 2], [100, 100, 3]), []
+    for seed in range(300):
+        rng = np.random.default_rng(seed)
+        scores = rng.random(203)
+        shares.append((rng.random(50) <= set_limits(scores, known, 5, 0.9)[2]).mean())
+    made = replace(calibration(100), labels=known, above=scores, rank=np.zeros(203, np.int64))
+    thresholds = Thresholds.of(made, LEVELS)
+    bands = coverage_bands(thresholds, np.repeat([0, 2], 50), np.arange(100))
+    own, shared = (coverage_interval([count], [50], 0.9) for count in (100, 203))
+    assert bands == [own, None, shared, None, None]
+    assert np.mean([shared[0] <= share <= shared[1] for share in shares]) > 0.93
+    found = score_verdicts(thresholds, np.zeros((50, 5)), np.full(50, 0.7), np.full(50, 2)).coverage_interval
+    assert found == shared
 
 
 def test_a_checklist_vouches_for_nothing_new(thresholds: Thresholds) -> None:

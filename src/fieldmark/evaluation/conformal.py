@@ -35,6 +35,7 @@ __all__ = [
     "mean_sizes",
     "score",
     "set_limits",
+    "set_the_shared",
     "sets",
     "standing",
 ]
@@ -80,11 +81,9 @@ def set_limits(scores: Floats, labels: Ints, num_classes: int, coverage: float) 
     few together. Limits are infinite if all images are too few for the coverage; see `images_needed`.
     """
     assert 0 < coverage < 1
-    own = have_their_own(np.bincount(labels, minlength=num_classes), coverage)
-    rest = scores[~own[labels]]
-    shared = rest if len(rest) >= images_needed(coverage) else scores
-    limits = np.full(num_classes, _quantile(shared, coverage))
-    for label in np.flatnonzero(own):
+    counts = np.bincount(labels, minlength=num_classes)
+    limits = np.full(num_classes, _quantile(scores[set_the_shared(counts, coverage)[labels]], coverage))
+    for label in np.flatnonzero(have_their_own(counts, coverage)):
         limits[label] = _quantile(scores[labels == label], coverage)
     return limits
 
@@ -93,6 +92,13 @@ def have_their_own(counts: Ints, coverage: float) -> NDArray[np.bool_]:
     """(K,) which classes have a threshold of their own, by their number of calibration images (K,)."""
     enough: NDArray[np.bool_] = counts >= max(ENOUGH, images_needed(coverage))
     return enough
+
+
+def set_the_shared(counts: Ints, coverage: float) -> NDArray[np.bool_]:
+    """(K,) whose images set the threshold that classes without one of their own share: theirs, or where these are too
+    few together, those of all classes."""
+    rest = ~have_their_own(counts, coverage)
+    return rest if counts[rest].sum() >= images_needed(coverage) else np.ones_like(rest)
 
 
 def sets(probabilities: Floats, limits: Floats, penalty: Penalty) -> NDArray[np.bool_]:

@@ -1,12 +1,12 @@
 """Probabilities that mean what they say: scaling fitted to held-out images, and its remaining error.
 
 Temperature and vector scaling: Guo, Pleiss, Sun & Weinberger, "On calibration of modern neural networks" (2017).
-Three deviations. Both fits count one image more, answered as the others are on average, and wrongly: where all images
+Four deviations. Both fits count one image more, answered as the others are on average, and wrongly: where all images
 are right, their number alone says how sure an answer can be (45 of 45: about 98 %), as in Platt, "Probabilistic outputs
 for support vector machines" (1999), and without it a temperature of zero, which is certainty, would be the best. Both
 carry a weak prior (ln of the scale and the biases have standard deviation 1), for classes of which hardly an image is
-known. Hundreds of images outweigh either. And vector scaling keeps its scales positive, so that it never turns a class
-round.
+known. Hundreds of images outweigh either. Vector scaling keeps its scales positive, so that it never turns a class
+round. And it scales a class of which no image is known as it does the others on average.
 
 Calibration error: the debiased estimator of Kumar, Liang & Ma, "Verified uncertainty calibration" (2019).
 
@@ -17,11 +17,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import log_softmax
+from scipy.special import log_softmax, logsumexp
 
 from fieldmark.evaluation.blocks import blocks, by_blocks
 from fieldmark.evaluation.metrics import NUM_BINS, Z, equal_mass_bins, wilson_interval
@@ -68,7 +69,7 @@ class Scaling:
 
     @property
     def temperature(self) -> float:
-        """The number by which logits are divided, as a geometric mean over classes; for reports."""
+        """The number by which logits are divided, as a geometric mean over classes."""
         return float(np.exp(-np.log(self.scale).mean()))
 
     @property
@@ -100,9 +101,25 @@ def fit_temperature(logits: NDArray[np.floating], labels: Ints) -> Scaling:
 
 
 def fit_vector(logits: NDArray[np.floating], labels: Ints) -> Scaling:
-    """A scale and a bias for each class, starting from the temperature; the order of classes may change."""
-    start = fit_temperature(logits, labels)
-    base = start.scale[0]
+    """A scale and a bias for each class, starting from the temperature; the order of classes may change.
+
+    Both are fitted for the classes that the labels (N,) name, among these alone: any other would only lose likelihood
+    by being likely, and so be silenced. It is scaled as these are on average. A single class gives a temperature.
+    """
+    present, labels_among = np.unique(labels, return_inverse=True)
+    if len(present) < 2:
+        return fit_temperature(logits, labels)
+    shown = np.take(logits, present, axis=1)
+    scale, bias = _vector(shown, labels_among)
+    every = np.full(logits.shape[1], scale.mean()), np.full(logits.shape[1], bias.mean())
+    for values, fitted in zip(every, (scale, bias), strict=True):
+        values[present] = fitted
+    return Scaling("vector", *every)
+
+
+def _vector(logits: NDArray[np.floating], labels: Ints) -> tuple[Floats, Floats]:
+    """The scales and biases (K,) that make the labels (N,) most likely given logits (N, K)."""
+    base = fit_temperature(logits, labels).scale[0]
     num_images, num_classes = logits.shape
 
     def loss(x: Floats) -> tuple[float, Floats]:
@@ -116,7 +133,7 @@ def fit_vector(logits: NDArray[np.floating], labels: Ints) -> Scaling:
         return value, slope
 
     x = _minimum(loss, np.zeros(2 * num_classes))
-    return Scaling("vector", base * np.exp(x[:num_classes]), x[num_classes:])
+    return base * np.exp(x[:num_classes]), x[num_classes:]
 
 
 class Calibrated(NamedTuple):
@@ -137,15 +154,18 @@ def calibrate(
 
     Logits (N, K), labels (N,). There are five folds, which never separate images of one of the groups (N,); with a
     single group nothing can be held out. "Clearly" means that the 95 % interval of the mean paired gain excludes zero.
-    Of more than `_MOST` logits, a temperature is fitted to some of the images, and vector scaling is not tried.
+    The likelihood is that among the classes which the labels name: images can tell nothing of the others but that they
+    do not show them. Of more than `_MOST` logits, a temperature is fitted to some of the images, and vector scaling is
+    not tried.
     """
+    present = np.unique(labels)
     group = np.unique(np.arange(len(labels)) if groups is None else groups, return_inverse=True)[1]
     fold = (np.random.default_rng(seed).permutation(group.max() + 1) % _FOLDS)[group]
     fits = [fit_temperature]
-    if len(labels) >= 2 * logits.shape[1] and logits.size <= _MOST:  # no fewer images than numbers to fit
+    if len(labels) >= 2 * len(present) and logits.size <= _MOST:  # no fewer images than numbers to fit
         fits.append(fit_vector)
     held_out, bounds = zip(*(_by_the_others(fit, logits, labels, fold) for fit in fits), strict=True)
-    losses = [nll(values, labels) for values in held_out]
+    losses = [nll(values, labels) + by_blocks(partial(_total, present), values) for values in held_out]
     gain = losses[0] - losses[-1]
     certain = len(fits) > 1 and gain.mean() > Z * gain.std(ddof=1) / np.sqrt(len(gain))
     chosen = 1 if certain else 0
@@ -170,6 +190,11 @@ def _by_the_others(
         scaling = fit(logits[some], labels[some])
         answers[held], at_bound = scaling(logits[held]), at_bound or scaling.at_bound
     return answers, at_bound
+
+
+def _total(classes: Ints, log_probabilities: Floats) -> Floats:
+    """(N,) ln of what these classes have together, for log-probabilities (N, K)."""
+    return logsumexp(log_probabilities[:, classes], axis=1)
 
 
 def _some(rows: Ints, width: int) -> Ints:

@@ -128,7 +128,8 @@ class Thresholds:
         (N,)."""
         if not len(paths):
             return []
-        shares = self.shares_below(np.exp(log_probabilities), near)
+        unlisted = np.exp(log_probabilities)
+        shares = self.shares_below(unlisted, near)
         familiar = shares > 1 - ACCEPTED
         considered = log_probabilities if among is None else _within(log_probabilities, among)
         probabilities = np.exp(considered)
@@ -140,7 +141,9 @@ class Thresholds:
             confidences = np.where(answers == anywhere, unrestricted, 0.0)
         certainties = self.taxonomy.shares(probabilities, answers)
         levels = self.levels(confidences, familiar, frames)
-        possible = self.sets(probabilities) & (probabilities > 0)
+        # Sets were calibrated without a checklist, too, and lose nothing right by it. It may strike out all of a set.
+        possible = self.sets(unlisted) & (probabilities > 0)
+        possible[np.arange(len(paths)), probabilities.argmax(axis=1)] = True
         verdicts = []
         for i, path in enumerate(paths):
             given = self.promise if frames is None or frames[i] == 1 else self.of_bursts

@@ -15,7 +15,7 @@ from scipy.special import log_softmax
 
 from fieldmark.evaluation.backoff import NONE, area_gain, area_under_risk_coverage, risk_coverage
 from fieldmark.evaluation.blocks import blocks
-from fieldmark.evaluation.conformal import coverage_interval, have_their_own
+from fieldmark.evaluation.conformal import coverage_interval, have_their_own, set_the_shared
 from fieldmark.evaluation.metrics import Score, share
 from fieldmark.evaluation.scaling import Bin, calibrated_reference, calibration_error, nll, reliability
 from fieldmark.evaluation.thresholds import Thresholds
@@ -164,20 +164,20 @@ def _mean(values: NDArray[np.float64]) -> float:
 def coverage_bands(
     thresholds: Thresholds, labels: NDArray[np.int64], units: NDArray[np.int64]
 ) -> list[tuple[float, float] | None]:
-    """For each class, the interval in which its coverage lies if it is covered like all classes that share its limit;
+    """For each class, the interval in which its coverage lies if it is covered like the images that its limit rests on;
     None for a class without labels (N,). Images of one unit (N,) count once."""
-    known, tested, own = _numbers(thresholds, labels, units)
-    pairs = list(zip(np.where(own, known, known[~own].sum()).tolist(), tested.tolist(), strict=True))
+    known, tested, _ = _numbers(thresholds, labels, units)
+    pairs = list(zip(known.tolist(), tested.tolist(), strict=True))
     # many classes have as few images
     bands = {(n, m): coverage_interval([n], [m], thresholds.coverage) for n, m in set(pairs) if m}
     return [bands.get(pair) for pair in pairs]
 
 
 def _interval(thresholds: Thresholds, labels: NDArray[np.int64], units: NDArray[np.int64]) -> tuple[float, float]:
-    """Of the coverage, over the thresholds of single classes and that of all others."""
+    """Of the coverage, over the thresholds of single classes and that of all others, as if none shared an image."""
     known, tested, own = _numbers(thresholds, labels, units)
     return coverage_interval(
-        [*known[own].tolist(), int(known[~own].sum())],
+        [*known[own].tolist(), int(known[~own].max(initial=0))],
         [*tested[own].tolist(), int(tested[~own].sum())],
         thresholds.coverage,
     )
@@ -186,9 +186,10 @@ def _interval(thresholds: Thresholds, labels: NDArray[np.int64], units: NDArray[
 def _numbers(
     thresholds: Thresholds, labels: NDArray[np.int64], units: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
-    """(K,) each: the number of calibration images, that of the units (N,) with this label (N,), and whether the class
-    has its own limit."""
+    """(K,) each: the number of calibration images that the class's limit rests on, that of the units (N,) with this
+    label (N,), and whether the class has its own limit."""
     num_classes = len(thresholds.limits)
-    known = np.bincount(thresholds.calibration.labels, minlength=num_classes)
+    counts = np.bincount(thresholds.calibration.labels, minlength=num_classes)
     tested = np.bincount(np.unique(np.stack([labels, units]), axis=1)[0], minlength=num_classes)
-    return known, tested, have_their_own(known, thresholds.coverage)
+    own, shared = (which(counts, thresholds.coverage) for which in (have_their_own, set_the_shared))
+    return np.where(own, counts, counts[shared].sum()), tested, own

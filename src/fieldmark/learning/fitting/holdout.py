@@ -176,6 +176,10 @@ def fit_calibration(
 
     `means` are those of the model that is shipped. The values are log-probabilities, each calibrated by the others, or
     the plain logits if there is no calibration.
+
+    Images of one class do not calibrate, since they say nothing about telling it from others. So it is wherever a fold
+    left its model a single class: all others are in that fold alone, and nobody has learnt them. That such a model
+    cannot answer wrongly once drove a temperature to 300.
     """
     recipe, catalog = fit.recipe, fit.data.catalog
     if recipe.protocol == "refit":
@@ -186,8 +190,8 @@ def fit_calibration(
     source: Source = "validation" if recipe.protocol == "holdout" else "out-of-fold"
     known = held.of_learnt_classes()
     _tell_of_strangers(fit, held)
-    if not len(known.labels):
-        fit.listener.warn(f"Not calibrated: no {source} image is of a class that was learnt")
+    if problem := _of_too_few_classes(known.labels, catalog.classes, source):
+        fit.listener.warn(problem)
         return None, held.logits
     calibrated = calibrate(known.logits, known.labels, known.units, seed=recipe.seed)
     if calibrated.at_bound:
@@ -210,6 +214,18 @@ def fit_calibration(
     assert held.learnt is not None, "else all of them are known"
     values[held.learnt] = calibrated.held_out
     return made, values
+
+
+def _of_too_few_classes(labels: Ints, classes: Sequence[str], source: Source) -> str:
+    """Why images of these labels (N,) do not calibrate, in words; "" if they do."""
+    present = np.unique(labels)
+    if len(present) > 1:
+        return ""
+    found = f"no {source} image is of a class that was learnt"
+    if len(present):
+        found = f"all {source} images of classes that were learnt are of one class, {classes[present[0]]!r}"
+    needed = "validation images" if source == "validation" else "images in two groups or more"
+    return f"Not calibrated, so verdicts are plain softmax: {found}. At least two classes must have {needed}"
 
 
 def _tell_of_strangers(fit: Fit, held: Held) -> None:
