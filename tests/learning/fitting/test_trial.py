@@ -101,7 +101,7 @@ def test_a_probe_is_tried_beside_any_loss(pictures: Path, tmp_path: Path, monkey
     monkeypatch.setattr(trial, "Trial", lambda images, probe, _: Trial(images, probe, -1.0))
     run, said = trained(pictures, tmp_path / "run", "loss.name=proxy_anchor")
     assert (run.solver, len(said)) == ("logistic", 2)
-    other, _ = trained(pictures, tmp_path / "other", recipe="probe")
+    other, _ = trained(pictures, tmp_path / "other", "train.solver=logistic", "head.unit=true")
     assert identical(weights(run), weights(other))
 
 
