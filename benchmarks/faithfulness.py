@@ -18,16 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
-from scipy import ndimage
-from scipy.stats import spearmanr
-
-from fieldmark import Run, read
-from fieldmark.answering.explaining.evidence import Contrast, find_evidence
-from fieldmark.answering.explaining.examples import counterparts
-from fieldmark.answering.explaining.explainer import Explainer
-from fieldmark.answering.explaining.explanation import NUM_EXAMPLES, exchange, exchange_whole
-from fieldmark.answering.explaining.faithfulness import (
+from explanation_measures import (
     curves,
     gain,
     grad_cam,
@@ -37,6 +28,15 @@ from fieldmark.answering.explaining.faithfulness import (
     randomised,
     swaps,
 )
+from PIL import Image
+from scipy import ndimage
+from scipy.stats import spearmanr
+
+from fieldmark import Run, read
+from fieldmark.answering.explaining.evidence import Contrast, find_evidence
+from fieldmark.answering.explaining.examples import counterparts
+from fieldmark.answering.explaining.explainer import Explainer
+from fieldmark.answering.explaining.explanation import NUM_EXAMPLES, exchange, exchange_whole
 from fieldmark.answering.explaining.regions import find_regions
 from fieldmark.answering.explaining.taps import last_map, tap
 from fieldmark.answering.views import short_side

@@ -66,7 +66,7 @@ def batch_of(options, size):
     boxes = torch.tensor([0.0, 0.0, size, size]).expand(count, 4)
     tensors = (images, labels, torch.ones(count, 1), torch.arange(count))
     there = [tensor.to(options.device) for tensor in (*tensors, boxes, keypoints)]
-    return Batch(*there[:4], progress=0.5, boxes=there[4], keypoints=there[5])
+    return Batch(*there[:4], boxes=there[4], keypoints=there[5])
 
 
 class Timed:

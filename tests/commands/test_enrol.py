@@ -11,18 +11,21 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 import fieldmark
 from conftest import paint
 from fieldmark.answering.predictor import Predictor
-from fieldmark.commands.enrol import enrol
+from fieldmark.commands.enrol import _again, enrol
 from fieldmark.commands.evaluate import evaluate
 from fieldmark.commands.train import train
 from fieldmark.core.errors import DataError, RunError
 from fieldmark.core.locks import lock
 from fieldmark.data.sets import read
 from fieldmark.data.taxonomy import Taxonomy
+from fieldmark.gallery.known import SAME
 from fieldmark.gallery.maker import maker_of
 from fieldmark.runs import enrolling
 from fieldmark.runs.bundle import Bundle
@@ -105,6 +108,18 @@ def test_photographs_are_added_and_copies_and_damaged_ones_skipped(trained: Run,
     assert answer.err.count("the same picture was given before") == 3
     assert answer.err.count("skipped: ") == 4
     assert Bundle.load(trained.folder).photographs == {"teal": 5}
+
+
+@given(st.lists(st.integers(0, 12), max_size=5), st.lists(st.integers(0, 12), max_size=9))
+def test_the_same_picture_is_left_out_whenever_it_comes(before: list[int], drawn: list[int]) -> None:
+    """Neighbours on the circle are the same picture, and those two steps apart are not."""
+    angles = 0.01 * np.array([*before, *drawn], float)
+    vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    seen, expected = list(vectors[: len(before)]), []
+    for own in vectors[len(before) :]:
+        expected.append(any(own @ other > SAME for other in seen))
+        seen += [] if expected[-1] else [own]
+    assert _again(vectors[len(before) :], vectors[: len(before)]).tolist() == expected
 
 
 def test_a_class_gets_another_name(trained: Run, teal: Path, cli: Cli) -> None:

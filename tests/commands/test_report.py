@@ -75,7 +75,7 @@ def made_up(folder: Path, classes: list[str], *, each: int = 3, side: int = 40) 
     run.write_data(root, catalog, np.zeros(len(catalog), np.uint64))
     rows = catalog.rows("test")
     logits = np.random.default_rng(1).normal(size=(len(rows), len(classes))).astype(np.float32)
-    answers = Answers(catalog, rows, logits)
+    answers = Answers(catalog, rows, logits, np.arange(len(rows)))
     write_evaluation(run.evaluation("test"), score_answers("test", answers), answers)
     return run
 

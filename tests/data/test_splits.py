@@ -13,7 +13,16 @@ from numpy.typing import NDArray
 
 from fieldmark.core.errors import DataError, DataWarning
 from fieldmark.data.catalog import SPLITS, Catalog
-from fieldmark.data.splits import cut_validation, duplicate_conflicts, folds, following, split, units
+from fieldmark.data.splits import (
+    clusters_of,
+    copies,
+    cut_validation,
+    duplicate_conflicts,
+    folds,
+    following,
+    split,
+    units,
+)
 
 
 def table(labels: list[int], groups: list[str] | None = None, splits: list[str] | None = None) -> Catalog:
@@ -72,6 +81,22 @@ def test_units_are_the_components_of_groups_and_clusters(rows: list[tuple[int, s
     expected = by_union_find(catalog, clusters)
     pairs = set(zip(units(catalog, clusters).tolist(), expected, strict=True))
     assert len(pairs) == len({unit for unit, _ in pairs}) == len({component for _, component in pairs})
+
+
+@given(st.lists(st.integers(0, 6), max_size=12))
+def test_copies_tell_the_clusters(drawn: list[int]) -> None:
+    paths = [f"{row}.jpg" for row in range(len(drawn))]
+    found = copies(paths, np.array(drawn, np.int64))
+    assert found == [
+        "" if drawn.index(cluster) == row else paths[drawn.index(cluster)] for row, cluster in enumerate(drawn)
+    ]
+    again = clusters_of(paths, dict(zip(paths, found, strict=True)))
+    assert [[one == other for other in drawn] for one in drawn] == (again[:, None] == again).tolist()
+
+
+def test_copies_of_a_path_that_is_gone_stay_together() -> None:
+    found = clusters_of(["b", "c", "d"], {"b": "a", "c": "", "d": "a", "e": "c"})
+    assert found[0] == found[2] != found[1]
 
 
 @given(rows=samples, seed=st.integers(0, 3))

@@ -60,8 +60,6 @@ def test_the_last_threshold_before_the_first_failure() -> None:
         assert (test.pvalue <= 0.05) == passes
         if passes:
             assert (found.num_answered, found.num_right) == (int(answered.sum()), hits)
-            assert found.lower_bound == pytest.approx(test.proportion_ci(0.95, method="exact").low)
-            assert found.lower_bound >= 0.9
     assert found.problem == ""
 
 

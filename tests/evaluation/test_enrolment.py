@@ -10,7 +10,17 @@ from scipy.special import log_softmax
 from fieldmark.answering.network import enrolled_module
 from fieldmark.data.taxonomy import Taxonomy
 from fieldmark.evaluation.calibration import Calibration, Held
-from fieldmark.evaluation.enrolment import LOST, UNMEASURED, Fitted, Gate, Kept, Shown, fit_enrolment
+from fieldmark.evaluation.enrolment import (
+    LOST,
+    UNMEASURED,
+    Fitted,
+    Gate,
+    Kept,
+    Shown,
+    _left_out,
+    _near_others,
+    fit_enrolment,
+)
 from fieldmark.evaluation.outputs import unit
 from fieldmark.evaluation.plda import means_and_counts
 from fieldmark.evaluation.unknown import class_means, nearness
@@ -146,3 +156,48 @@ def test_the_network_computes_the_same() -> None:
     np.testing.assert_allclose(theirs, gate(kept.logits, embedding), rtol=1e-4, atol=1e-3)
     assert not list(module.parameters())
     assert not module.state_dict()
+
+
+def photograph_by_photograph(gate: Gate, shown: Shown, means: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The scores, the likeness and the nearness of photographs, each with a model made without it."""
+    embedding, plda = shown.embedding.astype(np.float64), gate.plda
+    scores, likeness = gate.scores(embedding), np.full(len(embedding), np.inf)
+    near = np.empty(len(embedding))
+    for at, label in enumerate(shown.labels):
+        rest = np.arange(len(embedding)) != at
+        without = class_means(embedding[rest], shown.labels[rest], gate.num_new)
+        near[at] = nearness(embedding[at : at + 1], np.concatenate([means, without]))[0]
+        if others := np.flatnonzero(rest & (shown.labels == label)).tolist():
+            own, count = plda.coordinates(embedding[at : at + 1]), np.array([len(others)])
+            mean = plda.coordinates(embedding[others].mean(axis=0, keepdims=True))
+            column = len(gate.expected) - gate.num_new + label
+            scores[at, column] = plda.log_densities(own, *plda.known(mean, count))[0, 0]
+            likeness[at] = plda.likeness(own, mean, count)[0]
+    return scores, likeness, near
+
+
+@pytest.mark.parametrize("counts", [(5, 5, 5), (1, 2, 40), (1,), (7,)])
+def test_photographs_are_left_out_one_by_one(counts: tuple[int, ...]) -> None:
+    kept, base = kept_from()
+    shown = photographs(kept, counts)
+    gate = fitted(kept, shown, base).gate
+    scores, likeness, near = photograph_by_photograph(gate, shown, base.means)
+    found, looks = _left_out(gate, shown)
+    np.testing.assert_allclose(found, gate.joined(shown.logits, scores), rtol=1e-9)
+    np.testing.assert_allclose(looks, likeness, rtol=1e-9)
+    new = class_means(shown.embedding.astype(np.float64), shown.labels, gate.num_new)
+    np.testing.assert_allclose(_near_others(shown, base.means, new), near, atol=1e-12)
+
+
+def test_the_photographs_of_a_class_are_added_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not for each of them anew."""
+    kept, base = kept_from()
+    summed: list[int] = []
+
+    def counted(embedding: np.ndarray, labels: np.ndarray, num_classes: int) -> np.ndarray:
+        summed.append(len(embedding))
+        return class_means(embedding, labels, num_classes)
+
+    monkeypatch.setattr("fieldmark.evaluation.enrolment.class_means", counted)
+    fitted(kept, photographs(kept, (50, 50)), base)
+    assert sum(summed) <= 200

@@ -40,7 +40,7 @@ def build(backbone: str = "test_resnet", **options: Any) -> BilinearAttention:
 def batch_of(labels: list[list[int]], weights: list[list[float]] | None = None) -> Batch:
     images = torch.randn(len(labels), 3, SIZE, SIZE, generator=torch.Generator().manual_seed(1))
     shares = torch.tensor(weights) if weights else torch.ones(len(labels), len(labels[0]))
-    return Batch(images, torch.tensor(labels), shares, torch.arange(len(labels)), 0.0)
+    return Batch(images, torch.tensor(labels), shares, torch.arange(len(labels)))
 
 
 @settings(max_examples=20, deadline=None)

@@ -41,7 +41,7 @@ def make(size: int = 64, task: Task | None = None, **options: object) -> pd.Part
 def batch_of(size: int = 64, count: int = 4, keypoints: Tensor | None = None) -> Batch:
     images = torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(1))
     labels = torch.arange(count).unsqueeze(1) % 3
-    return Batch(images, labels, torch.ones(count, 1), torch.arange(count), 0.0, keypoints=keypoints)
+    return Batch(images, labels, torch.ones(count, 1), torch.arange(count), keypoints=keypoints)
 
 
 # the losses -----------------------------------------------------------------------------------------------------------
@@ -226,8 +226,8 @@ def test_mixed_targets_weigh_the_labels(prior: str) -> None:
     method = make(prior=prior, part_dropout=0.0, equivariance=0.0).eval()
     plain = batch_of()
     other = plain.labels.roll(1, 0)
-    mixed = Batch(plain.images, torch.cat([plain.labels, other], 1), torch.tensor([[0.7, 0.3]] * 4), plain.rows, 0.0)
-    swapped = Batch(plain.images, other, plain.weights, plain.rows, 0.0)
+    mixed = Batch(plain.images, torch.cat([plain.labels, other], 1), torch.tensor([[0.7, 0.3]] * 4), plain.rows)
+    swapped = Batch(plain.images, other, plain.weights, plain.rows)
     first, second, both = (method.losses(b, 0).terms for b in (plain, swapped, mixed))
     expected = 0.7 * first["classification"] + 0.3 * second["classification"]
     torch.testing.assert_close(both["classification"], expected)

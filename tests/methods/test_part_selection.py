@@ -42,7 +42,7 @@ def batch_of(size: int, count: int = 3) -> Batch:
     generator = torch.Generator().manual_seed(1)
     labels = torch.randint(0, CLASSES, (count, 2), generator=generator)
     images = torch.randn(count, 3, size, size, generator=generator)
-    return Batch(images, labels, torch.rand(count, 2, generator=generator), torch.arange(count), 0.0)
+    return Batch(images, labels, torch.rand(count, 2, generator=generator), torch.arange(count))
 
 
 # Selection ------------------------------------------------------------------------------------------------------------

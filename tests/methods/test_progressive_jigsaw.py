@@ -39,7 +39,7 @@ def batch_of(size: int, targets: int = 1) -> Batch:
     generator = torch.Generator().manual_seed(1)
     labels = torch.randint(0, 5, (4, targets), generator=generator)
     weights = torch.rand(4, targets, generator=generator)
-    return Batch(torch.randn(4, 3, size, size, generator=generator), labels, weights, torch.arange(4), 0.0)
+    return Batch(torch.randn(4, 3, size, size, generator=generator), labels, weights, torch.arange(4))
 
 
 # Shuffling ------------------------------------------------------------------------------------------------------------

@@ -35,7 +35,7 @@ def images() -> Tensor:
 def batch(*, attributes: Tensor | None = None) -> Batch:
     labels = torch.tensor([[0, 1], [1, 2], [2, 0], [0, 0]])
     weights = torch.tensor([[0.7, 0.3]]).expand(4, 2)
-    return Batch(images(), labels, weights, torch.arange(4), 0.0, attributes=attributes)
+    return Batch(images(), labels, weights, torch.arange(4), attributes=attributes)
 
 
 def test_an_answer_is_that_of_the_method_and_of_its_attributes() -> None:

@@ -187,7 +187,9 @@ def test_the_data_is_remembered(tmp_path: Path, run: Run, catalog: Catalog) -> N
     assert data["taxonomy"] == {"genus": ["x", "y"]}
     assert data["source"] == str((tmp_path / "data").resolve())
     assert run.splits() == {"a.jpg": "train", "b, c.jpg": "val", "ü.jpg": "test"}
-    run.write_data(tmp_path / "data", catalog, PICTURES)  # the same again
+    assert [row["copy_of"] for row in run.images()] == ["", "", ""]
+    run.write_data(tmp_path / "data", catalog, PICTURES, copy_of=["", "", "b, c.jpg"])  # the same again
+    assert [row["copy_of"] for row in run.images()] == ["", "", "b, c.jpg"]
 
 
 def test_an_address_is_remembered_as_one(run: Run, catalog: Catalog) -> None:

@@ -25,7 +25,6 @@ from fieldmark.core.seeds import Stream, generator
 from fieldmark.core.storage import write_bytes, write_json
 from fieldmark.data.catalog import Catalog
 from fieldmark.data.objects import knows_object, no_object, object_in
-from fieldmark.data.splits import units
 from fieldmark.data.square import evaluation_window
 from fieldmark.evaluation.background import VIEWS, Reliance, reliance
 from fieldmark.evaluation.outputs import joined
@@ -107,9 +106,15 @@ def check_reliance(predictor: Predictor, catalog: Catalog, rows: NDArray[np.int6
 
 
 def measure_reliance(
-    predictor: Predictor, catalog: Catalog, rows: NDArray[np.int64], folder: Path, listener: Listener
+    predictor: Predictor,
+    catalog: Catalog,
+    rows: NDArray[np.int64],
+    units: NDArray[np.int64],
+    folder: Path,
+    listener: Listener,
 ) -> Reliance:
-    """How much the model relies on the background in these rows of the catalogue, whose labels are the bundle's.
+    """How much the model relies on the background in these rows of the catalogue, whose labels are the bundle's. All of
+    its images that belong together share one of the `units`.
 
     If the catalogue locates no object at all, a method with a background map locates it by its parts. Writes
     background.json and some pictures to `folder`. Raises DataError if no object can be located.
@@ -141,7 +146,7 @@ def measure_reliance(
     labels = catalog.labels[shown]
     guesses = outputs.logits.argmax(axis=1).reshape(len(shown), len(VIEWS))
     right = {name: guesses[:, at] == labels for at, name in enumerate(VIEWS)}
-    result = reliance(right, labels, units(catalog)[shown], known_by=stage.known_by)
+    result = reliance(right, labels, units[shown], known_by=stage.known_by)
     _write(folder, stage, result, shown, guesses)
     return result
 

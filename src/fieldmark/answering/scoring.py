@@ -19,7 +19,6 @@ from fieldmark.core.listener import Listener
 from fieldmark.core.storage import check_writable
 from fieldmark.data.attributes import unscored
 from fieldmark.data.catalog import Catalog
-from fieldmark.data.splits import units
 from fieldmark.evaluation.blocks import by_blocks
 from fieldmark.evaluation.outputs import Outputs, joined
 from fieldmark.evaluation.per_class import ClassScore, Detection, check_detection, class_scores, detection
@@ -28,7 +27,7 @@ from fieldmark.evaluation.thresholds import Thresholds
 from fieldmark.evaluation.unknown import nearness
 from fieldmark.evaluation.verdict_scores import VerdictScores, coverage_bands, score_verdicts
 from fieldmark.runs.bundle import Bundle
-from fieldmark.runs.opening import rows_of, with_classes_of
+from fieldmark.runs.opening import rows_of, units_of, with_classes_of
 from fieldmark.runs.record import Answers, Evaluation, count_look, score_answers, write_evaluation
 from fieldmark.runs.run import Run
 
@@ -74,11 +73,13 @@ def score_split(
         found = answer_rows(predictor, catalog, rows, predictor.engine, listener, stage="Answering")
     for problem in unscored(catalog, bundle.attributes, found.rows):
         listener.warn(problem)
-    outputs = joined(found.outputs)
+    outputs, units = joined(found.outputs), units_of(run, catalog)
+    folds = units[found.rows] if own and split == "val" else None
     answers = Answers(
         catalog,
         found.rows,
-        _log_probabilities(bundle, catalog, found.rows, outputs, fitted=own and split == "val"),
+        _log_probabilities(bundle, outputs, catalog.labels[found.rows], folds),
+        units[found.rows],
         outputs.attributes,
         speaker.spoken([catalog.paths[row] for row in found.rows], outputs) if speaker.thresholds else None,
         learnt=~np.isin(catalog.labels[found.rows], bundle.task.unlearnt),
@@ -96,21 +97,21 @@ def score_split(
     result = write_evaluation(folder, result, answers, task)
     if background:
         with run.timed("exchanging backgrounds"):
-            gap = measure_reliance(predictor, catalog, found.rows, folder, listener)
+            gap = measure_reliance(predictor, catalog, found.rows, units, folder, listener)
         result = replace(result, reliance=gap)
     return result
 
 
 def _log_probabilities(
-    bundle: Bundle, catalog: Catalog, rows: NDArray[np.int64], outputs: Outputs, *, fitted: bool
+    bundle: Bundle, outputs: Outputs, labels: NDArray[np.int64], fitted: NDArray[np.int64] | None
 ) -> NDArray[np.float64]:
-    """(N, K). Images that the scaling was `fitted` to are each scaled by the others."""
+    """(N, K). Images of these labels (N,) that the scaling was `fitted` to are each scaled by those of other units
+    (N,), as in training; None for images that it was not fitted to."""
     values = bundle.log_probabilities(outputs.logits)
-    learnt = ~np.isin(catalog.labels[rows], bundle.task.unlearnt)
-    if fitted and bundle.calibration and learnt.any():
-        seed, chosen = int(bundle.provenance.get("seed", 0)), rows[learnt]
-        held = calibrate(outputs.logits[learnt], catalog.labels[chosen], units(catalog)[chosen], seed=seed)
-        values[learnt] = held.held_out
+    learnt = ~np.isin(labels, bundle.task.unlearnt)
+    if fitted is not None and bundle.calibration and learnt.any():
+        seed = int(bundle.provenance.get("seed", 0))
+        values[learnt] = calibrate(outputs.logits[learnt], labels[learnt], fitted[learnt], seed=seed).held_out
     return values
 
 

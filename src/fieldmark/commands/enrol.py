@@ -248,24 +248,30 @@ def _look(
     predictor = Predictor.load(bundle.folder, device=device, engine="torch")
     predictor.model.enrolled = None
     names, views, skipped = list[str](), list[NDArray[np.uint8]](), list[Skipped]()
-    logits, seen = list[NDArray[np.float32]](), [*earlier.embedding.astype(np.float64)]
+    logits, seen = [earlier.logits[:0]], earlier.embedding.astype(np.float64)
     for answered in predictor.stream(named(photographs, listener.note)):
         skipped += [Skipped(thing.name, str(error)) for thing, error in answered.skipped]
         if answered.output is None:
             continue
-        for thing, shown, own, z in zip(
-            answered.readable,
-            answered.shown,
-            unit(answered.output.embedding.astype(np.float64)),
-            answered.output.logits,
-            strict=True,
-        ):
-            if seen and np.max(np.array(seen) @ own) > SAME:
+        own = unit(answered.output.embedding.astype(np.float64))
+        again = _again(own, seen)
+        for thing, shown, known in zip(answered.readable, answered.shown, again, strict=True):
+            if known:
                 skipped.append(Skipped(thing.name, f"{thing.name}: the same picture was given before"))
-                continue
-            names.append(thing.name)
-            views.append(shown.pixels)
-            logits.append(z)
-            seen.append(own)
-    embedding = np.array(seen[len(earlier.labels) :], np.float16)
-    return names, views, Shown(np.array(logits, np.float32), embedding, np.zeros(len(names), np.int64)), skipped
+            else:
+                names.append(thing.name)
+                views.append(shown.pixels)
+        logits.append(answered.output.logits[~again])
+        seen = np.concatenate([seen, own[~again]])
+    embedding = seen[len(earlier.labels) :].astype(np.float16)
+    return names, views, Shown(np.concatenate(logits), embedding, np.zeros(len(names), np.int64)), skipped
+
+
+def _again(own: NDArray[np.float64], seen: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """(B,) which of the pictures with embeddings (B, D) are the same as one that was seen (M, D), or as one before them
+    that is not left out itself."""
+    again: NDArray[np.bool_] = np.any(own @ seen.T > SAME, axis=1)
+    alike = own @ own.T > SAME
+    for at in range(len(own)):
+        again[at] |= np.any(alike[at, :at] & ~again[:at])
+    return again

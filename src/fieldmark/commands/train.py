@@ -204,11 +204,11 @@ def _learn(
                     run.decide("beside_probe", found._asdict())
             calibration, logits = fit_calibration(fit, held, means)
             answered = rows if split == "crossfit" else validation
-            answers = Answers(prepared.catalog, answered, logits, held.attributes, learnt=held.learnt)
+            answers = Answers(prepared.catalog, answered, logits, held.units, held.attributes, learnt=held.learnt)
             task = fit.task(rows)
             write_evaluation(run.evaluation(split), score_answers(split, answers, task), answers, task)
             if older:
-                older.changed(run, answers, held.units, prepared.pixels.fingerprints.digests, listener)
+                older.changed(run, answers, prepared.pixels.fingerprints.digests, listener)
     else:
         listener.note("Not calibrated: no images were held out, so probabilities are plain softmax outputs")
     run.keep_memory()

@@ -12,7 +12,7 @@ Shapes: N samples, U units, K classes, P splits.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,8 @@ __all__ = [
     "SPLIT_NAMES",
     "VALIDATION_SHARE",
     "DuplicateConflicts",
+    "clusters_of",
+    "copies",
     "cut_validation",
     "duplicate_conflicts",
     "folds",
@@ -246,6 +248,19 @@ def units(catalog: Catalog, clusters: NDArray[np.int64] | None = None) -> NDArra
     numbers = np.empty(num, dtype=np.int64)
     numbers[by_path] = _numbered(first)[inverse]
     return numbers
+
+
+def copies(paths: Sequence[str], clusters: NDArray[np.int64]) -> list[str]:
+    """(N) for each path the first one of its cluster (N,), "" for that one itself. `clusters_of` undoes it."""
+    _, first, cluster = np.unique(clusters, return_index=True, return_inverse=True)
+    return ["" if at == row else paths[at] for row, at in enumerate(first[cluster].tolist())]
+
+
+def clusters_of(paths: Sequence[str], copy_of: Mapping[str, str]) -> NDArray[np.int64]:
+    """A number for each path (N,): equal for those that are copies of one path, which may be gone, and for that one."""
+    firsts = [copy_of.get(path) or path for path in paths]
+    numbers = {path: number for number, path in enumerate(firsts)}
+    return np.array([numbers[path] for path in firsts], np.int64)
 
 
 def _numbered(values: NDArray[Any]) -> NDArray[np.int64]:

@@ -33,7 +33,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import bdtrc, betainc, betaincinv, ndtri
+from scipy.special import bdtrc, betainc, ndtri
 
 from fieldmark.core.wording import counted
 from fieldmark.evaluation.paired import resamples
@@ -88,12 +88,6 @@ class Promise:
     def share(self) -> float:
         """The share of these images whose answers are vouched for; 0 without a threshold."""
         return 0.0 if self.threshold is None or not self.num_images else self.num_answered / self.num_images
-
-    @property
-    def lower_bound(self) -> float:
-        """A bound that the accuracy of the given answers exceeds with 95 % confidence (Clopper & Pearson)."""
-        wrong = self.num_answered - self.num_right
-        return float(betaincinv(self.num_right, wrong + 1, DOUBT)) if self.num_right else 0.0
 
     def levels(self, confidences: Floats) -> Ints:
         """(N,) the deepest level whose confidence (N, L) reaches the threshold, or NONE if no level does."""

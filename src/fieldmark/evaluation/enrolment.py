@@ -312,18 +312,35 @@ def _offset(gate: Gate, kept: Kept, scores: Floats) -> float:
 def _left_out(gate: Gate, shown: Shown) -> tuple[Floats, Floats]:
     """(M, K + E) the logits of photographs as if each were not among those of its class, and (M,) how much it looks
     like the others. Of a single photograph, nothing is known without it: its likeness is infinite."""
-    embedding, counts = shown.embedding.astype(np.float64), shown.counts
+    embedding, others = shown.embedding.astype(np.float64), shown.counts[shown.labels] - 1
     scores, plda = gate.scores(embedding), gate.plda
     likeness = np.full(len(embedding), np.inf)
-    for at in np.flatnonzero(counts[shown.labels] > 1):
-        label = shown.labels[at]
-        others = (shown.labels == label) & (np.arange(len(embedding)) != at)
-        own = plda.coordinates(embedding[at : at + 1])
-        mean, count = plda.coordinates(embedding[others].mean(axis=0, keepdims=True)), np.array([others.sum()])
-        column = len(gate.expected) - gate.num_new + label
-        scores[at, column] = plda.log_densities(own, *plda.known(mean, count))[0, 0]
-        likeness[at] = plda.likeness(own, mean, count)[0]
+    rows = np.flatnonzero(others)
+    own, means = plda.coordinates(embedding[rows]), plda.coordinates(_sums_of_others(shown)[rows] / others[rows, None])
+    expected, variance = plda.known(means, others[rows])
+    columns = len(gate.expected) - gate.num_new + shown.labels[rows]
+    scores[rows, columns] = -0.5 * (np.square(own - expected) / variance + np.log(variance)).sum(axis=1)
+    likeness[rows] = plda.likeness(own, means, others[rows])
     return gate.joined(shown.logits, scores), likeness
+
+
+def _sums_of_others(shown: Shown) -> Floats:
+    """(M, D) the sum of the embeddings of the other photographs of each one's class."""
+    embedding = shown.embedding.astype(np.float64)
+    sums = np.zeros((len(shown.counts), embedding.shape[1]))
+    np.add.at(sums, shown.labels, embedding)
+    found: Floats = sums[shown.labels] - embedding
+    return found
+
+
+def _near_others(shown: Shown, known: Floats, new: Floats) -> Floats:
+    """(M,) the nearness of photographs to the means of known classes (K, D) and of new ones (E, D), of its own class to
+    that of the others."""
+    directions = unit(shown.embedding.astype(np.float64))
+    cosines = directions @ new.T
+    cosines[np.arange(len(directions)), shown.labels] = (directions * unit(_sums_of_others(shown))).sum(axis=1)
+    found: Floats = np.maximum(nearness(directions, known), cosines.max(axis=1))
+    return found
 
 
 def _calibration(
@@ -338,15 +355,10 @@ def _calibration(
 ) -> Calibration:
     """The calibration of all classes: held-out images of known ones, and each photograph of a new class as if it were
     not among those that show the class."""
-    embedding, num_new = shown.embedding.astype(np.float64), gate.num_new
-    new_means = class_means(embedding, shown.labels, num_new)
+    new_means = class_means(shown.embedding.astype(np.float64), shown.labels, gate.num_new)
     means = np.concatenate([base.means, new_means])
     several = shown.counts[shown.labels] > 1
-    near = np.empty(len(embedding))
-    for at in range(len(embedding)):
-        others = np.arange(len(embedding)) != at
-        without = class_means(embedding[others], shown.labels[others], num_new)
-        near[at] = nearness(embedding[at : at + 1], np.concatenate([base.means, without]))[0]
+    near = _near_others(shown, base.means, new_means)
     held = Held(
         np.concatenate([gate.joined(kept.logits, scores), left_out[several]]).astype(np.float32),
         np.concatenate([np.maximum(kept.near, nearness(kept.embedding, new_means)), near[several]]),

@@ -83,7 +83,7 @@ def batch_of(size: int, count: int = 6) -> Batch:
     labels = torch.arange(count) % CLASSES
     images = torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(1)) * 0.3
     images += labels.view(-1, 1, 1, 1) - 1.0
-    return Batch(images, labels.unsqueeze(1), torch.ones(count, 1), torch.arange(count), 0.0)
+    return Batch(images, labels.unsqueeze(1), torch.ones(count, 1), torch.arange(count))
 
 
 def two_enrolled(embedding: torch.Tensor) -> Enrolled:

@@ -76,7 +76,8 @@ def dropped_loss(logits: Tensor) -> Tensor:
 
 @final
 class CellAttention(nn.Module):
-    """Cells (B, N, D) → (B, D): each group of features is an average of its own over the cells."""
+    """Cells (B, N, D) → features (B, D), of which each group is an average of its own over the cells, and the cells'
+    weights (B, N)."""
 
     def __init__(self, width: int, groups: int) -> None:
         super().__init__()
@@ -85,7 +86,7 @@ class CellAttention(nn.Module):
         self.norm = nn.BatchNorm1d(width)
 
     def forward(self, cells: Tensor) -> tuple[Tensor, Tensor]:
-        """Also the cells' weights (B, N), averaged over the groups; they sum to one."""
+        """Weights are averaged over the groups; those of an image sum to one."""
         weights = self.score(cells).softmax(dim=1)  # (B, N, groups)
         values = self.value(cells).unflatten(-1, (weights.shape[-1], -1))  # (B, N, groups, D / groups)
         pooled = (weights.unsqueeze(-1) * values).sum(1).flatten(1)

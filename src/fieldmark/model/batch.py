@@ -25,8 +25,6 @@ class Batch:
     """(B, T); every classification loss is Σₜ weightₜ · loss(labelₜ)."""
     rows: Tensor
     """(B,) rows of the catalogue."""
-    progress: float
-    """Share of the training that is done, in [0, 1); for schedules."""
     boxes: Tensor | None = None
     """(B, 4) x, y, width, height in pixels of `images`; NaN where there is none."""
     keypoints: Tensor | None = None

@@ -19,6 +19,7 @@ from fieldmark.data.joining import joined
 from fieldmark.data.readers.columns import Columns
 from fieldmark.data.remote import real_place
 from fieldmark.data.sets import Tell, find, read
+from fieldmark.data.splits import clusters_of, units
 from fieldmark.runs.bundle import Bundle
 from fieldmark.runs.facts import Facts
 from fieldmark.runs.run import Run
@@ -32,6 +33,7 @@ __all__ = [
     "is_source",
     "opened_run",
     "rows_of",
+    "units_of",
     "with_classes_of",
 ]
 
@@ -134,6 +136,14 @@ def as_trained(run: Run, catalog: Catalog, listener: Listener, later: Decisions 
     known = run.splits()
     splits = [known.get(path, split) for path, split in zip(catalog.paths, said.tolist(), strict=True)]
     return replace(catalog, splits=np.array(splits, "<U5"))
+
+
+def units_of(run: Run, catalog: Catalog) -> NDArray[np.int64]:
+    """(N,) images that belong together share a number: those of a group and, in the run's own data, those that training
+    found to be near-duplicates. Runs of earlier versions did not keep the latter."""
+    own = str(catalog.root) == run.data().get("root")
+    copy_of = {row["path"]: row.get("copy_of", "") for row in run.images()} if own else {}
+    return units(catalog, clusters_of(catalog.paths, copy_of))
 
 
 def default_split(catalog: Catalog) -> str:

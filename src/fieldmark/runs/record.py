@@ -22,7 +22,6 @@ from fieldmark.core.reading import read_json
 from fieldmark.core.storage import cache_folder, make_folder, write_json, write_rows
 from fieldmark.data.attributes import attribute_codes
 from fieldmark.data.catalog import Catalog
-from fieldmark.data.splits import units
 from fieldmark.data.task import Task
 from fieldmark.evaluation.attributes import AttributeScore, attribute_score
 from fieldmark.evaluation.background import Reliance
@@ -112,6 +111,8 @@ class Answers:
     """(N,)."""
     logits: Floats
     """(N, K) logits or log-probabilities."""
+    units: Ints
+    """(N,) images that belong together, by group or as near-duplicates, share a number."""
     attributes: Sequence[Floats] = ()
     """Logits (N, V) of each attribute of the task."""
     verdicts: Iterable[Verdict] | None = None
@@ -123,11 +124,6 @@ class Answers:
     def labels(self) -> Ints:
         """(N,)."""
         return self.catalog.labels[self.rows]
-
-    @property
-    def units(self) -> Ints:
-        """(N,) images that belong together share a number."""
-        return units(self.catalog)[self.rows]
 
 
 def score_answers(

@@ -5,7 +5,7 @@ runs/birds/
   environment.json   versions, device, threads, workers, precision, command line; what a resume must not change
   recipe.toml        every default written out: running it again repeats the run; with it a run exists
   data.json          where the data is, class order, counts, a hash of each split and one of its pictures
-  splits.csv         path, split, label, picture (by which the file is known wherever it lies)
+  splits.csv         path, split, label, picture (by which the file is known anywhere), copy_of (a near-duplicate)
   decisions.csv      what a person has decided about labels, if anything; it is carried out in memory
   budget.json        what the training may take and has taken, what it tried and why it chose what it did, if it has one
   unlabelled.json    where the photographs are that may be labelled next, if anybody asked
@@ -240,9 +240,10 @@ class Run:
         pictures: NDArray[np.uint64],
         columns: Mapping[str, str] | None = None,
         further: Sequence[Source] = (),
+        copy_of: Sequence[str] = (),
     ) -> None:
         """Remember the data, by which `columns` it was read, what `further` data stands behind it, how it was split,
-        and the digest (N,) of each picture's file.
+        the digest (N,) of each picture's file, and the path of what it is a `copy_of` (N), if of anything.
 
         Raises RunError if it is not what the run began with.
         """
@@ -269,8 +270,9 @@ class Run:
             )
         labels = (catalog.classes[label] for label in catalog.labels)
         known_as = map(picture_name, pictures[: len(catalog)])
-        rows = zip(catalog.paths, catalog.splits.tolist(), labels, known_as, strict=True)
-        write_rows(self.folder / "splits.csv", ["path", "split", "label", "picture"], rows)
+        copies = copy_of or [""] * len(catalog)
+        rows = zip(catalog.paths, catalog.splits.tolist(), labels, known_as, copies, strict=True)
+        write_rows(self.folder / "splits.csv", ["path", "split", "label", "picture", "copy_of"], rows)
         write_json(self.folder / "data.json", found)  # last: where it is, the splits are known
 
     def decisions(self) -> Decisions:
@@ -308,9 +310,9 @@ class Run:
         return {row["path"]: row["split"] for row in self.images()}
 
     def images(self) -> list[dict[str, str]]:
-        """path, split, label and picture of every image, as the run was trained; [] before the data was read.
+        """path, split, label, picture and copy_of of every image, as the run was trained; [] before the data was read.
 
-        Runs of earlier versions may lack the last two. Raises RunError if the splits are lost, damaged or edited:
+        Runs of earlier versions may lack the last three. Raises RunError if the splits are lost, damaged or edited:
         training images would be taken for unseen ones.
         """
         if not (known := self.data()):

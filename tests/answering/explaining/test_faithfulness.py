@@ -1,8 +1,10 @@
-"""The measures of explanations, against algebra and by hand."""
+"""`benchmarks/explanation_measures.py`, against algebra and by hand."""
 
 from __future__ import annotations
 
+import runpy
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,20 +12,15 @@ import torch
 from torch import Tensor
 
 from fieldmark.answering.explaining.evidence import Contrast, find_evidence
-from fieldmark.answering.explaining.faithfulness import (
-    curves,
-    gain,
-    grad_cam,
-    likeness,
-    moved,
-    nearest_point,
-    peak_of,
-    randomised,
-)
 from fieldmark.answering.explaining.taps import last_map
 from fieldmark.model.method import Method
 
 Make = Callable[[str], Method]
+MEASURES = runpy.run_path(str(Path(__file__).parents[3] / "benchmarks" / "explanation_measures.py"))
+curves, gain, grad_cam, likeness, moved, nearest_point, peak_of, randomised = (
+    MEASURES[name]
+    for name in ("curves", "gain", "grad_cam", "likeness", "moved", "nearest_point", "peak_of", "randomised")
+)
 
 
 def test_grad_cam_of_a_pooled_linear_head_is_the_positive_contribution(make: Make, image: Tensor) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -67,6 +69,48 @@ def test_order_and_blocks_change_nothing(seed: int, chunk: int) -> None:
     np.testing.assert_allclose(after.certainty, before.certainty[order], atol=1e-6)
     sure = after.certainty > 0.05
     np.testing.assert_array_equal(after.labels[sure], before.labels[order][sure])
+
+
+@given(st.integers(0, 99), st.integers(2, 9), st.sampled_from([1, 30, 100, 1000]))
+def test_classes_at_a_time_change_nothing(seed: int, num_classes: int, most: int) -> None:
+    """Against one array of all photographs and classes, some of which nobody has named."""
+    points, drawn = clouds(8, 4, seed)
+    labels = drawn[:9] % num_classes
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fieldmark.evaluation.blocks._MOST", most)
+        found = propagate(points[:9], labels, points[9:], num_classes)
+    graph = propagation._graph((points / np.linalg.norm(points, axis=1, keepdims=True)).astype(np.float32)).toarray()
+    spread = first = np.eye(num_classes)[labels.tolist() + [0] * 23] * (np.arange(32) < 9)[:, None]
+    for _ in range(30):
+        spread = 0.8 * graph @ spread + 0.2 * first
+    spread = spread[9:]
+    total = spread.sum(axis=1)
+    shares = spread / total.clip(1e-12)[:, None]
+    certainty = 1 + (shares * np.log(shares.clip(1e-300))).sum(axis=1) / np.log(max(2, len(np.unique(labels))))
+    reached = total > max(0.5 * float(np.median(total)), 1e-12)
+    np.testing.assert_allclose(found.certainty, np.where(reached, certainty, 0).clip(0, 1), atol=1e-6)
+    top = np.sort(spread, axis=1)
+    clear = top[:, -1] - top[:, -2] > 1e-6
+    np.testing.assert_array_equal(found.labels[clear], spread.argmax(axis=1)[clear])
+
+
+def test_of_equal_classes_the_first_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fieldmark.evaluation.blocks._MOST", 1)
+    points = np.array([[1.0, 0.5], [1.0, -0.5], [1.0, 0.0]])
+    assert propagate(points[:2], np.array([4, 2]), points[2:], 6).labels.tolist() == [2]
+
+
+def test_many_classes_take_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fieldmark.evaluation.blocks._MOST", 2**16)
+    monkeypatch.setattr(propagation, "_STEPS", 2)
+    points, classes = np.random.default_rng(0).normal(size=(300, 8)), 8_000
+    tracemalloc.start()
+    try:
+        propagate(points[:200], np.arange(200) * 40, points[200:], classes)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 0.5 * len(points) * classes * 8, "of one array of all photographs and classes"
 
 
 def test_it_follows_the_shape_of_a_class() -> None:

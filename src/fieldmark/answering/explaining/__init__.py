@@ -6,5 +6,6 @@ regions       cells → the regions that carry the margin, by part maps if a met
 examples      the same region in known images: the most similar ones of A and of B
 explanation   all of it for one image, and the margin measured with the region exchanged
 drawing       the picture of an explanation
-faithfulness  is it true? deletion, insertion, pointing, swaps, randomised weights, and Grad-CAM to compare
+
+Whether it is true is measured in benchmarks/faithfulness.py.
 """

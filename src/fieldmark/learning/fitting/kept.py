@@ -254,7 +254,7 @@ def _front_of_losses(fit: Fit, model: Model, samples: Samples, schedule: Schedul
     images = model.backbone.normalization(some.images.to(device))
     weights = torch.ones(len(some.labels), 1, device=device)
     marks = (None if one is None else one.to(device) for one in (some.boxes, some.keypoints))
-    batch = Batch(images, some.labels.to(device).unsqueeze(1), weights, some.rows.to(device), 0.0, *marks)
+    batch = Batch(images, some.labels.to(device).unsqueeze(1), weights, some.rows.to(device), *marks)
 
     def look(twin: Model, images: Tensor) -> None:
         twin.train()

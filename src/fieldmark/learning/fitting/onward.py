@@ -93,11 +93,9 @@ class Older:
         train = int((catalog.splits[new] == "train").sum())
         run.decide("grown", {"images": int(new.sum()), "train": train, "classes": list(classes)})
 
-    def changed(
-        self, run: Run, answers: Answers, units: NDArray[np.int64], pictures: NDArray[np.uint64], listener: Listener
-    ) -> None:
-        """Say and keep how this run and the new one answer the images that both held out; `units` (N,) are those of the
-        new answers (N,), `pictures` the digests of all files of their catalogue."""
+    def changed(self, run: Run, answers: Answers, pictures: NDArray[np.uint64], listener: Listener) -> None:
+        """Say and keep how this run and the new one answer the images that both held out; `pictures` are the digests of
+        all files of the catalogue of the new answers."""
         catalog, rows = answers.catalog, answers.rows.tolist()
         found = Changed.of(
             str(self.run.folder),
@@ -105,7 +103,7 @@ class Older:
             [picture_name(pictures[row]) for row in rows],
             [catalog.classes[label] for label in answers.labels],
             [catalog.classes[guess] for guess in answers.logits.argmax(axis=1)],
-            units,
+            answers.units,
             known=self.bundle.classes,
             seed=run.recipe().seed,
         )

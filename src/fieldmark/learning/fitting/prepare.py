@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +45,7 @@ class Prepared:
     weights: NDArray[np.float32] | None = None
     """(N,) how much each image counts in training; all alike if not given."""
 
-    @property
+    @cached_property
     def units(self) -> NDArray[np.int64]:
         """(N,) images that must stay together, by group or as near-duplicates, share a number."""
         return units(self.catalog, self.clusters)

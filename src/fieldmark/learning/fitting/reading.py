@@ -12,6 +12,7 @@ from fieldmark.data.catalog import Catalog
 from fieldmark.data.decisions import undecided
 from fieldmark.data.readers.columns import Columns
 from fieldmark.data.sets import find
+from fieldmark.data.splits import copies
 from fieldmark.learning.fitting import without_labels
 from fieldmark.learning.fitting.onward import Older
 from fieldmark.learning.fitting.prepare import Prepared, prepare
@@ -63,7 +64,8 @@ def read_for(
         if sized:
             data, recipe = sized(data, columns)
         prepared = prepare(data, recipe, listener, run, columns, made, files)
-    run.write_data(source, prepared.catalog, prepared.pixels.fingerprints.digests, columns, further)
+    pictures, copy_of = prepared.pixels.fingerprints.digests, copies(prepared.catalog.paths, prepared.clusters)
+    run.write_data(source, prepared.catalog, pictures, columns, further, copy_of)
     without_labels.keep(run, prepared)
     return prepared
 

@@ -201,7 +201,7 @@ def _noise(recipe: Recipe, task: Task, model: Model, device: torch.device, most:
     labels = torch.tensor([[learnt[index // 2 % len(learnt)]] for index in range(count)], device=device)
     images = torch.randn(count, 3, side, side, device=device)
     rows = torch.arange(count, device=device)
-    return Batch(images, labels, torch.ones(count, 1, device=device), rows, 0.5, None, None)
+    return Batch(images, labels, torch.ones(count, 1, device=device), rows)
 
 
 if __name__ == "__main__":

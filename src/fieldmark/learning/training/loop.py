@@ -121,7 +121,7 @@ def train_steps(
         start = time.monotonic()
         lap("images")
         counted = torch.ones(len(sampled.rows)) if weights is None else weights[sampled.rows]
-        batch = _batch(sampled, counted, recipe, model, state.step, num_steps, precision, layout, keeper)
+        batch = _batch(sampled, counted, recipe, model, state.step, precision, layout, keeper)
         set_learning(model, early=early, head_only=state.step < head_steps)
         if train.batchnorm == "frozen":
             freeze_statistics(model)
@@ -176,7 +176,6 @@ def _batch(
     recipe: Recipe,
     model: Model,
     step: int,
-    num_steps: int,
     precision: str,
     layout: Layout,
     keeper: Keeper | None,
@@ -188,7 +187,7 @@ def _batch(
     """
     device = next(model.parameters()).device
     boxes, keypoints = (None if one is None else one.to(device) for one in (sampled.boxes, sampled.keypoints))
-    rest = sampled.rows.to(device), step / num_steps, boxes, keypoints
+    rest = sampled.rows.to(device), boxes, keypoints
     if keeper is not None:
         labels, weights = sampled.labels.to(device).unsqueeze(1), weights.to(device).unsqueeze(1)
         return Batch(keeper.known(sampled.images, device), labels, weights, *rest)

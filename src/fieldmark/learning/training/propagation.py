@@ -19,8 +19,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array, diags_array
+from scipy.special import xlogy
 from sklearn.preprocessing import normalize
 
+from fieldmark.evaluation.blocks import blocks
 from fieldmark.learning.training.probe import held_out_folds, regression
 
 __all__ = ["Propagated", "Tried", "propagate", "tried"]
@@ -52,13 +54,16 @@ def propagate(known: NDArray[np.floating], labels: Ints, unknown: NDArray[np.flo
     if not len(unknown):
         return Propagated(np.empty(0, np.int64), np.empty(0))
     graph = _graph(normalize(np.concatenate([known, unknown]).astype(np.float32)))
-    given = np.zeros((graph.shape[0], num_classes))
-    given[np.arange(len(labels)), labels] = 1
-    spread = given
-    for _ in range(_STEPS):
-        spread = _ALPHA * (graph @ spread) + (1 - _ALPHA) * given
-    reached = spread[len(labels) :]
-    return Propagated(reached.argmax(axis=1).astype(np.int64), _certainty(reached, len(np.unique(labels))))
+    likeliest = np.zeros(len(unknown), np.int64)
+    most, total, logs = np.zeros((3, len(unknown)))
+    for some in blocks(num_classes, graph.shape[0]):  # labels spread class by class
+        spread = _spread(graph, labels, some)[len(labels) :]
+        own = spread.max(axis=1)
+        likeliest = np.where(own > most, some.start + spread.argmax(axis=1), likeliest)
+        most = np.maximum(most, own)
+        total += spread.sum(axis=1)
+        logs += xlogy(spread, spread).sum(axis=1)
+    return Propagated(likeliest, _certainty(total, logs, len(np.unique(labels))))
 
 
 class Tried(NamedTuple):
@@ -119,10 +124,21 @@ def _graph(vectors: NDArray[np.float32]) -> csr_array:
     return csr_array(scale @ both @ scale)
 
 
-def _certainty(spread: Floats, num_learnt: int) -> Floats:
-    """(M,) 1 − H / ln K of the rows (M, K), for those at which enough arrives."""
-    total = spread.sum(axis=1)
-    shares = spread / total.clip(1e-12)[:, None]
-    entropy = -(shares * np.log(shares.clip(1e-12))).sum(axis=1)
+def _spread(graph: csr_array, labels: Ints, some: slice) -> Floats:
+    """(N + M, C) what arrives of some of the classes at each photograph; the first ones have labels (N,)."""
+    given = np.zeros((graph.shape[0], some.stop - some.start))
+    rows = np.flatnonzero((labels >= some.start) & (labels < some.stop))
+    given[rows, labels[rows] - some.start] = 1
+    spread = given
+    for _ in range(_STEPS):
+        spread = _ALPHA * (graph @ spread) + (1 - _ALPHA) * given
+    return spread
+
+
+def _certainty(total: Floats, logs: Floats, num_learnt: int) -> Floats:
+    """(M,) 1 − H / ln K, for photographs at which enough arrives. Over all classes, z adds up to `total` and z ln z to
+    `logs`, each (M,)."""
+    sums = total.clip(1e-12)
+    entropy = np.log(sums) - logs / sums
     reached = total > max(_REACHED * float(np.median(total)), 1e-12)
     return np.where(reached, 1 - entropy / np.log(max(num_learnt, 2)), 0.0).clip(0, 1)

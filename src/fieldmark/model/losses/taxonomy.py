@@ -59,7 +59,7 @@ class TaxonomyLoss(Loss):
         numbers = [list(range(task.num_classes)), *(level.parent.tolist() for level in levels)]
         self.register_buffer("parents", torch.tensor(numbers), persistent=False)
         kept = [math.exp(-alpha * (len(levels) - h)) for h in range(len(levels) + 1)]
-        self.weights = [fine - coarse for coarse, fine in itertools.pairwise([0.0, *kept])]
+        self.weights = [coarse - fine for fine, coarse in itertools.pairwise([0.0, *kept])]
 
     def each(self, logits: Tensor, labels: Tensor) -> Tensor:
         """logits (N, K), labels (N,) → (N,)."""
