@@ -332,8 +332,10 @@ class Fit:
                     state.save(path)
                 if progress.ends_epoch:
                     self._report(state, progress, validation)
-                if stop and progress.step < progress.num_steps:
+                if stop:
                     raise Stopped(progress, self._which)
+            if stop_asked() and state.step:  # while the last epoch was validated: nothing that follows would ask
+                raise Stopped(progress_at(state, schedule, state.step), self._which)
         return state
 
     def _divided(self, pieces: int, *, moving: bool) -> None:
