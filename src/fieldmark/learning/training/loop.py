@@ -32,7 +32,7 @@ from fieldmark.learning.training.sharing import add_gradients
 from fieldmark.learning.training.state import TrainingState
 from fieldmark.model.batch import Batch
 from fieldmark.model.fronts import Keeper
-from fieldmark.model.model import LossModule, Model
+from fieldmark.model.model import Model
 from fieldmark.model.precision import autocast, memory_format
 
 __all__ = ["Lap", "Progress", "progress_at", "train_steps"]
@@ -101,7 +101,6 @@ def train_steps(
     Raises TrainingError if a loss is not finite.
     """
     model, train = state.model, recipe.train
-    module = LossModule(model)
     if compiled and size() > 1 and train.batchnorm != "frozen":
         compiled = False
         tell("The network is not compiled, since its BatchNorm needs the other processes in the middle of it")
@@ -133,7 +132,7 @@ def train_steps(
         lap("batch")
         weight = len(sampled.rows) / schedule.step_size
         with faster():
-            loss = _step(module, state, batch, weight, train.clip_norm, precision, lap)
+            loss = _step(state, batch, weight, train.clip_norm, precision, lap)
         if state.ema is not None:
             state.ema.update_parameters(model)
         lap("rest")
@@ -145,14 +144,12 @@ def train_steps(
         yield progress_at(state, schedule, num_steps, images_per_second=speed)
 
 
-def _step(
-    module: LossModule, state: TrainingState, batch: Batch, weight: float, clip_norm: float, precision: str, lap: Lap
-) -> float:
+def _step(state: TrainingState, batch: Batch, weight: float, clip_norm: float, precision: str, lap: Lap) -> float:
     """All optimiser steps that one batch deserves; returns the summed loss. The `weight` is the share of the batch that
     this process has."""
     total = 0.0
-    for index in range(module.model.method.steps_per_batch):
-        terms = gradients(module, state, batch, index, weight, precision, lap)
+    for index in range(state.model.method.steps_per_batch):
+        terms = gradients(state, batch, index, weight, precision, lap)
         told = summed(torch.stack(list(terms.values())))
         if not math.isfinite(value := told.sum().item()):
             bad = ", ".join(name for name, term in zip(terms, told.tolist(), strict=True) if not math.isfinite(term))
@@ -160,10 +157,10 @@ def _step(
                 f"The loss became {value} at step {state.step + 1} ({bad or 'their sum'})",
                 "Checkpoints saved before are intact. Lower train.lr and train.head_lr, or set train.clip_norm=1.",
             )
-        add_gradients(module.model)
+        add_gradients(state.model)
         lap("backward")
         if clip_norm:
-            nn.utils.clip_grad_norm_(module.parameters(), clip_norm)
+            nn.utils.clip_grad_norm_(state.model.parameters(), clip_norm)
         state.optimizer.step()
         lap("optimiser")
         total += value

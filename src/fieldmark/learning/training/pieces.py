@@ -20,7 +20,7 @@ from fieldmark.learning.training.batchnorm import moving_layers
 from fieldmark.learning.training.sharing import whole_statistics
 from fieldmark.learning.training.state import TrainingState
 from fieldmark.model.batch import Batch
-from fieldmark.model.model import LossModule, Model
+from fieldmark.model.model import Model
 from fieldmark.model.precision import autocast
 
 __all__ = ["enough_memory", "gradients"]
@@ -29,7 +29,6 @@ _HINT = "Lower images.size, or choose a smaller backbone or a machine with more 
 
 
 def gradients(
-    module: LossModule,
     state: TrainingState,
     batch: Batch,
     index: int,
@@ -42,15 +41,15 @@ def gradients(
     If memory does not suffice, `state.pieces` is doubled until it does, and stays so. Raises TrainingError where pieces
     cannot be smaller, or where a loss compares images; DeviceError where other processes have begun the same step.
     """
-    before = _Before(module.model, batch.images.device)
+    before = _Before(state.model, batch.images.device)
     while True:
         state.optimizer.zero_grad(set_to_none=True)
         try:
-            return _sums(module, batch, index, weight, precision, lap, state.pieces)
+            return _sums(state.model, batch, index, weight, precision, lap, state.pieces)
         except torch.OutOfMemoryError:
             pass  # behind this clause nothing holds the tensors of the attempt any longer
         state.optimizer.zero_grad(set_to_none=True)
-        state.pieces = _more(state.pieces, len(batch.rows), module.model)
+        state.pieces = _more(state.pieces, len(batch.rows), state.model)
         before.restore()
 
 
@@ -64,7 +63,7 @@ def enough_memory() -> Iterator[None]:
 
 
 def _sums(
-    module: LossModule,
+    model: Model,
     batch: Batch,
     index: int,
     weight: float,
@@ -79,8 +78,8 @@ def _sums(
             lap("backward")
         piece = batch if pieces == 1 else batch.piece(which)
         together = nullcontext() if pieces == 1 else divided()
-        with autocast(precision, batch.images.device), whole_statistics(module.model), together:
-            losses = module(piece, index)
+        with autocast(precision, batch.images.device), whole_statistics(model), together:
+            losses = model.losses(piece, index)
         share = weight * len(piece.rows) / len(batch.rows)
         terms = share * torch.stack([value.float() for value in losses.values()])
         lap("forward")
