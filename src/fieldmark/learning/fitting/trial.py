@@ -22,10 +22,12 @@ from fieldmark.evaluation.beside_probe import Trial
 from fieldmark.learning.fitting.combinations import check_combination
 from fieldmark.learning.fitting.fit import Fit
 
-__all__ = ["settle_solver", "solved"]
+__all__ = ["TRIAL", "settle_solver", "solved"]
 
 Ints = NDArray[np.int64]
 
+TRIAL = "trial"
+"""The name of the network's fit. What it has learnt is no part of the run's own trainings."""
 _FEW = 8
 """Images of a class, on average, up to which there is a trial, which takes as long as a training: with ten of them, the
 network was better on birds, too, which a probe knows best."""
@@ -78,7 +80,7 @@ def _tried(fit: Fit, rows: Ints) -> Trial | None:
         f"{counted(int((~held).sum()), 'image')} and answer the other {int(held.sum()):,}"
     )
     answers = {
-        "network": replace(fit, recipe=network, name="trial"),
+        "network": replace(fit, recipe=network, name=TRIAL),
         "probe": replace(fit, recipe=probe, name="probe of the trial", listener=Listener()),
     }
     right = {}
