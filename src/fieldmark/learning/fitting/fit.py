@@ -37,10 +37,11 @@ from fieldmark.learning.fitting.lesson import begin_together
 from fieldmark.learning.fitting.prepare import Prepared
 from fieldmark.learning.fitting.task import codes_of, task_of
 from fieldmark.learning.training.batchnorm import added_layers, adopt_statistics, moving_layers, refresh_statistics
-from fieldmark.learning.training.loop import Lap, Progress, progress_at, train_steps
+from fieldmark.learning.training.loop import Progress, progress_at, train_steps
 from fieldmark.learning.training.optimizer import build_optimizer
 from fieldmark.learning.training.pieces import enough_memory
 from fieldmark.learning.training.probe import STRENGTHS, LinearHead, Reading, fit_linear_head
+from fieldmark.learning.training.setting import Lap, Setting
 from fieldmark.learning.training.soup import Soup
 from fieldmark.learning.training.start import Start
 from fieldmark.learning.training.state import TrainingState
@@ -370,22 +371,17 @@ class Fit:
         """The steps that `state` has not taken yet."""
         task = self.task(rows)
         kept = kept_views(self, state, samples, schedule)
-        return train_steps(
-            state,
-            kept or samples,
-            schedule,
+        setting = Setting(
             self.recipe,
-            precision=self.machine.precision,
-            workers=self.machine.workers,
-            layout=self.machine.layout,
-            compiled=self.machine.compiled,
-            tell=self.listener.note,
+            self.machine,
             attributes=torch.from_numpy(codes_of(self.data.catalog, task)) if task.attributes else None,
             weights=None if self.data.weights is None else torch.from_numpy(self.data.weights),
-            pace=self.pace,
-            lap=lap,
             keeper=kept.keeper if kept else None,
+            pace=self.pace,
+            tell=self.listener.note,
+            lap=lap,
         )
+        return train_steps(state, kept or samples, schedule, setting)
 
     def _report(self, state: TrainingState, progress: Progress, validation: NDArray[np.int64]) -> None:
         """Tell of the epoch that has just ended, as numbers and in a line."""
