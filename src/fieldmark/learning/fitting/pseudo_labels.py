@@ -21,7 +21,8 @@ from sklearn.preprocessing import StandardScaler, normalize
 
 from fieldmark.data.decisions import with_samples
 from fieldmark.evaluation.unlabelled import PseudoLabelled
-from fieldmark.learning.fitting.fit import Fit, Fitted, linear_head
+from fieldmark.learning.fitting.fit import Fit, Fitted
+from fieldmark.learning.fitting.head import linear_head
 from fieldmark.learning.training.propagation import Propagated, Tried, propagate, tried
 
 __all__ = ["learn_with_pseudo_labels"]
