@@ -98,7 +98,7 @@ def test_without_key_points_parts_have_numbers_and_are_learnt_on(
     )
     assert once.status == 0 or "learns from key points, but no training image" in once.err
     refused = cli("train", pictures, "--recipe", "part_discovery", "--out", tmp_path / "3", *settings, learnt[0])
-    assert "method.supervise learns from key points, but no training image has a visible one" in refused.complaint
+    assert "The method 'part_discovery' with these options learns from key points, but " in refused.complaint
     assert not (tmp_path / "3").exists()
 
 

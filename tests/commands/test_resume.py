@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,12 @@ import torch
 from safetensors.torch import load_file
 
 from fieldmark.commands.train import train
+from fieldmark.core.listener import Advanced, Event, StepTaken
 from fieldmark.core.machine import Machine
 from fieldmark.core.reading import read_json
 from fieldmark.learning.fitting.fit import Fit, Stopped
 from fieldmark.runs.run import Run
-from support.hearing import StopsAfter
+from support.hearing import Heard, InterruptedAt, StopsAfter
 
 SMALL = [
     "images.size=32",
@@ -129,7 +131,7 @@ def test_a_soup_resumes_at_every_step(pictures: Path, tmp_path: Path) -> None:
             break
         except Stopped:
             stops += 1
-    assert stops >= 2  # the last step of a member is no place to stop
+    assert stops == sum(one["step"] for one in whole.history())
     assert_identical(weights(whole), weights(broken))
 
 
@@ -169,10 +171,46 @@ def test_stop_and_resume_at_every_step(
         except Stopped as stopped:
             sittings += 1
             reached.append(stopped.progress.step)
-    assert reached == list(range(1, steps))
+    assert reached == list(range(1, steps + 1))
     assert_identical(weights(whole), weights(broken))
     losses = [line["loss"] for line in whole.history()]
     assert [line["loss"] for line in broken.history()] == losses
+
+
+def _ends(fit: str) -> Callable[[Event], bool]:
+    return lambda event: isinstance(event, StepTaken) and (event.fit, event.step) == (fit, event.num_steps)
+
+
+def _validates(event: Event) -> bool:
+    return isinstance(event, Advanced) and event.stage == "Validating"
+
+
+HELD = [*SOUP, "protocol=holdout", "train.validate_epochs=true"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "moment", "stopped"),
+    [
+        ([*SOUP, "train.members=2"], _ends("model"), "of member 1"),
+        ([*SOUP, "train.members=2"], _ends("member 2"), "of member 2"),
+        ([*SOUP, "protocol=crossfit", "folds=2"], _ends("fold 0"), "of fold 0"),
+        (HELD, _validates, ""),
+        ([*HELD, "train.members=2"], _validates, "of member 1"),
+    ],
+)
+def test_a_request_in_the_last_step_of_a_training_is_granted(
+    pictures: Path, tmp_path: Path, settings: list[str], moment: Callable[[Event], bool], stopped: str
+) -> None:
+    whole = train(pictures, out=tmp_path / "whole", overrides=settings)
+    stops = InterruptedAt(moment)
+    with pytest.raises(Stopped, match=rf"stopped after step (\d+) of \1 ?{stopped}$"):
+        train(pictures, out=tmp_path / "broken", overrides=settings, listener=stops)
+    assert not stops.after
+    heard = Heard()
+    broken = train(pictures, out=tmp_path / "broken", resume=True, listener=heard)
+    assert_identical(weights(whole), weights(broken))
+    first, second = ([event for event in one.events if isinstance(event, StepTaken)] for one in (stops, heard))
+    assert not {(event.fit, event.step) for event in first} & {(event.fit, event.step) for event in second}
 
 
 @pytest.mark.parametrize("epoch", [1, 2])

@@ -128,7 +128,10 @@ def test_what_is_wrong_is_said_once(
 
 
 @forks
-def test_a_run_is_taken_up_by_another_number_of_processes(pictures: Path, tmp_path: Path, tiny: Tiny) -> None:
+@pytest.mark.parametrize("moment", [2, 6])
+def test_a_run_is_taken_up_by_another_number_of_processes(
+    pictures: Path, tmp_path: Path, tiny: Tiny, moment: int
+) -> None:
     class Stop(Listener):
         asked = 0
 
@@ -136,7 +139,7 @@ def test_a_run_is_taken_up_by_another_number_of_processes(pictures: Path, tmp_pa
         def stoppable(self) -> Any:
             def stop() -> bool:
                 self.asked += 1
-                return self.asked == 2
+                return self.asked == moment
 
             yield stop
 
@@ -149,11 +152,11 @@ def test_a_run_is_taken_up_by_another_number_of_processes(pictures: Path, tmp_pa
         return "not stopped"
 
     first, other = in_processes(3, stopped)[:2]
-    assert first == "stopped after step 2 of 6"
+    assert first == f"stopped after step {moment} of 6"
     assert "The first process of this training has failed" in other
     leader, *_ = commands(2, "train", pictures, "--out", tmp_path / "run", "--resume")
     assert leader.status == 0
-    assert "Resuming after step 2 of 6" in leader.err
+    assert ("Resuming after step 2 of 6" in leader.err) == (moment == 2)
     assert [step for _, step, _ in losses(tmp_path / "run")] == [3, 6]
     assert Run(tmp_path / "run").is_finished
 

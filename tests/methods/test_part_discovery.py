@@ -250,7 +250,10 @@ def test_noise_is_for_training_only_and_of_torchs_generator() -> None:
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        (["augment.mix=cutmix", "method.supervise=1"], "needs unmixed images"),
+        (
+            ["augment.mix=cutmix", "method.supervise=1"],
+            r"needs unmixed images, .* Set augment\.mix=none, or leave out method\.supervise\.",
+        ),
         (["train.solver=logistic"], "must learn its own"),
         (["method.part=3"], "Did you mean 'parts'"),
     ],

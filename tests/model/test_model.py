@@ -10,7 +10,7 @@ from fieldmark.core.recipe import Backbone, Choice, Images, Labels, Recipe
 from fieldmark.data.task import Attribute, Task
 from fieldmark.model.batch import Batch
 from fieldmark.model.build import build_model
-from fieldmark.model.model import LossModule, Model
+from fieldmark.model.model import Model
 
 ATTRIBUTES = (Attribute("beak", ("red", "yellow"), (8, 2)), Attribute("ring", ("no", "some", "yes"), (4, 3, 3)))
 
@@ -92,13 +92,6 @@ def test_they_are_learnt_in_the_one_step_that_looks_at_whole_images() -> None:
     steps = [model.losses(batch(attributes=known), step) for step in range(model.method.steps_per_batch)]
     assert len(steps) > 1
     assert sum("attributes" in terms for terms in steps) == 1
-
-
-def test_what_the_loop_wraps_gives_the_same_losses() -> None:
-    model = make()
-    wrapped, own = LossModule(model)(batch(), 0), model.losses(batch(), 0)
-    assert wrapped.keys() == own.keys()
-    assert all(torch.equal(wrapped[name], value) for name, value in own.items())
 
 
 def test_weights_come_back_without_what_is_there_in_training_only() -> None:

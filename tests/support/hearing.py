@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from fieldmark.core.listener import Event, Listener, Note, Warned
+from fieldmark.core.listener import Event, Listener, Note, StepTaken, Warned
 
 
 class Heard(Listener):
@@ -30,10 +30,31 @@ class StopsAfter(Listener):
     def __init__(self, steps: int) -> None:
         self.left = steps
 
+    def hear(self, event: Event) -> None:
+        self.left -= isinstance(event, StepTaken)
+
     @contextmanager
     def stoppable(self) -> Iterator[Callable[[], bool]]:
-        def asked() -> bool:
-            self.left -= 1
-            return self.left <= 0
+        yield lambda: self.left <= 0
 
-        yield asked
+
+class InterruptedAt(Heard):
+    """As the terminal does with Ctrl-C, it hears a request at the first event that `is_moment`, and keeps it only as
+    long as a training can be stopped."""
+
+    def __init__(self, is_moment: Callable[[Event], bool]) -> None:
+        super().__init__()
+        self.is_moment, self.is_asked = is_moment, False
+        self.after: list[StepTaken] = []
+        """Steps that were taken after it."""
+
+    def hear(self, event: Event) -> None:
+        super().hear(event)
+        if self.is_asked and isinstance(event, StepTaken):
+            self.after.append(event)
+        self.is_asked = self.is_asked or self.is_moment(event)
+
+    @contextmanager
+    def stoppable(self) -> Iterator[Callable[[], bool]]:
+        before = self.is_asked
+        yield lambda: self.is_asked and not before

@@ -34,13 +34,11 @@ from fieldmark.learning.fitting.combinations import rehearse
 from fieldmark.learning.fitting.fit import Fit
 from fieldmark.learning.fitting.flips import decide_flip
 from fieldmark.learning.fitting.holdout import cross_fit, fit_calibration, hold_out, kept_of, learnt_of, settled
+from fieldmark.learning.fitting.learn import learn, ready
 from fieldmark.learning.fitting.onward import Older, older_run
 from fieldmark.learning.fitting.part_names import name_parts
-from fieldmark.learning.fitting.pseudo_labels import trained
 from fieldmark.learning.fitting.reading import read_for, run_at
 from fieldmark.learning.fitting.resolve import check_data, plugins_of, resolve_recipe
-from fieldmark.learning.fitting.trial import settle_solver
-from fieldmark.learning.fitting.tuning import tuned
 from fieldmark.learning.fitting.weights import tell_license
 from fieldmark.model.choosing import weights_name
 from fieldmark.model.license import weights_license
@@ -185,11 +183,11 @@ def _learn(
         if purse:
             chosen = chosen_within(purse, fit, rows, validation)
         else:
-            fit = tuned(settle_solver(fit, rows), rows)
+            fit = ready(fit, rows)
         if recipe.protocol == "crossfit":
             held, strengths = cross_fit(fit, rows)
             fit = settled(fit, strengths)
-        fit, model = (chosen.fit, chosen.model) if chosen else (fit, trained(fit, rows, validation).model)
+        fit, model = (chosen.fit, chosen.model) if chosen else (fit, learn(fit, rows, validation).model)
     calibration = None
     with run.timed("evaluating"):
         learnt = learnt_of(fit, model, rows, chosen.learnt if chosen else None)

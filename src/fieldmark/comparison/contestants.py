@@ -14,7 +14,7 @@ from fieldmark.core.recipe import Recipe
 from fieldmark.core.wording import first_few
 from fieldmark.data.catalog import Catalog
 from fieldmark.learning.fitting.combinations import rehearse
-from fieldmark.learning.fitting.fit import linear_head
+from fieldmark.learning.fitting.head import linear_head
 from fieldmark.learning.fitting.prepare import Prepared
 from fieldmark.learning.fitting.resolve import check_data, resolve_recipe
 from fieldmark.learning.fitting.task import task_of

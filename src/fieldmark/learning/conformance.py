@@ -30,7 +30,7 @@ from fieldmark.model.head import Head
 from fieldmark.model.heads.classifier import CLASSIFIERS
 from fieldmark.model.losses.loss import LOSSES
 from fieldmark.model.method import METHODS, Method, Prediction
-from fieldmark.model.model import LossModule, Model
+from fieldmark.model.model import Model
 from fieldmark.model.necks.neck import NECKS
 from fieldmark.runs.bundle import Bundle
 
@@ -231,7 +231,7 @@ def test_attributes_are_learnt_beside_any_method(name: str, backbone: str) -> No
     told = (Attribute("beak", ("red", "yellow"), (3, 3)), Attribute("crown", ("a", "b", "c"), (2, 2, 2)))
     model = build_model(recipe_of(name, backbone, 64), replace(TASK, attributes=told)).train()
     batch = replace(batch_of(64), attributes=torch.tensor([[0, 2], [1, -1], [-1, 0]] * 2))
-    losses = [LossModule(model)(batch, step) for step in range(model.method.steps_per_batch)]
+    losses = [model.losses(batch, step) for step in range(model.method.steps_per_batch)]
     (attributes,) = [found["attributes"] for found in losses if "attributes" in found]  # in one step of a batch
     attributes.backward()
     assert model.attributes is not None

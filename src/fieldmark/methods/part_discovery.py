@@ -126,8 +126,8 @@ class PartDiscovery(Method):
         self.head = heads(self.cells.channels)
 
     @classmethod
-    def needs_hard_labels(cls, options: Mapping[str, Any]) -> bool:
-        """Key points of two pictures in one would be learnt as those of the first."""
+    def needs_keypoints(cls, options: Mapping[str, Any]) -> bool:
+        """Whether parts are supervised."""
         return bool(options.get("supervise"))
 
     def forward(self, images: Tensor) -> Prediction:

@@ -73,6 +73,12 @@ class Method(nn.Module, ABC):
         """Whether, with these options, the method can learn only from images that are not mixed."""
         return False
 
+    @classmethod
+    def needs_keypoints(cls, options: Mapping[str, Any]) -> bool:
+        """Whether, with these options, the method learns from `Batch.keypoints`. Then training images show some, and
+        are not mixed: key points of two pictures in one would be learnt as those of the first."""
+        return False
+
     @abstractmethod
     def forward(self, images: Tensor) -> Prediction:
         """Answer for normalised images (B, 3, S, S). Plain enough for `torch.export`."""

@@ -17,7 +17,7 @@ from fieldmark.model.batch import Batch
 from fieldmark.model.enrolled import Enrolled
 from fieldmark.model.method import Method, Prediction
 
-__all__ = ["LossModule", "Model"]
+__all__ = ["Model"]
 
 _ATTRIBUTES = "attributes."
 
@@ -103,15 +103,3 @@ class Model(nn.Module):
             self.attributes.load_state_dict(own)
         elif own:
             raise RuntimeError(f"weights for attributes that the model does not have: {', '.join(own)}")
-
-
-class LossModule(nn.Module):
-    """A model seen from the loop: `forward` is `model.losses`, so that DDP can wrap it."""
-
-    def __init__(self, model: Model) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, batch: Batch, step: int) -> dict[str, Tensor]:
-        """`model.losses(batch, step)`."""
-        return self.model.losses(batch, step)

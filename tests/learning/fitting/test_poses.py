@@ -17,6 +17,7 @@ from fieldmark.core.recipe import Recipe
 from fieldmark.data.catalog import Catalog
 from fieldmark.data.sets import read
 from fieldmark.learning.fitting.resolve import resolve_recipe
+from fieldmark.methods.transfer import Transfer
 from support.hearing import Heard
 
 NAMES = ("beak", "left eye", "right eye", "tail")
@@ -141,7 +142,7 @@ def test_supervision_needs_key_points_inside_the_pictures(birds: Catalog, tmp_pa
     assert birds.keypoints is not None
     method = ["method.name=part_discovery", "method.parts=4", "method.supervise=1", "train.epochs=1"]
     asked = recipe().with_overrides(method)
-    with pytest.raises(DataError, match=r"method\.supervise .* no training image of \w+ shows one within"):
+    with pytest.raises(DataError, match=r"'part_discovery' .* no training image of \w+ shows one within"):
         train(replace(birds, keypoints=birds.keypoints + 1000), asked, out=tmp_path / "none")
     points, listener = birds.keypoints.copy(), Heard()
     points[:20, :, :2] -= 1000
@@ -149,6 +150,19 @@ def test_supervision_needs_key_points_inside_the_pictures(birds: Catalog, tmp_pa
     assert [
         text for text in listener.warnings if re.match(r"No key point is visible in \d+ of \d+ training images", text)
     ]
+
+
+def test_any_method_may_need_key_points(birds: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a plug-in says that it does."""
+    monkeypatch.setattr(Transfer, "needs_keypoints", classmethod(lambda cls, options: True))
+    assert birds.keypoints is not None
+    plain = recipe().with_overrides(["train.epochs=1"])
+    with pytest.raises(DataError, match=r"'transfer' .* no training image of \w+ shows one within"):
+        train(replace(birds, keypoints=birds.keypoints + 1000), plain, out=tmp_path / "run")
+    with pytest.raises(DataError, match=r"'transfer' .* learns from key points, but \w+ has none"):
+        train(replace(birds, keypoints=None, keypoint_names=()), plain, out=tmp_path / "run")
+    with pytest.raises(RecipeError, match=r"needs unmixed images, .* Set augment.mix=none\.$"):
+        train(birds, plain.with_overrides(["augment.mix=cutmix"]), out=tmp_path / "run")
 
 
 def test_it_trains_and_is_the_same_twice(birds: Catalog, tmp_path: Path) -> None:

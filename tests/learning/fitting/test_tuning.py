@@ -5,13 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from fieldmark.commands.train import train
 from fieldmark.core.machine import Machine
 from fieldmark.core.recipe import Recipe
 from fieldmark.data.task import Task
-from fieldmark.learning.fitting import tuning
+from fieldmark.learning.fitting import learn, tuning
+from fieldmark.learning.fitting.fit import Fit
 from fieldmark.learning.training.bare import Duel, Job, Way, duels_of
 from fieldmark.runs.run import Run
 from support.commands import settings
@@ -92,6 +95,24 @@ def test_nothing_is_settled_while_other_work_keeps_the_machine_busy(
     assert run.machine().precision == "bf16"
     run, said = trained(pictures, tmp_path / "quiet")
     assert len(tried) == len(said) == 1
+    assert run.machine().precision == "fp32"
+
+
+def test_the_trial_of_a_soup_does_not_begin_the_run(
+    tried: Tried, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settle = learn.settle_solver
+
+    def after_a_trial(fit: Fit, rows: NDArray[np.int64]) -> Fit:
+        for name in ("trial", "trial, member 2"):
+            file = fit.run.checkpoint(name)
+            file.parent.mkdir(exist_ok=True)
+            file.touch()
+        return settle(fit, rows)
+
+    monkeypatch.setattr(learn, "settle_solver", after_a_trial)
+    run, _ = trained(pictures, tmp_path / "run", "train.members=2")
+    assert len(tried) == 1
     assert run.machine().precision == "fp32"
 
 

@@ -120,7 +120,7 @@ def test_a_silent_channel_gets_no_endless_scale(make: Make, batches: list[Tensor
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
-def test_refreshed_statistics_are_the_plain_average(make: Make, batches: list[Tensor], backbone: str) -> None:
+def test_refreshed_statistics_are_the_average_over_images(make: Make, batches: list[Tensor], backbone: str) -> None:
     model = lived_in(make(backbone))
     reference = copy.deepcopy(model).eval()
     for layer in layers(reference).values():
@@ -131,13 +131,36 @@ def test_refreshed_statistics_are_the_plain_average(make: Make, batches: list[Te
     refresh_statistics(model, iter(batches), precision="fp32")
     for name, layer in layers(model).items():
         moments = [torch.var_mean(batch, dim=1, correction=1) for batch in seen[name]]
-        var, mean = (torch.stack(values).mean(0) for values in zip(*moments, strict=True))
+        shares = torch.tensor([len(images) for images in batches]).double() / sum(map(len, batches))
+        var, mean = (torch.einsum("n,nc->c", shares, torch.stack(one)) for one in zip(*moments, strict=True))
         torch.testing.assert_close(layer.running_mean.double(), mean, rtol=1e-3, atol=1e-4, msg=name)
         torch.testing.assert_close(layer.running_var.double(), var, rtol=1e-3, atol=1e-4, msg=name)
         assert layer.num_batches_tracked == len(batches)
     assert [layer.momentum for layer in layers(model).values()] == momenta
     assert not any(module.training for module in model.modules())
     assert {k: v for k, v in model.named_parameters() if not torch.equal(v, reference.get_parameter(k))} == {}
+
+
+@pytest.mark.parametrize("sizes", [[64, 1], [7, 2, 5], [4, 4], [3]])
+def test_the_mean_of_the_first_layer_is_that_of_the_set(make: Make, sizes: list[int]) -> None:
+    """Nothing before it depends on how images are divided into batches."""
+    model, generator = lived_in(make()), torch.Generator().manual_seed(4)
+    images = torch.randint(0, 90, (sum(sizes), 3, 32, 32), generator=generator, dtype=torch.uint8)
+    images[-1] = 255  # unlike the others
+    refresh_statistics(model, images.split(sizes), precision="fp32")
+    name, first = next(iter(layers(model).items()))
+    with inputs_of(model) as seen:
+        answers(model, [images])
+    torch.testing.assert_close(first.running_mean.double(), seen[name][0].mean(1), rtol=1e-4, atol=1e-5)
+
+
+def test_one_image_that_is_left_over_is_no_batch_where_it_is_one_value(extended: Model, batches: list[Tensor]) -> None:
+    """A layer behind pooling would have its variance of one number."""
+    refresh_statistics(extended, batches[:1], precision="fp32", added_only=True)
+    before = {name: layer.running_var.clone() for name, layer in layers(extended).items()}
+    refresh_statistics(extended, [batches[0], batches[1][:1]], precision="fp32", added_only=True)
+    for name, layer in layers(extended).items():
+        torch.testing.assert_close(layer.running_var, before[name], msg=name)
 
 
 def test_refreshing_an_average_leaves_what_did_not_learn(make: Make, batches: list[Tensor]) -> None:
@@ -217,8 +240,8 @@ def test_what_is_added_can_be_refreshed_alone(extended: Model, batches: list[Ten
         refresh_statistics(extended, batches, precision="fp32", added_only=True)
     moved = {name for name, layer in layers(extended).items() if not torch.equal(layer.running_mean, kept[name])}
     assert moved == {"method.backbone.neck.2"}
-    means = torch.stack([values.mean(1) for values in seen["method.backbone.neck.2"]])
-    torch.testing.assert_close(extended.backbone.neck[2].running_mean.double(), means.mean(0), rtol=1e-4, atol=1e-5)
+    means = torch.cat(seen["method.backbone.neck.2"], 1).mean(1)
+    torch.testing.assert_close(extended.backbone.neck[2].running_mean.double(), means, rtol=1e-4, atol=1e-5)
 
 
 def test_a_layer_that_answers_pass_by_is_left_alone(make: Make, batches: list[Tensor]) -> None:

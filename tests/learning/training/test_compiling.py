@@ -14,12 +14,14 @@ import torch
 
 from fieldmark.commands.train import train
 from fieldmark.core import ranks
+from fieldmark.core.machine import Machine
 from fieldmark.core.recipe import Backbone, Images, Recipe
 from fieldmark.data.loader import Samples, Schedule
 from fieldmark.learning.training import loop
 from fieldmark.learning.training.compiling import Compiled, has_compiler
 from fieldmark.learning.training.loop import train_steps
 from fieldmark.learning.training.optimizer import build_optimizer
+from fieldmark.learning.training.setting import Setting
 from fieldmark.learning.training.state import TrainingState
 from fieldmark.model.model import Model
 from support.commands import settings
@@ -60,7 +62,9 @@ def learnt(model: Model, samples: Samples, told: list[str], *, steps: int = 8, *
     chosen = recipe(**train)
     state = TrainingState.begin(model, build_optimizer(model, chosen.train), ema=chosen.train.ema, num_steps=8)
     schedule = Schedule(np.arange(24), 6, 2, 0)
-    taken = train_steps(state, samples, schedule, chosen, precision="fp32", workers=0, compiled=True, tell=told.append)
+    taken = train_steps(
+        state, samples, schedule, Setting(chosen, Machine("cpu", 1, 0, "fp32", compiled=True), tell=told.append)
+    )
     for _ in zip(range(steps), taken, strict=False):
         pass
     taken.close()
@@ -168,7 +172,7 @@ def test_compiled_code_learns_the_same(make: Make, samples: Samples) -> None:
         parameter.requires_grad_(True)
     chosen = recipe(batchnorm="frozen")
     state = TrainingState.begin(plain, build_optimizer(plain, chosen.train), ema=False, num_steps=8)
-    list(train_steps(state, samples, Schedule(np.arange(24), 6, 2, 0), chosen, precision="fp32", workers=0))
+    list(train_steps(state, samples, Schedule(np.arange(24), 6, 2, 0), Setting(chosen, Machine("cpu", 1, 0, "fp32"))))
     assert told == []
     for key, value in plain.state_dict().items():
         torch.testing.assert_close(compiled.state_dict()[key], value, rtol=1e-2, atol=1e-4)

@@ -15,10 +15,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fieldmark.core.errors import TrainingError
+from fieldmark.core.machine import Machine
 from fieldmark.core.recipe import Recipe
 from fieldmark.data.loader import Samples, Schedule
 from fieldmark.learning.training.loop import Progress, train_steps
 from fieldmark.learning.training.optimizer import build_optimizer
+from fieldmark.learning.training.setting import Setting
 from fieldmark.learning.training.state import TrainingState
 from fieldmark.model.backbone import Backbone
 from fieldmark.model.batch import Batch
@@ -27,6 +29,7 @@ from fieldmark.model.model import Model
 
 Make = Callable[..., Model]
 EPOCHS, BATCH, PER_EPOCH = 2, 6, 4  # 24 images
+MACHINE = Machine("cpu", 1, 0, "fp32")
 
 
 def loss_of(logits: Tensor, batch: Batch) -> Tensor:
@@ -86,7 +89,7 @@ def steps(
 
 def _steps(state: TrainingState, samples: Samples, chosen: Recipe, precision: str = "fp32", workers: int = 0) -> Any:
     schedule = Schedule(np.arange(len(samples.catalog)), BATCH, EPOCHS, chosen.seed)
-    return train_steps(state, samples, schedule, chosen, precision=precision, workers=workers)
+    return train_steps(state, samples, schedule, Setting(chosen, Machine("cpu", 1, workers, precision)))
 
 
 def weights(module: nn.Module) -> dict[str, Tensor]:
@@ -127,7 +130,7 @@ def test_an_image_counts_as_much_as_its_weight_says(make: Make, samples: Samples
     chosen = recipe(augment={"mix": "mixup"})
     schedule = Schedule(np.arange(24), BATCH, EPOCHS, chosen.seed)
     state = begin(method, chosen)
-    for _ in train_steps(state, samples, schedule, chosen, precision="fp32", workers=0, weights=weights):
+    for _ in train_steps(state, samples, schedule, Setting(chosen, MACHINE, weights=weights)):
         batch = method.seen[-1][1]
         torch.testing.assert_close(batch.weights.sum(), weights[batch.rows].sum())
         own = weights[batch.rows]
@@ -343,5 +346,5 @@ def test_each_stage_of_a_step_is_told_in_order(make: Make, samples: Samples) -> 
     told: list[str] = []
     schedule = Schedule(np.arange(24), BATCH, EPOCHS, seed=0)
     state = begin(Witness(make().backbone), recipe())
-    next(train_steps(state, samples, schedule, recipe(), precision="fp32", workers=0, lap=told.append))
+    next(train_steps(state, samples, schedule, Setting(recipe(), MACHINE, lap=told.append)))
     assert told == ["images", "batch", *["forward", "backward", "optimiser"] * 2, "rest"]

@@ -16,12 +16,14 @@ from torch import Tensor
 
 from fieldmark.commands.train import train
 from fieldmark.core.errors import DeviceError, TrainingError
+from fieldmark.core.machine import Machine
 from fieldmark.core.recipe import Backbone, Choice, Images, Recipe
 from fieldmark.data.loader import Samples, Schedule
 from fieldmark.data.task import Task
 from fieldmark.learning.training import pieces
 from fieldmark.learning.training.loop import train_steps
 from fieldmark.learning.training.optimizer import build_optimizer
+from fieldmark.learning.training.setting import Setting
 from fieldmark.learning.training.state import TrainingState
 from fieldmark.model.batch import Batch
 from fieldmark.model.build import build_model
@@ -30,6 +32,7 @@ from support.commands import settings
 from support.hearing import Heard
 
 BATCH = 6
+MACHINE = Machine("cpu", 1, 0, "fp32")
 
 
 def recipe(**changes: Any) -> Recipe:
@@ -50,7 +53,7 @@ def four_steps(chosen: Recipe, samples: Samples, fits: int = BATCH) -> tuple[Tra
     tried = short_of_memory(model, fits)
     state = TrainingState.begin(model, build_optimizer(model, chosen.train), ema=False, num_steps=4)
     schedule = Schedule(np.arange(24), BATCH, 1, 0)
-    *_, last = train_steps(state, samples, schedule, chosen, precision="fp32", workers=0)
+    *_, last = train_steps(state, samples, schedule, Setting(chosen, MACHINE))
     return state, tried, last.loss
 
 
@@ -96,7 +99,7 @@ def test_an_attempt_that_failed_leaves_no_trace(samples: Samples) -> None:
     known = TrainingState.begin(model, build_optimizer(model, recipe().train), ema=False, num_steps=4)
     known.pieces = 2
     schedule = Schedule(np.arange(24), BATCH, 1, 0)
-    assert len(list(train_steps(known, samples, schedule, recipe(), precision="fp32", workers=0))) == 4
+    assert len(list(train_steps(known, samples, schedule, Setting(recipe(), MACHINE)))) == 4
     for key, value in known.model.state_dict().items():
         assert torch.equal(found.model.state_dict()[key], value), key
 

@@ -15,11 +15,13 @@ from torch import Tensor, nn
 
 from fieldmark.core import ranks
 from fieldmark.core.errors import TrainingError
+from fieldmark.core.machine import Machine
 from fieldmark.core.recipe import Backbone, Choice, Images, Recipe
 from fieldmark.data.loader import Samples, Schedule
 from fieldmark.data.task import Attribute, Task
 from fieldmark.learning.training.loop import train_steps
 from fieldmark.learning.training.optimizer import build_optimizer
+from fieldmark.learning.training.setting import Setting
 from fieldmark.learning.training.sharing import add_gradients, whole_statistics
 from fieldmark.learning.training.state import TrainingState
 from fieldmark.model.build import build_model
@@ -71,7 +73,7 @@ def ten_steps(chosen: Recipe, samples: Samples, prepare: Callable[[Model], None]
     model.losses = witnessed  # type: ignore[method-assign]  # of this model alone
     schedule = Schedule(np.arange(len(samples.catalog)), chosen.train.batch_size, EPOCHS, 0)
     attributes = torch.arange(len(samples.catalog)).unsqueeze(1) % 3 - 1
-    steps = train_steps(state, samples, schedule, chosen, precision="fp32", workers=0, attributes=attributes)
+    steps = train_steps(state, samples, schedule, Setting(chosen, Machine("cpu", 1, 0, "fp32"), attributes=attributes))
     means = [progress.loss for progress, _ in zip(steps, range(10), strict=False)]
     per_epoch = schedule.steps_per_epoch
     each = [

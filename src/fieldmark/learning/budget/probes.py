@@ -14,6 +14,7 @@ from fieldmark.core.listener import Advanced, Event, Listener
 from fieldmark.core.recipe import Backbone, Recipe, load_recipe
 from fieldmark.evaluation.outputs import Outputs
 from fieldmark.learning.budget.work import Chosen, Work, percent
+from fieldmark.learning.fitting.head import fit_head
 from fieldmark.learning.fitting.holdout import fit_calibration, hold_out, learnt_of
 from fieldmark.learning.fitting.resolve import resolve_recipe
 from fieldmark.learning.fitting.weights import tell_license
@@ -114,7 +115,7 @@ def _probe(work: Work, backbone: Backbone) -> Probe:
     known = [one["strength"] for one in work.purse.facts["probes"] if one["backbone"] == backbone.name]
     strengths = [one for one in known if one] or costs.strengths(_CHOICE * (meter.left - costs.finishing))
     computed = meter.spent
-    fitted = replace(fit, strengths=strengths).fit_head(model, features, work.rows)
+    fitted = fit_head(model, features, work.rows, fit.recipe, fit.data, fit.listener, strengths)
     costs.fitted(meter.spent - computed, len(strengths))
     model.eval()
     learnt, held = _said(model, features), _said(model, both[len(work.rows) :])

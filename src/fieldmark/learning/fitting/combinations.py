@@ -4,6 +4,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -72,11 +75,12 @@ def _check_method(recipe: Recipe) -> None:
             f"The method {name!r} pools the feature map itself, so the neck {recipe.neck.name!r} would have no effect",
             "Leave the neck out, or use it with method.name = 'transfer'.",
         )
-    if method.needs_hard_labels(recipe.method.options) and recipe.augment.mix != NONE:
+    if _needs_unmixed(method, options := recipe.method.options) and recipe.augment.mix != NONE:
+        why = [key for key in options if not _needs_unmixed(method, {k: v for k, v in options.items() if k != key})]
         raise RecipeError(
             f"The method {name!r} with these options needs unmixed images, but augment.mix = {recipe.augment.mix!r} "
             "mixes them",
-            "Set augment.mix=none" + (", or method.supervise=0." if recipe.method.options.get("supervise") else "."),
+            "Set augment.mix=none" + "".join(f", or leave out method.{key}" for key in why[:1]) + ".",
         )
     if method.adds_layers and "logistic" in (train.solver, train.head_start):
         key, other = ("solver", "gradient") if train.solver == "logistic" else ("head_start", "random")
@@ -84,6 +88,10 @@ def _check_method(recipe: Recipe) -> None:
             f"train.{key} = 'logistic' fits a head to fixed features, but {name!r} must learn its own",
             f"Set train.{key} = {other!r}, or method.name = 'transfer'.",
         )
+
+
+def _needs_unmixed(method: type[Method], options: Mapping[str, Any]) -> bool:
+    return method.needs_hard_labels(options) or method.needs_keypoints(options)
 
 
 def _check_logistic(recipe: Recipe) -> None:

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice
 from typing import NamedTuple
 
@@ -25,33 +26,35 @@ from fieldmark.core.machine import Machine, num_decoders
 from fieldmark.core.recipe import Recipe
 from fieldmark.core.seeds import Stream, derive_seed
 from fieldmark.core.wording import counted, duration
+from fieldmark.data.cache import PixelStore
 from fieldmark.data.loader import Samples, Schedule, training_batches
 from fieldmark.data.task import Task
 from fieldmark.evaluation.blocks import by_blocks
 from fieldmark.evaluation.outputs import Outputs, joined
 from fieldmark.evaluation.scaling import nll
-from fieldmark.learning.fitting.combinations import no_linear_head
 from fieldmark.learning.fitting.curriculum import schedule_of, training_samples
+from fieldmark.learning.fitting.head import fit_head
 from fieldmark.learning.fitting.kept import Kept, answers_from_kept, backbone_stays, kept_views
 from fieldmark.learning.fitting.lesson import begin_together
 from fieldmark.learning.fitting.prepare import Prepared
 from fieldmark.learning.fitting.task import codes_of, task_of
 from fieldmark.learning.training.batchnorm import added_layers, adopt_statistics, moving_layers, refresh_statistics
-from fieldmark.learning.training.loop import Lap, Progress, progress_at, train_steps
+from fieldmark.learning.training.loop import Progress, progress_at, train_steps
 from fieldmark.learning.training.optimizer import build_optimizer
 from fieldmark.learning.training.pieces import enough_memory
-from fieldmark.learning.training.probe import STRENGTHS, LinearHead, Reading, fit_linear_head
+from fieldmark.learning.training.setting import Lap, Setting
 from fieldmark.learning.training.soup import Soup
 from fieldmark.learning.training.start import Start
 from fieldmark.learning.training.state import TrainingState
 from fieldmark.model.build import build_model
 from fieldmark.model.choosing import sources_of
-from fieldmark.model.heads.linear import LinearClassifier
 from fieldmark.model.model import Model
 from fieldmark.model.precision import memory_format
 from fieldmark.runs.run import Run
 
-__all__ = ["Fit", "Fitted", "Stopped", "linear_head"]
+__all__ = ["Fit", "Fitted", "Stopped"]
+
+Steps = Generator[Progress, None, None]
 
 _BATCH = 64
 _PRETRAINED = "method.backbone.model."
@@ -156,13 +159,14 @@ class Fit:
 
     def _answers(self, model: Model, rows: NDArray[np.int64], precision: str, stage: str) -> Iterator[Outputs]:
         """For each batch of `rows`."""
-        engine, done = TorchEngine(model, precision=precision), 0
+        engine, see, done = TorchEngine(model, precision=precision), self.see(model), 0
         try:
             with self.listener.progress(stage) as tick:
-                if (kept := answers_from_kept(self, engine, rows, tick)) is not None:
-                    yield from kept
+                known = answers_from_kept(self.kept, self.recipe, engine, see, rows, self.listener, tick)
+                if known is not None:
+                    yield from known
                     return
-                shown = stream(rows.tolist(), self.see(model), engine, batch_size=_BATCH, threads=num_decoders())
+                shown = stream(rows.tolist(), see, engine, batch_size=_BATCH, threads=num_decoders())
                 for answered in shown:
                     assert answered.output is not None, "what cannot be read is left out beforehand"
                     yield answered.output
@@ -187,65 +191,7 @@ class Fit:
                 refresh_statistics(model, map(torch.from_numpy, views), precision="fp32")
             self.listener.note(f"Computing the features of {counted(len(rows), 'image')}")
             features = self.embedding(model, rows, stage="Computing features")
-        return self.fit_head(model, features, rows).strength
-
-    def fit_head(self, model: Model, features: NDArray[np.float32], rows: NDArray[np.int64]) -> LinearHead:
-        """The same on features (N, D) of the rows that were computed before."""
-        classifier = linear_head(model, self.recipe)
-        catalog = self.data.catalog
-        reading: Reading = "unit" if classifier.unit else "standardised"
-        tried = self.strengths or STRENGTHS[reading]
-        fitted = fit_linear_head(
-            features,
-            catalog.labels[rows],
-            self.data.units[rows],
-            len(catalog.classes),
-            reading=reading,
-            weights=None if self.data.weights is None else self.data.weights[rows],
-            strengths=tried,
-            seed=self.recipe.seed,
-        )
-        if fitted.strength is None:
-            found = "" if fitted.accuracy is None else f" (accuracy on held-out images {100 * fitted.accuracy:.1f} %)"
-            self.listener.note(f"So many images of so many classes have a discriminant as their head{found}")
-        elif fitted.accuracy is None:
-            self.listener.note(f"C = {fitted.strength:g}: with one image of a class, there is none to choose it by")
-        else:
-            self.listener.note(
-                f"Chose C = {fitted.strength:g} (cross-validated accuracy {100 * fitted.accuracy:.1f} %)"
-            )
-        ends = len(tried) > 1 and fitted.strength in (min(tried), max(tried))
-        if ends and self.recipe.train.solver == "logistic":  # a head that is trained further need not be the best
-            self.listener.note("This is the end of the range that was tried, and a C beyond it may be better")
-        with torch.no_grad():
-            classifier.linear.weight.copy_(torch.from_numpy(fitted.weight))
-            classifier.linear.bias.copy_(torch.from_numpy(fitted.bias))
-        self._fit_attributes(model, features, rows)
-        return fitted
-
-    def _fit_attributes(self, model: Model, features: NDArray[np.float32], rows: NDArray[np.int64]) -> None:
-        """The same for its attributes, of the rows (N, D) where each is known."""
-        if model.attributes is None:
-            return
-        task = self.task(rows)
-        codes = codes_of(self.data.catalog, task)[rows]
-        for linear, attribute, code in zip(model.attributes.linear, task.attributes, codes.T, strict=True):
-            assert isinstance(linear, torch.nn.Linear)
-            known = code >= 0
-            if len(np.unique(code[known])) < 2:  # in a fold, a rare value may be missing: then nothing is said
-                torch.nn.init.zeros_(linear.weight)
-                torch.nn.init.zeros_(linear.bias)
-                continue
-            fitted = fit_linear_head(
-                features[known], code[known], self.data.units[rows][known], len(attribute.values), seed=self.recipe.seed
-            )
-            counts = np.array(attribute.counts, np.float32).clip(1)
-            with torch.no_grad():
-                linear.weight.copy_(torch.from_numpy(fitted.weight))
-                # by the adjustment of a head that is learnt step by step; see `AttributeHeads`
-                linear.bias.copy_(
-                    torch.from_numpy(fitted.bias - self.recipe.labels.attribute_balance * np.log(counts / counts.sum()))
-                )
+        return fit_head(model, features, rows, self.recipe, self.data, self.listener, self.strengths).strength
 
     @property
     def member_names(self) -> list[str]:
@@ -313,7 +259,8 @@ class Fit:
             if self.pace is None and state.step < schedule.num_steps:
                 self.listener.note(f"Resuming after step {state.step:,} of {schedule.num_steps:,}")
             self._report_missing(state, schedule, validation)
-        begin_together(self, state, schedule, rows)
+        follow = partial(replace(self, listener=Listener(), start=None).follow, rows)
+        begin_together(follow, self.machine, self.data.pixels, self.recipe.images.cache_gb, state, schedule)
         steps = self.steps(state, samples, schedule, rows)
         with self.listener.stoppable() as stop_asked, self.listener.progress(f"Training {self._which}".strip()) as tick:
             for progress in steps:
@@ -332,9 +279,21 @@ class Fit:
                     state.save(path)
                 if progress.ends_epoch:
                     self._report(state, progress, validation)
-                if stop and progress.step < progress.num_steps:
+                if stop:
                     raise Stopped(progress, self._which)
+            if stop_asked() and state.step:  # while the last epoch was validated: nothing that follows would ask
+                raise Stopped(progress_at(state, schedule, state.step), self._which)
         return state
+
+    def follow(self, rows: NDArray[np.int64], machine: Machine, pixels: PixelStore) -> tuple[TrainingState, Steps]:
+        """For a process that does not lead: the state before the first step and the steps, on its machine and with the
+        pixels that it finds there."""
+        own = replace(self, machine=machine, data=replace(self.data, pixels=pixels))
+        torch.set_num_threads(machine.threads)
+        model = own.build(rows, load_weights=False)
+        samples, schedule = own.plan(model, rows)
+        state = own.state(model, schedule, leads=False)
+        return state, own.steps(state, samples, schedule, rows)
 
     def _divided(self, pieces: int, *, moving: bool) -> None:
         """Keep, and say, that memory does not suffice for a whole batch; `moving`: BatchNorm learns from it."""
@@ -364,26 +323,25 @@ class Fit:
         schedule: Schedule,
         rows: NDArray[np.int64],
         lap: Lap = lambda stage: None,
-    ) -> Generator[Progress, None, None]:
+    ) -> Steps:
         """The steps that `state` has not taken yet."""
         task = self.task(rows)
-        kept = kept_views(self, state, samples, schedule)
-        return train_steps(
-            state,
-            kept or samples,
-            schedule,
+        kept = None
+        if self.pace is None:  # else nobody knows how often a view would be used
+            kept = kept_views(
+                self.kept, self.recipe, self.machine, state, samples, schedule, self.listener, flip=self.flip
+            )
+        setting = Setting(
             self.recipe,
-            precision=self.machine.precision,
-            workers=self.machine.workers,
-            layout=self.machine.layout,
-            compiled=self.machine.compiled,
-            tell=self.listener.note,
+            self.machine,
             attributes=torch.from_numpy(codes_of(self.data.catalog, task)) if task.attributes else None,
             weights=None if self.data.weights is None else torch.from_numpy(self.data.weights),
-            pace=self.pace,
-            lap=lap,
             keeper=kept.keeper if kept else None,
+            pace=self.pace,
+            tell=self.listener.note,
+            lap=lap,
         )
+        return train_steps(state, kept or samples, schedule, setting)
 
     def _report(self, state: TrainingState, progress: Progress, validation: NDArray[np.int64]) -> None:
         """Tell of the epoch that has just ended, as numbers and in a line."""
@@ -423,14 +381,6 @@ class Fit:
 def _nll(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.floating]:
     """(N,) the negative log-likelihood of each image, of logits that are not calibrated."""
     return nll(log_softmax(logits, axis=1), labels)
-
-
-def linear_head(model: Model, recipe: Recipe) -> LinearClassifier:
-    """The head that a logistic regression fits. Raises RecipeError if the method has no linear head."""
-    classifier = model.method.head.classifier
-    if not isinstance(classifier, LinearClassifier):
-        raise no_linear_head(recipe)
-    return classifier
 
 
 def _some(samples: Samples, schedule: Schedule, num_images: int) -> Iterator[Tensor]:

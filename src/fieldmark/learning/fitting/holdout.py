@@ -19,7 +19,7 @@ from fieldmark.evaluation.scaling import calibrate
 from fieldmark.evaluation.thresholds import Thresholds
 from fieldmark.evaluation.unknown import class_means, nearness
 from fieldmark.learning.fitting.fit import Fit
-from fieldmark.learning.fitting.pseudo_labels import trained
+from fieldmark.learning.fitting.learn import learn
 from fieldmark.model.model import Model
 
 __all__ = ["Learnt", "cross_fit", "fit_calibration", "hold_out", "kept_of", "learnt_of", "means_of", "settled"]
@@ -51,7 +51,7 @@ def cross_fit(fit: Fit, rows: Ints) -> tuple[Held, list[float]]:
     for fold in range(fit.recipe.folds):
         held = fold_of == fold
         own = replace(fit, name=f"fold {fold}", start=None)  # an older run has seen what the fold holds out
-        model, strength = trained(own, rows[~held], rows[:0])
+        model, strength = learn(own, rows[~held], rows[:0])
         strengths += [] if strength is None else [strength]
         answers = hold_out(own, model, means_of(own, model, rows[~held]), rows[held], learnt_from=rows[~held])
         logits[held], near[held] = answers.logits, answers.nearness

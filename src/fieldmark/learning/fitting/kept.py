@@ -10,10 +10,10 @@ Shapes: E numbers kept of each look at a picture.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import repeat
-from typing import TYPE_CHECKING, Any, final
+from typing import Any, Literal, final
 
 import numpy as np
 import torch
@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fieldmark.answering.engine import Pieces, TorchEngine
-from fieldmark.answering.stream import stream
-from fieldmark.core.listener import Tick
-from fieldmark.core.machine import memory_size, num_decoders
+from fieldmark.answering.stream import Shown, stream
+from fieldmark.core.listener import Listener, Tick
+from fieldmark.core.machine import Machine, memory_size, num_decoders
 from fieldmark.core.ranks import size
 from fieldmark.core.recipe import NONE, Recipe
 from fieldmark.core.storage import as_json, tensor_digest
@@ -38,10 +38,10 @@ from fieldmark.model.fronts import Keeper, found_front
 from fieldmark.model.model import Model
 from fieldmark.model.precision import autocast
 
-if TYPE_CHECKING:
-    from fieldmark.learning.fitting.fit import Fit
-
 __all__ = ["Kept", "KeptViews", "answers_from_kept", "backbone_stays", "kept_views", "steps_are_small"]
+
+See = Callable[[int], Shown]
+"""From a row of the catalogue to what a model sees of it."""
 
 _SHARE = 1 / 4
 """Of the memory, what may be kept."""
@@ -101,18 +101,20 @@ def origin_of(model: Model, recipe: Recipe, precision: str) -> tuple[str, ...]:
     return digest, as_json(recipe.backbone.model_dump(mode="json")), str(model.backbone.pools), precision, device.type
 
 
-def answers_from_kept(fit: Fit, engine: TorchEngine, rows: NDArray[np.int64], tick: Tick) -> Iterator[Outputs] | None:
-    """What `fit.outputs` gives in batches, by what is kept of these rows once it is computed.
+def answers_from_kept(
+    kept: Kept, recipe: Recipe, engine: TorchEngine, see: See, rows: NDArray[np.int64], listener: Listener, tick: Tick
+) -> Iterator[Outputs] | None:
+    """What the engine says of these rows in batches, by what is kept of them once it is computed.
 
     None where too little of the backbone stays, where the method looks at pixels, or where memory is lacking.
     """
-    if not backbone_stays(fit.recipe) or not len(rows):
+    if not backbone_stays(recipe) or not len(rows):
         return None
-    model, recipe, kept = engine.model, fit.recipe, fit.kept
+    model = engine.model
     origin = origin_of(model, recipe, engine.precision)
     pieces = as_json(recipe.model_dump(mode="json", include={"method", "neck"}))
     if (origin, pieces) not in kept.keepers:
-        kept.keepers[origin, pieces] = _keeper(fit, engine, int(rows[0]))
+        kept.keepers[origin, pieces] = _keeper(engine, see(int(rows[0])))
     if (keeper := kept.keepers[origin, pieces]) is None:
         return None
     images = recipe.images
@@ -127,7 +129,7 @@ def answers_from_kept(fit: Fit, engine: TorchEngine, rows: NDArray[np.int64], ti
         if kept.glance is None or kept.glance[0] != (seen, looks):
             kept.glance = (seen, looks), Glance(engine, keeper, looks)
         done = len(rows) - len(missing)
-        for few, found in _glanced(fit, model, kept.glance[1], missing):
+        for few, found in _glanced(kept.glance[1], see, missing, listener):
             for look, numbers in zip(looks, found, strict=True):
                 kept.put(tables[look], few, numbers)
             tick(done := done + len(few), len(rows))
@@ -139,10 +141,9 @@ def answers_from_kept(fit: Fit, engine: TorchEngine, rows: NDArray[np.int64], ti
 
 
 def _glanced(
-    fit: Fit, model: Model, glance: Glance, rows: NDArray[np.int64]
+    glance: Glance, see: See, rows: NDArray[np.int64], listener: Listener
 ) -> Iterator[tuple[Sequence[int], list[Tensor]]]:
     """Batches of rows, with what is kept of each look at them."""
-    see = fit.see(model)
 
     def some() -> NDArray[np.uint8]:
         return np.stack([see(row).view for row in np.resize(rows, _BATCH).tolist()])
@@ -151,16 +152,16 @@ def _glanced(
         full = np.resize(images, (_BATCH, *images.shape[1:]))  # the last digits depend on the size of a batch
         return [numbers[: len(images)] for numbers in glance(full)]
 
-    glance.try_others(some, len(rows), fit.listener)
+    glance.try_others(some, len(rows), listener)
     for answered in stream(rows.tolist(), see, look_at, batch_size=_BATCH, threads=num_decoders()):
         assert answered.output is not None, "what cannot be read is left out beforehand"
         yield answered.things, answered.output
 
 
-def _keeper(fit: Fit, engine: TorchEngine, row: int) -> Keeper | None:
-    """What has to be kept to answer, found by a look at one row."""
+def _keeper(engine: TorchEngine, shown: Shown) -> Keeper | None:
+    """What has to be kept to answer, found by a look at one picture."""
     model = engine.model
-    view = torch.from_numpy(fit.see(model)(row).view).to(engine.device).unsqueeze(0)
+    view = torch.from_numpy(shown.view).to(engine.device).unsqueeze(0)
     with autocast(engine.precision, engine.device):
         return found_front(
             model,
@@ -191,46 +192,52 @@ class KeptViews:
         return Sampled(seen, labels, rows, boxes, points)
 
 
-def kept_views(fit: Fit, state: TrainingState, samples: Samples, schedule: Schedule) -> KeptViews | None:
-    """The training images as frozen stages see them, each view computed once; None where nothing is frozen, or where
-    that would save nothing or cannot be done, which is told."""
-    recipe, kept, model, views = fit.recipe, fit.kept, state.model, schedule.views
-    frozen = recipe.train.freeze_stages
-    if not frozen or size() > 1 or fit.pace is not None:
+def kept_views(
+    kept: Kept,
+    recipe: Recipe,
+    machine: Machine,
+    state: TrainingState,
+    samples: Samples,
+    schedule: Schedule,
+    listener: Listener,
+    *,
+    flip: bool,
+) -> KeptViews | None:
+    """The training images as frozen stages see them, mirrored at random with `flip`, each view computed once; None
+    where nothing is frozen, or where that would save nothing or cannot be done, which is told."""
+    model, views, frozen = state.model, schedule.views, recipe.train.freeze_stages
+    if not frozen or size() > 1:
         return None
     keys = [(view, row) for row in schedule.rows.tolist() for view in range(views)]
     if (schedule.num_steps - state.step) * schedule.step_size <= max(len(keys), len(schedule.rows)):
         return None
     if why := _why_not(recipe, views):
-        fit.listener.note(f"What is frozen is computed anew in each step: {why}")
+        listener.note(f"What is frozen is computed anew in each step: {why}")
         return None
     device = next(model.parameters()).device
-    with autocast(fit.machine.precision, device):
-        keeper = _front_of_losses(fit, model, samples, schedule)
+    with autocast(machine.precision, device):
+        keeper = _front_of_losses(model, samples, schedule, frozen)
     if keeper is None:
-        fit.listener.note(
+        listener.note(
             "What is frozen is computed anew in each step: the method looks at parts of images, too, or the network "
             "cannot go on from its frozen stages alone"
         )
         return None
     augment = as_json(recipe.augment.model_dump(mode="json"))
     partners = hashlib.sha256(schedule.rows.tobytes()).hexdigest() if samples.changes else ""
-    view = (recipe.seed, augment, fit.flip, keeper.side, partners)
-    table = (origin_of(model, recipe, fit.machine.precision), keeper.front, *view)
+    view = (recipe.seed, augment, flip, keeper.side, partners)
+    table = (origin_of(model, recipe, machine.precision), keeper.front, *view)
+    seen = KeptViews(keeper, kept, table, samples)
     missing = [keys[place] for place in kept.lacks(table, keys)]
     if not kept.has_room(len(missing), keeper):
         room = len(missing) * keeper.width * keeper.dtype.itemsize / 1e9
-        fit.listener.note(
-            f"What is frozen is computed anew in each step: to keep it would take {room:.1f} GB of memory"
-        )
+        listener.note(f"What is frozen is computed anew in each step: to keep it would take {room:.1f} GB of memory")
         return None
     if missing:
         what = "the frozen backbone" if frozen == "all" else counted(frozen, "frozen stage")
-        fit.listener.note(
-            f"Computing {what} once for {counted(views, 'view')} of {counted(len(schedule.rows), 'image')}"
-        )
-        _fill(fit, model, keeper, table, samples, missing)
-    return KeptViews(keeper, kept, table, samples)
+        listener.note(f"Computing {what} once for {counted(views, 'view')} of {counted(len(schedule.rows), 'image')}")
+        _fill(seen, model, missing, machine, listener)
+    return seen
 
 
 def steps_are_small(recipe: Recipe, views: int) -> bool:
@@ -247,7 +254,7 @@ def _why_not(recipe: Recipe, views: int) -> str:
     return ""
 
 
-def _front_of_losses(fit: Fit, model: Model, samples: Samples, schedule: Schedule) -> Keeper | None:
+def _front_of_losses(model: Model, samples: Samples, schedule: Schedule, frozen: int | Literal["all"]) -> Keeper | None:
     """What has to be kept to learn, found by a look at a few images."""
     some = samples.batch(schedule.batch(0)[:_GLANCE])
     device = next(model.parameters()).device
@@ -261,23 +268,23 @@ def _front_of_losses(fit: Fit, model: Model, samples: Samples, schedule: Schedul
         for step in range(twin.method.steps_per_batch):
             twin.losses(replace(batch, images=images), step)
 
-    frozen = fit.recipe.train.freeze_stages
     early = None if frozen == "all" else early_stages(model.backbone, frozen)
     return found_front(model, images, look, frozen=early)
 
 
-def _fill(fit: Fit, model: Model, keeper: Keeper, table: Hashable, samples: Samples, missing: Keys) -> None:
+def _fill(views: KeptViews, model: Model, missing: Keys, machine: Machine, listener: Listener) -> None:
     """Compute what is not there."""
     model.eval()
-    device, kept, done = next(model.parameters()).device, fit.kept, 0
+    device, done = next(model.parameters()).device, 0
+    keeper, kept, table = views.keeper, views.kept, views.table
     steps = [missing[start : start + _BATCH] for start in range(0, len(missing), _BATCH)]
 
     def looked(images: Tensor) -> Tensor:
         return keeper.keep(model.backbone, model.backbone.normalization(images.to(device)))
 
     compute = Pieces(looked, lambda pieces: torch.cat(list(pieces)))
-    with fit.listener.progress("Computing what is frozen") as tick, autocast(fit.machine.precision, device):
-        for keys, seen in zip(steps, batches_of(samples, steps, fit.machine.workers), strict=True):
+    with listener.progress("Computing what is frozen") as tick, autocast(machine.precision, device):
+        for keys, seen in zip(steps, batches_of(views.samples, steps, machine.workers), strict=True):
             full = torch.from_numpy(np.resize(seen.images.numpy(), (_BATCH, *seen.images.shape[1:])))
             kept.put(table, keys, compute(full)[: len(keys)])
             boxes, points = (repeat(None) if one is None else one for one in (seen.boxes, seen.keypoints))

@@ -1,39 +1,40 @@
 """One training in which several processes take part: what the first one sends to the others.
 
-Only the first has the run, the user and the last word. The others get its fit, in which a listener hears nothing, and
-its weights, and take the same steps (`core/ranks.py`).
+Only the first has the run, the user and the last word. The others are told how to follow, get the weights,
+and take the same steps (`core/ranks.py`).
 """
 
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from fieldmark.core.errors import DataError, DeviceError, FieldmarkError, RecipeError
-from fieldmark.core.listener import Listener
+from fieldmark.core.machine import Machine
 from fieldmark.core.ranks import assemble, settle_device, size, spread, told
 from fieldmark.core.wording import counted, first_few
 from fieldmark.data.cache import PixelStore, build_store
 from fieldmark.data.loader import Schedule
 from fieldmark.learning.training.state import TrainingState
 
-if TYPE_CHECKING:
-    from fieldmark.learning.fitting.fit import Fit
-
 __all__ = ["begin_together"]
 
-Ints = NDArray[np.int64]
+Follow = Callable[[Machine, PixelStore], tuple[TrainingState, Iterable[object]]]
+"""What a follower does on its machine, with the pixels that it finds there: the state before the first step, and the
+steps from there. It is pickled."""
 
 
-def begin_together(fit: Fit, state: TrainingState, schedule: Schedule, rows: Ints) -> None:
+def begin_together(
+    follow: Follow, machine: Machine, pixels: PixelStore, limit_gb: float, state: TrainingState, schedule: Schedule
+) -> None:
     """Have the other processes, if there are any, stand where `state` does, ready to take its steps.
 
-    Raises RecipeError or DeviceError if the work cannot be divided, and DataError if one of them has other pictures.
+    Where they cannot see the leader's pixels, they decode their own, and cache up to `limit_gb` of them. Raises
+    RecipeError or DeviceError if the work cannot be divided, and DataError if one of them has other pictures.
     """
     if size() == 1:
         return
@@ -42,15 +43,14 @@ def begin_together(fit: Fit, state: TrainingState, schedule: Schedule, rows: Int
             f"A batch of {counted(schedule.step_size, 'image')} cannot be shared by {size()} processes",
             "Raise train.batch_size if there are enough training images, or start fewer processes.",
         )
-    if ":" in fit.machine.device:
+    if ":" in machine.device:
         raise DeviceError(
-            f"{fit.machine.device} is one device, and {size()} processes are to train on one each",
+            f"{machine.device} is one device, and {size()} processes are to train on one each",
             "Leave out its number; the environment variable CUDA_VISIBLE_DEVICES says which ones are used.",
         )
-    prints = fit.data.pixels.fingerprints.digests
-    silent = replace(fit, listener=Listener(), start=None)
-    assemble(_Lesson(silent, rows, socket.gethostname(), prints, state.step, state.pieces))
-    settle_device(fit.machine.device)
+    prints = pixels.fingerprints.digests
+    assemble(_Lesson(follow, machine, pixels, limit_gb, socket.gethostname(), prints, state.step, state.pieces))
+    settle_device(machine.device)
     nothing: FieldmarkError | None = None
     for problem in told(nothing):
         if problem is not None:
@@ -62,8 +62,10 @@ def begin_together(fit: Fit, state: TrainingState, schedule: Schedule, rows: Int
 class _Lesson:
     """What followers do; see `core/ranks.py`."""
 
-    fit: Fit
-    rows: Ints
+    follow: Follow
+    machine: Machine
+    pixels: PixelStore
+    limit_gb: float
     host: str
     """The leader's machine."""
     digests: NDArray[np.uint64]
@@ -72,22 +74,17 @@ class _Lesson:
     pieces: int
 
     def __call__(self) -> None:
-        fit, problem = self.fit, None
+        problem = None
         try:
-            fit = replace(fit, machine=replace(fit.machine, device=settle_device(fit.machine.device)))
-            pixels = _pixels_here(fit.data.pixels, self.digests, self.host, fit.recipe.images.cache_gb)
-            fit = replace(fit, data=replace(fit.data, pixels=pixels))
-            torch.set_num_threads(fit.machine.threads)
-            model = fit.build(self.rows, load_weights=False)
-            samples, schedule = fit.plan(model, self.rows)
-            state = fit.state(model, schedule, leads=False)
+            machine = replace(self.machine, device=settle_device(self.machine.device))
+            state, steps = self.follow(machine, _pixels_here(self.pixels, self.digests, self.host, self.limit_gb))
         except FieldmarkError as error:
             problem = error
         if any(told(problem)):
             return
         state.follow(self.step, spread({}))
         state.pieces = self.pieces
-        for _ in fit.steps(state, samples, schedule, self.rows):
+        for _ in steps:
             pass
 
 

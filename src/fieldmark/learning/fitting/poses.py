@@ -12,6 +12,7 @@ from fieldmark.core.listener import Listener
 from fieldmark.core.recipe import Augment, Recipe
 from fieldmark.core.wording import counted, first_few
 from fieldmark.learning.fitting.prepare import Prepared
+from fieldmark.model.method import METHODS
 
 __all__ = ["bind_poses", "check_pose_options", "check_poses", "check_supervision"]
 
@@ -55,15 +56,20 @@ def check_poses(recipe: Recipe, data: Prepared, listener: Listener) -> None:
 
 
 def check_supervision(recipe: Recipe, data: Prepared, listener: Listener) -> None:
-    """Report from how many images `method.supervise` learns nothing. Raises DataError if it is all of them."""
-    catalog = data.catalog
-    if not recipe.method.options.get("supervise") or catalog.keypoints is None:  # the latter is refused by the method
+    """Report from how many images a method that needs key points learns nothing. Raises DataError if it is all."""
+    catalog, name = data.catalog, recipe.method.name
+    if not METHODS.get(name).needs_keypoints(recipe.method.options):
         return
+    if catalog.keypoints is None:
+        raise DataError(
+            f"The method {name!r} with these options learns from key points, but {catalog.name} has none",
+            "Add columns keypoint.<name>.x and keypoint.<name>.y to its table, or choose other options (method.…).",
+        )
     rows = catalog.rows("train")
     seen = np.isfinite(_poses(data, rows)).any(axis=1)
     if not seen.any():
         raise DataError(
-            f"method.supervise learns from key points, but no training image of {catalog.name} "
+            f"The method {name!r} with these options learns from key points, but no training image of {catalog.name} "
             "shows one within the picture",
             _to_see_more(data, rows),
         )
@@ -72,7 +78,7 @@ def check_supervision(recipe: Recipe, data: Prepared, listener: Listener) -> Non
     if len(blank := rows[~seen]):
         share = f"{len(blank):,} of {counted(len(rows), 'training image')}"
         listener.warn(
-            f"No key point is visible in {share}, from which method.supervise learns nothing, "
+            f"No key point is visible in {share}, where the method {name!r} finds none to learn from, "
             f"such as {catalog.paths[blank[0]]}"
         )
 

@@ -21,19 +21,18 @@ from sklearn.preprocessing import StandardScaler, normalize
 
 from fieldmark.data.decisions import with_samples
 from fieldmark.evaluation.unlabelled import PseudoLabelled
-from fieldmark.learning.fitting.fit import Fit, Fitted, linear_head
+from fieldmark.learning.fitting.fit import Fit, Fitted
+from fieldmark.learning.fitting.head import linear_head
 from fieldmark.learning.training.propagation import Propagated, Tried, propagate, tried
 
-__all__ = ["trained"]
+__all__ = ["learn_with_pseudo_labels"]
 
 Ints = NDArray[np.int64]
 Vectors = NDArray[np.float32]
 
 
-def trained(fit: Fit, rows: Ints, validation: Ints) -> Fitted:
-    """What `fit.train` gives, or what a second training does that learns from photographs without labels too."""
-    if not (fit.data.unlabelled and fit.recipe.train.pseudo_weight):
-        return fit.train(rows, validation)
+def learn_with_pseudo_labels(fit: Fit, rows: Ints, validation: Ints) -> Fitted:
+    """What `fit.train` gives from labels alone, or what a second training does that learns from the others, too."""
     alone = replace(fit, name="labels alone" if fit.name == "model" else f"{fit.name}, labels alone")
     first = alone.train(rows, rows[:0])
     catalog = fit.data.catalog

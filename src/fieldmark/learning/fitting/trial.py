@@ -22,10 +22,12 @@ from fieldmark.evaluation.beside_probe import Trial
 from fieldmark.learning.fitting.combinations import check_combination
 from fieldmark.learning.fitting.fit import Fit
 
-__all__ = ["is_tried", "settle_solver", "solved"]
+__all__ = ["TRIAL", "is_tried", "settle_solver", "solved"]
 
 Ints = NDArray[np.int64]
 
+TRIAL = "trial"
+"""The name of the network's fit. What it has learnt is no part of the run's own trainings."""
 _FEW = 8
 """Images of a class, on average, up to which there is a trial, which takes as long as a training: with ten of them, the
 network was better on birds, too, which a probe knows best."""
@@ -104,7 +106,7 @@ def _tried(fit: Fit, rows: Ints, held: NDArray[np.bool_]) -> Trial:
         f"{counted(int((~held).sum()), 'image')} and answer the other {int(held.sum()):,}"
     )
     answers = {
-        "network": replace(fit, recipe=solved(fit.recipe, "gradient"), name="trial"),
+        "network": replace(fit, recipe=solved(fit.recipe, "gradient"), name=TRIAL),
         "probe": replace(fit, recipe=solved(fit.recipe, "logistic"), name="probe of the trial", listener=Listener()),
     }
     right = {}

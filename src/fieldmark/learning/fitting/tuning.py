@@ -30,6 +30,7 @@ from fieldmark.core.storage import as_json, cache_folder, make_folder, write_jso
 from fieldmark.learning.fitting.curriculum import schedule_of
 from fieldmark.learning.fitting.fit import Fit
 from fieldmark.learning.fitting.kept import steps_are_small
+from fieldmark.learning.fitting.trial import TRIAL
 from fieldmark.learning.training.bare import WORTH, Change, Duel, Job, Way, descend, duels_of
 from fieldmark.learning.training.compiling import has_compiler
 from fieldmark.model.build import build_model
@@ -75,7 +76,8 @@ def tuned(fit: Fit, rows: Ints) -> Fit:
     A precision that the recipe names stays. Where it changes, a note says so, since the last digits change with it.
     """
     run, machine = fit.run, fit.machine
-    begun = any(path.stem != "trial" for path in run.checkpoint().parent.glob("*.safetensors"))
+    trials = replace(fit, name=TRIAL).member_names
+    begun = any(path.stem not in trials for path in run.checkpoint().parent.glob("*.safetensors"))
     if begun or run.decided("tuned") is not None:
         return fit
     settled, found = fastest_machine(fit, rows)

@@ -114,7 +114,7 @@ def refresh_statistics(
     trained: Model | None = None,
     added_only: bool = False,
 ) -> None:
-    """Re-estimate the statistics as the plain average over these batches, uint8 (B, 3, S, S).
+    """Re-estimate the statistics as the average over these batches, uint8 (B, 3, S, S), each weighed by its images.
 
     Where `model` is the average of a `trained` one, the layers that did not learn there keep theirs. With
     `added_only`, so do the backbone's.
@@ -128,16 +128,24 @@ def refresh_statistics(
     layers = [layer for layer, twin in zip(chosen(model), twins, strict=True) if id(twin) not in fixed]
     if not layers:
         return
-    momenta = [layer.momentum for layer in layers]
+    momenta, seen = [layer.momentum for layer in layers], dict.fromkeys(layers, 0)
+
+    def weigh(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        assert isinstance(layer, _BatchNorm)
+        count = inputs[0].numel() // layer.num_features
+        seen[layer] += count
+        layer.momentum = count / seen[layer]  # so a last batch of one image is not half of two batches
+        layer.train(count > 1)  # a single value has no variance
+
     model.eval()
     for layer in layers:
         layer.reset_running_stats()
-        layer.momentum = None  # a plain average
-        layer.train()
+    handles = [layer.register_forward_pre_hook(weigh) for layer in layers]
     device = next(model.parameters()).device
     with autocast(precision, device):
         for images in batches:
             model.method(model.backbone.normalization(images.to(device)))
-    for layer, momentum in zip(layers, momenta, strict=True):
+    for layer, momentum, handle in zip(layers, momenta, handles, strict=True):
         layer.momentum = momentum
+        handle.remove()
     model.eval()

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -19,27 +19,22 @@ from torch import Tensor, nn
 
 from fieldmark.augment.mixing import mix
 from fieldmark.core.errors import TrainingError
-from fieldmark.core.machine import Layout
 from fieldmark.core.ranks import gathered, rank, share, size, summed, together
-from fieldmark.core.recipe import NONE, Recipe
+from fieldmark.core.recipe import NONE
 from fieldmark.core.seeds import Stream, derive_seed
 from fieldmark.data.loader import Sampled, Schedule, Source, training_batches
 from fieldmark.learning.training.batchnorm import freeze_statistics
 from fieldmark.learning.training.compiling import Compiled
 from fieldmark.learning.training.optimizer import early_stages, set_learning, set_rates
 from fieldmark.learning.training.pieces import gradients
+from fieldmark.learning.training.setting import Setting
 from fieldmark.learning.training.sharing import add_gradients
 from fieldmark.learning.training.state import TrainingState
 from fieldmark.model.batch import Batch
-from fieldmark.model.fronts import Keeper
-from fieldmark.model.model import LossModule, Model
+from fieldmark.model.model import Model
 from fieldmark.model.precision import autocast, memory_format
 
-__all__ = ["Lap", "Progress", "progress_at", "train_steps"]
-
-Lap = Callable[[str], None]
-"""Is told that a stage of a step has ended: "images" (waiting for them), "batch" (moved, normalised, mixed), "forward",
-"backward", "optimiser", "rest"."""
+__all__ = ["Progress", "progress_at", "train_steps"]
 
 
 @dataclass(frozen=True)
@@ -74,66 +69,45 @@ def progress_at(
 
 
 def train_steps(
-    state: TrainingState,
-    samples: Source,
-    schedule: Schedule,
-    recipe: Recipe,
-    *,
-    precision: str,
-    workers: int,
-    attributes: Tensor | None = None,
-    weights: Tensor | None = None,
-    layout: Layout = "channels_last",
-    compiled: bool = False,
-    tell: Callable[[str], None] = lambda text: None,
-    lap: Lap = lambda stage: None,
-    pace: Callable[[int], int] | None = None,
-    keeper: Keeper | None = None,
+    state: TrainingState, samples: Source, schedule: Schedule, setting: Setting
 ) -> Generator[Progress, None, None]:
     """Take the steps that `state` has not taken yet, and yield after each. `state` is consistent at every yield.
 
-    `pace` is asked before each step how many there will be, which decides the learning rate; by default the schedule.
-
-    `attributes` (N, A) are the learnt attributes of the catalogue's rows, −1 where unknown; `weights` (N,) how much
-    each row counts, 1 if not given. `lap` hears of each stage of a step. With `compiled`, the network is; where it
-    cannot be, `tell` hears so. With a `keeper`, the samples are what it kept of images, and nothing is compiled.
-
     Raises TrainingError if a loss is not finite.
     """
-    model, train = state.model, recipe.train
-    module = LossModule(model)
+    recipe, machine, lap = setting.recipe, setting.machine, setting.lap
+    model, train, compiled = state.model, recipe.train, machine.compiled
     if compiled and size() > 1 and train.batchnorm != "frozen":
         compiled = False
-        tell("The network is not compiled, since its BatchNorm needs the other processes in the middle of it")
+        setting.tell("The network is not compiled, since its BatchNorm needs the other processes in the middle of it")
     # what was kept goes by way of modules that answer for themselves, which a compiler would take for constants
-    faster = Compiled(model.backbone.model, tell).applied if compiled and keeper is None else nullcontext
+    plain = not compiled or setting.keeper is not None
+    faster = nullcontext if plain else Compiled(model.backbone.model, setting.tell).applied
     head_steps = min(train.head_epochs, schedule.epochs // 2) * schedule.steps_per_epoch
     early = early_stages(model.backbone, train.freeze_stages)
     set_learning(model, early=early, head_only=False)  # known to what follows even where no step is left to take
     sitting, first = time.monotonic(), state.step
-    pace = pace or (lambda step: schedule.num_steps)
+    pace = setting.pace or (lambda step: schedule.num_steps)
     num_steps = pace(first)
-    for sampled in together(training_batches(samples, schedule, first_step=state.step, workers=workers, share=share)):
+    batches = training_batches(samples, schedule, first_step=state.step, workers=machine.workers, share=share)
+    for sampled in together(batches):
         if state.step >= num_steps:
             return
         if state.step % schedule.steps_per_epoch == 0:
             state.sums = {}
         start = time.monotonic()
         lap("images")
-        counted = torch.ones(len(sampled.rows)) if weights is None else weights[sampled.rows]
-        batch = _batch(sampled, counted, recipe, model, state.step, precision, layout, keeper)
+        batch = _batch(state, sampled, setting)
         set_learning(model, early=early, head_only=state.step < head_steps)
         if train.batchnorm == "frozen":
             freeze_statistics(model)
         set_rates(state.optimizer, state.step, head_steps=head_steps, num_steps=num_steps, train=train)
-        if attributes is not None:
-            batch = replace(batch, attributes=attributes[sampled.rows].to(batch.images.device))
         own = [rank()] if rank() else []  # dropout of its own for each process
         torch.manual_seed(derive_seed(Stream.STEP, recipe.seed, state.step, *own))
         lap("batch")
         weight = len(sampled.rows) / schedule.step_size
         with faster():
-            loss = _step(module, state, batch, weight, train.clip_norm, precision, lap)
+            loss = _step(state, batch, weight, setting)
         if state.ema is not None:
             state.ema.update_parameters(model)
         lap("rest")
@@ -145,14 +119,12 @@ def train_steps(
         yield progress_at(state, schedule, num_steps, images_per_second=speed)
 
 
-def _step(
-    module: LossModule, state: TrainingState, batch: Batch, weight: float, clip_norm: float, precision: str, lap: Lap
-) -> float:
+def _step(state: TrainingState, batch: Batch, weight: float, setting: Setting) -> float:
     """All optimiser steps that one batch deserves; returns the summed loss. The `weight` is the share of the batch that
     this process has."""
     total = 0.0
-    for index in range(module.model.method.steps_per_batch):
-        terms = gradients(module, state, batch, index, weight, precision, lap)
+    for index in range(state.model.method.steps_per_batch):
+        terms = gradients(state, batch, index, weight, setting)
         told = summed(torch.stack(list(terms.values())))
         if not math.isfinite(value := told.sum().item()):
             bad = ", ".join(name for name, term in zip(terms, told.tolist(), strict=True) if not math.isfinite(term))
@@ -160,35 +132,29 @@ def _step(
                 f"The loss became {value} at step {state.step + 1} ({bad or 'their sum'})",
                 "Checkpoints saved before are intact. Lower train.lr and train.head_lr, or set train.clip_norm=1.",
             )
-        add_gradients(module.model)
-        lap("backward")
-        if clip_norm:
-            nn.utils.clip_grad_norm_(module.parameters(), clip_norm)
+        add_gradients(state.model)
+        setting.lap("backward")
+        if clip_norm := setting.recipe.train.clip_norm:
+            nn.utils.clip_grad_norm_(state.model.parameters(), clip_norm)
         state.optimizer.step()
-        lap("optimiser")
+        setting.lap("optimiser")
         total += value
     return total
 
 
-def _batch(
-    sampled: Sampled,
-    weights: Tensor,
-    recipe: Recipe,
-    model: Model,
-    step: int,
-    precision: str,
-    layout: Layout,
-    keeper: Keeper | None,
-) -> Batch:
+def _batch(state: TrainingState, sampled: Sampled, setting: Setting) -> Batch:
     """Normalise, then mix. May leave the model in evaluation mode.
 
     Partners are drawn from the whole batch, so every process mixes all of it and keeps its share. What was kept of
     images is not mixed.
     """
+    model, recipe = state.model, setting.recipe
     device = next(model.parameters()).device
+    weights = torch.ones(len(sampled.rows)) if setting.weights is None else setting.weights[sampled.rows]
     boxes, keypoints = (None if one is None else one.to(device) for one in (sampled.boxes, sampled.keypoints))
-    rest = sampled.rows.to(device), boxes, keypoints
-    if keeper is not None:
+    attributes = None if setting.attributes is None else setting.attributes[sampled.rows].to(device)
+    rest = sampled.rows.to(device), boxes, keypoints, attributes
+    if (keeper := setting.keeper) is not None:
         labels, weights = sampled.labels.to(device).unsqueeze(1), weights.to(device).unsqueeze(1)
         return Batch(keeper.known(sampled.images, device), labels, weights, *rest)
     seen = sampled.images.to(device), sampled.labels.to(device).unsqueeze(1), weights.to(device).unsqueeze(1)
@@ -201,12 +167,12 @@ def _batch(
         kind=recipe.augment.mix,
         alphas=recipe.augment.mix_alpha,
         probability=recipe.augment.mix_probability,
-        generator=torch.Generator().manual_seed(derive_seed(Stream.MIX, recipe.seed, step)),
-        class_maps=partial(_class_maps, model, precision),
+        generator=torch.Generator().manual_seed(derive_seed(Stream.MIX, recipe.seed, state.step)),
+        class_maps=partial(_class_maps, model, setting.machine.precision),
     )
     if mixes:
         images, labels, weights = (one[share(len(one))] for one in (images, labels, weights))
-    return Batch(images.contiguous(memory_format=memory_format(layout)), labels, weights, *rest)
+    return Batch(images.contiguous(memory_format=memory_format(setting.machine.layout)), labels, weights, *rest)
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ pieces.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
 import torch
@@ -17,10 +17,11 @@ from fieldmark.core.errors import DeviceError, TrainingError
 from fieldmark.core.ranks import divided, size
 from fieldmark.core.wording import counted
 from fieldmark.learning.training.batchnorm import moving_layers
+from fieldmark.learning.training.setting import Setting
 from fieldmark.learning.training.sharing import whole_statistics
 from fieldmark.learning.training.state import TrainingState
 from fieldmark.model.batch import Batch
-from fieldmark.model.model import LossModule, Model
+from fieldmark.model.model import Model
 from fieldmark.model.precision import autocast
 
 __all__ = ["enough_memory", "gradients"]
@@ -28,29 +29,21 @@ __all__ = ["enough_memory", "gradients"]
 _HINT = "Lower images.size, or choose a smaller backbone or a machine with more memory."
 
 
-def gradients(
-    module: LossModule,
-    state: TrainingState,
-    batch: Batch,
-    index: int,
-    weight: float,
-    precision: str,
-    lap: Callable[[str], None],
-) -> dict[str, Tensor]:
+def gradients(state: TrainingState, batch: Batch, index: int, weight: float, setting: Setting) -> dict[str, Tensor]:
     """The terms of the loss, `weight` times each, and in every parameter the gradient of their sum.
 
     If memory does not suffice, `state.pieces` is doubled until it does, and stays so. Raises TrainingError where pieces
     cannot be smaller, or where a loss compares images; DeviceError where other processes have begun the same step.
     """
-    before = _Before(module.model, batch.images.device)
+    before = _Before(state.model, batch.images.device)
     while True:
         state.optimizer.zero_grad(set_to_none=True)
         try:
-            return _sums(module, batch, index, weight, precision, lap, state.pieces)
+            return _sums(state, batch, index, weight, setting)
         except torch.OutOfMemoryError:
             pass  # behind this clause nothing holds the tensors of the attempt any longer
         state.optimizer.zero_grad(set_to_none=True)
-        state.pieces = _more(state.pieces, len(batch.rows), module.model)
+        state.pieces = _more(state.pieces, len(batch.rows), state.model)
         before.restore()
 
 
@@ -63,27 +56,20 @@ def enough_memory() -> Iterator[None]:
         raise TrainingError("The GPU's memory does not suffice for this training", _HINT) from error
 
 
-def _sums(
-    module: LossModule,
-    batch: Batch,
-    index: int,
-    weight: float,
-    precision: str,
-    lap: Callable[[str], None],
-    pieces: int,
-) -> dict[str, Tensor]:
-    """The terms over all pieces; their gradients are added to those that are there. The caller ends the last lap."""
+def _sums(state: TrainingState, batch: Batch, index: int, weight: float, setting: Setting) -> dict[str, Tensor]:
+    """The terms over `state.pieces`; their gradients are added to what is there. The caller ends the last lap."""
     sums: dict[str, Tensor] = {}
+    model, pieces = state.model, state.pieces
     for which in _slices(len(batch.rows), pieces):
         if sums:
-            lap("backward")
+            setting.lap("backward")
         piece = batch if pieces == 1 else batch.piece(which)
         together = nullcontext() if pieces == 1 else divided()
-        with autocast(precision, batch.images.device), whole_statistics(module.model), together:
-            losses = module(piece, index)
+        with autocast(setting.machine.precision, batch.images.device), whole_statistics(model), together:
+            losses = model.losses(piece, index)
         share = weight * len(piece.rows) / len(batch.rows)
         terms = share * torch.stack([value.float() for value in losses.values()])
-        lap("forward")
+        setting.lap("forward")
         terms.sum().backward()
         for name, term in zip(losses, terms.detach(), strict=True):
             sums[name] = sums[name] + term if name in sums else term
