@@ -6,7 +6,7 @@ Shapes: S the side of the view in pixels, h × w cells.
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, final
 
@@ -247,11 +247,11 @@ def explain_view(
     contrast: Contrast,
     known: tuple[Known | None, Known | None] = (None, None),
     *,
-    besides: str = "",
+    besides: Collection[str] = (),
 ) -> tuple[Evidence, list[RegionFound], Whole | None]:
     """The regions of a normalised image (1, 3, S, S) that speak for one class against the other.
 
-    The image `besides` is left out of the examples: nothing explains itself.
+    The known images `besides` are left out of the examples: nothing explains itself.
     """
     place = tap(method, image.shape[-1])
     evidence = find_evidence(method, image, contrast, place)
