@@ -49,6 +49,7 @@ def test_a_picture_and_its_figures(cli: Cli, trained: Run, photograph: Path, tmp
     decided, against = (np.array(values["evidence"][name]) for name in ("against_all", "against_second"))
     assert decided.shape == against.shape
     assert np.abs(decided).max() > 0
+    assert abs(values["evidence"]["gap"]) < 0.5 * np.abs(against).sum()
     for region in values["regions"]:
         assert np.array(region["cells"]).shape == against.shape
         assert 0 < region["share"] <= 1

@@ -93,6 +93,7 @@ class Explainer:
             self._notes(names, known),
             decided=find_evidence(self.method, normalised, self._against_all(contrast.first), self._place).cells,
             whole=whole,
+            gap=evidence.gap,
         )
 
     def known(self, label: str) -> Known | None:

@@ -140,6 +140,8 @@ class Explanation:
     """(h, w) the contribution of each cell to the answer against all other classes."""
     whole: Whole | None = None
     """The result with the mark of B added as well, or None without known images of B."""
+    gap: float = 0.0
+    """What `cells` lack to add up to the margin less that of an empty map; the smaller, the more exact they are."""
 
     def __repr__(self) -> str:
         where = self.regions[0].title if self.regions else "no region"
@@ -188,6 +190,7 @@ class Explanation:
             "evidence": {
                 "against_all": None if self.decided is None else self.decided.round(4).tolist(),
                 "against_second": self.cells.round(4).tolist(),
+                "gap": round(self.gap, 4),
             },
             "notes": list(self.notes),
         }
@@ -316,8 +319,8 @@ def exchange_whole(
         return None
     numbers = [known.paths.index(donor.path) for donor in donors]
     theirs, last = known.maps[numbers].float(), known.last[numbers].float()
-    slopes = mean_gradient(method, image, contrast, place, theirs.to(image.device)).cpu()
-    against = -((theirs - start_of(method, theirs)) * slopes).sum(1).numpy(force=True)
+    slopes, _ = mean_gradient(method, image, contrast, place, theirs.to(image.device))
+    against = -((theirs - start_of(method, theirs)) * slopes.cpu()).sum(1).numpy(force=True)
     inside = torch.from_numpy(cells)
     maps, shown = evidence.map.repeat(len(donors), 1, 1, 1), np.zeros_like(cells)
     for at, donor in enumerate(donors):
