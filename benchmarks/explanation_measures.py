@@ -13,7 +13,7 @@ Shapes: S the side of the image in pixels, h × w cells, P points.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -120,7 +120,7 @@ def swaps(
     cells: NDArray[np.bool_],
     known: tuple[Known, Known],
     rng: np.random.Generator,
-    besides: str = "",
+    besides: Collection[str] = (),
 ) -> Swaps:
     """The swap tests of one region (h, w) of a normalised image (1, 3, S, S); `known` are images of A and of B."""
 

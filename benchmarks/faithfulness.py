@@ -114,7 +114,7 @@ def photographs(run, out, count=100, split="test"):
         known = [explainer.known(bundle.classes[k]) for k in (a, b)]
         if regions and all(known):
             line |= swaps(
-                method, image, contrast, place, evidence, regions[0].cells, known, rng, catalog.paths[row]
+                method, image, contrast, place, evidence, regions[0].cells, known, rng, {catalog.paths[row]}
             )._asdict()
         found.append(line)
         print(len(found), f"{time.monotonic() - start:.0f} s", flush=True)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,13 +13,17 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from PIL import Image
 
+from fieldmark.answering import things
 from fieldmark.answering.answers import Picture, answers
-from fieldmark.answering.boxes import see_box, window
+from fieldmark.answering.boxes import Boxed, window
 from fieldmark.answering.predictor import Predictor
 from fieldmark.answering.things import Thing
-from fieldmark.data.detections import Detected, Detection
+from fieldmark.data import decode as decoding
+from fieldmark.data.decode import decode
+from fieldmark.data.detections import Box, Detected, Detection
 from fieldmark.runs.run import Run
 
 share = st.floats(0, 1)
@@ -46,7 +53,7 @@ def test_the_view_of_a_box_is_that_of_its_crop(trained: Run, tmp_path: Path) -> 
     box = 30 / 120, 20 / 90, 30 / 120, 20 / 90
     images = predictor.bundle.images
     left, top, right, bottom = window(120, 90, box, crop=1.0 if images.whole else images.crop)
-    shown = see_box(predictor, Thing("a", path), box)
+    shown = Boxed(Thing("a", path)).see(predictor, box)
     assert shown.size == (120, 90)
     np.testing.assert_array_equal(shown.view, predictor.view(np.ascontiguousarray(pixels[top:bottom, left:right])))
 
@@ -61,11 +68,107 @@ def test_a_turned_photograph_is_cut_upright(trained: Run, tmp_path: Path) -> Non
     exif[0x0112] = 6
     picture.transpose(Image.Transpose.ROTATE_90).save(turned := tmp_path / "turned.png", exif=exif)
     box = 0.6, 0.1, 0.2, 0.3
-    views = [see_box(predictor, Thing("a", path), box).view.astype(int) for path in (plain, turned)]
+    views = [Boxed(Thing("a", path)).see(predictor, box).view.astype(int) for path in (plain, turned)]
     assert np.abs(views[0] - views[1]).mean() < 2
     assert views[0][0].min() > 200  # red and white
     middle = views[0].shape[1] // 2
     assert views[0][1][middle, middle] < 10
+
+
+BOXES = [(0.1 * n, 0.3, 0.04 * n, 0.04 * n) for n in range(1, 7)] + [(0.0, 0.0, 1.0, 1.0), (0.5, 0.5, 0.001, 0.001)]
+
+
+def alone(predictor: Predictor, path: Path, box: Box) -> NDArray[np.uint8]:
+    """The view of a box in a picture that is decoded for it alone."""
+    images = predictor.bundle.images
+    crop, width, height = 1.0 if images.whole else images.crop, *decode(path).size
+    left, top, right, bottom = window(width, height, box, crop=crop)
+    shrinking = round(1.5 * images.size) / min(right - left, bottom - top)
+    pixels = decode(path, short_side=math.ceil(min(width, height) * shrinking) if shrinking < 1 else None).pixels
+    left, top, right, bottom = window(pixels.shape[1], pixels.shape[0], box, crop=crop)
+    return predictor.view(np.ascontiguousarray(pixels[top:bottom, left:right]))
+
+
+def written(folder: Path, name: str) -> Path:
+    """A photograph of 1600 × 1200 pixels in some form."""
+    rng, exif, more = np.random.default_rng(0), Image.Exif(), dict[str, Any]()
+    picture = Image.fromarray(rng.integers(0, 256, (30, 40, 3), np.uint8)).resize((1600, 1200))
+    if "turned" in name:
+        exif[0x0112] = 6
+    if "progressive" in name:
+        more = {"progressive": True}
+    if "transparent" in name:
+        picture.putalpha(Image.linear_gradient("L").resize(picture.size))
+    if "deep" in name:
+        picture = Image.fromarray(np.asarray(picture.convert("L")).astype(np.uint16) * 16)
+    picture.save(folder / name, exif=exif, **more)
+    return folder / name
+
+
+PICTURES = ["plain.jpg", "turned.jpg", "progressive.jpg", "turned.png", "transparent.png", "deep.png", "turned.tif"]
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_a_box_shows_the_same_whatever_other_boxes_there_are(trained: Run, tmp_path: Path, name: str) -> None:
+    predictor, path = Predictor.load(trained.bundle), written(tmp_path, name)
+    boxed = Boxed(Thing("a", path), 2 * len(BOXES))
+    for box in (*BOXES, *reversed(BOXES)):
+        shown = boxed.see(predictor, box)
+        np.testing.assert_array_equal(shown.view, alone(predictor, path, box))
+        assert shown.size == ((1200, 1600) if "turned" in name else (1600, 1200))
+
+
+def picture_of(path: Path, boxes: Sequence[Box]) -> Picture:
+    return Picture(Thing(str(path), path), Detected(path.name, tuple(Detection("animal", 0.9, box) for box in boxes)))
+
+
+@pytest.mark.parametrize(("name", "most"), [("turned.png", 1), ("plain.jpg", 4)])  # a JPEG has four scales
+@pytest.mark.parametrize("batch_size", [3, 32])
+def test_a_picture_is_decoded_once_for_all_its_boxes(
+    trained: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, most: int, batch_size: int
+) -> None:
+    predictor, path = Predictor.load(trained.bundle), written(tmp_path, name)
+    done: list[str] = []
+    for what in ("read_bytes", "_loaded"):
+        real = getattr(decoding, what)
+        monkeypatch.setattr(decoding, what, lambda *given, what=what, real=real: done.append(what) or real(*given))
+    small = [(0.05 * n, 0.2, 0.02, 0.02) for n in range(10)]
+    for boxes, bound in ((small, 1), (BOXES, most)):
+        done.clear()
+        told = [one for some in answers(predictor, [picture_of(path, boxes)], batch_size=batch_size) for one in some]
+        assert [len([look for look in one.looks if look.seen]) for one in told] == [len(boxes)]
+        assert done.count("read_bytes") == 1
+        assert 1 <= done.count("_loaded") <= bound
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 7])
+def test_few_pictures_are_in_memory_at_the_same_time(
+    trained: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch_size: int
+) -> None:
+    """One for each thread, and one whose boxes are not all asked for yet."""
+    predictor = Predictor.load(trained.bundle)
+    paths = [Path(shutil.copy(written(tmp_path, "plain.jpg"), tmp_path / f"{number}.jpg")) for number in range(12)]
+    made: list[Boxed] = []
+    held: list[int] = []
+
+    def boxed(thing: Thing, boxes: int) -> Boxed:
+        made.append(one := Boxed(thing, boxes))
+        return one
+
+    def decoded(*given: Any, **more: Any) -> decoding.Decoded:
+        found = real(*given, **more)
+        held.append(sum(bool(one._kept and one._kept.data) for one in made))
+        return found
+
+    real = things.decode
+    monkeypatch.setattr(things, "decode", decoded)
+    monkeypatch.setattr("fieldmark.answering.answers.Boxed", boxed)
+    monkeypatch.setattr("fieldmark.answering.answers.num_decoders", lambda: 3)
+    told = list(answers(predictor, [picture_of(path, BOXES[:4]) for path in paths], batch_size=batch_size))
+    assert [one.path for some in told for one in some] == [str(path) for path in paths]
+    assert len(held) >= len(paths)
+    assert max(held) <= 4
+    assert not any(one._kept or one._last for one in made)
 
 
 def test_only_sure_animals_are_classified(pictures: Path, trained: Run) -> None:

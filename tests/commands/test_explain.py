@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,11 @@ import pytest
 from PIL import Image
 
 import fieldmark
+from fieldmark.answering.explaining.examples import Known
 from fieldmark.answering.explaining.explainer import Explainer
+from fieldmark.answering.things import Thing
 from fieldmark.core.reading import read_json
+from fieldmark.runs.bundle import Bundle
 from fieldmark.runs.run import Run
 
 Cli = Callable[..., Any]
@@ -44,6 +49,7 @@ def test_a_picture_and_its_figures(cli: Cli, trained: Run, photograph: Path, tmp
     decided, against = (np.array(values["evidence"][name]) for name in ("against_all", "against_second"))
     assert decided.shape == against.shape
     assert np.abs(decided).max() > 0
+    assert abs(values["evidence"]["gap"]) < 0.5 * np.abs(against).sum()
     for region in values["regions"]:
         assert np.array(region["cells"]).shape == against.shape
         assert 0 < region["share"] <= 1
@@ -75,6 +81,51 @@ def test_known_images_are_looked_at_once(trained: Run, photograph: Path, monkeyp
     kept[0].write_bytes(b"damaged")
     monkeypatch.undo()
     assert fieldmark.explain(trained.folder, photograph).as_dict() == first.as_dict()
+
+
+def test_nothing_explains_itself(trained: Run, pictures: Path, tmp_path: Path) -> None:
+    """Neither through a link, nor as a copy of another name, nor as bytes."""
+    row = next(row for row in trained.images() if row["split"] == "train" and row["label"] == "amber")
+    photograph = pictures / row["path"]
+    (tmp_path / "link").symlink_to(pictures, target_is_directory=True)
+    (tmp_path / "one.png").symlink_to(photograph)
+    copy = Path(shutil.copy(photograph, tmp_path / "copy.png"))
+    linked = tmp_path / "link" / row["path"]
+    for root in (None, tmp_path / "link"):
+        explainer = Explainer(trained.folder, root=root)
+        for thing in (photograph, linked, tmp_path / "one.png", copy, photograph.read_bytes()):
+            found = explainer(thing, None if explainer(thing).first == "amber" else "amber")
+            assert found.regions
+            for region in found.regions:
+                assert row["path"] not in {one.path for one in (*region.first, *region.second)}
+    other = tmp_path / "other.png"
+    Image.new("RGB", (96, 96), "orange").save(other)
+    known = explainer.known("amber")
+    assert known is not None
+    assert row["path"] in known.paths
+    assert explainer._same(Thing("other", other), (known,)) == set()
+    before = replace(known, pictures=("",) * len(known.paths))  # a run of an earlier version knows no contents
+    assert explainer._same(Thing("linked", linked), (before, None)) == {row["path"]}
+
+
+def test_known_images_are_those_of_this_model(trained: Run, photograph: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By what it is: another one may have been copied to its place with its time."""
+    fieldmark.explain(trained.folder, photograph)
+    looked = Explainer._looked_at
+    asked: list[str] = []
+
+    def look(self: Explainer, label: str) -> Known | None:
+        asked.append(label)
+        return looked(self, label)
+
+    monkeypatch.setattr(Explainer, "_looked_at", look)
+    for file in trained.bundle.iterdir():
+        os.utime(file, (1, 1))
+    fieldmark.explain(trained.folder, photograph)
+    assert asked == []
+    monkeypatch.setattr(Bundle, "state", "another")
+    fieldmark.explain(trained.folder, photograph)
+    assert len(asked) == 2
 
 
 def test_training_images_that_are_gone_are_left_out(trained: Run, photograph: Path, tmp_path: Path) -> None:

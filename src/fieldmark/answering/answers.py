@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fieldmark.answering.boxes import see_box
+from fieldmark.answering.boxes import Boxed
 from fieldmark.answering.predictor import Predictor
 from fieldmark.answering.stream import BATCH, Shown, stream
 from fieldmark.answering.things import Thing
@@ -97,6 +97,8 @@ class _Asked(NamedTuple):
 
     of: _Pending
     at: int
+    boxed: Boxed
+    """The picture, shared by its looks."""
 
 
 def answers(
@@ -120,14 +122,17 @@ def answers(
             one = _pending(picture, confidence)
             if one.waits:
                 pending.append(one)
-            yield from (_Asked(one, at) for at in one.rows)
+            boxed = Boxed(picture.thing, len(one.rows))
+            yield from (_Asked(one, at, boxed) for at in one.rows)
 
     def see(one: _Asked) -> Shown:
         detection = one.of.looks[one.at].detection
-        thing = one.of.picture.thing
-        return predictor.see(thing) if detection is None else see_box(predictor, thing, detection.box)
+        return predictor.see(one.of.picture.thing) if detection is None else one.boxed.see(predictor, detection.box)
 
-    for answered in stream(asked(), see, predictor.engine, batch_size=batch_size, threads=num_decoders()):
+    threads = num_decoders()
+    for answered in stream(
+        asked(), see, predictor.engine, batch_size=batch_size, threads=threads, together=lambda one: id(one.boxed)
+    ):
         known = evidence_of(predictor.bundle, answered.output) if answered.output else None
         row = 0
         for one, error in zip(answered.things, answered.errors, strict=True):

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
@@ -75,25 +76,28 @@ def stream(
     *,
     batch_size: int = BATCH,
     threads: int = 0,
+    together: Callable[[T], object] = id,
 ) -> Iterator[Answered[T, A]]:
     """Answer things batch by batch, once and in order; memory does not grow with their number.
 
     `see` decodes a thing and gives its view. If it raises ImageError, the thing is skipped and the error is kept beside
     it. `engine` answers (B, 3, S, S). With `threads`, so many decode the next batch while the engine computes; `see`
-    is then called from them. Batches of one are answered as they come, since a single picture waits for no other. If
-    the iterator of things raises, the things before are answered first.
+    is then called from them, but for things in a row of which `together` says the same, from one of them in turn.
+    Batches of one are answered as they come, since a single picture waits for no other. If the iterator of things
+    raises, the things before are answered first.
     """
     if batch_size == 1:
         threads = 0
     with ExitStack() as ended:
-        run = ended.enter_context(ThreadPoolExecutor(threads)).submit if threads else _at_once
-        ahead: deque[list[tuple[T, Future[Shown | ImageError]]]] = deque()
+        submit = ended.enter_context(ThreadPoolExecutor(threads)).submit if threads else _at_once
+        ahead: deque[list[tuple[list[T], Future[list[Shown | ImageError]]]]] = deque()
         for batch in _batched(things, batch_size):
             if isinstance(batch, _Raised):
                 while ahead:
                     yield _answered(ahead.popleft(), engine)
                 raise batch.error
-            ahead.append([(thing, run(_seen, see, thing)) for thing in batch])
+            rows = (list(row) for _, row in groupby(batch, together))
+            ahead.append([(row, submit(_seen, see, row)) for row in rows])
             if len(ahead) > bool(threads):
                 yield _answered(ahead.popleft(), engine)
         while ahead:
@@ -125,32 +129,35 @@ def _batched(things: Iterable[T], size: int) -> Iterator[list[T] | _Raised]:
         yield batch
 
 
-def _seen(see: Callable[[T], Shown], thing: T) -> Shown | ImageError:
-    try:
-        return see(thing)
-    except ImageError as error:
-        return error
+def _seen(see: Callable[[T], Shown], things: list[T]) -> list[Shown | ImageError]:
+    found: list[Shown | ImageError] = []
+    for thing in things:
+        try:
+            found.append(see(thing))
+        except ImageError as error:
+            found.append(error)
+    return found
 
 
-def _at_once(call: Callable[..., Shown | ImageError], *arguments: Any) -> Future[Shown | ImageError]:
+def _at_once(call: Callable[..., A], *arguments: Any) -> Future[A]:
     """As an executor's `submit`, without another thread."""
-    found: Future[Shown | ImageError] = Future()
+    found: Future[A] = Future()
     found.set_result(call(*arguments))
     return found
 
 
 def _answered(
-    batch: list[tuple[T, Future[Shown | ImageError]]], engine: Callable[[NDArray[np.uint8]], A]
+    batch: list[tuple[list[T], Future[list[Shown | ImageError]]]], engine: Callable[[NDArray[np.uint8]], A]
 ) -> Answered[T, A]:
     answered: Answered[T, A] = Answered()
-    for thing, future in batch:
-        seen = future.result()
-        answered.things.append(thing)
-        if isinstance(seen, ImageError):
-            answered.errors.append(seen)
-        else:
-            answered.errors.append(None)
-            answered.shown.append(seen)
+    for things, future in batch:
+        answered.things += things
+        for seen in future.result():
+            if isinstance(seen, ImageError):
+                answered.errors.append(seen)
+            else:
+                answered.errors.append(None)
+                answered.shown.append(seen)
     if answered.shown:
         answered.output = engine(answered.images)
     return answered

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fieldmark.core.errors import DataError, DataWarning
-from fieldmark.data.decode import Decoded, decode, decode_image, reduced
+from fieldmark.data.decode import Decoded, Kept, decode, decode_image, reduced
 from fieldmark.data.readers.columns import Columns
 from fieldmark.data.readers.read import catalog_table
 from fieldmark.data.readers.shards import SHARD_SUFFIX, holds_shards, shards_listed
@@ -67,14 +67,17 @@ class Thing(NamedTuple):
     """The picture's path if it has one, else "image 1", "image 2", … by its position."""
     source: Source
 
-    def decode(self, *, short_side: int, grey_bits: int | None) -> Decoded:
-        """Return the pixels, reduced to this short side. Raises ImageError if the picture cannot be read."""
+    def decode(self, *, short_side: int, grey_bits: int | None, kept: Kept | None = None) -> Decoded:
+        """Return the pixels, reduced to this short side. Raises ImageError if the picture cannot be read.
+
+        `kept` is as for `fieldmark.data.decode.decode`.
+        """
         if isinstance(self.source, Image.Image):
             with _LOADING:
-                return decode_image(self.source, self.name, short_side=short_side, grey_bits=grey_bits)
+                return decode_image(self.source, self.name, short_side=short_side, grey_bits=grey_bits, kept=kept)
         if isinstance(self.source, np.ndarray):
             return reduced(self.source, short_side=short_side)
-        return decode(self.source, short_side=short_side, grey_bits=grey_bits)
+        return decode(self.source, short_side=short_side, grey_bits=grey_bits, kept=kept)
 
 
 def warn_of_left_out(text: str) -> None:

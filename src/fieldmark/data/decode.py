@@ -24,8 +24,9 @@ import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +44,7 @@ __all__ = [
     "MAX_PIXELS",
     "VERSION",
     "Decoded",
+    "Kept",
     "can_read",
     "check_pixels",
     "decode",
@@ -72,6 +74,17 @@ _ORIENTATIONS = {
 _PROFILE_SPACES = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}
 
 
+@final
+@dataclass(eq=False)
+class Kept:
+    """What is kept of one picture between its sizes. It is for one thread at a time."""
+
+    data: bytes = b""
+    """Those of its file, if it was read."""
+    scales: dict[tuple[int, int], tuple[Image.Image, int]] = field(default_factory=dict)
+    """By the size that the codec gave: the picture in sRGB as it is stored, and the orientation that it still needs."""
+
+
 class Decoded(NamedTuple):
     """The pixels of one image."""
 
@@ -82,36 +95,50 @@ class Decoded(NamedTuple):
 
 
 def decode(
-    source: Path | bytes, *, short_side: int | None = None, grey_bits: int | None = None, name: str = ""
+    source: Path | bytes,
+    *,
+    short_side: int | None = None,
+    grey_bits: int | None = None,
+    name: str = "",
+    kept: Kept | None = None,
 ) -> Decoded:
     """Read an image file, or its bytes; `name` is what errors then call it.
 
     `short_side` bounds the shorter side of the result, which is never enlarged; the ratio of the sides is kept.
     `grey_bits` is the depth of 16-bit greyscale, None for each picture's own. The result is a pure function of the
-    bytes and these two. Raises ImageError, whatever is wrong with the file.
+    bytes and these two. Whoever wants one file in several sizes gives the same `kept` each time, an empty one at first:
+    then it is read once, and decoded once at each scale that its codec has. Raises ImageError, whatever is wrong with
+    the file.
     """
     assert short_side is None or short_side >= 1
     name = name or (str(source) if isinstance(source, Path) else "The image")
-    data = read_bytes(source) if isinstance(source, Path) else source
+    data = (kept and kept.data) or (read_bytes(source) if isinstance(source, Path) else source)
     if not data:
         raise ImageError(f"{name} is empty (0 bytes)", "Copy or download it again, or remove it.")
     refuse_above(name, len(data) >> 20, MAX_BYTES >> 20, "MB")
+    if kept:
+        kept.data = data
     with _told_of_damage(name):
         image, preview = opened(io.BytesIO(data), name)
         coded, beside = (data, 0) if preview is None else (preview, len(data))
         with image:
             check_codec(image, coded, name)
-            return _upright(image, coded, name, short_side, grey_bits, beside)
+            return _upright(image, coded, name, short_side, grey_bits, beside, kept)
 
 
 def decode_image(
-    image: Image.Image, name: str, *, short_side: int | None = None, grey_bits: int | None = None
+    image: Image.Image,
+    name: str,
+    *,
+    short_side: int | None = None,
+    grey_bits: int | None = None,
+    kept: Kept | None = None,
 ) -> Decoded:
     """The same for a PIL image, which is left as it is. Of a photograph that was opened from a JPEG file the pixels can
     differ in their last digits, as files are decoded at a reduced scale. Raises ImageError."""
     with _told_of_damage(name):
         check_memory(image, b"", name)
-        return _upright(image.copy(), b"", name, short_side, grey_bits)
+        return _upright(image.copy(), b"", name, short_side, grey_bits, kept=kept)
 
 
 def reduced(pixels: NDArray[np.uint8], *, short_side: int | None = None) -> Decoded:
@@ -191,7 +218,13 @@ def measure(path: Path) -> tuple[int, int] | None:
 
 
 def _upright(
-    image: Image.Image, data: bytes, name: str, short_side: int | None, grey_bits: int | None, beside: int = 0
+    image: Image.Image,
+    data: bytes,
+    name: str,
+    short_side: int | None,
+    grey_bits: int | None,
+    beside: int = 0,
+    kept: Kept | None = None,
 ) -> Decoded:
     """An image of ours that is open, and may be drafted and closed → pixels; `data` and `beside` as for the memory."""
     width, height = image.size
@@ -200,16 +233,25 @@ def _upright(
     if scale < 1.0:  # a JPEG can be decoded at 1/2, 1/4 or 1/8; twice the target is kept for the filter to work on
         image.draft(None, (2 * target[0], 2 * target[1]))
     check_memory(image, data, name, target=target, beside=beside)
-    image.load()
-    turned = _orientation(image)
-    flat = _to_srgb(image, grey_bits)
-    if flat is not image:
-        image.close()  # its pixels are not needed any more
+    stored = image.size
+    flat, turned = (kept and kept.scales.get(stored)) or _loaded(image, grey_bits)
+    if kept:
+        kept.scales[stored] = flat, turned
     if flat.size != target:
         flat = flat.resize(target, Image.Resampling.BICUBIC, reducing_gap=3.0)
     if turned in _ORIENTATIONS:
         flat = flat.transpose(_ORIENTATIONS[turned])
     return Decoded(np.array(flat), (height, width) if turned >= 5 else (width, height))
+
+
+def _loaded(image: Image.Image, grey_bits: int | None) -> tuple[Image.Image, int]:
+    """An image that is open → sRGB, still as it is stored, and its orientation."""
+    image.load()
+    turned = _orientation(image)
+    flat = _to_srgb(image, grey_bits)
+    if flat is not image:
+        image.close()  # its pixels are not needed any more
+    return flat, turned
 
 
 def _orientation(image: Image.Image) -> int:

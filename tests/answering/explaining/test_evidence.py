@@ -9,7 +9,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from fieldmark.answering.explaining.evidence import AgainstAll, Contrast, find_evidence, mean_gradient, start_of
+from fieldmark.answering.explaining import evidence
+from fieldmark.answering.explaining.evidence import (
+    MOST_STEPS,
+    STEPS,
+    AgainstAll,
+    Contrast,
+    find_evidence,
+    mean_gradient,
+    start_of,
+)
 from fieldmark.answering.explaining.explanation import margins_of, odds
 from fieldmark.answering.explaining.taps import CELLS, answers, last_map, read, tap
 from fieldmark.model.method import Method, Prediction
@@ -56,8 +65,10 @@ def test_against_all_is_the_log_odds_of_the_probability() -> None:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_the_gradient_is_averaged_on_the_way(name: str, make: Make, image: Tensor) -> None:
-    """Against a plain loop; the cells add up to the margin less that of the start."""
+def test_the_gradient_is_averaged_on_the_way(
+    name: str, make: Make, image: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Against a plain loop; with their gap, the cells add up to the margin less that of the start."""
     method, contrast = make(name), Contrast(0, 1)
     place = tap(method, image.shape[-1])
     with torch.no_grad(), read((place,)) as found:
@@ -65,16 +76,52 @@ def test_the_gradient_is_averaged_on_the_way(name: str, make: Make, image: Tenso
     own = found[place]
     start = own.mean((2, 3), keepdim=True).expand_as(own) if "vit" in name else 0 * own
     assert torch.equal(start_of(method, own), start)
-    slopes = []
-    for share in (0.1, 0.3, 0.5, 0.7, 0.9):
-        one = (start + share * (own - start)).requires_grad_()
-        margin = contrast(answers(method, image, place, one))[0]
-        slopes.append(torch.autograd.grad(margin, one)[0])
-    expected = torch.stack(slopes).mean(0)
-    torch.testing.assert_close(mean_gradient(method, image, contrast, place, own), expected, atol=1e-5, rtol=1e-4)
     empty, whole = margins_of(method, image, contrast, place, torch.cat([start, own])).tolist()
-    cells = find_evidence(method, image, contrast, place).cells
-    assert cells.sum() == pytest.approx(whole - empty, abs=0.1 * abs(whole - empty) + 2e-3)
+    for steps, close in ((STEPS, 1.0), (MOST_STEPS, 0.0)):
+        monkeypatch.setattr(evidence, "CLOSE", close)
+        slopes = []
+        for step in range(steps):
+            one = (start + (step + 0.5) / steps * (own - start)).requires_grad_()
+            margin = contrast(answers(method, image, place, one))[0]
+            slopes.append(torch.autograd.grad(margin, one)[0])
+        expected = torch.stack(slopes).mean(0)
+        gradient, gaps = mean_gradient(method, image, contrast, place, own)
+        torch.testing.assert_close(gradient, expected, atol=1e-5, rtol=1e-4)
+        found = find_evidence(method, image, contrast, place)
+        assert found.gap == pytest.approx(float(gaps[0]), abs=1e-6)
+        assert found.cells.sum() + found.gap == pytest.approx(whole - empty, abs=1e-4)
+        assert abs(found.gap) < 0.1 * abs(whole - empty) + 2e-3
+
+
+def test_there_are_more_steps_where_the_gap_is_wide(make: Make, image: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    method, contrast = make("mobilenetv3_small_050"), Contrast(0, 1)
+    place = tap(method, image.shape[-1])
+    monkeypatch.setattr(evidence, "CLOSE", 1.0)
+    rough = find_evidence(method, image, contrast, place)
+    share = abs(rough.gap) / np.abs(rough.cells).sum()
+    assert share > 1e-5
+    monkeypatch.setattr(evidence, "CLOSE", 0.5 * share)
+    monkeypatch.setattr(evidence, "MOST_STEPS", 1000)
+    exact = find_evidence(method, image, contrast, place)
+    assert abs(exact.gap) <= 0.5 * share * np.abs(exact.cells).sum()
+
+
+def test_the_length_that_a_head_divides_by_is_no_evidence(make: Make, image: Tensor) -> None:
+    """A linear head on features of unit length is as exact as any other; on the way the length is that of the image."""
+    method = make("test_resnet")
+    method.head.classifier.unit = True
+    linear = method.head.classifier.linear
+    with torch.no_grad():
+        features = method.backbone(image)
+        toward = (linear.weight[2] - linear.weight[1]) / features.pooled[0].norm()
+        expected = torch.einsum("chw,c->hw", features.map[0], toward) / features.map[0, 0].numel()
+    found = find_evidence(method, image, Contrast(2, 1), last_map(method))
+    np.testing.assert_allclose(found.cells, expected.numpy(), atol=1e-5)
+    assert found.gap == pytest.approx(0, abs=1e-5)
+    assert found.rest == pytest.approx((linear.bias[2] - linear.bias[1]).item(), abs=1e-5)
+    assert method.head.classifier.given is None
+    early = find_evidence(method, image, Contrast(2, 1), tap(method, image.shape[-1]))
+    assert abs(early.gap) < 0.1 * np.abs(early.cells).sum()
 
 
 @pytest.mark.parametrize("name", NETWORKS)

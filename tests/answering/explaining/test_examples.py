@@ -65,7 +65,7 @@ def test_an_image_finds_itself_and_can_be_left_out() -> None:
     assert nearest.likeness == pytest.approx(1, abs=1e-3)
     np.testing.assert_array_equal(nearest.cells, cells)
     torch.testing.assert_close(nearest.features, own[:, torch.from_numpy(cells)])
-    assert [one.path for one in counterparts(own, last, cells, known, besides="self")] == ["other"]
+    assert [one.path for one in counterparts(own, last, cells, known, besides={"self"})] == ["other"]
 
 
 def test_an_exchange_on_the_last_map_is_algebra(make: Make, image: Tensor) -> None:

@@ -9,7 +9,7 @@ Shapes: N images, P key points, C channels, h × w cells of the map that evidenc
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -48,6 +48,8 @@ class Known:
     """(P) key points that are known of these images."""
     points: NDArray[np.float32] | None = None
     """(N, P, 2) x, y as shares of the picture; NaN where a point is not seen."""
+    pictures: tuple[str, ...] = ()
+    """(N) what a run calls them by their contents, "" where it does not know that."""
 
 
 @final
@@ -93,13 +95,13 @@ def known_maps(
 
 
 def counterparts(
-    maps: Tensor, last: Tensor, cells: NDArray[np.bool_], known: Known, *, besides: str = ""
+    maps: Tensor, last: Tensor, cells: NDArray[np.bool_], known: Known, *, besides: Collection[str] = ()
 ) -> list[Counterpart]:
-    """The counterparts of a region in all known images, the most similar first; the image `besides` is left out.
+    """The counterparts of a region in all known images, the most similar first; the images `besides` are left out.
 
     maps (C, h, w) and last (C', h', w') are those of the image that has the region.
     """
-    chosen = [at for at, path in enumerate(known.paths) if path != besides]
+    chosen = [at for at, path in enumerate(known.paths) if path not in besides]
     if not chosen:
         return []
     own = _Described.of(maps[None], last[None])

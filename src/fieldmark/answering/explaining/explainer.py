@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -31,9 +31,13 @@ from fieldmark.core.reading import parse_json
 from fieldmark.core.recipe import Images
 from fieldmark.core.storage import write_bytes, write_json, write_tensors
 from fieldmark.data.catalog import Catalog
+from fieldmark.data.decode import read_bytes
+from fieldmark.data.duplicates import digest
 from fieldmark.data.names import lookup
+from fieldmark.data.remote import below, real_place
 from fieldmark.evaluation.verdict import Verdict
 from fieldmark.runs.opening import data_of, opened_run
+from fieldmark.runs.run import picture_name
 
 __all__ = ["Explainer", "default_folder", "write_explanation"]
 
@@ -76,7 +80,8 @@ class Explainer:
         names = self.bundle.classes[contrast.first], self.bundle.classes[contrast.second]
         log_probabilities = self.bundle.log_probabilities(outputs.logits)[0]
         known = self.known(names[0]), self.known(names[1])
-        evidence, found, whole = explain_view(self.method, normalised, contrast, known, besides=self._own_name(thing))
+        same = self._same(thing, known)
+        evidence, found, whole = explain_view(self.method, normalised, contrast, known, besides=same)
         return Explanation(
             verdict,
             *names,
@@ -88,6 +93,7 @@ class Explainer:
             self._notes(names, known),
             decided=find_evidence(self.method, normalised, self._against_all(contrast.first), self._place).cells,
             whole=whole,
+            gap=evidence.gap,
         )
 
     def known(self, label: str) -> Known | None:
@@ -127,12 +133,20 @@ class Explainer:
         """(B, 3, S, S) → what the network computes with."""
         return self.method.backbone.normalization(torch.from_numpy(views).to(self.predictor.device))
 
-    def _own_name(self, thing: Thing) -> str:
-        """An image of the run's own data, as the run calls it; "" for any other."""
-        place = thing.source.resolve() if isinstance(thing.source, Path) else Path()
-        if self._root is None or not place.is_relative_to(self._root):
-            return ""
-        return place.relative_to(self._root).as_posix()
+    def _same(self, thing: Thing, known: Iterable[Known | None]) -> set[str]:
+        """The known images that are this very file, through whatever links, or a copy of it."""
+        source = thing.source
+        if not isinstance(source, Path | bytes):
+            return set()
+        place = real_place(source) if isinstance(source, Path) else None
+        picture = picture_name(digest(read_bytes(source) if isinstance(source, Path) else source))
+        return {
+            path
+            for one in known
+            if one
+            for path, its in zip(one.paths, one.pictures, strict=True)
+            if its == picture or real_place(below(self._root or Path(), path)) == place
+        }
 
     def _pictured(self, found: RegionFound) -> RegionFound:
         first, second = (tuple(self._with_pixels(one) for one in group) for group in (found.first, found.second))
@@ -170,13 +184,12 @@ class Explainer:
         if self._run is None:
             return None
         path = self._run.folder / "explanations" / "known" / f"{self.bundle.classes.index(label)}.safetensors"
-        stamp = str((self._run.bundle / "model.safetensors").stat().st_mtime_ns)
-        if kept := _read_known(path, label, stamp):
+        if kept := _read_known(path, label, self.bundle.state):
             return kept
         known = self._looked_at(label)
         if known:
-            about = {"label": label, "model": stamp}
-            about |= {"paths": json.dumps(known.paths), "point_names": json.dumps(known.point_names)}
+            about = {"label": label, "model": self.bundle.state}
+            about |= {name: json.dumps(getattr(known, name)) for name in ("paths", "pictures", "point_names")}
             tensors = {"maps": known.maps, "last": known.last}
             if known.points is not None:
                 tensors["points"] = torch.from_numpy(known.points)
@@ -186,15 +199,15 @@ class Explainer:
 
     def _looked_at(self, label: str) -> Known | None:
         assert self._run is not None
-        paths = [row["path"] for row in self._run.images() if row["split"] == "train" and row.get("label") == label]
-        spread = (
-            [paths[i] for i in np.unique(np.linspace(0, len(paths) - 1, NUM_KNOWN).round().astype(int))]
-            if paths
-            else []
-        )
+        rows = [row for row in self._run.images() if row["split"] == "train" and row.get("label") == label]
+        if not rows:
+            return None
+        spread = np.unique(np.linspace(0, len(rows) - 1, NUM_KNOWN).round().astype(int))
+        picture_of = {rows[i]["path"]: rows[i].get("picture", "") for i in spread}
         known, shown = known_maps(
-            self.method, map(self._known_thing, spread), self.predictor.see, self._normalised, self._place, label
+            self.method, map(self._known_thing, picture_of), self.predictor.see, self._normalised, self._place, label
         )
+        known = replace(known, pictures=tuple(picture_of[path] for path in known.paths))
         return self._with_points(known, [one.size for one in shown]) if known.paths else None
 
     def _with_points(self, known: Known, sizes: Sequence[tuple[int, int]]) -> Known:
@@ -231,17 +244,18 @@ def _only(image: Things) -> Thing:
     return first
 
 
-def _read_known(path: Path, label: str, stamp: str) -> Known | None:
+def _read_known(path: Path, label: str, state: str) -> Known | None:
     """What was kept; none where it is of another model, or damaged."""
     try:
         with safe_open(path, framework="pt") as file:
             about = file.metadata() or {}
-            if (about.get("label"), about.get("model")) != (label, stamp):
+            if (about.get("label"), about.get("model")) != (label, state):
                 return None
             points = file.get_tensor("points").numpy() if "points" in file.keys() else None  # noqa: SIM118  # no mapping
-            names = tuple(parse_json(about["point_names"], list[str]))
-            paths = tuple(parse_json(about["paths"], list[str]))
-            return Known(label, paths, file.get_tensor("maps"), file.get_tensor("last"), names, points)
+            paths, pictures, names = (
+                tuple(parse_json(about[name], list[str])) for name in ("paths", "pictures", "point_names")
+            )
+            return Known(label, paths, file.get_tensor("maps"), file.get_tensor("last"), names, points, pictures)
     except (OSError, SafetensorError, KeyError, ValueError):
         return None
 

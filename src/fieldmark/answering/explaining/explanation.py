@@ -6,7 +6,7 @@ Shapes: S the side of the view in pixels, h × w cells.
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, final
 
@@ -140,6 +140,8 @@ class Explanation:
     """(h, w) the contribution of each cell to the answer against all other classes."""
     whole: Whole | None = None
     """The result with the mark of B added as well, or None without known images of B."""
+    gap: float = 0.0
+    """What `cells` lack to add up to the margin less that of an empty map; the smaller, the more exact they are."""
 
     def __repr__(self) -> str:
         where = self.regions[0].title if self.regions else "no region"
@@ -188,6 +190,7 @@ class Explanation:
             "evidence": {
                 "against_all": None if self.decided is None else self.decided.round(4).tolist(),
                 "against_second": self.cells.round(4).tolist(),
+                "gap": round(self.gap, 4),
             },
             "notes": list(self.notes),
         }
@@ -247,11 +250,11 @@ def explain_view(
     contrast: Contrast,
     known: tuple[Known | None, Known | None] = (None, None),
     *,
-    besides: str = "",
+    besides: Collection[str] = (),
 ) -> tuple[Evidence, list[RegionFound], Whole | None]:
     """The regions of a normalised image (1, 3, S, S) that speak for one class against the other.
 
-    The image `besides` is left out of the examples: nothing explains itself.
+    The known images `besides` are left out of the examples: nothing explains itself.
     """
     place = tap(method, image.shape[-1])
     evidence = find_evidence(method, image, contrast, place)
@@ -316,8 +319,8 @@ def exchange_whole(
         return None
     numbers = [known.paths.index(donor.path) for donor in donors]
     theirs, last = known.maps[numbers].float(), known.last[numbers].float()
-    slopes = mean_gradient(method, image, contrast, place, theirs.to(image.device)).cpu()
-    against = -((theirs - start_of(method, theirs)) * slopes).sum(1).numpy(force=True)
+    slopes, _ = mean_gradient(method, image, contrast, place, theirs.to(image.device))
+    against = -((theirs - start_of(method, theirs)) * slopes.cpu()).sum(1).numpy(force=True)
     inside = torch.from_numpy(cells)
     maps, shown = evidence.map.repeat(len(donors), 1, 1, 1), np.zeros_like(cells)
     for at, donor in enumerate(donors):

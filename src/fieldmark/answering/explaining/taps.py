@@ -36,6 +36,8 @@ class Network(Protocol):
 
     def parameters(self) -> Iterator[nn.Parameter]: ...
 
+    def modules(self) -> Iterator[nn.Module]: ...
+
 
 @final
 @dataclass(frozen=True, eq=False)

@@ -26,13 +26,22 @@ class LinearClassifier(Classifier):
     def __init__(self, width: int, num_classes: int, *, unit: bool = False) -> None:
         super().__init__()
         self.unit = unit
+        self.given: Tensor | None = None
+        """(B, 1) the lengths to divide by, where others are asked about than those of the features."""
         self.linear = nn.Linear(width, num_classes)
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, D) → logits (B, K)."""
         if self.unit:
-            length = features.norm(dim=1, keepdim=True).clamp_min(_LEAST)
+            length = self.length(features)
             # when answering, an image's length is a given: each cell's share of a logit then is what it adds to it
-            features = features / (length if self.training else length.detach())
+            if not self.training:
+                length = length.detach() if self.given is None else self.given
+            features = features / length
         logits: Tensor = self.linear(features)
         return logits
+
+    @staticmethod
+    def length(features: Tensor) -> Tensor:
+        """(B, D) → (B, 1), never nothing."""
+        return features.norm(dim=1, keepdim=True).clamp_min(_LEAST)
