@@ -20,6 +20,7 @@ __all__ = [
     "check_backbone",
     "each_of",
     "listed_backbones",
+    "knows_nothing",
     "settled_weights",
     "sources_of",
     "weights_file",
@@ -59,6 +60,11 @@ def sources_of(choice: Backbone) -> frozenset[str]:
     return frozenset(one.weights for one in each_of(choice))
 
 
+def knows_nothing(choice: Backbone) -> bool:
+    """Whether all of its networks start from random weights."""
+    return sources_of(choice) == {"none"}
+
+
 def check_backbone(choice: Backbone, *, weights: bool = True) -> None:
     """Raise RecipeError for a model that timm does not have and, if `weights` will be read, WeightsError for a missing
     file or package."""
@@ -77,10 +83,13 @@ def check_backbone(choice: Backbone, *, weights: bool = True) -> None:
 
 def settled_weights(choice: Backbone) -> Backbone:
     """The same with what "auto" means on this machine: weights that are installed, or else the hub's."""
-    if choice.weights != "auto":
+    if "auto" not in sources_of(choice):
         return choice
     here = installed_backbones()
-    found = ["installed" if one.name.split(".")[0] in here else "hub" for one in each_of(choice)]
+    found = [
+        one.weights if one.weights != "auto" else "installed" if one.name.split(".")[0] in here else "hub"
+        for one in each_of(choice)
+    ]
     return choice.model_copy(update={"weights": found[0] if len(set(found)) == 1 else "+".join(found)})
 
 
