@@ -43,6 +43,7 @@ from fieldmark.learning.fitting.trial import settle_solver
 from fieldmark.learning.fitting.tuning import tuned
 from fieldmark.learning.fitting.weights import tell_license
 from fieldmark.model.choosing import weights_name
+from fieldmark.model.hub import check_hub
 from fieldmark.model.license import weights_license
 from fieldmark.model.model import Model
 from fieldmark.runs.budgeted import has_tried
@@ -123,6 +124,8 @@ def train(
                 called = base if isinstance(base, str) else given
                 listener.note(f"There is no run in {out} to resume, so a new one starts (recipe: {called})")
             rehearse(asked := resolved())
+            if not onward or asked.protocol == "crossfit":
+                check_hub(asked.backbone)
             if older:
                 older.check(asked)
             pool = without_labels.checked(asked, pool, parent)

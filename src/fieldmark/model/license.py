@@ -12,6 +12,7 @@ from fieldmark.core.errors import RunError
 from fieldmark.core.reading import read_json
 from fieldmark.core.recipe import NONE, Backbone
 from fieldmark.model.choosing import each_of
+from fieldmark.model.hub import configured
 from fieldmark.model.installed import package_of
 
 __all__ = ["UNKNOWN", "is_noncommercial", "weights_license"]
@@ -53,9 +54,7 @@ def _license(choice: Backbone) -> str:
         case "installed":
             return package_of(choice.name).license
         case "hub":
-            import timm
-
-            return getattr(timm.get_pretrained_cfg(choice.name), "license", None) or UNKNOWN
+            return getattr(configured(choice.name), "license", None) or UNKNOWN
     path = Path(choice.weights)
     try:
         return read_json(path.with_name("model.json"), Bundled)["provenance"]["license"]
