@@ -340,4 +340,5 @@ def main():
      "show": lambda: show(asked.pack)}[asked.what]()  # fmt: skip
 
 
-main()
+if __name__ == "__main__":
+    main()

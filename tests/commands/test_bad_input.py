@@ -220,6 +220,7 @@ def test_weights_that_cannot_be_had(
         return create(name, pretrained=pretrained, **options)
 
     monkeypatch.setattr(timm, "create_model", offline)
+    monkeypatch.setattr("fieldmark.model.hub._reached", lambda _: True)
 
     def command(weights: object) -> tuple[object, ...]:
         return ("train", pictures, *tiny(backbone__weights=str(weights)), "--out", tmp_path / "run")

@@ -144,3 +144,4 @@ def test_the_page_before_anything_is_done() -> None:
     assert "0 of 6" in page
     assert "<svg" not in page
     assert "If you choose a recipe by them, no test split is left." in page
+    assert board.notices == (), "there are no intervals that could be too narrow"

@@ -18,7 +18,7 @@ from fieldmark.learning.training.optimizer import build_optimizer, early_stages
 from fieldmark.model.backbone import Normalization, build_backbone
 from fieldmark.model.beside import Beside
 from fieldmark.model.build import build_model, has_usual_size
-from fieldmark.model.choosing import check_backbone, each_of, settled_weights, sources_of, weights_name
+from fieldmark.model.choosing import check_backbone, each_of, knows_nothing, settled_weights, sources_of, weights_name
 from fieldmark.model.installed import PACKAGES
 from fieldmark.model.license import is_noncommercial, weights_license
 
@@ -117,6 +117,8 @@ def test_weights_of_several() -> None:
     assert [one.weights for one in each_of(mixed)] == ["installed", "hub"]
     assert sources_of(mixed) == {"installed", "hub"}
     assert weights_name(mixed).endswith(", hub")
+    each = settled_weights(choice("tf_efficientnet_lite0+resnet18+resnet10t", weights="auto+auto+none"))
+    assert each.weights == "installed+hub+none"
     with pytest.raises(WeightsError, match="No package has the weights of 'resnet18'"):
         check_backbone(choice("tf_efficientnet_lite0+resnet18", weights="installed"))
     with pytest.raises(RecipeError, match="says it of 3 networks"):
@@ -131,3 +133,12 @@ def test_the_strictest_licence_counts() -> None:
     assert is_noncommercial(found)
     assert is_noncommercial("unknown and cc-by-nc-4.0")
     assert not is_noncommercial("unknown and apache-2.0")
+    assert weights_license(choice("resnet18.a1_in1k+resnet10t", weights="hub+none")) == "apache-2.0"
+    assert weights_license(choice("resnet18+resnet10t", weights="none+none")) == "none"
+
+
+@pytest.mark.parametrize(
+    ("weights", "nothing"), [("none", True), ("none+none", True), ("none+installed", False), ("auto", False)]
+)
+def test_which_start_knows_nothing(weights: str, nothing: bool) -> None:
+    assert knows_nothing(choice("tf_efficientnet_lite0+tf_efficientnet_lite1", weights=weights)) is nothing

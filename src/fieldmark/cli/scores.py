@@ -209,7 +209,10 @@ def print_leaderboard(board: Leaderboard) -> None:
             duration(one.seconds or 0),
             f"{max((one.memory or {'': 0}).values()) / 1e9:.1f} GB",
         )
-    console.print(table)
+    if any(one.accuracy for one in board.standings):
+        console.print(table)
+    else:
+        console.print("No run has finished, so there is nothing to compare.")
     if board.compared:
         console.print("Differences are in percentage points, with 95 % intervals over images. Spread is over seeds.")
         console.print(literal(chance_in_words(board)))

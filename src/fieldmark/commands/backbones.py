@@ -32,6 +32,10 @@ class AtHand:
     """Without a head."""
     images_per_second: float | None
     """Of answering, on this machine's processor, without decoding; None if it was not measured."""
+    size: int
+    """Side of these images, in pixels."""
+    threads: int
+    """With which this processor computes."""
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON has it."""
@@ -42,20 +46,23 @@ def backbones(*, speed: bool = True, listener: Listener | None = None) -> list[A
     """The backbones whose weights are at hand, those that are installed first.
 
     With `speed`, each answers a few batches of noise at the usual size, which takes seconds. Models that cannot be a
-    backbone are passed over, and `listener` hears why.
+    backbone and packages that are damaged are passed over, and `listener` hears why.
     """
+    import torch
+
     from fieldmark.core.memory import keep_freed_memory
     from fieldmark.model.backbone import rehearsed_backbone
 
     keep_freed_memory()
-    listener, found = listener or Listener(), list(weights_at_hand())
+    listener = listener or Listener()
+    found = list(weights_at_hand(listener))
     made: list[AtHand] = []
     with listener.progress("Measuring") as tick:
         for done, (name, source, file) in enumerate(found):
             tick(done, len(found), name)
-            choice = Backbone(name=name, weights=source)
+            choice, size = Backbone(name=name, weights=source), Images().size
             try:
-                network = rehearsed_backbone(choice, size=Images().size)
+                network = rehearsed_backbone(choice, size=size)
             except RecipeError as error:
                 listener.note(f"{error.problem}, so {name} is passed over")
                 continue
@@ -66,7 +73,9 @@ def backbones(*, speed: bool = True, listener: Listener | None = None) -> list[A
                     round(file.stat().st_size / 1e6, 1),
                     weights_license(choice),
                     sum(weight.numel() for weight in network.parameters()),
-                    _speed(network, Images().size) if speed else None,
+                    _speed(network, size) if speed else None,
+                    size,
+                    torch.get_num_threads(),
                 )
             )
         tick(len(found), len(found))

@@ -41,6 +41,7 @@ from fieldmark.learning.fitting.reading import read_for, run_at
 from fieldmark.learning.fitting.resolve import check_data, plugins_of, resolve_recipe
 from fieldmark.learning.fitting.weights import tell_license
 from fieldmark.model.choosing import weights_name
+from fieldmark.model.hub import check_hub
 from fieldmark.model.license import weights_license
 from fieldmark.model.model import Model
 from fieldmark.runs.budgeted import has_tried
@@ -121,6 +122,8 @@ def train(
                 called = base if isinstance(base, str) else given
                 listener.note(f"There is no run in {out} to resume, so a new one starts (recipe: {called})")
             rehearse(asked := resolved())
+            if not onward or asked.protocol == "crossfit":
+                check_hub(asked.backbone)
             if older:
                 older.check(asked)
             pool = without_labels.checked(asked, pool, parent)

@@ -32,6 +32,7 @@ from fieldmark.data.readers.table import read_table
 from fieldmark.data.sets import read
 from fieldmark.data.write import write_catalog
 from fieldmark.learning.fitting.prepare import prepare
+from fieldmark.model.hub import check_hub
 from fieldmark.runs.bundle import Bundle
 from fieldmark.runs.opening import catalog_of
 from fieldmark.runs.run import Run
@@ -157,6 +158,7 @@ class Comparison:
         for entry in todo:
             run = self._run(entry)
             if not run.exists:
+                check_hub(entry.who.recipe.backbone)
                 continue
             changes = Run.open(run.folder).recipe().changes(entry.who.seeded(entry.seed))
             wrong = [f"{key} was {before!r}, not {now!r}" for key, (before, now) in changes.items()]

@@ -187,7 +187,7 @@ def rank(
         seeds=tuple(seeds),
         standings=tuple(sorted(standings, key=lambda one: -one.accuracy.value if one.accuracy else 1)),
         failures=dict(failures or {}),
-        notices=(*notices, *_few(num_units)),
+        notices=(*notices, *(_few(num_units) if found else ())),
         folder=folder,
     )
 

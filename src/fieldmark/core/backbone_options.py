@@ -15,7 +15,8 @@ from typing_extensions import TypedDict  # pydantic needs this one before Python
 
 __all__ = ["ALLOWED", "BackboneName", "BackboneOptions"]
 
-_NAME = re.compile(r"\w{1,100}(\.\w{1,100})?(\+\w{1,100}(\.\w{1,100})?){0,3}", re.ASCII)
+_ONE = r"[\w-]{1,100}(\.\w{1,100})?"  # no model has a hyphen, but packages do, and who types one is told the name
+_NAME = re.compile(rf"{_ONE}(\+{_ONE}){{0,3}}", re.ASCII)
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 Width = Annotated[int, Field(ge=1, le=8192)]

@@ -30,8 +30,7 @@ NONE = "none"
 
 _Channel = Annotated[float, Field(ge=-1e3, le=1e3)]
 _Spread = Annotated[float, Field(gt=0, le=1e3)]
-# TOML and JSON know lists only
-_Mean = Annotated[tuple[_Channel, _Channel, _Channel], Strict(False)]
+_Mean = Annotated[tuple[_Channel, _Channel, _Channel], Strict(False)]  # TOML and JSON know lists only
 _Std = Annotated[tuple[_Spread, _Spread, _Spread], Strict(False)]
 
 
@@ -248,9 +247,8 @@ class Train(_Section):
 
     def num_epochs(self, steps_per_epoch: int) -> int:
         """`epochs` as a number."""
-        if self.epochs != "auto":
-            return self.epochs
-        return max(_EPOCHS, min(_MOST_EPOCHS, math.ceil(_LEAST_STEPS / steps_per_epoch)))
+        enough = min(_MOST_EPOCHS, math.ceil(_LEAST_STEPS / steps_per_epoch))
+        return max(_EPOCHS, enough) if self.epochs == "auto" else self.epochs
 
 
 class Recipe(_Section):

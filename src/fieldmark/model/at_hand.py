@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from fieldmark.model.installed import PACKAGES, installed_backbones
+from fieldmark.core.errors import WeightsError
+from fieldmark.core.listener import Listener
+from fieldmark.model.installed import PACKAGES, check_package
 
 __all__ = ["WeightsHere", "weights_at_hand"]
 
@@ -20,12 +22,18 @@ class WeightsHere(NamedTuple):
     file: Path
 
 
-def weights_at_hand() -> Iterator[WeightsHere]:
-    """Those that are installed first."""
-    for name in installed_backbones():
-        path = PACKAGES[name].path
-        assert path is not None
-        yield WeightsHere(name, "installed", path)
+def weights_at_hand(listener: Listener | None = None) -> Iterator[WeightsHere]:
+    """Those that are installed first. `listener` hears of packages that are altered or have lost their file."""
+    for name, package in PACKAGES.items():
+        if not (package.path or package.is_recorded):
+            continue
+        try:
+            check_package(name)
+        except WeightsError as error:
+            (listener or Listener()).note(f"{error.problem}, so {name} is passed over. Run {package.repair}")
+            continue
+        assert package.path is not None
+        yield WeightsHere(name, "installed", package.path)
     yield from _downloaded()
 
 

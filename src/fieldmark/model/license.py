@@ -10,8 +10,9 @@ from typing_extensions import TypedDict
 
 from fieldmark.core.errors import RunError
 from fieldmark.core.reading import read_json
-from fieldmark.core.recipe import Backbone
+from fieldmark.core.recipe import NONE, Backbone
 from fieldmark.model.choosing import each_of
+from fieldmark.model.hub import configured
 from fieldmark.model.installed import package_of
 
 __all__ = ["UNKNOWN", "is_noncommercial", "weights_license"]
@@ -35,26 +36,25 @@ class Bundled(TypedDict):
 
 def weights_license(choice: Backbone) -> str:
     """An SPDX identifier or the name that timm has for it; "none" without weights, "unknown" where nothing tells. Those
-    of several networks, with "and" between them.
+    of several networks that have weights, with "and" between them.
 
     Of a bundle's weights it is that of the weights which the bundle was trained from; other files may name theirs as
     `license` in their metadata.
     """
-    return " and ".join(dict.fromkeys(_license(one) for one in each_of(choice)))
+    found = dict.fromkeys(_license(one) for one in each_of(choice))
+    return " and ".join([one for one in found if one != NONE] or [NONE])
 
 
 def _license(choice: Backbone) -> str:
     match choice.weights:
         case "none":
-            return "none"
+            return NONE
         case "fieldguide":
             return "apache-2.0"
         case "installed":
             return package_of(choice.name).license
         case "hub":
-            import timm
-
-            return getattr(timm.get_pretrained_cfg(choice.name), "license", None) or UNKNOWN
+            return getattr(configured(choice.name), "license", None) or UNKNOWN
     path = Path(choice.weights)
     try:
         return read_json(path.with_name("model.json"), Bundled)["provenance"]["license"]

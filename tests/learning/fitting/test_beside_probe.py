@@ -50,7 +50,12 @@ def test_both_are_scored_on_the_same_images(pictures: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    "change", [{"weights": "none"}, {"overrides": [*SIZE, TRAINED, "train.epochs=1", "protocol=refit"]}]
+    "change",
+    [
+        {"weights": "none"},
+        {"backbone": "test_resnet+test_resnet", "weights": "none+none"},
+        {"overrides": [*SIZE, TRAINED, "train.epochs=1", "protocol=refit"]},
+    ],
 )
 def test_nothing_is_said_where_there_is_nothing_to_compare(
     change: dict[str, Any], pictures: Path, tmp_path: Path

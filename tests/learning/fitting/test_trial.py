@@ -90,6 +90,7 @@ def test_a_trial_is_held_once(pictures: Path, tmp_path: Path, monkeypatch: pytes
         ["train.members=2"],
         ["train.sampling=class_batches", "train.images_per_class=2", "auxiliary.name=supcon"],
         ["backbone.weights=none"],
+        ["backbone.name=test_resnet+test_resnet", "backbone.weights=none+none"],
     ],
 )
 def test_there_is_none_where_a_probe_is_no_choice(overrides: list[str], pictures: Path, tmp_path: Path) -> None:

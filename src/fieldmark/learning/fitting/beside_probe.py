@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from fieldmark.core.errors import WeightsError
 from fieldmark.core.listener import Listener
-from fieldmark.core.recipe import NONE, load_recipe
+from fieldmark.core.recipe import load_recipe
 from fieldmark.evaluation.beside_probe import BesideProbe
 from fieldmark.evaluation.calibration import Held
 from fieldmark.learning.fitting.fit import Fit
 from fieldmark.learning.fitting.holdout import hold_out, means_of
+from fieldmark.model.choosing import knows_nothing
 
 __all__ = ["beside_probe"]
 
@@ -33,7 +34,7 @@ def beside_probe(fit: Fit, held: Held, rows: NDArray[np.int64], validation: NDAr
     weights are gone.
     """
     own = fit.recipe
-    if own.train.solver == "logistic" or own.backbone.weights == NONE or len(rows) > _MOST:
+    if own.train.solver == "logistic" or knows_nothing(own.backbone) or len(rows) > _MOST:
         return None
     images = own.images.model_copy(update={"mirror": False})
     same = {"backbone": own.backbone, "images": images, "seed": own.seed}

@@ -47,7 +47,7 @@ from fieldmark.learning.training.soup import Soup
 from fieldmark.learning.training.start import Start
 from fieldmark.learning.training.state import TrainingState
 from fieldmark.model.build import build_model
-from fieldmark.model.choosing import sources_of
+from fieldmark.model.hub import downloading
 from fieldmark.model.model import Model
 from fieldmark.model.precision import memory_format
 from fieldmark.runs.run import Run
@@ -115,8 +115,8 @@ class Fit:
     def _train(self, rows: NDArray[np.int64], validation: NDArray[np.int64]) -> Fitted:
         recipe = self.recipe
         given = self._begun or self.start is not None
-        if "hub" in sources_of(recipe.backbone) and not given:
-            self.listener.note(f"Loading the weights of {recipe.backbone.name} (downloaded on first use)")
+        if not given and (said := downloading(recipe.backbone)):
+            self.listener.note(said)
         model = self.build(rows, load_weights=not given)
         if recipe.train.solver == "logistic":
             strength = self._fit_head(model, rows)

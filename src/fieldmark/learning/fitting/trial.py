@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 
 from fieldmark.core.errors import DataError, RecipeError
 from fieldmark.core.listener import Listener
-from fieldmark.core.recipe import NONE, Choice, Recipe
+from fieldmark.core.recipe import Choice, Recipe
 from fieldmark.core.wording import counted
 from fieldmark.data.splits import folds
 from fieldmark.evaluation.beside_probe import Trial
 from fieldmark.learning.fitting.combinations import check_combination
 from fieldmark.learning.fitting.fit import Fit
+from fieldmark.model.choosing import knows_nothing
 
 __all__ = ["TRIAL", "is_tried", "settle_solver", "solved"]
 
@@ -40,7 +41,7 @@ _LEAST = 10
 
 def is_tried(recipe: Recipe, num_images: int, num_classes: int) -> bool:
     """Whether there is a trial before a training on so many images of so many classes."""
-    if recipe.train.solver != "auto" or recipe.backbone.weights == NONE:
+    if recipe.train.solver != "auto" or knows_nothing(recipe.backbone):
         return False
     return num_images <= min(_MOST, _FEW * num_classes)
 

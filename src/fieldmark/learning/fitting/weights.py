@@ -6,12 +6,16 @@ from fieldmark.core.listener import Listener
 from fieldmark.core.recipe import NONE, Recipe
 from fieldmark.core.wording import counted
 from fieldmark.learning.fitting.prepare import Prepared
+from fieldmark.model.choosing import knows_nothing
 from fieldmark.model.license import UNKNOWN, is_noncommercial, weights_license
 
 __all__ = ["check_start", "tell_license"]
 
 _MANY = 20_000
 """Images from which a network may learn without knowing anything before."""
+_SOME = 2_000
+"""Images from which it may do so if it trains for long, as on some thousand cars or aircraft (Kornblith, Shlens & Le,
+"Do better ImageNet models transfer better?", 2019)."""
 
 
 def tell_license(recipe: Recipe, listener: Listener) -> None:
@@ -31,8 +35,9 @@ def tell_license(recipe: Recipe, listener: Listener) -> None:
 def check_start(recipe: Recipe, data: Prepared, listener: Listener) -> None:
     """Warn where a network starts from nothing and has few images to learn from."""
     number = len(data.catalog.rows("train"))
-    if recipe.backbone.weights == NONE and number < _MANY:
+    if knows_nothing(recipe.backbone) and number < _MANY:
+        far, unless = ("far ", "") if number < _SOME else ("", ", unless it trains for much longer")
         listener.warn(
-            f"The network starts from random weights and has only {counted(number, 'image')} to learn from. Expect it "
-            "to be wrong most of the time; with pretrained weights (leave out --weights none) it would not be"
+            f"The network starts from random weights and has {counted(number, 'image')} to learn everything from. "
+            f"Expect it to be wrong {far}more often than with pretrained weights (leave out --weights none){unless}"
         )
