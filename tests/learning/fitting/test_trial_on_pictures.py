@@ -19,11 +19,11 @@ from support.hearing import Heard
 
 @pytest.fixture(scope="module")
 def tints(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Class folders of twelve pictures each: noise on one colour, which nobody can miss."""
+    """Class folders of eighteen pictures each: noise on one colour, which nobody can miss."""
     root, random = tmp_path_factory.mktemp("tints"), np.random.default_rng(0)
     for name, colour in {"blue": (40, 60, 200), "green": (40, 180, 60), "red": (200, 50, 40)}.items():
         (root / name).mkdir()
-        for number in range(12):
+        for number in range(18):
             pixels = np.clip(colour + random.normal(0, 30, (64, 64, 3)), 0, 255).astype(np.uint8)
             Image.fromarray(pixels).save(root / name / f"{number:02}.png")
     return root
@@ -31,8 +31,8 @@ def tints(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Twelve pictures of a class are few."""
-    monkeypatch.setattr(trial, "_FEW", 12)
+    """Eighteen pictures of a class are few."""
+    monkeypatch.setattr(trial, "_FEW", 18)
 
 
 def tried(tints: Path, out: Path, *overrides: str, **start: str) -> tuple[str, Trial]:
