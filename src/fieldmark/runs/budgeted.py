@@ -39,5 +39,5 @@ def keep_budget(run: Run, facts: BudgetFacts) -> None:
 
 
 def settle_recipe(run: Run, recipe: Recipe) -> None:
-    """Make the recipe that was chosen the run's own: running it again gives the same kind of run."""
+    """Make the recipe that was chosen the run's own: running it again repeats the training."""
     write_bytes(run.folder / "recipe.toml", recipe.to_toml().encode())
