@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from fieldmark.core.errors import RecipeError
 from fieldmark.learning.budget import budget as module
-from fieldmark.learning.budget.budget import Budget, Meter
+from fieldmark.learning.budget.budget import Budget, Meter, within
 
 
 @pytest.mark.parametrize(
@@ -77,6 +77,21 @@ def test_any_text_is_a_budget_or_refused(text: str, price: str | None) -> None:
     except RecipeError:
         return
     assert 0 < found.amount < math.inf
+
+
+def test_a_budget_that_was_read_before_is_not_begun_anew() -> None:
+    budget = Budget(60, began=100.0)
+    assert within(budget, None, "auto") == (budget, None)
+    assert within(None, None, "probe") == (None, "probe")
+    found, recipe = within("2eur", "1.20/h", "finetune")
+    assert found is not None
+    assert (found.amount, recipe) == (6000, "finetune")
+
+
+@pytest.mark.parametrize(("price", "recipe", "said"), [("1/h", None, "A price is"), (None, "auto", "recipe 'auto' is")])
+def test_what_is_for_a_budget_is_refused_without_one(price: str | None, recipe: str | None, said: str) -> None:
+    with pytest.raises(RecipeError, match=f"{said} for a training within a budget"):
+        within(None, price, recipe)
 
 
 def test_time_passes_by_itself_and_images_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from html import unescape
 from pathlib import Path
 from typing import Any, final
@@ -201,6 +202,22 @@ def test_a_named_recipe_stays_what_it_is(many: Path, tmp_path: Path) -> None:
     run, facts, _ = within(many, tmp_path / "probe", "1500 images", recipe="probe")
     assert run.recipe().train.solver == "logistic"
     assert facts["trials"] == []
+
+
+def test_a_function_takes_what_the_command_takes(many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, facts, _ = within(many, tmp_path / "run", "800 images", recipe="auto")
+    assert run.is_finished
+    assert "solver" in facts["open"], "it is no recipe that fixes anything"
+    monkeypatch.setattr("fieldmark.commands.train._learn", lambda *_: 1 / 0)
+    monkeypatch.setattr("fieldmark.commands.train._discarded_on_failure", lambda _: nullcontext())
+    with pytest.raises(ZeroDivisionError):
+        within(many, tmp_path / "paid", "2eur", price="1.20/h")
+    paid = budget_of(Run(tmp_path / "paid"))
+    assert paid is not None
+    assert (paid["amount"], paid["written"]) == (6000, "2eur at 1.20/h")
+    with pytest.raises(RecipeError, match="The recipe 'auto' is for a training within a budget"):
+        train(many, "auto", out=tmp_path / "none")
+    assert not (tmp_path / "none").exists()
 
 
 def test_a_budget_that_is_too_short_says_what_would_fit(many: Path, tmp_path: Path) -> None:

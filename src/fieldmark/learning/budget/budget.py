@@ -6,13 +6,14 @@ import math
 import re
 import time
 from dataclasses import dataclass, field
-from typing import Literal, Self, final
+from typing import Literal, Self, TypeVar, final
 
 from fieldmark.core.errors import RecipeError
 from fieldmark.core.wording import counted, duration
 
-__all__ = ["Budget", "Meter"]
+__all__ = ["Budget", "Meter", "within"]
 
+R = TypeVar("R")
 _NUMBER = r"\d{1,12}(?:\.\d{1,6})?"
 _TIME = re.compile(rf"(?:({_NUMBER})h)?(?:({_NUMBER})m(?:in)?)?(?:({_NUMBER})s)?")
 _IMAGES = re.compile(rf"({_NUMBER})images?")
@@ -58,6 +59,21 @@ class Budget:
     def said(self, amount: float) -> str:
         """An amount of its unit in words."""
         return duration(amount) if self.unit == "seconds" else counted(round(amount), "image")
+
+
+def within(
+    budget: Budget | str | None, price: str | None, recipe: R | str | None
+) -> tuple[Budget | None, R | str | None]:
+    """The budget, which runs from now on if it was not read before, and the recipe; "auto" is none, so that the budget
+    chooses.
+
+    Raises RecipeError for what is no budget, and for "auto" or a price without one.
+    """
+    auto = isinstance(recipe, str) and recipe == "auto"
+    if budget is None and (price is not None or auto):
+        named = "A price" if price is not None else "The recipe 'auto'"
+        raise RecipeError(f"{named} is for a training within a budget", "Add --budget, such as --budget 10m.")
+    return Budget.parse(budget, price) if isinstance(budget, str) else budget, None if auto else recipe
 
 
 @final
