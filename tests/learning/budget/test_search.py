@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import nullcontext
 from html import unescape
 from pathlib import Path
@@ -223,14 +224,26 @@ def test_a_function_takes_what_the_command_takes(many: Path, tmp_path: Path, mon
 def test_a_budget_that_is_too_short_says_what_would_fit(many: Path, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="too short for anything") as refused:
         within(many, tmp_path / "run", "100 images")
-    assert "images would do for `probe` at 32 px" in str(refused.value)
+    told = re.search(r"([\d,]+ images) would do for `probe` at 32 px", str(refused.value))
+    assert told
+    within(many, tmp_path / "enough", told[1])
     assert not (tmp_path / "run" / "recipe.toml").exists()
 
 
 def test_what_is_too_short_for_the_network_of_a_named_recipe_is_refused(many: Path, tmp_path: Path) -> None:
     """The recipe leaves open whether it is a probe, but within a budget a network is trained."""
-    with pytest.raises(RecipeError, match=r"too short for anything\. .* images would do for 30 steps at 32 px"):
+    with pytest.raises(RecipeError, match="too short for anything") as refused:
         within(many, tmp_path / "run", "600 images", recipe="finetune")
+    told = re.search(r"([\d,]+ images) would do for 30 steps at 32 px", str(refused.value))
+    assert told
+    within(many, tmp_path / "enough", told[1], recipe="finetune")
+
+
+def test_what_is_too_short_in_money_is_answered_in_money(many: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        RecipeError, match=r"A budget of \$0.00001 at 1.20/h is too short .*\$0.\d+ would do for `probe`"
+    ):
+        within(many, tmp_path / "run", "$0.00001", price="1.20/h")
 
 
 @pytest.mark.parametrize("setting", ["protocol=crossfit", "protocol=refit", "train.members=2"])
