@@ -68,7 +68,7 @@ def trained(work: Work, probe: Probe | None) -> Chosen | None:
 
 def _on_fastest_machine(work: Work, probe: Probe | None) -> Work:
     """The same on the machine as it computes the network fastest, as far as that is known or pays to find out."""
-    if probe and not work.judged:  # no network follows
+    if probe and not possible(work, probe):  # then a trial would be for nothing
         return work
     own, meter = work.fit.recipe, work.purse.meter
     backbone = probe.backbone if probe else own.backbone
