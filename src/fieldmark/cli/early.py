@@ -5,14 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from fieldmark.core.errors import FieldmarkError, RecipeError
+from fieldmark.core.errors import FieldmarkError
 
-if TYPE_CHECKING:
-    from fieldmark.learning.budget.budget import Budget
-
-__all__ = ["check_begun_run", "check_data", "check_recipes", "check_run", "following", "is_run", "within"]
+__all__ = ["check_begun_run", "check_data", "check_recipes", "check_run", "following", "is_run"]
 
 
 def check_recipes(
@@ -68,21 +64,6 @@ def check_run(run: Path) -> None:
 def is_run(path: Path) -> bool:
     """Whether a path is a run and not data."""
     return all(os.path.isfile(path / name) for name in ("environment.json", "recipe.toml"))
-
-
-def within(budget: str | None, price: str | None, recipe: str | None) -> tuple[Budget | None, str | None]:
-    """The budget, which runs from now on, and the recipe; "auto" is none, so that the budget chooses.
-
-    Raises RecipeError for what is no budget, and for "auto" or a price without one.
-    """
-    from fieldmark.learning.budget.budget import Budget
-
-    if budget is not None:
-        return Budget.parse(budget, price), None if recipe == "auto" else recipe
-    if price is not None or recipe == "auto":
-        named = "A price" if price is not None else "The recipe 'auto'"
-        raise RecipeError(f"{named} is for a training within a budget", "Add --budget, such as --budget 10m.")
-    return None, recipe
 
 
 def following(run: Path, *, resume: bool) -> Path:

@@ -11,7 +11,7 @@ import typer
 
 from fieldmark.cli.answers import print_explanation
 from fieldmark.cli.app import ACCURACY, ANSWER, COVERAGE, DATA, Columns, Device, Engine, Root, app, columns_of
-from fieldmark.cli.early import check_data, check_recipes, check_run, following, is_run, within
+from fieldmark.cli.early import check_data, check_recipes, check_run, following, is_run
 from fieldmark.cli.scores import print_evaluation, print_leaderboard, print_validation
 from fieldmark.cli.terminal import INTERRUPTED, say, terminal
 from fieldmark.core.wording import counted, shown
@@ -27,7 +27,10 @@ def train(
     data: Annotated[Path, typer.Argument(help=f"{DATA} Or a run, to train again on its data.")],
     recipe: Annotated[
         str | None,
-        typer.Option(help="Name of a recipe (`fieldmark recipes` lists them) or a TOML file; finetune if not given."),
+        typer.Option(
+            help="Name of a recipe (`fieldmark recipes` lists them) or a TOML file; finetune if not given. auto, with "
+            "--budget, leaves the choice to the budget, as no name does."
+        ),
     ] = None,
     backbone: Annotated[
         str | None, typer.Option(help="Any timm model; `fieldmark backbones` lists those whose weights are at hand.")
@@ -79,6 +82,8 @@ def train(
     ] = None,
 ) -> None:
     """Train a classifier. The test split is not used."""
+    from fieldmark.learning.budget.budget import within
+
     allowed, recipe = within(budget, price, recipe)
     if recipe or not (from_run or is_run(data)):
         check_recipes([recipe or "finetune"], backbone=backbone, weights=weights, overrides=overrides or [])

@@ -25,7 +25,7 @@ from fieldmark.data.grades import in_order
 from fieldmark.data.readers.columns import Columns
 from fieldmark.evaluation.calibration import Calibration
 from fieldmark.learning.budget.begin import sized
-from fieldmark.learning.budget.budget import Budget
+from fieldmark.learning.budget.budget import Budget, within
 from fieldmark.learning.budget.purse import Purse, left_open
 from fieldmark.learning.budget.search import chosen_within
 from fieldmark.learning.fitting import resuming, without_labels
@@ -67,6 +67,7 @@ def train(
     weights: str | None = None,
     overrides: Sequence[str] = (),
     budget: Budget | str | None = None,
+    price: str | None = None,
     resume: bool = False,
     device: str = AUTO,
     listener: Listener | None = None,
@@ -83,17 +84,18 @@ def train(
     With `from_run`, the new run goes on from a finished one: from its weights, with its recipe, with its data and the
     new photographs in `data` together. Its classes stay in order and its images in their splits; `fieldmark.report`
     shows what changed on images that both held out. The older run is only read.
-    The recipe is "finetune" by default. With a `budget`, such as "10m" or "200000 images", what was not named is chosen
-    on validation images, and the run ends when the budget does; see `fieldmark.learning.budget`.
+    The recipe is "finetune" by default. With a `budget`, such as "10m", "200000 images", or "2eur" at a `price` of
+    "1.20/h", what was not named is chosen on validation images, and the run ends when the budget does; the recipe
+    "auto" names nothing. See `fieldmark.learning.budget`.
     With `resume`, a run that was stopped continues where it was, with its own recipe; if there is none yet, a new one
     starts, so that one command can be repeated until it is done. For a run that is resumed, `device` "auto" is the
     device that it started on, if that is available; for a new run, it is a CUDA GPU or else the processor. Raises
     FieldmarkError, and `Stopped` if the listener asks to stop.
     """
+    budget, recipe = within(budget, price, recipe)
     listener = listener or Listener()
     run, heard = Run(out), Listeners(RunLog(Run(out)), listener)
     named = decisions if isinstance(decisions, Decisions) else read_decisions(_several(decisions))
-    budget = Budget.parse(budget) if isinstance(budget, str) else budget
     pool = None if unlabelled is None else unlabelled_facts(unlabelled)
     resume = resume or was_begun(run.folder)
     older = None if resume and run.is_finished else older_run(from_run, run, listener, resumed=resume)

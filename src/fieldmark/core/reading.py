@@ -24,7 +24,7 @@ from fieldmark.core.wording import brief
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
-__all__ = ["MOST", "open_regular", "parse_json", "parse_toml", "read_json", "read_regular", "reason"]
+__all__ = ["MOST", "open_regular", "other_version", "parse_json", "parse_toml", "read_json", "read_regular", "reason"]
 
 T = TypeVar("T")
 
@@ -66,14 +66,26 @@ def read_json(
     """The contents of a JSON file, which must be of this type.
 
     Raises FileNotFoundError or NotADirectoryError if there is none, and `error` with the `hint` for anything else that
-    is wrong with it.
+    is wrong with it; without one, that of `other_version`.
     """
     try:
         return parse_json(read_regular(path, most=most), shape)
     except (FileNotFoundError, NotADirectoryError):
         raise
-    except (OSError, ValueError) as problem:
+    except ValueError as problem:
+        raise error(f"{path} cannot be read: {reason(problem)}", hint or other_version(str(path))) from None
+    except OSError as problem:
         raise error(f"{path} cannot be read: {reason(problem)}", hint) from None
+
+
+def other_version(source: str) -> str:
+    """What to do where a file in the folder of a run is not what it should be; "" for one that lies elsewhere."""
+    if not source.endswith((".json", ".toml")) or not Path(source).with_name("environment.json").is_file():
+        return ""
+    return (
+        "If another version of Fieldmark wrote this run (environment.json names it), use that version. Else put the "
+        "file back as it was, or train anew."
+    )
 
 
 def parse_json(data: bytes | str, shape: type[T]) -> T:

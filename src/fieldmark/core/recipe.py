@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, Strict
 
 from fieldmark.core.backbone_options import ALLOWED, BackboneName, BackboneOptions
 from fieldmark.core.errors import RecipeError, nearest
-from fieldmark.core.reading import parse_toml, read_regular, reason
+from fieldmark.core.reading import other_version, parse_toml, read_regular, reason
 from fieldmark.core.wording import brief
 
 __all__ = ["NONE", "Choice", "Recipe", "about_recipe", "load_recipe", "recipe_names"]
@@ -280,7 +280,8 @@ class Recipe(_Section):
         try:
             return cls.model_validate(values)
         except pydantic.ValidationError as error:
-            raise _explained(error, cls, source) from None
+            told = _explained(error, cls, source)
+            raise RecipeError(told.problem, other_version(source) or told.hint) from None
 
     def with_overrides(self, overrides: Iterable[str], *, source: str = "--set") -> Self:
         """Apply `key=value` overrides such as `train.epochs=3`; values are TOML, bare words are strings.
@@ -423,9 +424,8 @@ def _explained(error: pydantic.ValidationError, model: type[BaseModel], source: 
         hint = f"Did you mean {homes[0]!r}?" if homes else nearest(name, section.model_fields)
         return RecipeError(f"{source}: there is no key {key!r}", hint)
     if first["type"] == "model_type":
-        return RecipeError(
-            f"{source}: {key} = {brief(first['input'])} is a value", f"Expected a section with keys, [{key}]."
-        )
+        hint = f"Expected a section with keys, [{key}]."
+        return RecipeError(f"{source}: {key} = {brief(first['input'])} is a value", hint)
     # one value has several problems where it may be of several types
     said = (problem["msg"] for problem in problems if _place(problem["loc"], model)[1] == key)
     reasons = dict.fromkeys(text.replace("valid tuple", "list in brackets").replace("tuple", "list") for text in said)

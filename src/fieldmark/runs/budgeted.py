@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from fieldmark.core.reading import parse_toml, read_json
+from fieldmark.core.errors import RunError
+from fieldmark.core.reading import other_version, parse_toml, read_json, reason
 from fieldmark.core.recipe import Recipe
 from fieldmark.core.storage import write_bytes, write_json
 from fieldmark.runs.facts import BudgetFacts
@@ -29,8 +30,13 @@ def has_tried(run: Run) -> bool:
 
 def asked_of(run: Run) -> Recipe:
     """The recipe that a run began with: its own, unless a budget has made another of it."""
-    facts = budget_of(run)
-    return Recipe.parse(parse_toml(facts["asked"]), source=str(run.folder / _FILE)) if facts else run.recipe()
+    if (facts := budget_of(run)) is None:
+        return run.recipe()
+    path = str(run.folder / _FILE)
+    try:
+        return Recipe.parse(parse_toml(facts["asked"]), source=path)
+    except ValueError as error:
+        raise RunError(f"{path} cannot be read: {reason(error)}", other_version(path)) from None
 
 
 def keep_budget(run: Run, facts: BudgetFacts) -> None:
@@ -39,5 +45,5 @@ def keep_budget(run: Run, facts: BudgetFacts) -> None:
 
 
 def settle_recipe(run: Run, recipe: Recipe) -> None:
-    """Make the recipe that was chosen the run's own: running it again gives the same kind of run."""
+    """Make the recipe that was chosen the run's own: running it again repeats the training."""
     write_bytes(run.folder / "recipe.toml", recipe.to_toml().encode())

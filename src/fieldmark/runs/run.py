@@ -40,7 +40,7 @@ from fieldmark.core.claims import claimed, contents
 from fieldmark.core.errors import RunError, StorageError
 from fieldmark.core.listener import EpochEnded, Event, Listener
 from fieldmark.core.machine import Machine, peak_memory
-from fieldmark.core.reading import parse_json, parse_toml, read_json, read_regular, reason
+from fieldmark.core.reading import other_version, parse_json, parse_toml, read_json, read_regular, reason
 from fieldmark.core.recipe import Recipe
 from fieldmark.core.storage import append_line, make_folder, read_rows, sweep, write_bytes, write_json, write_rows
 from fieldmark.core.version import version
@@ -186,7 +186,7 @@ class Run:
         try:
             return Recipe.parse(parse_toml(read_regular(path)), source=str(path))
         except (OSError, ValueError) as error:
-            raise RunError(f"{path} cannot be read: {reason(error)}") from None
+            raise RunError(f"{path} cannot be read: {reason(error)}", other_version(str(path))) from None
 
     def environment(self) -> Environment:
         """Versions, the machine and what was decided. Raises RunError if environment.json is absent or damaged."""

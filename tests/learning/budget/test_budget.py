@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from fieldmark.core.errors import RecipeError
 from fieldmark.learning.budget import budget as module
-from fieldmark.learning.budget.budget import Budget, Meter
+from fieldmark.learning.budget.budget import Budget, Meter, within
 
 
 @pytest.mark.parametrize(
@@ -77,6 +77,54 @@ def test_any_text_is_a_budget_or_refused(text: str, price: str | None) -> None:
     except RecipeError:
         return
     assert 0 < found.amount < math.inf
+
+
+@given(
+    amount=st.floats(0.01, 1e6),
+    asked=st.sampled_from([("1s", None), ("1 image", None), ("1eur", "1.2/h"), ("$1", "3")]),
+)
+def test_what_is_said_to_be_enough_can_be_written_and_is_enough(amount: float, asked: tuple[str, str | None]) -> None:
+    """And it is not much more: a tenth, but for whole steps of ten seconds, a minute, an image and a millionth."""
+    text, price = asked
+    budget = Budget.parse(text, price)
+    found = Budget.parse(budget.enough(amount), price)
+    assert found.unit == budget.unit
+    step = (1e-6 if budget.hourly else 1) if budget.unit == "images" or budget.hourly else 60
+    step *= 3600 / budget.hourly if budget.hourly else 1
+    assert amount * (1 - 1e-9) <= found.amount <= 1.1 * amount + step
+
+
+@pytest.mark.parametrize(
+    ("amount", "text", "price", "said"),
+    [
+        (31, "9s", None, "40 s"),
+        (120, "9s", None, "120 s"),
+        (121, "9s", None, "3 min"),
+        (3601, "9s", None, "1 h 01 min"),
+        (2340, "9 images", None, "2,400 images"),
+        (7, "2 images", None, "7 images"),
+        (40, "0.002 EUR", "1.20/h", "0.014eur"),
+        (40, "$0.002", "$1.20", "$0.014"),
+        (3600, "0.5", "12", "12"),
+    ],
+)
+def test_enough_in_words(amount: float, text: str, price: str | None, said: str) -> None:
+    assert Budget.parse(text, price).enough(amount) == said
+
+
+def test_a_budget_that_was_read_before_is_not_begun_anew() -> None:
+    budget = Budget(60, began=100.0)
+    assert within(budget, None, "auto") == (budget, None)
+    assert within(None, None, "probe") == (None, "probe")
+    found, recipe = within("2eur", "1.20/h", "finetune")
+    assert found is not None
+    assert (found.amount, recipe) == (6000, "finetune")
+
+
+@pytest.mark.parametrize(("price", "recipe", "said"), [("1/h", None, "A price is"), (None, "auto", "recipe 'auto' is")])
+def test_what_is_for_a_budget_is_refused_without_one(price: str | None, recipe: str | None, said: str) -> None:
+    with pytest.raises(RecipeError, match=f"{said} for a training within a budget"):
+        within(None, price, recipe)
 
 
 def test_time_passes_by_itself_and_images_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:

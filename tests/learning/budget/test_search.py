@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from contextlib import nullcontext
 from html import unescape
 from pathlib import Path
 from typing import Any, final
@@ -203,17 +205,45 @@ def test_a_named_recipe_stays_what_it_is(many: Path, tmp_path: Path) -> None:
     assert facts["trials"] == []
 
 
+def test_a_function_takes_what_the_command_takes(many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, facts, _ = within(many, tmp_path / "run", "800 images", recipe="auto")
+    assert run.is_finished
+    assert "solver" in facts["open"], "it is no recipe that fixes anything"
+    monkeypatch.setattr("fieldmark.commands.train._learn", lambda *_: 1 / 0)
+    monkeypatch.setattr("fieldmark.commands.train._discarded_on_failure", lambda _: nullcontext())
+    with pytest.raises(ZeroDivisionError):
+        within(many, tmp_path / "paid", "2eur", price="1.20/h")
+    paid = budget_of(Run(tmp_path / "paid"))
+    assert paid is not None
+    assert (paid["amount"], paid["written"]) == (6000, "2eur at 1.20/h")
+    with pytest.raises(RecipeError, match="The recipe 'auto' is for a training within a budget"):
+        train(many, "auto", out=tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+
 def test_a_budget_that_is_too_short_says_what_would_fit(many: Path, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="too short for anything") as refused:
         within(many, tmp_path / "run", "100 images")
-    assert "images would do for `probe` at 32 px" in str(refused.value)
+    told = re.search(r"([\d,]+ images) would do for `probe` at 32 px", str(refused.value))
+    assert told
+    within(many, tmp_path / "enough", told[1])
     assert not (tmp_path / "run" / "recipe.toml").exists()
 
 
 def test_what_is_too_short_for_the_network_of_a_named_recipe_is_refused(many: Path, tmp_path: Path) -> None:
     """The recipe leaves open whether it is a probe, but within a budget a network is trained."""
-    with pytest.raises(RecipeError, match=r"too short for anything\. .* images would do for 30 steps at 32 px"):
+    with pytest.raises(RecipeError, match="too short for anything") as refused:
         within(many, tmp_path / "run", "600 images", recipe="finetune")
+    told = re.search(r"([\d,]+ images) would do for 30 steps at 32 px", str(refused.value))
+    assert told
+    within(many, tmp_path / "enough", told[1], recipe="finetune")
+
+
+def test_what_is_too_short_in_money_is_answered_in_money(many: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        RecipeError, match=r"A budget of \$0.00001 at 1.20/h is too short .*\$0.\d+ would do for `probe`"
+    ):
+        within(many, tmp_path / "run", "$0.00001", price="1.20/h")
 
 
 @pytest.mark.parametrize("setting", ["protocol=crossfit", "protocol=refit", "train.members=2"])

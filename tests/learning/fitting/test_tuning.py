@@ -30,7 +30,7 @@ def tried(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Tried:
     """What was tried, on a machine with bf16 that is three times as slow as fp32; the layout makes no difference."""
     found: Tried = []
 
-    def duels(job: Job) -> list[Duel | None]:
+    def duels(job: Job, most: float) -> list[Duel | None]:
         found.append(job)
         return [Duel(0.3, 0.1, 0.0), Duel(0.1, 0.1, 0.0)]
 
@@ -38,7 +38,7 @@ def tried(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Tried:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setattr(tuning, "duels_of", duels)
     monkeypatch.setattr(tuning, "computes_bf16", lambda device: True)
-    monkeypatch.setattr(tuning, "_estimated", lambda fit, rows: tuning._Estimate(6_000, 0.1, 0.001))
+    monkeypatch.setattr(tuning, "_estimated", lambda *_: tuning._Estimate(6_000, 0.1, 0.001))
     monkeypatch.setattr(tuning, "_is_busy", lambda: False)
     monkeypatch.setattr(Machine, "decide", lambda *_: Machine("cpu", 1, 0, "bf16"))
     return found
@@ -132,7 +132,7 @@ def test_a_run_goes_on_as_it_began(
         patch.setattr("fieldmark.commands.train.fit_calibration", lambda *_: 1 / 0)  # stopped after all is learnt
         with pytest.raises(ZeroDivisionError):
             trained(pictures, tmp_path / "run")
-    monkeypatch.setattr(tuning, "duels_of", lambda job: [Duel(0.1, 0.9, 0.0)])
+    monkeypatch.setattr(tuning, "duels_of", lambda *_: [Duel(0.1, 0.9, 0.0)])
     run = train(pictures, out=tmp_path / "run", resume=True)
     assert run.machine().precision == "fp32"
 
@@ -148,7 +148,7 @@ def test_what_is_hardly_faster_or_not_known_changes_nothing(
     seconds: tuple[float, float] | None,
     precision: str,
 ) -> None:
-    monkeypatch.setattr(tuning, "duels_of", lambda job: [Duel(*seconds, 0.0)] if seconds else [])
+    monkeypatch.setattr(tuning, "duels_of", lambda *_: [Duel(*seconds, 0.0)] if seconds else [])
     run, said = trained(pictures, tmp_path / "run")
     assert run.machine().precision == precision
     assert len(said) == (precision == "fp32")
@@ -158,7 +158,7 @@ def test_what_is_hardly_faster_or_not_known_changes_nothing(
 def test_what_the_recipe_says_is_not_tried(
     setting: str, left: list[Any], tried: Tried, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tuning, "duels_of", lambda job: tried.append(job) or [])
+    monkeypatch.setattr(tuning, "duels_of", lambda job, most: tried.append(job) or [])
     trained(pictures, tmp_path / "run", setting, "train.batchnorm=plain", "head.unit=true")
     assert [job.changes for job in tried] == left
 
@@ -264,7 +264,7 @@ def test_workers_are_settled_by_measurement(
     tried: Tried, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ten_a_second = tuning._Estimate(6_000, 0.1, 0.1)
-    monkeypatch.setattr(tuning, "_estimated", lambda fit, rows: ten_a_second)
+    monkeypatch.setattr(tuning, "_estimated", lambda *_: ten_a_second)
     monkeypatch.setattr(tuning, "num_cores", lambda: 3)
     run, _ = trained(pictures, tmp_path / "run")
     assert run.machine().workers == 2

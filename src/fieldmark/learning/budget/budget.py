@@ -6,13 +6,15 @@ import math
 import re
 import time
 from dataclasses import dataclass, field
-from typing import Literal, Self, final
+from decimal import Decimal
+from typing import Literal, Self, TypeVar, final
 
 from fieldmark.core.errors import RecipeError
 from fieldmark.core.wording import counted, duration
 
-__all__ = ["Budget", "Meter"]
+__all__ = ["Budget", "Meter", "within"]
 
+R = TypeVar("R")
 _NUMBER = r"\d{1,12}(?:\.\d{1,6})?"
 _TIME = re.compile(rf"(?:({_NUMBER})h)?(?:({_NUMBER})m(?:in)?)?(?:({_NUMBER})s)?")
 _IMAGES = re.compile(rf"({_NUMBER})images?")
@@ -34,6 +36,10 @@ class Budget:
     unit: Literal["seconds", "images"] = "seconds"
     written: str = ""
     """As the user wrote it."""
+    hourly: float = 0.0
+    """The price of an hour, for a budget in money."""
+    sum: str = "{}"
+    """How a sum of money is written: "{}eur", "${}"."""
     began: float = field(default_factory=time.monotonic, compare=False)
     """On the monotonic clock: whatever comes before the training counts, too, such as loading libraries."""
 
@@ -45,7 +51,8 @@ class Budget:
         """
         plain = _plain(text)
         if price is not None:
-            return cls(_seconds_for(plain, price, text), written=f"{text} at {price}")
+            seconds, hourly, sum = _bought(plain, price, text)
+            return cls(seconds, written=f"{text} at {price}", hourly=hourly, sum=sum)
         if found := _IMAGES.fullmatch(plain):
             return cls(_positive(float(found[1]), text), "images", text)
         if plain and (found := _TIME.fullmatch(plain)):
@@ -58,6 +65,32 @@ class Budget:
     def said(self, amount: float) -> str:
         """An amount of its unit in words."""
         return duration(amount) if self.unit == "seconds" else counted(round(amount), "image")
+
+    def enough(self, amount: float) -> str:
+        """A budget for so much of its unit, rounded up, as a user may write it: "40 s", "3 min", "0.013eur"."""
+        if self.hourly:
+            return self.sum.format(_rounded_up(amount / 3600 * self.hourly, 6))
+        if self.unit == "images":
+            return f"{int(_rounded_up(amount, 0)):,} images"
+        if amount <= 120:
+            return f"{math.ceil(amount / 10) * 10} s"
+        hours, minutes = divmod(math.ceil(amount / 60), 60)
+        return f"{hours} h {minutes:02} min" if hours else f"{minutes} min"
+
+
+def within(
+    budget: Budget | str | None, price: str | None, recipe: R | str | None
+) -> tuple[Budget | None, R | str | None]:
+    """The budget, which runs from now on if it was not read before, and the recipe; "auto" is none, so that the budget
+    chooses.
+
+    Raises RecipeError for what is no budget, and for "auto" or a price without one.
+    """
+    auto = isinstance(recipe, str) and recipe == "auto"
+    if budget is None and (price is not None or auto):
+        named = "A price" if price is not None else "The recipe 'auto'"
+        raise RecipeError(f"{named} is for a training within a budget", "Add --budget, such as --budget 10m.")
+    return Budget.parse(budget, price) if isinstance(budget, str) else budget, None if auto else recipe
 
 
 @final
@@ -85,8 +118,15 @@ class Meter:
         self._images += images
 
 
-def _seconds_for(plain: str, price: str, text: str) -> float:
-    """The time that money buys."""
+def _rounded_up(amount: float, decimals: int) -> str:
+    """To two figures, and to so many decimals at most."""
+    exponent = max(-decimals, math.floor(math.log10(amount)) - 1)
+    figures = math.ceil(round(amount / 10.0**exponent, 9))
+    return f"{Decimal(figures).scaleb(exponent):f}"
+
+
+def _bought(plain: str, price: str, text: str) -> tuple[float, float, str]:
+    """The seconds that money buys, the price of an hour, and how a sum is written."""
     money, hourly = _money(plain), _money(re.sub(r"/h(our)?$", "", _plain(price)))
     if money is None:
         raise RecipeError(f"--budget {text!r} is not a sum of money, and there is a price", _EXAMPLES)
@@ -95,7 +135,12 @@ def _seconds_for(plain: str, price: str, text: str) -> float:
     currencies = {one for found in (money, hourly) for one in (found[1], found[3]) if one}
     if len(currencies) > 1:
         raise RecipeError(f"--budget {text!r} and --price {price!r} are not in one currency", _EXAMPLES)
-    return _positive(3600 * float(money[2]) / float(hourly[2]), text)
+    price_per_hour = float(hourly[2])
+    return (
+        _positive(3600 * float(money[2]) / price_per_hour, text),
+        price_per_hour,
+        f"{money[1] or ''}{{}}{money[3] or ''}",
+    )
 
 
 def _money(plain: str) -> re.Match[str] | None:

@@ -26,7 +26,7 @@ from fieldmark.learning.training.optimizer import early_stages
 from fieldmark.learning.training.probe import ROUGH, STRENGTHS, regression
 from fieldmark.model.backbone import Backbone as Network
 from fieldmark.model.backbone import rehearsed_backbone
-from fieldmark.model.precision import autocast
+from fieldmark.model.precision import autocast, memory_format
 
 __all__ = ["Costs"]
 
@@ -59,6 +59,13 @@ class Costs:
     regression: float = 0.0
     """One fit of a head, on all training images."""
     calibration: float = 2.0
+
+    def settle(self, machine: Machine) -> None:
+        """Reckon with this machine from now on: what was timed of networks on another has to be timed anew."""
+        if machine != self.machine:
+            self.machine = machine
+            self._network.clear()
+            self._learning.clear()
 
     def measure(self, backbone: Backbone, size: int) -> None:
         """Time how long a network takes to answer on noise of this size. Raises RecipeError if it cannot."""
@@ -102,8 +109,9 @@ class Costs:
         torch.set_num_threads(self.machine.threads)
         device = torch.device(self.machine.device)
         network = rehearsed_backbone(backbone, size=size)
-        network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
-        noise = torch.rand(_BATCH, 3, size, size, device=device).contiguous(memory_format=torch.channels_last)
+        layout = memory_format(self.machine.layout)
+        network.to(device, memory_format=layout)  # type: ignore[call-overload]  # torch's stub lacks it
+        noise = torch.rand(_BATCH, 3, size, size, device=device).contiguous(memory_format=layout)
         return network, noise
 
     def answered(self, backbone: Backbone, size: int, each: float) -> None:

@@ -25,6 +25,7 @@ from fieldmark.learning.budget.purse import Purse
 from fieldmark.learning.budget.work import Chosen, Work, percent
 from fieldmark.learning.fitting.curriculum import schedule_of
 from fieldmark.learning.fitting.fit import Fit
+from fieldmark.learning.fitting.tuning import tuned
 from fieldmark.runs.facts import BudgetTrial
 
 __all__ = ["possible", "trained"]
@@ -45,6 +46,7 @@ _PER_CLASS = 200
 
 def trained(work: Work, probe: Probe | None) -> Chosen | None:
     """The best network, or None where no training is worth its time. Without a probe there is always one."""
+    work = _on_fastest_machine(work, probe)
     if probe and not possible(work, probe) and "plan" not in work.purse.facts:
         _say_why_not(work, probe)
         return None
@@ -62,6 +64,24 @@ def trained(work: Work, probe: Probe | None) -> Chosen | None:
             f"{percent(judged[behind])}."
         )
     return _run(work, ways[0], probe)
+
+
+def _on_fastest_machine(work: Work, probe: Probe | None) -> Work:
+    """The same on the machine as it computes the network fastest, as far as that is known or pays to find out."""
+    if probe and not possible(work, probe):  # then a trial would be for nothing
+        return work
+    own, meter = work.fit.recipe, work.purse.meter
+    backbone = probe.backbone if probe else own.backbone
+    left = meter.left - _reserve(work, backbone, own.images.size)
+    most = _length(work)[1] * work.step_size
+    train = own.train.model_copy(update={"solver": "gradient"})
+    asked = replace(work.fit, recipe=own.model_copy(update={"backbone": backbone, "train": train}))
+    if work.purse.in_seconds:
+        fit = tuned(asked, work.rows, images=most, seconds=max(0.0, left))
+    else:
+        fit = tuned(asked, work.rows, images=max(1, min(most, int(left))))
+    work.costs.settle(fit.machine)
+    return replace(work, fit=replace(work.fit, machine=fit.machine))
 
 
 def _ways(work: Work, probe: Probe | None) -> list[Way]:
@@ -261,16 +281,15 @@ class _Job(NamedTuple):
 
 def _job(work: Work, way: Way, probe: Probe | None) -> _Job:
     """What trains in this way."""
-    own, labels = work.fit.recipe, work.fit.data.catalog.labels
+    own = work.fit.recipe
     backbone = probe.backbone if probe else own.backbone
-    schedule = schedule_of(own, work.rows, labels[work.rows])
-    epochs = schedule.epochs * (_MOST_EPOCHS if work.purse.leaves("epochs") else 1)
+    per_epoch, most = _length(work)
     from_probe = probe if way.start == "logistic" and work.purse.leaves("solver") else None
     train = own.train.model_copy(
         update={
             "solver": "gradient",
             "freeze_stages": way.freeze,
-            "epochs": epochs,
+            "epochs": most // per_epoch,
             "validate_epochs": False,
             "head_start": way.start,
             "head_lr": min(own.train.head_lr, _TUNED) if from_probe else own.train.head_lr,
@@ -287,7 +306,14 @@ def _job(work: Work, way: Way, probe: Probe | None) -> _Job:
         strengths=_STRENGTHS if from_probe else None,
         num_adopted=_adopted(work, work.costs.answer(backbone, way.size)),
     )
-    return _Job(fit, schedule.steps_per_epoch, epochs * schedule.steps_per_epoch)
+    return _Job(fit, per_epoch, most)
+
+
+def _length(work: Work) -> tuple[int, int]:
+    """The steps of an epoch, and the most of a training."""
+    schedule = schedule_of(work.fit.recipe, work.rows, work.fit.data.catalog.labels[work.rows])
+    epochs = schedule.epochs * (_MOST_EPOCHS if work.purse.leaves("epochs") else 1)
+    return schedule.steps_per_epoch, epochs * schedule.steps_per_epoch
 
 
 def _with_start(work: Work, way: Way, probe: Probe | None) -> Way:

@@ -103,8 +103,7 @@ class Purse:
                 f"{run.folder} began with a budget of {facts['written']}, not {asked.written}",
                 "To continue it, leave --budget out or give the same; or start a new run with another --out.",
             )
-        began = {"began": asked.began} if asked else {}
-        return cls(run, Budget(amount, unit, facts["written"], **began), facts)
+        return cls(run, asked or Budget(amount, unit, facts["written"]), facts)
 
     @property
     def recipe(self) -> Recipe:

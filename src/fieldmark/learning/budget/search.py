@@ -64,7 +64,10 @@ def _settle(work: Work, chosen: Chosen) -> None:
     run, asked, recipe = work.fit.run, work.purse.recipe, chosen.fit.recipe
     mirror = asked.images.mirror and (recipe.train.solver != "logistic" or recipe.images.mirror)
     images = asked.images.model_copy(update={"size": recipe.images.size, "mirror": mirror})
-    settled = recipe.model_copy(update={"images": images, "labels": asked.labels})
+    train = recipe.train
+    if train.solver != "logistic" and train.precision == "auto":  # another training might not measure the same
+        train = train.model_copy(update={"precision": chosen.fit.machine.precision})
+    settled = recipe.model_copy(update={"images": images, "labels": asked.labels, "train": train})
     settle_recipe(run, settled)
     run.decide("weights", weights_name(settled.backbone))
     run.decide("solver", settled.train.solver)

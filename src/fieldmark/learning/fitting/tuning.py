@@ -14,6 +14,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -49,6 +50,8 @@ _COMPILES = {"cpu": 3600.0, "cuda": 600.0}
 """So many before the network is compiled on trial: that alone takes up to minutes."""
 _BUSY = 1.25
 """The load of each core beyond which a trial would tell of other work; this process alone makes up to one."""
+_TRYING = 1 / 8
+"""The share of a budget's time that a trial may take."""
 _LOOKED_AT = 4
 """Images that tell about how long a training takes."""
 _ENOUGH = 0.4
@@ -70,17 +73,19 @@ class _Estimate(NamedTuple):
         return self.images * self.learning
 
 
-def tuned(fit: Fit, rows: Ints) -> Fit:
+def tuned(fit: Fit, rows: Ints, *, images: int | None = None, seconds: float = math.inf) -> Fit:
     """The fit on the machine as it computes the fastest, found out once for a run that is long enough.
 
     A precision that the recipe names stays. Where it changes, a note says so, since the last digits change with it.
+    Within a budget, so many `images` are learnt from, or what fits into so many `seconds`, of which a trial takes a
+    share at most; where they are too few for a trial, what an earlier one found is used.
     """
     run, machine = fit.run, fit.machine
     trials = replace(fit, name=TRIAL).member_names
     begun = any(path.stem not in trials for path in run.checkpoint().parent.glob("*.safetensors"))
     if begun or run.decided("tuned") is not None:
         return fit
-    settled, found = fastest_machine(fit, rows)
+    settled, found = fastest_machine(fit, rows, images=images, seconds=seconds)
     if found is not None:
         run.decide("tuned", found)
     if settled == machine:
@@ -100,18 +105,22 @@ def tuned(fit: Fit, rows: Ints) -> Fit:
     return replace(fit, machine=settled)
 
 
-def fastest_machine(fit: Fit, rows: Ints, *, anew: bool = False) -> tuple[Machine, Tuned | None]:
+def fastest_machine(
+    fit: Fit, rows: Ints, *, images: int | None = None, seconds: float = math.inf, anew: bool = False
+) -> tuple[Machine, Tuned | None]:
     """The machine as it computes the fastest, and what a trial found; as it is, and None, where a trial does not pay,
     is made by another process just now, or would tell of other work beside it. With `anew`, it is tried whatever is
-    known.
+    known. `images` and `seconds` are as in `tuned`.
     """
     if fit.recipe.train.solver == "logistic" or fit.machine.device == "mps":
         return fit.machine, None
-    estimate = _estimated(fit, rows)
-    if estimate.seconds < _PAYS:
+    if seconds < _PAYS and not _is_known(fit, rows, seconds):
+        return fit.machine, None
+    estimate = _estimated(fit, rows, images, seconds)
+    if estimate.seconds < min(_PAYS, seconds):
         return fit.machine, None
     begin, changes = _way(fit.machine), _changes(fit.recipe, fit.machine, estimate.seconds)
-    if (found := _found(fit, rows, begin, changes, anew)) is None:
+    if (found := _found(fit, rows, begin, changes, anew, seconds)) is None:
         return fit.machine, None
     way = _fastest(found, begin, changes, estimate.images)
     machine = replace(fit.machine, **way._asdict())
@@ -147,10 +156,10 @@ def _changes(recipe: Recipe, machine: Machine, seconds: float) -> list[Change]:
     return found
 
 
-def _estimated(fit: Fit, rows: Ints) -> _Estimate:
+def _estimated(fit: Fit, rows: Ints, images: int | None = None, seconds: float = math.inf) -> _Estimate:
     """As far as a few images can tell."""
     schedule = schedule_of(fit.recipe, rows, fit.data.catalog.labels[rows])
-    images = schedule.num_steps * schedule.step_size * fit.recipe.train.members
+    images = images or schedule.num_steps * schedule.step_size * fit.recipe.train.members
     if images < _FEW or steps_are_small(fit.recipe, schedule.views):
         return _Estimate(images, 0.0, 0.0)
     model = build_model(fit.recipe, fit.task(rows), load_weights=False).to(torch.device(fit.machine.device)).eval()
@@ -167,36 +176,52 @@ def _estimated(fit: Fit, rows: Ints) -> _Estimate:
             began = time.perf_counter()
             model.method(noise).logits.cpu()  # a GPU has then finished
             taken.append(time.perf_counter() - began)
-    return _Estimate(images, 3 * min(taken) / len(keys), preparing)
+    learning = 3 * min(taken) / len(keys)
+    return _Estimate(images if images * learning <= seconds else math.ceil(seconds / learning), learning, preparing)
 
 
-def _found(fit: Fit, rows: Ints, begin: Way, changes: list[Change], anew: bool) -> Tuned | None:
-    """What is known, or else what a trial finds; None if another process is at it just now."""
-    task, recipe, device = fit.task(rows), fit.recipe, fit.machine.device
-    job = Job(recipe, task, device, begin, changes)
+def _file(fit: Fit, rows: Ints, begin: Way, changes: list[Change]) -> Path:
+    """Where it is kept what a trial found. Raises OSError or StorageError where nothing can be kept."""
+    recipe, device = fit.recipe, fit.machine.device
     step = {"batch_size", "optimizer", "freeze_stages", "clip_norm"}
     pieces = {"backbone", "neck", "method", "head", "loss", "auxiliary"}
     sections = recipe.model_dump(include=dict.fromkeys(pieces, True) | {"train": step})
     name = torch.cuda.get_device_name(device) if device.startswith("cuda") else device
-    known = [sections, recipe.images.train_size, task.num_classes, name, str(begin), changes, circumstances()]
+    classes = fit.task(rows).num_classes
+    known = [sections, recipe.images.train_size, classes, name, str(begin), changes, circumstances()]
     key = hashlib.sha256(as_json(known).encode()).hexdigest()[:32]
+    return make_folder(cache_folder() / "machines") / f"{key}.json"
+
+
+def _is_known(fit: Fit, rows: Ints, seconds: float) -> bool:
+    """Whether there was a trial for a training of so many seconds."""
+    with suppress(OSError, StorageError):
+        return _file(fit, rows, _way(fit.machine), _changes(fit.recipe, fit.machine, seconds)).is_file()
+    return False
+
+
+def _found(fit: Fit, rows: Ints, begin: Way, changes: list[Change], anew: bool, seconds: float) -> Tuned | None:
+    """What is known, or else what a trial finds; None if another process is at it just now, and if there are too few
+    `seconds` for one."""
+    job, most = Job(fit.recipe, fit.task(rows), fit.machine.device, begin, changes), _TRYING * seconds
     try:
-        folder = make_folder(cache_folder() / "machines")
-        file = folder / f"{key}.json"
+        file = _file(fit, rows, begin, changes)
         if not anew:
             with suppress(OSError, RunError):  # none yet, or a damaged one: it is tried anew
                 return read_json(file, Tuned)
-        with lock(folder / ".lock", wait=False) as held:
+        if seconds < _PAYS:
+            return None
+        with lock(file.parent / ".lock", wait=False) as held:
             busy = _is_busy()
             if not held or (busy and not anew):
                 return None
-            found = _tried(fit, job)
-            if found["images_per_second"] and not busy:
+            found, whole = _tried(fit, job, most)
+            if found["images_per_second"] and whole and not busy:
                 with suppress(OSError, StorageError):  # a full disk: the next training tries again
                     write_json(file, found)
             return found
     except (OSError, StorageError):  # nothing can be kept: then every training tries
-        return _tried(fit, job)
+        return _tried(fit, job, most)[0]
 
 
 def _is_busy() -> bool:
@@ -204,13 +229,15 @@ def _is_busy() -> bool:
     return hasattr(os, "getloadavg") and os.getloadavg()[0] > _BUSY * (os.cpu_count() or 1)
 
 
-def _tried(fit: Fit, job: Job) -> Tuned:
+def _tried(fit: Fit, job: Job, most: float) -> tuple[Tuned, bool]:
+    """What is found within so many seconds, and whether it is all that more of them would have found."""
     began = time.perf_counter()
     with fit.listener.progress("Measuring this machine") as tick:
         tick(0, 1)
-        duels = duels_of(job)
+        duels = duels_of(job, most)
         tick(1, 1)
-    return _tuned(job.begin, job.changes, duels, time.perf_counter() - began)
+    took = time.perf_counter() - began
+    return _tuned(job.begin, job.changes, duels, took), len(duels) == len(job.changes) or took < most
 
 
 def _tuned(begin: Way, changes: Sequence[Change], duels: Sequence[Duel | None], took: float) -> Tuned:

@@ -7,6 +7,7 @@ tried, so that one that never ends does not hide what was found before.
 
 from __future__ import annotations
 
+import math
 import pickle
 import subprocess
 import sys
@@ -112,10 +113,11 @@ def bare_step(model: Model, optimizer: Optimizer, batch: Batch, *, clip_norm: fl
         optimizer.step()
 
 
-def duels_of(job: Job) -> list[Duel | None]:
-    """What was found of the changes, one after the other, as far as it came; None for one that does not work here."""
+def duels_of(job: Job, most: float = math.inf) -> list[Duel | None]:
+    """What was found of the changes, one after the other, as far as it came in so many seconds at most; None for one
+    that does not work here."""
     command = [sys.executable, "-m", "fieldmark.learning.training.bare"]
-    patience = _PATIENCE + _COMPILING * any("compiled" in change for change in job.changes)
+    patience = min(most, _PATIENCE + _COMPILING * any("compiled" in change for change in job.changes))
     try:
         told = subprocess.run(
             command, input=pickle.dumps(job), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=patience
