@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from scipy.special import softmax
 from fieldmark.core.errors import RecipeError
 from fieldmark.data.task import Task
 from fieldmark.data.taxonomy import Taxonomy
+from fieldmark.model.losses.cross_entropy import CrossEntropy
 from fieldmark.model.losses.taxonomy import TaxonomyLoss
 
 GENUS = ("larus", "larus", "larus", "sterna", "sterna", "corvus")
@@ -57,6 +59,23 @@ def test_alpha_of_zero_is_cross_entropy() -> None:
     logits, labels = torch.randn(9, 6), torch.arange(9) % 6
     found = TaxonomyLoss(TASK, alpha=0.0).each(logits, labels)
     torch.testing.assert_close(found, F.cross_entropy(logits, labels, reduction="none"))
+
+
+@given(st.floats(0, 0.5), st.sets(st.integers(0, 5), max_size=3))
+def test_alpha_of_zero_is_cross_entropy_with_the_same_smoothing(smoothing: float, unlearnt: set[int]) -> None:
+    some = replace(TASK, counts=tuple(0 if k in unlearnt else 3 for k in range(6)))
+    logits, labels = torch.randn(9, 6), torch.arange(9) % 6
+    found = TaxonomyLoss(some, alpha=0.0, label_smoothing=smoothing).each(logits, labels)
+    torch.testing.assert_close(found, CrossEntropy(some, label_smoothing=smoothing).each(logits, labels))
+
+
+def test_smoothing_is_a_share_of_the_loss() -> None:
+    logits, labels = torch.randn(9, 6), torch.arange(9) % 6
+    plain, all_alike = TaxonomyLoss(TASK).each(logits, labels), -F.log_softmax(logits, 1).mean(1)
+    found = TaxonomyLoss(TASK, label_smoothing=0.1).each(logits, labels)
+    torch.testing.assert_close(found, 0.9 * plain + 0.1 * all_alike)
+    with pytest.raises(RecipeError, match="label_smoothing = 1"):
+        TaxonomyLoss(TASK, label_smoothing=1)
 
 
 def test_a_far_mistake_costs_more_than_a_near_one() -> None:

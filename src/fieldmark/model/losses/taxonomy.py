@@ -7,7 +7,8 @@ cross-entropy: with the class C⁰ = y, its ancestors C¹, C², … (genus, fami
 
 so α = 0 is cross-entropy, and a larger α cares less for what lies within the finer levels. As p(Cʰ | Cʰ⁺¹) is
 p(Cʰ) / p(Cʰ⁺¹), the sum is computed as −Σₕ (λₕ − λₕ₋₁) · log p(Cʰ) with λ₋₁ = 0: weights that sum to one, each on the
-mass under one ancestor. Deviation: levels that divide nothing, or as finely as the classes, are left out.
+mass under one ancestor. Deviations: levels that divide nothing, or as finely as the classes, are left out; and a share
+ε of the loss is the mean of −log p over all classes with training images, which with α = 0 is label smoothing.
 
 Shapes: N targets, K classes, H levels from the class upwards.
 """
@@ -36,13 +37,17 @@ class TaxonomyLoss(Loss):
 
     parents: Tensor
     """(H, K) a number for the name of each class at each level, the class itself first."""
+    learnt: Tensor
+    """(K',) the classes with training images."""
 
-    def __init__(self, task: Task, *, alpha: float = 0.2) -> None:
+    def __init__(self, task: Task, *, alpha: float = 0.2, label_smoothing: float = 0.0) -> None:
         super().__init__()
         if alpha < 0:
             raise RecipeError(
                 f"loss.alpha = {alpha} is not allowed", "Expected 0 (cross-entropy) or more; 0.1 to 0.6 is usual."
             )
+        if not 0 <= label_smoothing < 1:
+            raise RecipeError(f"loss.label_smoothing = {label_smoothing} is not allowed", "Expected a share in [0, 1).")
         levels = task.taxonomy.steps if task.taxonomy else ()
         if task.taxonomy and not levels:
             raise RecipeError(
@@ -58,6 +63,9 @@ class TaxonomyLoss(Loss):
             )
         numbers = [list(range(task.num_classes)), *(level.parent.tolist() for level in levels)]
         self.register_buffer("parents", torch.tensor(numbers), persistent=False)
+        learnt = sorted(set(range(task.num_classes)) - set(task.unlearnt))
+        self.register_buffer("learnt", torch.tensor(learnt), persistent=False)
+        self.label_smoothing = label_smoothing
         kept = [math.exp(-alpha * (len(levels) - h)) for h in range(len(levels) + 1)]
         self.weights = [coarse - fine for fine, coarse in itertools.pairwise([0.0, *kept])]
 
@@ -69,4 +77,4 @@ class TaxonomyLoss(Loss):
             under = parent == parent[labels].unsqueeze(1)  # (N, K)
             # in logarithms: the mass of a far branch is smaller than the smallest number
             loss = loss - weight * log_p.masked_fill(~under, -math.inf).logsumexp(dim=1)
-        return loss
+        return torch.lerp(loss, -log_p[:, self.learnt].mean(dim=1), self.label_smoothing)
