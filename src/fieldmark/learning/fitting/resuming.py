@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from fieldmark.core.errors import RunError, WeightsError
 from fieldmark.core.listener import Listener
 from fieldmark.core.recipe import Recipe
+from fieldmark.core.storage import as_json
 from fieldmark.core.wording import counted, first_few
 from fieldmark.data.decisions import Decisions
+from fieldmark.learning.training.identity import Identity
 from fieldmark.model.choosing import weights_name
 from fieldmark.runs.budgeted import asked_of
 from fieldmark.runs.run import Run
 
-__all__ = ["check_decisions", "check_same", "check_weights", "move"]
+if TYPE_CHECKING:
+    from fieldmark.learning.fitting.fit import Fit
+
+__all__ = ["check_decisions", "check_same", "check_weights", "identity_of", "move"]
 
 
 def move(run: Run, device: str, listener: Listener) -> None:
@@ -62,3 +69,10 @@ def check_weights(run: Run) -> None:
             f"The weights in {weights} are not those that {run.folder} began with: {began}, not {now}",
             "Put the file back as it was, or start a new run with another --out.",
         )
+
+
+def identity_of(fit: Fit) -> Identity:
+    """By what a checkpoint of this fit is known."""
+    data = fit.run.data()
+    known = as_json([fit.data.catalog.classes, data.get("digests"), data.get("pictures")], ascii=True)
+    return Identity(fit.name, fit.recipe, hashlib.sha256(known.encode()).hexdigest())
