@@ -19,6 +19,7 @@ from fieldmark.cli.terminal import INTERRUPTED, say
 from fieldmark.core.errors import FieldmarkError, FieldmarkWarning, RankError
 from fieldmark.core.interrupts import termination_interrupts
 from fieldmark.core.launch import follows, launched
+from fieldmark.core.memory import lacks_memory
 
 __all__ = ["main"]
 
@@ -47,6 +48,12 @@ def main() -> None:
         raise SystemExit(_complain(_misuse(error))) from None
     except (KeyboardInterrupt, typer.Abort):
         status = INTERRUPTED
+    except Exception as error:
+        if not lacks_memory(error):
+            raise
+        raise SystemExit(
+            _complain("Memory does not suffice. Choose smaller pictures or a smaller network, or end what else runs.")
+        ) from None
     if status == INTERRUPTED:
         _complain("interrupted")
     raise SystemExit(status)

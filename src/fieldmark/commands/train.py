@@ -42,6 +42,7 @@ from fieldmark.learning.fitting.resolve import check_data, plugins_of, resolve_r
 from fieldmark.learning.fitting.trial import settle_solver
 from fieldmark.learning.fitting.tuning import tuned
 from fieldmark.learning.fitting.weights import tell_license
+from fieldmark.learning.training.pieces import enough_memory
 from fieldmark.model.choosing import weights_name
 from fieldmark.model.license import weights_license
 from fieldmark.model.model import Model
@@ -101,7 +102,7 @@ def train(
     parent = older.run if older else run_at(data)
     made = parent.decisions().then(named) if parent else named
     base = older.recipe(recipe) if older else recipe or (parent.recipe() if parent else "finetune")
-    with run.held():
+    with run.held(), enough_memory():
         onward = older is not None
         resolved = partial(resolve_recipe, base, backbone=backbone, weights=weights, overrides=overrides, onward=onward)
         if resume and run.exists:

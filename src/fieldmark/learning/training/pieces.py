@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from fieldmark.core.errors import DeviceError, TrainingError
+from fieldmark.core.memory import lacks_memory
 from fieldmark.core.ranks import divided, size
 from fieldmark.core.wording import counted
 from fieldmark.learning.training.batchnorm import moving_layers
@@ -47,8 +48,10 @@ def gradients(
         state.optimizer.zero_grad(set_to_none=True)
         try:
             return _sums(module, batch, index, weight, precision, lap, state.pieces)
-        except torch.OutOfMemoryError:
-            pass  # behind this clause nothing holds the tensors of the attempt any longer
+        except Exception as error:
+            if not lacks_memory(error):
+                raise
+            # behind this clause nothing holds the tensors of the attempt any longer
         state.optimizer.zero_grad(set_to_none=True)
         state.pieces = _more(state.pieces, len(batch.rows), module.model)
         before.restore()
@@ -56,11 +59,17 @@ def gradients(
 
 @contextmanager
 def enough_memory() -> Iterator[None]:
-    """Turn running out of a GPU's memory, where nothing smaller can be computed, into a TrainingError."""
+    """Turn running out of memory, where nothing smaller can be computed, into a TrainingError."""
     try:
         yield
-    except torch.OutOfMemoryError as error:
-        raise TrainingError("The GPU's memory does not suffice for this training", _HINT) from error
+    except Exception as error:
+        if not lacks_memory(error):
+            raise
+        raise TrainingError(
+            "Memory does not suffice for this training",
+            "Lower images.size or train.batch_size, choose a smaller backbone or a machine with more memory, or end "
+            "what else is running.",
+        ) from error
 
 
 def _sums(
