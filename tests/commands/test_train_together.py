@@ -236,6 +236,19 @@ def test_killed_processes_are_replaced(pictures: Path, tmp_path: Path, tiny: Tin
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="it is looked up which process is the first")
+def test_a_leader_that_is_killed_is_told_of(pictures: Path, tmp_path: Path, tiny: Tiny) -> None:
+    """By one of the others, since torchrun alone would say that a process has ended, and not what to do."""
+    child = torchrun(3, "train", pictures, *tiny(train__epochs="9999"), "--out", tmp_path / "run")
+    _wait_for_checkpoint(child, tmp_path / "run")
+    (leader,) = [pid for pid in _ranks_of(child.pid) if b"\0RANK=0\0" in Path(f"/proc/{pid}/environ").read_bytes()]
+    os.kill(leader, signal.SIGKILL)
+    _, said = child.communicate(timeout=120)
+    assert len(re.findall("fieldmark: in process [12]: Another process of this training has ended", said)) == 1, said
+    assert "The last checkpoint is intact: continue with --resume." in said
+
+
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="torchrun needs a POSIX system here")
 @pytest.mark.parametrize("how", ["SIGTERM", "SIGINT", "launcher killed"])
 def test_all_stop_after_the_same_step(how: str, pictures: Path, tmp_path: Path, tiny: Tiny) -> None:

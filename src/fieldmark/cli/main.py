@@ -16,7 +16,7 @@ import typer
 from fieldmark.cli import alike, deploy, labelling, learn, look, predict, verify
 from fieldmark.cli.app import app
 from fieldmark.cli.terminal import INTERRUPTED, say
-from fieldmark.core.errors import FieldmarkError, FieldmarkWarning, RankError
+from fieldmark.core.errors import FieldmarkError, FieldmarkWarning, LeaderlessError, RankError
 from fieldmark.core.interrupts import termination_interrupts
 from fieldmark.core.launch import follows, launched
 from fieldmark.core.memory import lacks_memory
@@ -40,9 +40,8 @@ def main() -> None:
             status = _command()(prog_name="fieldmark", standalone_mode=False)
     except FieldmarkError as error:
         if follows():  # what all have met is for the first process to tell
-            raise SystemExit(
-                0 if isinstance(error, RankError) else _complain(f"in process {os.environ['RANK']}: {error}")
-            ) from None
+            told = isinstance(error, RankError) and not isinstance(error, LeaderlessError)
+            raise SystemExit(0 if told else _complain(f"in process {os.environ['RANK']}: {error}")) from None
         raise SystemExit(_complain(str(error))) from None
     except _MISUSE as error:
         raise SystemExit(_complain(_misuse(error))) from None
