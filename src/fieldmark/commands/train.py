@@ -102,7 +102,8 @@ def train(
     parent = older.run if older else run_at(data)
     made = parent.decisions().then(named) if parent else named
     base = older.recipe(recipe) if older else recipe or (parent.recipe() if parent else "finetune")
-    with run.held(), enough_memory():
+    place = resuming.in_place(run) if resume and run.exists else contextlib.nullcontext()
+    with place, run.held(), enough_memory():
         onward = older is not None
         resolved = partial(resolve_recipe, base, backbone=backbone, weights=weights, overrides=overrides, onward=onward)
         if resume and run.exists:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from fieldmark.core.errors import RunError, WeightsError
+from fieldmark.core.errors import RunError, StorageError, WeightsError
 from fieldmark.core.listener import Listener
 from fieldmark.core.recipe import Recipe
 from fieldmark.core.storage import as_json
@@ -20,7 +22,9 @@ from fieldmark.runs.run import Run
 if TYPE_CHECKING:
     from fieldmark.learning.fitting.fit import Fit
 
-__all__ = ["check_decisions", "check_same", "check_weights", "identity_of", "move"]
+__all__ = ["check_decisions", "check_same", "check_weights", "identity_of", "in_place", "move"]
+
+_FORBIDDEN = {errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 def move(run: Run, device: str, listener: Listener) -> None:
@@ -33,6 +37,20 @@ def move(run: Run, device: str, listener: Listener) -> None:
             "digits from those of a run that was not moved"
         )
         run.move(machine)
+
+
+@contextmanager
+def in_place(run: Run) -> Iterator[None]:
+    """Say what can be done where a run that is to be resumed may not be written: another folder is not where it is."""
+    try:
+        yield
+    except StorageError as error:
+        cause = error.__cause__
+        if not (isinstance(cause, OSError) and cause.errno in _FORBIDDEN and str(run.folder) in error.problem):
+            raise
+        raise StorageError(
+            error.problem, "Make it writable; or copy the run to a folder that you may write to, and resume it there."
+        ) from error
 
 
 def check_decisions(run: Run, asked: Decisions) -> None:
