@@ -8,6 +8,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -158,19 +159,32 @@ def test_a_run_is_taken_up_by_another_number_of_processes(pictures: Path, tmp_pa
     assert Run(tmp_path / "run").is_finished
 
 
-@forks
-def test_another_process_has_other_pictures(pictures: Path, tmp_path: Path, tiny: Tiny) -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="a path must lead elsewhere for each process")
+@pytest.mark.parametrize("exchanged", [0, 2])
+def test_another_process_has_other_pictures(exchanged: int, pictures: Path, tmp_path: Path, tiny: Tiny) -> None:
+    """As on another machine, each process has folders of its own behind the same paths, with its own cache."""
+    here = Path("/proc/self/cwd")
+    for rank in ("0", "1"):
+        shutil.copytree(pictures, tmp_path / rank / "photographs")
+    first, *others = sorted((tmp_path / "1").rglob("*.png"))
+    for other in others[:exchanged]:
+        shutil.copyfile(first, other)
+
     def before() -> None:
-        def complain(*_: object) -> None:
-            raise DataError("2 pictures are other ones", "Put the same data there.")
+        os.chdir(tmp_path / os.environ["RANK"])
+        os.environ["FIELDMARK_CACHE"] = str(here / "cache")
 
-        if os.environ["RANK"] == "1":
-            lesson._pixels_here = complain  # type: ignore[assignment]  # in a child that ends with it
-
-    leader, follower = commands(2, "train", pictures, *tiny(), "--out", tmp_path / "run", before=before)
-    assert leader.status == 2
-    assert "2 pictures are other ones. Put the same data there." in leader.err
+    leader, follower = commands(2, "train", here / "photographs", *tiny(), "--out", tmp_path / "run", before=before)
     assert follower == Said(0, "")
+    assert (tmp_path / "1" / "cache" / "pixels").is_dir()
+    if not exchanged:
+        assert leader.status == 0, leader.err
+        return
+    assert leader.status == 2
+    complaint = leader.err.splitlines()[-1]
+    assert f"fieldmark: {exchanged} pictures of 42 cannot be read on " in complaint
+    assert complaint.endswith(f"Put the same data in {here / 'photographs'} on every machine.")
+    assert leader.err.count("fieldmark: ") == 1
 
 
 def test_pictures_of_another_machine_are_compared(
