@@ -70,6 +70,8 @@ def test_a_real_lack_of_memory_is_known_as_such() -> None:
 def test_what_others_call_a_lack_of_memory() -> None:
     assert lacks_memory(torch.OutOfMemoryError("CUDA out of memory"))
     assert lacks_memory(RuntimeError("std::bad_alloc"))
+    assert lacks_memory(RuntimeError("could not create a primitive"))
+    assert not lacks_memory(RuntimeError("could not create a primitive descriptor for a convolution"))
     assert lacks_memory(RuntimeError("[ONNXRuntimeError] : 6 : Failed to allocate memory for requested buffer"))
     assert not lacks_memory(DeviceError("Memory does not suffice: can't allocate memory"))  # told already
 

@@ -22,6 +22,7 @@ from fieldmark.data.task import Task
 from fieldmark.learning.training import pieces
 from fieldmark.learning.training.loop import train_steps
 from fieldmark.learning.training.optimizer import build_optimizer
+from fieldmark.learning.training.pieces import enough_memory
 from fieldmark.learning.training.state import TrainingState
 from fieldmark.model.batch import Batch
 from fieldmark.model.build import build_model
@@ -116,6 +117,16 @@ def test_other_errors_are_no_lack_of_memory(samples: Samples) -> None:
 
     with pytest.raises(RuntimeError, match="must match"):
         four_steps(recipe(), samples, 3, wrong)
+
+
+def test_pieces_do_not_help_where_there_is_no_memory_for_kernels(samples: Samples) -> None:
+    """They need others. `enough_memory`, around all of a training, says so."""
+
+    def no_kernel() -> None:
+        raise RuntimeError("could not create a primitive")
+
+    with pytest.raises(TrainingError, match="Memory does not suffice for this training"), enough_memory():
+        four_steps(recipe(), samples, 0, no_kernel)
 
 
 def test_an_attempt_that_failed_leaves_no_trace(samples: Samples) -> None:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from fieldmark.core.errors import DeviceError, TrainingError
-from fieldmark.core.memory import lacks_memory
+from fieldmark.core.memory import lacks_kernels, lacks_memory
 from fieldmark.core.ranks import divided, size
 from fieldmark.core.wording import counted
 from fieldmark.learning.training.batchnorm import moving_layers
@@ -49,7 +49,7 @@ def gradients(
         try:
             return _sums(module, batch, index, weight, precision, lap, state.pieces)
         except Exception as error:
-            if not lacks_memory(error):
+            if not lacks_memory(error) or lacks_kernels(error):
                 raise
             # behind this clause nothing holds the tensors of the attempt any longer
         state.optimizer.zero_grad(set_to_none=True)
