@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -24,14 +26,23 @@ def model_of(method: str) -> Model:
     return build_model(resolve_recipe(method, overrides=settings), Task(3)).eval()
 
 
-def full_above(most: int, model: Model) -> list[int]:
+def gpu_is_full() -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+def cpu_is_full() -> None:
+    """Really: there are not so many addresses."""
+    torch.empty(2**58)
+
+
+def full_above(most: int, model: Model, full: Callable[[], None] = gpu_is_full) -> list[int]:
     """Let the backbone run out of memory with more images than so many; the sizes of the batches that were tried."""
     tried: list[int] = []
 
     def look(_: nn.Module, given: tuple[Tensor, ...]) -> None:
         tried.append(len(given[0]))
         if len(given[0]) > most:
-            raise torch.OutOfMemoryError("CUDA out of memory")
+            full()
 
     model.backbone.register_forward_pre_hook(look)
     return tried
@@ -42,10 +53,11 @@ def images() -> NDArray[np.uint8]:
     return np.random.default_rng(0).integers(256, size=(9, 3, SIZE, SIZE), dtype=np.uint8)
 
 
-def test_answers_in_pieces_are_those_of_the_whole(images: NDArray[np.uint8]) -> None:
+@pytest.mark.parametrize("full", [gpu_is_full, cpu_is_full])
+def test_answers_in_pieces_are_those_of_the_whole(images: NDArray[np.uint8], full: Callable[[], None]) -> None:
     whole = TorchEngine(model_of("finetune"))(images)
     model = model_of("finetune")
-    tried = full_above(3, model)
+    tried = full_above(3, model, full)
     engine = TorchEngine(model)
     pieces = engine(images)
     np.testing.assert_allclose(pieces.logits, whole.logits, atol=1e-4)

@@ -118,6 +118,28 @@ def test_misspelt_options_name_the_right_ones(
         assert right in err
 
 
+def test_a_lack_of_memory_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of whatever command, where nothing nearer to it says more."""
+
+    def full(**_: object) -> int:
+        return len(bytes(2**62))
+
+    def wrong(**_: object) -> int:
+        raise RuntimeError("must match")
+
+    module = sys.modules["fieldmark.cli.main"]
+    monkeypatch.setattr(module, "_command", lambda: full)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert told.startswith("fieldmark: Memory does not suffice.")
+    monkeypatch.setattr(module, "_command", lambda: wrong)
+    with pytest.raises(RuntimeError, match="must match"):
+        main()
+
+
 def test_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     status, out, _ = answer(monkeypatch, capsys, "--version")
     assert status == 0

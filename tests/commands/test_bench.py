@@ -21,11 +21,16 @@ STAGES = {"images": 0.0, "batch": 0.02, "forward": 0.3, "backward": 0.6, "optimi
 
 
 def found(
-    stages: dict[str, float] | None = None, *, ratio: float = 0.97, kept: float = 1.0, pixels: float = 0.001
+    stages: dict[str, float] | None = None,
+    *,
+    ratio: float = 0.97,
+    kept: float = 1.0,
+    pixels: float = 0.001,
+    writable: bool = True,
 ) -> Bench:
     """A bench that came out so."""
     learning = Learning(32, 600, 20, 10, 1.0, (ratio, ratio - 0.01, ratio + 0.01), STAGES | (stages or {}))
-    pictures = Pictures(0.008, pixels, 0.002, kept)
+    pictures = Pictures(0.008, pixels, 0.002, kept, writable)
     machine = Machine("cpu", 2, 0, "fp32")
     return Bench(Recipe(), machine, Speed(pictures, Answering(0.01, 0.002), learning), 100, {"process": 10**9}, {})
 
@@ -56,6 +61,16 @@ def test_nothing_is_written_beside_the_cache(pictures: Path, tmp_path: Path, mon
     assert [path.name for path in tmp_path.iterdir()] == ["cache"]
 
 
+def test_a_cache_that_cannot_be_written_is_noticed(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("FIELDMARK_CACHE", str(tmp_path / "file"))
+    one = fieldmark.bench(pictures, "walkthrough", overrides=settings(), seconds=0.1)
+    assert one.speed.pictures.kept == 0
+    assert not one.speed.pictures.writable
+
+
 def test_a_probe_takes_no_steps(pictures: Path) -> None:
     overrides = [*settings(), "train.solver=logistic", "train.batchnorm=plain"]
     one = fieldmark.bench(pictures, "probe", overrides=overrides, seconds=0.1)
@@ -76,6 +91,10 @@ def test_a_probe_takes_no_steps(pictures: Path) -> None:
         (
             found({"images": 0.5}, ratio=0.6, pixels=0.02, kept=0.4),
             "60 % of the images are not kept (raise images",
+        ),
+        (
+            found({"images": 0.5}, ratio=0.6, pixels=0.02, kept=0.0, writable=False),
+            "cannot be written; the environment variable FIELDMARK_CACHE names another folder): waiting",
         ),
         (
             found(ratio=0.8),

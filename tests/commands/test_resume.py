@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -18,9 +19,11 @@ import torch
 from safetensors.torch import load_file
 
 from fieldmark.commands.train import train
+from fieldmark.core.errors import RunError
 from fieldmark.core.listener import Advanced, Event, StepTaken
 from fieldmark.core.machine import Machine
 from fieldmark.core.reading import read_json
+from fieldmark.core.storage import read_tensors, write_tensors
 from fieldmark.learning.fitting.fit import Fit, Stopped
 from fieldmark.runs.run import Run
 from support.hearing import Heard, InterruptedAt, StopsAfter
@@ -236,6 +239,38 @@ def test_an_epoch_that_nobody_had_heard_of_is_told_later(
     lines = [[{**line, "seconds": 0, "validation_seconds": 0} for line in run.history()] for run in (whole, broken)]
     assert lines[0] == lines[1]
     assert len((broken.folder / "log.jsonl").read_text().splitlines()) == 2
+
+
+def test_the_checkpoint_of_another_run_is_refused(pictures: Path, tmp_path: Path) -> None:
+    """The run stays as it was: without the stranger it goes on."""
+    settings, mine, other = [*SMALL, "train.epochs=2"], tmp_path / "mine", tmp_path / "other"
+    whole = train(pictures, out=tmp_path / "whole", overrides=settings)
+    for out, own in ((mine, []), (other, ["seed=5", "train.ema=false"])):
+        with pytest.raises(Stopped):
+            train(pictures, out=out, overrides=[*settings, *own], listener=StopsAfter(2))
+    path = Run(mine).checkpoint("model")
+    kept, foreign = path.read_bytes(), Run(other).checkpoint("model").read_bytes()
+    path.write_bytes(foreign)
+    before = {file: file.read_bytes() for file in mine.rglob("*") if file.is_file() and file.name != "times.json"}
+    with pytest.raises(RunError, match="is of another training: seed was 5, not 0, "):
+        train(pictures, out=mine, resume=True)
+    assert {file: file.read_bytes() for file in before} == before
+    path.write_bytes(kept)
+    assert_identical(weights(whole), weights(train(pictures, out=mine, resume=True)))
+
+
+def test_a_checkpoint_of_an_earlier_version_goes_on(pictures: Path, tmp_path: Path) -> None:
+    """It does not say of which training it is."""
+    settings = [*SMALL, "train.epochs=2"]
+    whole = train(pictures, out=tmp_path / "whole", overrides=settings)
+    with pytest.raises(Stopped):
+        train(pictures, out=tmp_path / "broken", overrides=settings, listener=StopsAfter(3))
+    path = Run(tmp_path / "broken").checkpoint("model")
+    tensors, about = read_tensors(path)
+    state = json.loads(about["state"])
+    assert state.pop("of")["fit"] == "model"
+    write_tensors(path, tensors, {"state": json.dumps(state)})
+    assert_identical(weights(whole), weights(train(pictures, out=tmp_path / "broken", resume=True)))
 
 
 def test_workers_change_nothing(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

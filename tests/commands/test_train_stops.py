@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
 import shutil
@@ -46,6 +47,29 @@ def test_resume_begins_where_there_is_nothing(
         assert answer.status == 0
         assert f"{out} is already finished" in answer.err
     assert (out / "bundle" / "model.safetensors").stat().st_mtime_ns == written
+
+
+def test_resume_where_nothing_may_be_written(
+    pictures: Path, trained: Run, monkeypatch: pytest.MonkeyPatch, cli: Cli
+) -> None:
+    """Another folder, which a new run would be told of, is not where this one is."""
+    shutil.rmtree(trained.bundle)
+    before = {file: file.read_bytes() for file in trained.folder.rglob("*") if file.is_file()}
+    opened = os.open
+
+    def denied(path: Any, *args: Any, **options: Any) -> int:  # the tests may run as root, whom chmod does not stop
+        if str(path).startswith(str(trained.folder)) and args and args[0] & os.O_CREAT:
+            raise OSError(errno.EROFS, "Read-only file system")
+        return opened(path, *args, **options)
+
+    monkeypatch.setattr(os, "open", denied)
+    complaint = cli("train", pictures, "--out", trained.folder, "--resume").complaint
+    assert complaint.startswith(f"Cannot write {trained.folder}")
+    assert complaint.endswith(
+        "the file system is read-only. Make it writable; or copy the run to a folder that you may write to, and resume "
+        "it there."
+    )
+    assert {file: file.read_bytes() for file in before} == before
 
 
 def test_resume_with_other_options(pictures: Path, trained: Run, tmp_path: Path, cli: Cli, tiny: Tiny) -> None:

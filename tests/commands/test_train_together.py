@@ -8,6 +8,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -161,19 +162,32 @@ def test_a_run_is_taken_up_by_another_number_of_processes(
     assert Run(tmp_path / "run").is_finished
 
 
-@forks
-def test_another_process_has_other_pictures(pictures: Path, tmp_path: Path, tiny: Tiny) -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="a path must lead elsewhere for each process")
+@pytest.mark.parametrize("exchanged", [0, 2])
+def test_another_process_has_other_pictures(exchanged: int, pictures: Path, tmp_path: Path, tiny: Tiny) -> None:
+    """As on another machine, each process has folders of its own behind the same paths, with its own cache."""
+    here = Path("/proc/self/cwd")
+    for rank in ("0", "1"):
+        shutil.copytree(pictures, tmp_path / rank / "photographs")
+    first, *others = sorted((tmp_path / "1").rglob("*.png"))
+    for other in others[:exchanged]:
+        shutil.copyfile(first, other)
+
     def before() -> None:
-        def complain(*_: object) -> None:
-            raise DataError("2 pictures are other ones", "Put the same data there.")
+        os.chdir(tmp_path / os.environ["RANK"])
+        os.environ["FIELDMARK_CACHE"] = str(here / "cache")
 
-        if os.environ["RANK"] == "1":
-            lesson._pixels_here = complain  # type: ignore[assignment]  # in a child that ends with it
-
-    leader, follower = commands(2, "train", pictures, *tiny(), "--out", tmp_path / "run", before=before)
-    assert leader.status == 2
-    assert "2 pictures are other ones. Put the same data there." in leader.err
+    leader, follower = commands(2, "train", here / "photographs", *tiny(), "--out", tmp_path / "run", before=before)
     assert follower == Said(0, "")
+    assert (tmp_path / "1" / "cache" / "pixels").is_dir()
+    if not exchanged:
+        assert leader.status == 0, leader.err
+        return
+    assert leader.status == 2
+    complaint = leader.err.splitlines()[-1]
+    assert f"fieldmark: {exchanged} pictures of 42 cannot be read on " in complaint
+    assert complaint.endswith(f"Put the same data in {here / 'photographs'} on every machine.")
+    assert leader.err.count("fieldmark: ") == 1
 
 
 def test_pictures_of_another_machine_are_compared(
@@ -236,6 +250,19 @@ def test_killed_processes_are_replaced(pictures: Path, tmp_path: Path, tiny: Tin
     steps = [step for _, step, _ in losses(tmp_path / "run")]
     assert steps == list(range(4, 601, 4))
     assert Run(tmp_path / "run").is_finished
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="it is looked up which process is the first")
+def test_a_leader_that_is_killed_is_told_of(pictures: Path, tmp_path: Path, tiny: Tiny) -> None:
+    """By one of the others, since torchrun alone would say that a process has ended, and not what to do."""
+    child = torchrun(3, "train", pictures, *tiny(train__epochs="9999"), "--out", tmp_path / "run")
+    _wait_for_checkpoint(child, tmp_path / "run")
+    (leader,) = [pid for pid in _ranks_of(child.pid) if b"\0RANK=0\0" in Path(f"/proc/{pid}/environ").read_bytes()]
+    os.kill(leader, signal.SIGKILL)
+    _, said = child.communicate(timeout=120)
+    assert len(re.findall("fieldmark: in process [12]: Another process of this training has ended", said)) == 1, said
+    assert "The last checkpoint is intact: continue with --resume." in said
 
 
 @pytest.mark.slow

@@ -5,7 +5,10 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
+from fieldmark.core.errors import DeviceError
+from fieldmark.core.memory import lacks_memory
 from fieldmark.data.task import Task
 from fieldmark.learning.fitting.resolve import resolve_recipe
 from fieldmark.model import build
@@ -34,6 +37,43 @@ faults()  # the block is asked for once
 with ThreadPoolExecutor(1) as thread:
     print(before, faults(), thread.submit(faults).result())
 """
+
+
+TOO_MUCH = """
+import resource
+import numpy as np
+import torch
+from fieldmark.core.memory import lacks_memory
+
+with open("/proc/self/statm") as file:
+    taken = int(file.read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (taken + 2**28, taken + 2**28))
+for ask in (lambda: torch.empty(2**28), lambda: np.empty(2**27), lambda: bytes(2**30)):
+    try:
+        ask()
+        print("enough")
+    except Exception as error:
+        print(lacks_memory(error))
+try:
+    torch.zeros(2) + torch.zeros(3)
+except RuntimeError as error:
+    print(lacks_memory(error))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the limit is not kept")
+def test_a_real_lack_of_memory_is_known_as_such() -> None:
+    found = subprocess.check_output([sys.executable, "-c", TOO_MUCH], text=True).split()
+    assert found == ["True", "True", "True", "False"]
+
+
+def test_what_others_call_a_lack_of_memory() -> None:
+    assert lacks_memory(torch.OutOfMemoryError("CUDA out of memory"))
+    assert lacks_memory(RuntimeError("std::bad_alloc"))
+    assert lacks_memory(RuntimeError("could not create a primitive"))
+    assert not lacks_memory(RuntimeError("could not create a primitive descriptor for a convolution"))
+    assert lacks_memory(RuntimeError("[ONNXRuntimeError] : 6 : Failed to allocate memory for requested buffer"))
+    assert not lacks_memory(DeviceError("Memory does not suffice: can't allocate memory"))  # told already
 
 
 @pytest.mark.skipif(not HAS_MALLOPT, reason="the C library has no mallopt")

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from fieldmark.core import ranks
 from fieldmark.core.errors import RankError, RecipeError, TrainingError
-from support.ranks import forks, in_processes, in_ranks
+from support.ranks import answers_of, forks, in_processes, in_ranks
 
 pytestmark = forks
 
@@ -154,6 +154,40 @@ def test_the_leader_stops_when_torchrun_is_gone(monkeypatch: pytest.MonkeyPatch)
 class _Die:
     def __call__(self) -> None:
         raise SystemExit(1)
+
+
+def test_of_a_leader_that_is_gone_one_follower_tells(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranks, "_LAST_WORD", 0.0)
+    words = torch.distributed.HashStore()
+
+    def speaks(rank: int, words: object) -> bool:
+        monkeypatch.setattr(ranks, "_group", ranks._Group(rank, 3, None, None, words=words))
+        return ranks._speaks_for_all()
+
+    assert [speaks(rank, words) for rank in (2, 1)] == [True, False]
+    words = torch.distributed.HashStore()
+    words.add("ended", 1)  # it has ended of itself, and says why
+    assert [speaks(rank, words) for rank in (2, 1)] == [False, False]
+
+    class Gone:
+        def check(self, keys: list[str]) -> bool:
+            raise RuntimeError("Broken pipe")
+
+    assert [speaks(rank, Gone()) for rank in (2, 1)] == [False, True]
+    assert not speaks(1, None)
+
+
+def test_a_leader_that_is_killed_is_told_of() -> None:
+    def act() -> str:
+        if os.environ["RANK"] == "0":
+            ranks.led(lambda: os.kill(os.getpid(), signal.SIGKILL))()
+        try:
+            ranks.led(lambda: None)()
+        except RankError as error:
+            return type(error).__name__
+        return ""
+
+    assert answers_of(3, act) == [(False, "no answer"), (True, "LeaderlessError"), (True, "RankError")]
 
 
 def test_the_leader_hears_of_a_follower_that_ends() -> None:

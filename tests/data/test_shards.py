@@ -398,8 +398,16 @@ def test_a_store_out_of_reach_ends_the_work(guide: Catalog, bucket: str) -> None
     with pytest.raises(DataError, match=r"flaky://bucket/.*\.tar cannot be reached: Could not connect") as raised:
         build_store(catalog, side=16)
     assert not isinstance(raised.value, ImageError)
+    assert raised.value.hint.endswith("A training that had begun goes on with --resume.")  # and this may be none
     with pytest.raises(DataError, match=r"There are no shards at flaky://bucket/nothing, which is empty, or not there"):
         read("flaky://bucket/nothing")
+
+
+@pytest.mark.parametrize("place", ["zip://x.zip", "zip://birds::x.zip"])
+def test_an_archive_is_told_apart_from_a_store(place: str) -> None:
+    with pytest.raises(DataError) as raised:
+        read(place)
+    assert str(raised.value) == f"{place} is in an archive, of which nothing is read. Unpack it, and name the folder."
 
 
 def test_a_protocol_without_its_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,6 +35,14 @@ def in_ranks(count: int, act: Callable[[], Any]) -> list[Any]:
 
 def in_processes(count: int, act: Callable[[], Any]) -> list[Any]:
     """The same of processes that were launched, and have not joined."""
+    answers = answers_of(count, act)
+    for good, result in answers:
+        assert good, result
+    return [result for _, result in answers]
+
+
+def answers_of(count: int, act: Callable[[], Any]) -> list[tuple[bool, Any]]:
+    """For each of them whether it returned, and what, or else how it ended."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -46,14 +54,21 @@ def in_processes(count: int, act: Callable[[], Any]) -> list[Any]:
         for child in children:
             child.start()
     try:
-        found = [pickle.loads(end.recv_bytes()) if end.poll(_PATIENCE) else (False, "no answer") for end, _ in pipes]
+        for _, end in pipes:
+            end.close()  # so that an end that nobody holds any longer is noticed
+        return [_answer(end) for end, _ in pipes]
     finally:
         for child in children:
             child.kill()
             child.join()
-    for good, result in found:
-        assert good, result
-    return [result for _, result in found]
+
+
+def _answer(end: Any) -> tuple[bool, Any]:
+    try:
+        answer: tuple[bool, Any] = pickle.loads(end.recv_bytes()) if end.poll(_PATIENCE) else (False, "no answer")
+    except EOFError:  # it was killed
+        return False, "no answer"
+    return answer
 
 
 def _act(rank: int, count: int, port: int, act: Callable[[], Any], end: Any) -> None:

@@ -1,6 +1,6 @@
 """`TorchEngine`: batches of views in, outputs out, by a network in PyTorch.
 
-A batch that does not fit into a GPU's memory is answered in pieces: the answers are the same.
+A batch that does not fit into memory is answered in pieces: the answers are the same.
 
 Shapes: B images of S × S pixels, M part maps of h × w cells, C channels of
 the backbone's last map.
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fieldmark.core.errors import DeviceError, RunError
+from fieldmark.core.memory import lacks_memory
 from fieldmark.evaluation.outputs import Outputs, joined
 from fieldmark.model.model import Model
 from fieldmark.model.part_maps import part_centres, part_vectors
@@ -43,11 +44,14 @@ class Pieces(Generic[T]):
             starts = range(0, max(1, len(images)), most)  # of no image, the answer has the right shape all the same
             try:
                 return self._join([self._compute(images[start : start + most]) for start in starts])
-            except torch.OutOfMemoryError as error:
+            except Exception as error:
+                if not lacks_memory(error):
+                    raise
                 if most == 1:
                     raise DeviceError(
-                        "The GPU's memory does not suffice for one picture",
-                        "End what else computes on it, or answer on the processor: --device cpu.",
+                        "Memory does not suffice for one picture",
+                        "End what else computes on this device; if it is a GPU, the processor may have more memory: "
+                        "--device cpu.",
                     ) from error
             # behind the clause nothing holds the tensors of the attempt any longer
             self._most = most // 2

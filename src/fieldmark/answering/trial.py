@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldmark.core.machine import memory_size
+from fieldmark.core.memory import lacks_memory
 
 __all__ = ["PAYS", "TOLERANCE", "WORTH", "has_room", "is_passing", "off", "seconds_each"]
 
@@ -25,7 +26,7 @@ WORTH = 1.1
 _SHARE = 1 / 8
 """Of the memory, what weights may take: a trial holds them several times, as networks and as graphs."""
 _LACKS_MEMORY = re.compile("allocate|bad_alloc|available memory|half of the memory", re.IGNORECASE)
-"""How PyTorch and ONNX Runtime say so; they have no class for it."""
+"""How it is said in what was made of other errors, and by whoever looks beforehand; see also `lacks_memory`."""
 
 
 def has_room(weights: int) -> bool:
@@ -36,8 +37,8 @@ def has_room(weights: int) -> bool:
 def is_passing(error: BaseException) -> bool:
     """Whether what was lacking is memory, room on a disk or a package, however many errors were made of it."""
     before = error.__cause__ or error.__context__
-    lacking = isinstance(error, (MemoryError, OSError, ImportError)) or _LACKS_MEMORY.search(str(error)) is not None
-    return lacking or (before is not None and is_passing(before))
+    lacking = lacks_memory(error) or _LACKS_MEMORY.search(str(error)) is not None
+    return lacking or isinstance(error, (OSError, ImportError)) or (before is not None and is_passing(before))
 
 
 def off(before: NDArray[np.float32], after: NDArray[np.float32]) -> float:

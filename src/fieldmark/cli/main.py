@@ -16,9 +16,10 @@ import typer
 from fieldmark.cli import alike, deploy, labelling, learn, look, predict, verify
 from fieldmark.cli.app import app
 from fieldmark.cli.terminal import INTERRUPTED, say
-from fieldmark.core.errors import FieldmarkError, FieldmarkWarning, RankError
+from fieldmark.core.errors import FieldmarkError, FieldmarkWarning, LeaderlessError, RankError
 from fieldmark.core.interrupts import termination_interrupts
 from fieldmark.core.launch import follows, launched
+from fieldmark.core.memory import lacks_memory
 
 __all__ = ["main"]
 
@@ -39,14 +40,19 @@ def main() -> None:
             status = _command()(prog_name="fieldmark", standalone_mode=False)
     except FieldmarkError as error:
         if follows():  # what all have met is for the first process to tell
-            raise SystemExit(
-                0 if isinstance(error, RankError) else _complain(f"in process {os.environ['RANK']}: {error}")
-            ) from None
+            told = isinstance(error, RankError) and not isinstance(error, LeaderlessError)
+            raise SystemExit(0 if told else _complain(f"in process {os.environ['RANK']}: {error}")) from None
         raise SystemExit(_complain(str(error))) from None
     except _MISUSE as error:
         raise SystemExit(_complain(_misuse(error))) from None
     except (KeyboardInterrupt, typer.Abort):
         status = INTERRUPTED
+    except Exception as error:
+        if not lacks_memory(error):
+            raise
+        raise SystemExit(
+            _complain("Memory does not suffice. Choose smaller pictures or a smaller network, or end what else runs.")
+        ) from None
     if status == INTERRUPTED:
         _complain("interrupted")
     raise SystemExit(status)

@@ -20,6 +20,7 @@ from fieldmark.learning.fitting.prepare import prepare
 from fieldmark.learning.fitting.resolve import check_data, resolve_recipe
 from fieldmark.learning.fitting.speed import measured_speed
 from fieldmark.learning.fitting.tuning import fastest_machine
+from fieldmark.learning.training.pieces import enough_memory
 from fieldmark.runs.run import Run
 
 __all__ = ["bench"]
@@ -55,7 +56,7 @@ def bench(
     prepared = prepare(data, resolved, listener, columns=columns)
     check_data(resolved, prepared, listener)
     validated = resolved.protocol == "holdout" and resolved.train.validate_epochs
-    with tempfile.TemporaryDirectory() as nowhere:
+    with tempfile.TemporaryDirectory() as nowhere, enough_memory():
         fit = Fit(Run(nowhere), resolved, machine, prepared, listener, resolved.augment.flip is not False)
         machine, tried = fastest_machine(fit, rows := prepared.learnt(resolved), anew=True)
         speed = measured_speed(replace(fit, machine=machine), rows, seconds=seconds, listener=listener)

@@ -40,6 +40,7 @@ from fieldmark.learning.fitting.part_names import name_parts
 from fieldmark.learning.fitting.reading import read_for, run_at
 from fieldmark.learning.fitting.resolve import check_data, plugins_of, resolve_recipe
 from fieldmark.learning.fitting.weights import tell_license
+from fieldmark.learning.training.pieces import enough_memory
 from fieldmark.model.choosing import weights_name
 from fieldmark.model.hub import check_hub
 from fieldmark.model.license import weights_license
@@ -102,7 +103,8 @@ def train(
     parent = older.run if older else run_at(data)
     made = parent.decisions().then(named) if parent else named
     base = older.recipe(recipe) if older else recipe or (parent.recipe() if parent else "finetune")
-    with run.held():
+    place = resuming.in_place(run) if resume and run.exists else contextlib.nullcontext()
+    with place, run.held(), enough_memory():
         onward = older is not None
         resolved = partial(resolve_recipe, base, backbone=backbone, weights=weights, overrides=overrides, onward=onward)
         if resume and run.exists:

@@ -12,6 +12,7 @@
     ├── TrainingError      training cannot go on (a loss that is not a number)
     ├── StorageError       the disk is full or may not be written
     └── RankError          another process of the same training has ended or failed
+        └── LeaderlessError     the first one has ended without a word, and this one speaks for all that are left
 
 A message says in one line what was wrong, where, what was expected and what to do.
 """
@@ -28,6 +29,7 @@ __all__ = [
     "FieldmarkError",
     "FieldmarkWarning",
     "ImageError",
+    "LeaderlessError",
     "PluginWarning",
     "RankError",
     "RecipeError",
@@ -97,6 +99,10 @@ class StorageError(FieldmarkError):
 
 class RankError(FieldmarkError):
     """Another process of the same training has ended or failed."""
+
+
+class LeaderlessError(RankError):
+    """The first process has ended without a word, and this one speaks for all that are left."""
 
 
 class FieldmarkWarning(UserWarning):

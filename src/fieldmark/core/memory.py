@@ -1,14 +1,34 @@
-"""What happens to the memory that a network frees."""
+"""What happens to the memory that a network frees, and how it is known that there is too little."""
 
 from __future__ import annotations
 
 import ctypes
+import re
 import sys
 
-__all__ = ["keep_freed_memory"]
+from fieldmark.core.errors import FieldmarkError
+
+__all__ = ["keep_freed_memory", "lacks_kernels", "lacks_memory"]
 
 _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8  # of malloc.h
 _NEVER, _NONE, _ONE = -1, 0, 1
+_LACKS = re.compile(r"allocate memory|out of memory|bad_alloc|Failed to allocate", re.IGNORECASE)
+"""How PyTorch and ONNX Runtime say so. For a GPU they have a class, for the processor none."""
+_NO_KERNEL = "could not create a primitive"
+"""How oneDNN, below PyTorch, says so of a kernel; what it says of a layer that it does not know goes on behind that."""
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Whether an error says that memory did not suffice, of whatever device: Python's, NumPy's, or a library's."""
+    if isinstance(error, MemoryError) or lacks_kernels(error):
+        return True
+    return not isinstance(error, FieldmarkError) and _LACKS.search(str(error)) is not None
+
+
+def lacks_kernels(error: BaseException) -> bool:
+    """Whether an error says that there is no memory for a kernel. Pieces of a batch need further ones, so they do not
+    help."""
+    return isinstance(error, RuntimeError) and str(error).strip() == _NO_KERNEL
 
 
 def keep_freed_memory() -> None:

@@ -30,7 +30,7 @@ from torch import Tensor
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
-from fieldmark.core.errors import RankError, TrainingError
+from fieldmark.core.errors import LeaderlessError, RankError, TrainingError
 from fieldmark.core.launch import elastic, follows, launched, local_rank, restarts
 from fieldmark.core.reading import reason
 
@@ -65,8 +65,12 @@ _LIBRARY: Final = re.compile(r"^\[\S+\] ")
 """The place in the library's source that an error of gloo begins with."""
 _LOOK: Final = 1.0
 """Seconds between two looks at whether torchrun is there."""
+_LAST_WORD: Final = 3.0
+"""Seconds in which a leader that lives notices what its followers have noticed, and speaks."""
 _STEP, _JOB, _END = range(3)
 """What the leader says: take the next step; carry out a job; it has ended."""
+_ENDED, _TOLD = "ended", "told"
+"""What is left in the store: that the leader has ended of itself, and that a follower has said that it has not."""
 
 
 @dataclass
@@ -81,6 +85,8 @@ class _Group:
     """Carries what is exchanged within a step."""
     store: Any = None
     """Where the processes found each other; None if somebody else brought them together."""
+    words: Any = None
+    """The same, for these processes and none that torchrun starts after them."""
     on_cpu: bool = True
     """Whether `exchange` carries tensors of the processor only."""
     device: str = ""
@@ -112,7 +118,7 @@ def share(count: int) -> slice:
 def joined() -> Iterator[None]:
     """While this lasts, the processes that were launched are one group. RankError if they do not come together."""
     global _group
-    store = None
+    store = round_ = None
     with _heard():
         if not dist.is_initialized():
             store, number, count = next(rendezvous("env://"))
@@ -120,7 +126,7 @@ def joined() -> Iterator[None]:
             round_ = PrefixStore(f"fieldmark/{restarts()}/{count}", store)
             dist.init_process_group("gloo", store=round_, rank=number, world_size=count)
         control, exchange = dist.new_group(backend="gloo", timeout=_PATIENCE), dist.new_group(backend="gloo")
-    _group = _Group(dist.get_rank(), dist.get_world_size(), control, exchange, store)
+    _group = _Group(dist.get_rank(), dist.get_world_size(), control, exchange, store, round_)
     if _group.rank == 0 and elastic():
         threading.Thread(target=_outlive, args=(os.getppid(),), daemon=True).start()
     try:
@@ -173,6 +179,7 @@ def led(act: Callable[_P, _T]) -> Callable[_P, _T]:
             try:
                 results.append(act(*args, **kwargs))
             finally:
+                _leave_word(_ENDED)
                 with contextlib.suppress(RankError):  # those that are gone need not be told
                     _say(_END, results)
         return results[0]
@@ -184,18 +191,50 @@ def follow() -> Any:
     """Carry out what the first process asks for until it has ended, and return what it returned.
 
     Ctrl-C and SIGTERM are for the leader to hear: it ends after a step, which needs everybody. Raises RankError if the
-    leader failed, and whatever goes wrong here alone.
+    leader failed, LeaderlessError if it can say nothing any more, and whatever goes wrong here alone.
     """
     with joined(), _deaf():
-        while True:
-            word, found = _hear()
-            if word == _JOB:
-                with contextlib.suppress(TrainingError):  # of the whole batch: the leader has met it, too
-                    found()
-            elif found:
-                return found[0]
-            else:
-                raise RankError("The first process of this training has failed", "It says why.")
+        try:
+            results = _followed()
+        except RankError as error:
+            if _speaks_for_all():
+                raise LeaderlessError(error.problem, error.hint) from error
+            raise
+        if not results:
+            raise RankError("The first process of this training has failed", "It says why.")
+        return results[0]
+
+
+def _followed() -> list[Any]:
+    """What the leader has returned, once it has ended; [] if it failed."""
+    while True:
+        word, found = _hear()
+        if word != _JOB:
+            return list(found)
+        with contextlib.suppress(TrainingError):  # of the whole batch: the leader has met it, too
+            found()
+
+
+def _leave_word(key: str) -> bool:
+    """Leave a word for the other processes; whether nobody has left it before."""
+    with contextlib.suppress(RuntimeError):  # the store may be gone
+        return bool(_group and _group.words is not None and _group.words.add(key, 1) == 1)
+    return False
+
+
+def _speaks_for_all() -> bool:
+    """Whether the leader has ended without a word, and no other follower has said so."""
+    if _group is None or _group.words is None:
+        return False
+    deadline = time.monotonic() + _LAST_WORD
+    try:
+        while not _group.words.check([_ENDED]):
+            if time.monotonic() > deadline:
+                return _leave_word(_TOLD)
+            time.sleep(0.1)
+    except RuntimeError:  # the leader kept the store, and took it along
+        return _group.rank == 1
+    return False
 
 
 @contextlib.contextmanager

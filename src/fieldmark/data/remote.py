@@ -45,6 +45,9 @@ _WAITS = (0.5, 1.0, 2.0)
 _STAMPS = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "updated", "created")
 """What stores tell of the state of a file; of these, the first."""
 
+_ARCHIVES = {"zip", "libarchive"}
+"""Protocols whose addresses end with the file that they look into, so that nothing can be put behind them."""
+
 
 class Entry(NamedTuple):
     """What is known of a file without opening it."""
@@ -137,7 +140,8 @@ def with_files(place: str, act: Callable[[Any, str], T]) -> T:
             if wait is None or isinstance(error, PermissionError):
                 raise DataError(
                     f"{place} cannot be reached: {reason(error)}",
-                    "Check the address, the network and what you may read there. A training goes on with --resume.",
+                    "Check the address, the network and what you may read there. A training that had begun goes on "
+                    "with --resume.",
                 ) from error
             time.sleep(wait)
     raise AssertionError
@@ -157,6 +161,8 @@ def _opened(place: str) -> tuple[Any, str]:
     """fsspec keeps what it has opened, and opens it anew in a process that was forked."""
     import fsspec
 
+    if place.partition(":")[0] in _ARCHIVES:
+        raise DataError(f"{place} is in an archive, of which nothing is read", "Unpack it, and name the folder.")
     try:
         if is_remote(place):
             return fsspec.core.url_to_fs(place)

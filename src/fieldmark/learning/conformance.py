@@ -9,18 +9,28 @@ some minutes.
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import socket
+import traceback
+import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
 from fieldmark.answering.predictor import Predictor
+from fieldmark.core.ranks import joined, rank, share
 from fieldmark.core.recipe import NONE, Backbone, Choice, Images, Recipe
 from fieldmark.data.task import Attribute, Task
 from fieldmark.data.taxonomy import Taxonomy
+from fieldmark.learning.training.sharing import add_gradients, whole_statistics
 from fieldmark.learning.training.start import Start
 from fieldmark.model.auxiliaries.auxiliary import AUXILIARIES, Auxiliary
 from fieldmark.model.batch import Batch
@@ -297,6 +307,104 @@ def test_class_maps_are_as_they_answer(name: str, backbone: str) -> None:
     assert torch.isfinite(maps).all()
     assert not maps.requires_grad
     assert all(p.grad is None for p in method.parameters())
+
+
+# ---- several processes
+
+
+forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes cannot be forked here")
+_PATIENCE = 120
+"""Seconds."""
+Arrays = dict[str, NDArray[Any]]
+
+
+def in_two_processes(act: Callable[[], Arrays]) -> list[Arrays]:
+    """What `act` gives in each of two processes that train together. They are forked, so they know all pieces."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    context = multiprocessing.get_context("fork")
+    pipes = [context.Pipe(duplex=False) for _ in range(2)]
+    children = [context.Process(target=_child, args=(number, port, act, end)) for number, (_, end) in enumerate(pipes)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # that there are threads
+        for child in children:
+            child.start()
+    try:
+        found: list[Any] = [end.recv() if end.poll(_PATIENCE) else "no answer" for end, _ in pipes]
+    finally:
+        for child in children:
+            child.kill()
+            child.join()
+    for one in found:
+        assert not isinstance(one, str), one
+    return found
+
+
+def _child(number: int, port: int, act: Callable[[], Arrays], end: Any) -> None:
+    told = {"RANK": number, "WORLD_SIZE": 2, "LOCAL_RANK": number, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    os.environ |= {key: str(value) for key, value in told.items()}
+    torch.set_num_threads(1)
+    try:
+        with joined():
+            end.send(act())
+    except BaseException:  # the parent raises it
+        end.send(traceback.format_exc())
+
+
+def after_steps(model: Model, num_steps: int, seed: int = 0) -> Arrays:
+    """Weights and statistics after steps in which each process has its share of seven images, and its own draws."""
+    batch = batch_of(64, 7)
+    own = share(7)
+    weight = (own.stop - own.start) / 7
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    torch.manual_seed(seed + rank())
+    for index in range(num_steps):
+        optimizer.zero_grad()
+        with whole_statistics(model):
+            terms = LossModule(model)(batch.piece(own), index % model.method.steps_per_batch)
+        (weight * torch.stack(list(terms.values())).sum()).backward()
+        add_gradients(model)
+        optimizer.step()
+    return {key: value.numpy() for key, value in model.state_dict().items()}
+
+
+@forks
+def test_two_processes_have_one_model(name: str) -> None:
+    """Weights, statistics, centres, prototypes: whatever moves, moves by the whole batch, everywhere alike."""
+
+    def act() -> Arrays:
+        model = Model(make(name, "resnet10t", 64)).train()
+        return after_steps(model, 2 * model.method.steps_per_batch)
+
+    one, other = in_two_processes(act)
+    assert all(np.isfinite(values).all() for values in one.values())
+    assert [key for key, values in one.items() if not np.array_equal(values, other[key])] == []
+
+
+@forks
+@pytest.mark.parametrize(
+    "piece",
+    [
+        *({"head": head} for head in CLASSIFIERS),
+        *({"loss": loss} for loss in LOSSES),
+        *({"auxiliary": auxiliary} for auxiliary in AUXILIARIES),
+    ],
+    ids=lambda piece: next(iter(piece.values())),
+)
+def test_two_processes_take_the_step_of_one(piece: dict[str, str]) -> None:
+    """A loss is a mean over images, or else compares all of them: `fieldmark.core.ranks.gathered` gives it those of
+    other processes. One that draws is only required to move both alike."""
+
+    def act(seed: int = 0) -> Arrays:
+        return after_steps(Model(make("transfer", "vit_tiny_patch16_224", 64, **piece)).train(), 1, seed)
+
+    alone, again = act(), act(seed=1)
+    one, other = in_two_processes(act)
+    for key, values in one.items():
+        np.testing.assert_array_equal(values, other[key], err_msg=key)
+        if np.array_equal(alone[key], again[key]):
+            np.testing.assert_allclose(values, alone[key], rtol=1e-4, atol=1e-5, err_msg=key)
 
 
 # What a recipe asks for beyond the names of its pieces, where that changes the graph.

@@ -23,6 +23,7 @@ from fieldmark.data.task import Task
 from fieldmark.learning.training import pieces
 from fieldmark.learning.training.loop import train_steps
 from fieldmark.learning.training.optimizer import build_optimizer
+from fieldmark.learning.training.pieces import enough_memory
 from fieldmark.learning.training.setting import Setting
 from fieldmark.learning.training.state import TrainingState
 from fieldmark.model.batch import Batch
@@ -46,18 +47,33 @@ def recipe(**changes: Any) -> Recipe:
     )
 
 
-def four_steps(chosen: Recipe, samples: Samples, fits: int = BATCH) -> tuple[TrainingState, list[int], float]:
+def gpu_is_full() -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+
+
+def cpu_is_full() -> None:
+    """Really: there are not so many addresses."""
+    torch.empty(2**58)
+
+
+def python_is_full() -> None:
+    np.empty(2**58)
+
+
+def four_steps(
+    chosen: Recipe, samples: Samples, fits: int = BATCH, full: Callable[[], None] = gpu_is_full
+) -> tuple[TrainingState, list[int], float]:
     """On a machine whose memory suffices for so many images: the state, what was tried, and the mean loss."""
     torch.manual_seed(0)
     model = build_model(chosen, Task(3)).to(memory_format=torch.channels_last)
-    tried = short_of_memory(model, fits)
+    tried = short_of_memory(model, fits, full)
     state = TrainingState.begin(model, build_optimizer(model, chosen.train), ema=False, num_steps=4)
     schedule = Schedule(np.arange(24), BATCH, 1, 0)
     *_, last = train_steps(state, samples, schedule, Setting(chosen, MACHINE))
     return state, tried, last.loss
 
 
-def short_of_memory(model: Model, fits: int) -> list[int]:
+def short_of_memory(model: Model, fits: int, full: Callable[[], None]) -> list[int]:
     """As a GPU is: it finds out when the forward pass is done. The sizes that were tried come into the list."""
     tried, losses = list[int](), model.losses
 
@@ -65,7 +81,7 @@ def short_of_memory(model: Model, fits: int) -> list[int]:
         found = losses(batch, step)
         tried.append(len(batch.rows))
         if len(batch.rows) > fits:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+            full()
         return found
 
     model.losses = measured  # type: ignore[method-assign]  # of this model alone
@@ -89,6 +105,31 @@ def test_pieces_add_up_to_the_step_of_the_whole_batch(
     assert same == pytest.approx(loss, rel=1e-5)
     for key, value in whole.model.state_dict().items():
         torch.testing.assert_close(state.model.state_dict()[key], value, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("full", [cpu_is_full, python_is_full])
+def test_a_processor_runs_out_of_memory_too(full: Callable[[], None], samples: Samples) -> None:
+    state, tried, _ = four_steps(recipe(), samples, 3, full)
+    assert tried[:3] == [6, 3, 3]
+    assert state.pieces == 2
+
+
+def test_other_errors_are_no_lack_of_memory(samples: Samples) -> None:
+    def wrong() -> None:
+        raise RuntimeError("The size of tensor a (3) must match the size of tensor b (4)")
+
+    with pytest.raises(RuntimeError, match="must match"):
+        four_steps(recipe(), samples, 3, wrong)
+
+
+def test_pieces_do_not_help_where_there_is_no_memory_for_kernels(samples: Samples) -> None:
+    """They need others. `enough_memory`, around all of a training, says so."""
+
+    def no_kernel() -> None:
+        raise RuntimeError("could not create a primitive")
+
+    with pytest.raises(TrainingError, match="Memory does not suffice for this training"), enough_memory():
+        four_steps(recipe(), samples, 0, no_kernel)
 
 
 def test_an_attempt_that_failed_leaves_no_trace(samples: Samples) -> None:
@@ -167,9 +208,13 @@ def test_a_run_says_it_once_keeps_it_and_goes_on_so(
 
 
 def test_what_does_not_fit_in_any_way_is_said(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: Any) -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory")
-
-    monkeypatch.setattr("fieldmark.learning.fitting.fit.adopt_statistics", full)
-    with pytest.raises(TrainingError, match="memory does not suffice"):
-        train(pictures, "finetune", out=tmp_path / "run", overrides=settings(train__solver="gradient"))
+    for place, full in (
+        ("fieldmark.learning.fitting.fit.adopt_statistics", gpu_is_full),
+        ("fieldmark.learning.fitting.fit.adopt_statistics", cpu_is_full),
+        ("fieldmark.learning.fitting.reading.prepare", python_is_full),
+    ):
+        monkeypatch.setattr(place, lambda *_, full=full, **__: full())
+        with pytest.raises(TrainingError, match="Memory does not suffice") as caught:
+            train(pictures, "finetune", out=tmp_path / "run", overrides=settings(train__solver="gradient"))
+        assert "images.size or train.batch_size" in caught.value.hint
+        assert not (tmp_path / "run").exists() or not any((tmp_path / "run").iterdir())

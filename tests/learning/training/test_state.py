@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from fieldmark.core.errors import RunError
-from fieldmark.core.recipe import Train
-from fieldmark.core.storage import write_tensors
+from fieldmark.core.recipe import Recipe, Train
+from fieldmark.core.seeds import Stream, derive_seed
+from fieldmark.core.storage import read_tensors, write_tensors
+from fieldmark.learning.training.identity import Identity
 from fieldmark.learning.training.optimizer import build_optimizer, set_rates
 from fieldmark.learning.training.state import TrainingState, ema_decay
 from fieldmark.model.model import Model
@@ -206,6 +210,89 @@ def test_the_checkpoint_of_another_model(make: Make, tmp_path: Path) -> None:
     assert f"The checkpoint {path} is of another model" in one_line(begin(make()), path)
     begin(make(), ema=False).save(path)
     assert f"The checkpoint {path} is of another model" in one_line(begin(make()), path)
+
+
+def restored(state: TrainingState, path: Path, identity: Identity | None) -> str:
+    """What a state of another training says of the checkpoint; it is as it was before."""
+    state.identity = identity
+    before = {key: value.clone() for key, value in everything(state).items()}
+    text = one_line(state, path)
+    assert "is of another training" in text
+    assert all(torch.equal(value, before[key]) for key, value in everything(state).items())
+    assert state.step == 0
+    return text
+
+
+def test_the_checkpoint_of_another_training(make: Make, tmp_path: Path) -> None:
+    path, own = tmp_path / "last.safetensors", Identity("fold 1", Recipe(), "birds")
+    state = begin(make())
+    state.identity = replace(own, recipe=Recipe(seed=5, train=Train(lr=0.5)))
+    advance(state, 1)
+    state.save(path)
+    assert "seed was 5, not 0, train.lr was 0.5, not " in restored(begin(make(seed=9)), path, own)
+    begun = replace(state.identity, fit="fold 2", data="fish")
+    found = restored(begin(make(seed=9)), path, begun)
+    assert "it is of 'fold 1', not of 'fold 2', it learns from other images or classes" in found
+    taken_up = begin(make(seed=9))
+    elsewhere = state.identity.recipe.backbone.model_copy(update={"weights": "/mnt/weights.safetensors"})
+    taken_up.identity = replace(state.identity, recipe=state.identity.recipe.model_copy(update={"backbone": elsewhere}))
+    taken_up.restore(path)
+    assert taken_up.step == 1
+
+
+def test_a_member_of_a_soup_knows_its_checkpoint(make: Make, tmp_path: Path) -> None:
+    """Its seed is longer than one that a user may choose."""
+    path, state = tmp_path / "last.safetensors", begin(make())
+    recipe = Recipe().model_copy(update={"seed": derive_seed(Stream.MEMBER, 0, 1)})
+    state.identity = Identity("member 2", recipe, "birds")
+    state.save(path)
+    state.restore(path)
+    assert f"seed was {recipe.seed}, not 7" in restored(state, path, Identity("member 2", Recipe(seed=7), "birds"))
+
+
+def test_a_checkpoint_whose_recipe_is_of_a_later_version(make: Make, tmp_path: Path) -> None:
+    path, state, own = tmp_path / "last.safetensors", begin(make()), Identity("model", Recipe(), "birds")
+    state.save(path)
+    tensors, about = read_tensors(path)
+    kept = own.kept()
+    kept["recipe"]["mood"] = "good"
+    write_tensors(path, tensors, {"state": json.dumps(json.loads(about["state"]) | {"of": kept})})
+    assert "its recipe is of another version: " in restored(state, path, own)
+    del kept["recipe"]["mood"], kept["recipe"]["folds"]  # a key that is younger than the checkpoint has its default
+    write_tensors(path, tensors, {"state": json.dumps(json.loads(about["state"]) | {"of": kept})})
+    state.restore(path)
+
+
+def test_a_checkpoint_that_does_not_say_of_what_it_is(make: Make, tmp_path: Path) -> None:
+    """Earlier versions wrote such: it goes on, unless its tensors tell that it is of another training."""
+    path, own = tmp_path / "last.safetensors", Identity("model", Recipe(), "birds")
+    state = begin(make())
+    advance(state, 2)
+    state.save(path)
+    taken_up = begin(make(seed=9))
+    taken_up.identity = own
+    taken_up.restore(path)
+    assert taken_up.step == 2
+    restored(begin(make(), optimizer="sgd"), path, own)
+    restored(begin(make(), keep_start=0.3), path, own)
+    mixed = begin(make(), keep_start=0.3)
+    mixed.save(path)
+    restored(begin(make()), path, own)
+    momentum = begin(make(), optimizer="sgd")
+    advance(momentum, 1)
+    momentum.save(path)
+    restored(begin(make()), path, own)
+
+
+@pytest.mark.parametrize(
+    "meta", [{}, {"step": "3", "sums": {}, "seconds": 1.0}, {"step": 3, "sums": {}, "seconds": None}]
+)
+def test_a_checkpoint_that_lacks_its_numbers(make: Make, tmp_path: Path, meta: dict[str, Any]) -> None:
+    path, state = tmp_path / "last.safetensors", begin(make())
+    state.save(path)
+    tensors, _ = read_tensors(path)
+    write_tensors(path, tensors, {"state": json.dumps({"format": "3"} | meta)})
+    assert f"The checkpoint {path} cannot be read" in one_line(state, path)
 
 
 def test_a_checkpoint_of_another_format(make: Make, tmp_path: Path) -> None:

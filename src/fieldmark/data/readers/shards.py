@@ -3,8 +3,8 @@
 Shards that others wrote are read as WebDataset reads them: files that follow each other and have one name but for the
 ending belong together, KEY.jpg with KEY.json or KEY.cls. The keys of the JSON are columns of a table (`columns.py`),
 and a .cls is a label. A split is what the name of the shard says, as in birds-train-000000.tar. The pass goes over
-headers and these small files only, and its table is kept in the cache for as long as the shards stay as they are. Where
-the cache cannot be written, the pass is made each time.
+headers and these small files only, and its table is kept in the cache for as long as the shards stay as they are, with
+its SHA-256: one that is damaged is made anew. Where the cache cannot be written, the pass is made each time.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Any, NamedTuple, cast
 
 from fieldmark.core.errors import DataError, DataWarning, StorageError
 from fieldmark.core.reading import parse_json, reason
-from fieldmark.core.storage import cache_folder, explained, write_bytes
+from fieldmark.core.storage import cache_folder, explained, sha256_of, write_bytes
 from fieldmark.core.wording import first_few
 from fieldmark.data.catalog import Catalog
 from fieldmark.data.readers.columns import Columns
@@ -37,6 +37,10 @@ from fieldmark.data.splits import split_called
 __all__ = ["SHARD_SUFFIX", "check_finished", "holds_shards", "read_shards", "shards_listed"]
 
 SHARD_SUFFIX = ".tar"
+_VERSION = 1
+"""Of the table that a pass makes; raised where it would become another one."""
+_SUM = "sha256"
+"""The file beside a table in the cache that says what it should be."""
 _KEY = re.compile(r"((?:.*/)?[^/.]*)\.([^/]*)", re.DOTALL)
 _LABELS = ("json", "cls")
 _BOX = {"x", "y", "width", "height"}
@@ -90,12 +94,23 @@ def _indexed(path: Path) -> Iterator[tuple[Path, Path]]:
         held = f"holds {first_few(found)}" if found else "is empty, or not there"
         raise DataError(f"There are no shards at {place}, which {held}", f"Expected {INDEX} or {SHARD_SUFFIX} files.")
     home = cache_folder() / "shards" / _digest(place, table or tars) / INDEX
-    if os.path.isfile(home):
-        yield root, home
-        return
-    contents = _own_index(below(place, INDEX)) if table else _made_index(place, tars)
-    with _kept(home, contents, place) as index:
-        yield root, index
+    with ExitStack() as stack:
+        if not _is_whole(home):
+            contents = _own_index(below(place, INDEX)) if table else _made_index(place, tars)
+            home = stack.enter_context(_kept(home, contents, place))
+        try:
+            yield root, home
+        except DataError as error:  # what is wrong is what the shards say, or the table beside them, and not the copy
+            said = below(place, INDEX) if table else place
+            raise DataError(*(text.replace(str(home), said) for text in (error.problem, error.hint))) from error
+
+
+def _is_whole(home: Path) -> bool:
+    """Whether a table is in the cache as it was put there."""
+    try:
+        return home.with_name(_SUM).read_text() == sha256_of(home)
+    except (OSError, ValueError):
+        return False
 
 
 @contextmanager
@@ -104,6 +119,7 @@ def _kept(home: Path, index: bytes, place: str) -> Iterator[Path]:
     with ExitStack() as stack:
         try:
             write_bytes(home, index)
+            write_bytes(home.with_name(_SUM), hashlib.sha256(index).hexdigest().encode())
         except StorageError as error:
             why = f"What the shards at {place} hold cannot be kept, so it is looked up each time: {error.problem}"
             warnings.warn(why, DataWarning, stacklevel=2)
@@ -128,7 +144,9 @@ def _own_index(file: str) -> bytes:
 
 
 def _digest(place: str, files: Mapping[str, Entry]) -> str:
-    return hashlib.sha256(repr((place, sorted(files.items()))).encode(errors="surrogateescape")).hexdigest()[:32]
+    return hashlib.sha256(repr((_VERSION, place, sorted(files.items()))).encode(errors="surrogateescape")).hexdigest()[
+        :32
+    ]
 
 
 # ---- the pass

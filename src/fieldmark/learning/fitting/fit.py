@@ -37,6 +37,7 @@ from fieldmark.learning.fitting.head import fit_head
 from fieldmark.learning.fitting.kept import Kept, answers_from_kept, backbone_stays, kept_views
 from fieldmark.learning.fitting.lesson import begin_together
 from fieldmark.learning.fitting.prepare import Prepared
+from fieldmark.learning.fitting.resuming import identity_of
 from fieldmark.learning.fitting.task import codes_of, task_of
 from fieldmark.learning.training.batchnorm import added_layers, adopt_statistics, moving_layers, refresh_statistics
 from fieldmark.learning.training.loop import Progress, progress_at, train_steps
@@ -252,6 +253,7 @@ class Fit:
         train = self.recipe.train
         samples, schedule = self.plan(model, rows)
         state = self.state(model, schedule)
+        state.identity = identity_of(self)
         state.pieces = pieces = self.run.decided("pieces") or 1
         path = self.run.checkpoint(self.name)
         if path.is_file():

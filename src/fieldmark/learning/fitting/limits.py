@@ -8,6 +8,7 @@ from typing import Any, final
 
 from fieldmark.core.machine import Machine
 from fieldmark.core.recipe import Recipe
+from fieldmark.core.storage import cache_folder
 from fieldmark.learning.fitting.speed import Pictures, Speed
 
 __all__ = ["Bench"]
@@ -107,8 +108,7 @@ def _slowest(pictures: Pictures) -> str:
         return "Augmentation limits training"
     if pictures.kept == 1:
         return "Reading pixels limits training"
-    gone = _percent(1 - pictures.kept)
-    return (
-        f"Decoding limits training, since the pixels of {gone} of the images are not kept "
-        "(raise images.cache_gb, or free some disk space)"
-    )
+    gone, way = _percent(1 - pictures.kept), "raise images.cache_gb, or free some disk space"
+    if not pictures.writable:
+        way = f"{cache_folder()} cannot be written; the environment variable FIELDMARK_CACHE names another folder"
+    return f"Decoding limits training, since the pixels of {gone} of the images are not kept ({way})"

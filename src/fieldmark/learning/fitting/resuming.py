@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import errno
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from fieldmark.core.errors import RunError, WeightsError
+from fieldmark.core.errors import RunError, StorageError, WeightsError
 from fieldmark.core.listener import Listener
 from fieldmark.core.recipe import Recipe
+from fieldmark.core.storage import as_json
 from fieldmark.core.wording import counted, first_few
 from fieldmark.data.decisions import Decisions
+from fieldmark.learning.training.identity import Identity
 from fieldmark.model.choosing import weights_name
 from fieldmark.runs.budgeted import asked_of
 from fieldmark.runs.run import Run
 
-__all__ = ["check_decisions", "check_same", "check_weights", "move"]
+if TYPE_CHECKING:
+    from fieldmark.learning.fitting.fit import Fit
+
+__all__ = ["check_decisions", "check_same", "check_weights", "identity_of", "in_place", "move"]
+
+_FORBIDDEN = {errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 def move(run: Run, device: str, listener: Listener) -> None:
@@ -26,6 +37,20 @@ def move(run: Run, device: str, listener: Listener) -> None:
             "digits from those of a run that was not moved"
         )
         run.move(machine)
+
+
+@contextmanager
+def in_place(run: Run) -> Iterator[None]:
+    """Say what can be done where a run that is to be resumed may not be written: another folder is not where it is."""
+    try:
+        yield
+    except StorageError as error:
+        cause = error.__cause__
+        if not (isinstance(cause, OSError) and cause.errno in _FORBIDDEN and str(run.folder) in error.problem):
+            raise
+        raise StorageError(
+            error.problem, "Make it writable; or copy the run to a folder that you may write to, and resume it there."
+        ) from error
 
 
 def check_decisions(run: Run, asked: Decisions) -> None:
@@ -62,3 +87,10 @@ def check_weights(run: Run) -> None:
             f"The weights in {weights} are not those that {run.folder} began with: {began}, not {now}",
             "Put the file back as it was, or start a new run with another --out.",
         )
+
+
+def identity_of(fit: Fit) -> Identity:
+    """By what a checkpoint of this fit is known."""
+    data = fit.run.data()
+    known = as_json([fit.data.catalog.classes, data.get("digests"), data.get("pictures")], ascii=True)
+    return Identity(fit.name, fit.recipe, hashlib.sha256(known.encode()).hexdigest())

@@ -96,6 +96,8 @@ class Pictures:
     """Everything from there to the view that is learnt from."""
     kept: float
     """The share of training images whose pixels are kept."""
+    writable: bool = True
+    """Whether the cache can be written, where pixels would be kept."""
 
     @property
     def prepared(self) -> float:
@@ -186,7 +188,9 @@ def _pictures(fit: Fit, samples: Samples, schedule: Schedule) -> Pictures:
     for key in keys:
         samples[key]
     whole = (time.perf_counter() - began) / len(keys)
-    return Pictures(file, pixels, max(0.0, whole - pixels), float(store.cached[schedule.rows].mean()))
+    return Pictures(
+        file, pixels, max(0.0, whole - pixels), float(store.cached[schedule.rows].mean()), store.file is not None
+    )
 
 
 def _answering(fit: Fit, model: Model, rows: Ints) -> Answering:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from fieldmark.core.errors import DeviceError, TrainingError
+from fieldmark.core.memory import lacks_kernels, lacks_memory
 from fieldmark.core.ranks import divided, size
 from fieldmark.core.wording import counted
 from fieldmark.learning.training.batchnorm import moving_layers
@@ -40,8 +41,10 @@ def gradients(state: TrainingState, batch: Batch, index: int, weight: float, set
         state.optimizer.zero_grad(set_to_none=True)
         try:
             return _sums(state, batch, index, weight, setting)
-        except torch.OutOfMemoryError:
-            pass  # behind this clause nothing holds the tensors of the attempt any longer
+        except Exception as error:
+            if not lacks_memory(error) or lacks_kernels(error):
+                raise
+            # behind this clause nothing holds the tensors of the attempt any longer
         state.optimizer.zero_grad(set_to_none=True)
         state.pieces = _more(state.pieces, len(batch.rows), state.model)
         before.restore()
@@ -49,11 +52,17 @@ def gradients(state: TrainingState, batch: Batch, index: int, weight: float, set
 
 @contextmanager
 def enough_memory() -> Iterator[None]:
-    """Turn running out of a GPU's memory, where nothing smaller can be computed, into a TrainingError."""
+    """Turn running out of memory, where nothing smaller can be computed, into a TrainingError."""
     try:
         yield
-    except torch.OutOfMemoryError as error:
-        raise TrainingError("The GPU's memory does not suffice for this training", _HINT) from error
+    except Exception as error:
+        if not lacks_memory(error):
+            raise
+        raise TrainingError(
+            "Memory does not suffice for this training",
+            "Lower images.size or train.batch_size, choose a smaller backbone or a machine with more memory, or end "
+            "what else is running.",
+        ) from error
 
 
 def _sums(state: TrainingState, batch: Batch, index: int, weight: float, setting: Setting) -> dict[str, Tensor]:

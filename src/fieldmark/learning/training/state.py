@@ -7,21 +7,37 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import NotRequired
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
+from torch.optim import SGD, Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from typing_extensions import TypedDict
 
 from fieldmark.core.errors import RunError
+from fieldmark.core.reading import parse_json
 from fieldmark.core.storage import read_tensors, write_tensors
+from fieldmark.core.wording import first_few
+from fieldmark.learning.training.identity import Identity, Kept
 from fieldmark.learning.training.soup import move_towards
 from fieldmark.model.model import Model
 
 __all__ = ["TrainingState", "ema_decay"]
 
 _FORMAT = "3"
+_MOVE = "Move it away, and --resume trains what it should hold from the start; or start a new run with --out."
+
+
+class _Meta(TypedDict):
+    """What a checkpoint says beside its tensors."""
+
+    format: str
+    step: int
+    sums: dict[str, float]
+    seconds: float
+    of: NotRequired[Kept]
+    """The training; absent from checkpoints of earlier versions."""
 
 
 def ema_decay(num_steps: int) -> float:
@@ -48,6 +64,8 @@ class TrainingState:
     """Spent in training steps so far, over all sittings."""
     pieces: int = 1
     """In how many pieces a batch is computed, since memory does not suffice for more at once."""
+    identity: Identity | None = None
+    """The training that checkpoints are of; None where none is written."""
 
     @classmethod
     def begin(
@@ -88,7 +106,9 @@ class TrainingState:
             tensors |= {f"ema.{key}": value for key, value in self.ema.state_dict().items()}
         if self.start is not None:
             tensors |= {f"start.{key}": value for key, value in self.start.items()}
-        meta = {"format": _FORMAT, "step": self.step, "sums": self.sums, "seconds": self.seconds}
+        meta: _Meta = {"format": _FORMAT, "step": self.step, "sums": self.sums, "seconds": self.seconds}
+        if self.identity is not None:
+            meta["of"] = self.identity.kept()
         write_tensors(path, tensors, {"state": json.dumps(meta)})
 
     def moving(self) -> dict[str, Tensor]:
@@ -105,19 +125,31 @@ class TrainingState:
         self.step = step
 
     def restore(self, path: Path) -> None:
-        """Restore what `save` wrote, bit for bit. Raises RunError for a file that is not a checkpoint of this model."""
+        """Restore what `save` wrote, bit for bit. Raises RunError for a file that is not a checkpoint of this training,
+        as far as it says so."""
         tensors, meta = _read(path)
+        if self.identity is not None and "of" in meta and (others := self.identity.differences(meta["of"])):
+            raise RunError(f"The checkpoint {path} is of another training: {first_few(others)}", _MOVE)
+        start, moments = _part("start.", tensors), _part("optimizer.", tensors)
+        if start.keys() != (self.start or {}).keys() or not self._fits(moments):
+            raise RunError(f"The checkpoint {path} is of another training", _MOVE)
         try:
             self.model.load_state_dict(_part("model.", tensors))
             if self.ema is not None:
                 self.ema.load_state_dict(_part("ema.", tensors))
         except RuntimeError as error:  # torch's own text runs over as many lines as there are layers
-            raise RunError(f"The checkpoint {path} is of another model", "Start a new run with --out.") from error
-        kept = _part("start.", tensors)
+            raise RunError(f"The checkpoint {path} is of another model", _MOVE) from error
         for key, value in (self.start or {}).items():
-            value.copy_(kept[key])
-        self._restore_optimizer(_part("optimizer.", tensors))
+            value.copy_(start[key])
+        self._restore_optimizer(moments)
         self.step, self.sums, self.seconds = meta["step"], meta["sums"], meta["seconds"]
+
+    def _fits(self, moments: Mapping[str, Tensor]) -> bool:
+        """Whether these are moments of this optimiser."""
+        places = [key.split(".", 1) for key in moments]
+        count = sum(len(group["params"]) for group in self.optimizer.param_groups)
+        sgd = isinstance(self.optimizer, SGD)
+        return all(int(index) < count and (name == "momentum_buffer") == sgd for index, name in places)
 
     def _restore_optimizer(self, entries: dict[str, Tensor]) -> None:
         """Moments get the memory layout of their parameters back: vectorised kernels round by layout."""
@@ -135,17 +167,18 @@ def _part(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def _read(path: Path) -> tuple[dict[str, Tensor], _Meta]:
     try:
         tensors, about = read_tensors(path)
-        meta = json.loads(about.get("state", "{}"))
+        version = parse_json(about.get("state", "{}"), dict[str, object]).get("format")
+        meta = parse_json(about["state"], _Meta) if version == _FORMAT else None
     except (ValueError, OSError) as error:
         raise RunError(
             f"The checkpoint {path} cannot be read ({error})",
             "Delete it, and --resume trains what it holds from the start and keeps the rest; or start a new run with "
             "--out.",
         ) from None
-    if meta.get("format") != _FORMAT:
+    if meta is None:
         raise RunError(
             f"The checkpoint {path} was written by another version of Fieldmark",
             "Finish it with that version, or start a new run with --out.",
