@@ -403,13 +403,6 @@ def test_a_store_out_of_reach_ends_the_work(guide: Catalog, bucket: str) -> None
         read("flaky://bucket/nothing")
 
 
-@pytest.mark.parametrize("place", ["zip://x.zip", "zip://birds::x.zip"])
-def test_an_archive_is_told_apart_from_a_store(place: str) -> None:
-    with pytest.raises(DataError) as raised:
-        read(place)
-    assert str(raised.value) == f"{place} is in an archive, of which nothing is read. Unpack it, and name the folder."
-
-
 def test_a_protocol_without_its_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "s3fs", None)
     with pytest.raises(DataError, match=r"s3://bucket/birds needs a package that is not installed\. Install s3fs"):

@@ -121,3 +121,10 @@ def test_a_shard_that_cannot_be_read_is_named(place: Path, monkeypatch: pytest.M
     monkeypatch.setattr(shards, "open_for_reading", _forbidden)
     with pytest.raises(DataError, match=r"all-000000\.tar cannot be read: Permission denied"):
         read(place)
+
+
+@pytest.mark.parametrize("place", ["zip://x.zip", "zip://birds::x.zip"])
+def test_an_archive_is_told_apart_from_a_store(place: str) -> None:
+    with pytest.raises(DataError) as raised:
+        read(place)
+    assert str(raised.value) == f"{place} is in an archive, of which nothing is read. Unpack it, and name the folder."
