@@ -13,6 +13,7 @@ from fieldmark.core.errors import (
     FieldmarkError,
     FieldmarkWarning,
     ImageError,
+    LeaderlessError,
     PluginWarning,
     RunError,
     TooLargeError,
@@ -50,7 +51,13 @@ def test_the_drawn_hierarchy_is_the_real_one() -> None:
         assert error.__name__ in errors.__doc__
         assert error.__doc__
     direct = {error for error in PUBLIC if error.__bases__ == (FieldmarkError,)}
-    assert {e for e in PUBLIC if e not in direct} == {FieldmarkError, ImageError, TooLargeError, UnknownFormatError}
+    assert {e for e in PUBLIC if e not in direct} == {
+        FieldmarkError,
+        ImageError,
+        LeaderlessError,
+        TooLargeError,
+        UnknownFormatError,
+    }
     assert ImageError.__base__ is DataError
 
 

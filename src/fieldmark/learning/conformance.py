@@ -362,7 +362,7 @@ def after_steps(model: Model, num_steps: int, seed: int = 0) -> Arrays:
     for index in range(num_steps):
         optimizer.zero_grad()
         with whole_statistics(model):
-            terms = LossModule(model)(batch.piece(own), index % model.method.steps_per_batch)
+            terms = model.losses(batch.piece(own), index % model.method.steps_per_batch)
         (weight * torch.stack(list(terms.values())).sum()).backward()
         add_gradients(model)
         optimizer.step()
