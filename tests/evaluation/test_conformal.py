@@ -61,7 +61,8 @@ def test_sets_by_a_loop(penalty: Penalty) -> None:
 
 
 @pytest.mark.parametrize("penalty", PENALTIES)
-@given(seed=st.integers(0, 1000), shares=st.lists(st.floats(0.05, 0.99), min_size=2, max_size=5))
+# up to 0.96, the thirty images of the other classes suffice for their threshold: beyond, those of all classes set it
+@given(seed=st.integers(0, 1000), shares=st.lists(st.floats(0.05, 0.96), min_size=2, max_size=5))
 @settings(max_examples=20, deadline=None)
 def test_sets_grow_with_coverage_and_hold_the_likeliest(penalty: Penalty, seed: int, shares: list[float]) -> None:
     probabilities, labels = drawn(150, num_classes=3, seed=seed)
