@@ -12,8 +12,8 @@ from support.commands import Cli
 @pytest.mark.parametrize(
     ("typed", "said"),
     [
-        (["--budget", "soon"], "--budget 'soon' is not a budget. For example: 10m, 1h30m,"),
-        (["--budget", "2eur"], "--budget '2eur' is money without a price. Add --price, such as --price 1.20/h."),
+        (["--budget", "soon"], "'soon' is not a budget. For example: 10m, 1h30m,"),
+        (["--budget", "2eur"], "'2eur' is money without a price. Add --price, such as --price 1.20/h."),
         (["--price", "1.20/h"], "A price is for a training within a budget. Add --budget, such as --budget 10m."),
         (["--recipe", "auto"], "The recipe 'auto' is for a training within a budget. Add --budget"),
         (["--budget", "10m", "--set", "protocol=refit"], "the protocol 'refit' holds none out"),

@@ -15,8 +15,9 @@ from fieldmark.data.grades import grades_of, in_order, numbered
     [
         (("stage 0", "stage 1", "stage 2"), ("stage 0", "stage 1", "stage 2")),
         (("CIN1", "CIN3", "CIN2"), ("CIN1", "CIN2", "CIN3")),
-        (("0", "10", "2"), ("0", "2", "10")),
-        (("t2-grade_01", "t2-grade_02", "t2-grade_10"), ("t2-grade_01", "t2-grade_02", "t2-grade_10")),
+        (("0", "10", "5"), ("0", "5", "10")),
+        (("t2-grade_09", "t2-grade_10", "t2-grade_11"), ("t2-grade_09", "t2-grade_10", "t2-grade_11")),
+        (("flower 11", "flower 28", "flower 48"), ()),
         (("mild", "none", "severe"), ()),
         (("stage 0", "stage 1", "stage 2", "healthy"), ()),
         (("robin 1", "robin 2", "wren 1"), ()),
@@ -32,7 +33,7 @@ def test_numbers_make_an_order(classes: tuple[str, ...], order: tuple[str, ...])
 def test_the_order_is_that_of_the_numbers(numbers: list[int]) -> None:
     classes = [f"grade {n} of 9" for n in numbers]
     assert numbered(classes) == tuple(f"grade {n} of 9" for n in sorted(numbers))
-    grades = grades_of(classes, "auto")
+    grades = grades_of(classes, "numbers")
     assert sorted(grades) == list(range(len(numbers)))
     assert [n for _, n in sorted(zip(grades, numbers, strict=True))] == sorted(numbers)
 

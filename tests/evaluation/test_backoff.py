@@ -138,7 +138,7 @@ def test_images_that_it_takes(accuracy: float, least: int) -> None:
     assert lacking.needed == least
     assert lacking.problem == (
         f"An accuracy of {100 * accuracy:g} % cannot be promised from {least - 1} independent validation images: "
-        f"it would take about {least:,}"
+        f"with answers as sure as these, it would take about {least:,}"
     )
     half = np.concatenate([sure, np.zeros_like(sure)])
     assert promise(half, np.ones_like(half, bool), accuracy).needed == 2 * least

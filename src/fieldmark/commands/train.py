@@ -175,6 +175,9 @@ def _learn(
         prepared = read_for(run, recipe, data, root, columns, listener, older, begin)
     recipe = purse.sized if purse else recipe
     check_data(recipe, prepared, listener, goes_on=older is not None)
+    if recipe.labels.order == "auto" and (grades := in_order(prepared.catalog.classes, "auto")):
+        between = f"from {grades[0]!r} to {grades[-1]!r}"
+        listener.note(f"The classes are taken for grades, {between} (set labels.order=none if they are not)")
     flip = not purse and decide_flip(run, recipe, prepared, listener)  # a budget decides it if a network is trained
     seen = {
         "grey_bits": prepared.pixels.grey_bits or "auto",

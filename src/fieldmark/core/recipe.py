@@ -361,7 +361,7 @@ def load_recipe(name_or_file: str) -> Recipe:
         except (OSError, ValueError) as error:
             raise RecipeError(f"Cannot read the recipe {path}: {reason(error)}") from None
     else:
-        hint = f"{nearest(name_or_file, recipe_names())} `fieldmark recipes` lists them."
+        hint = f"{nearest(name_or_file.lower(), recipe_names())} `fieldmark recipes` lists them."
         raise RecipeError(f"There is no recipe {name_or_file!r}", hint)
     try:
         values = parse_toml(text)

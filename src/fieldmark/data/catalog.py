@@ -89,6 +89,8 @@ class Catalog:
     def __repr__(self) -> str:
         parts = [counted(len(self), "image"), f"{len(self.classes):,} classes"]
         counts = [f"{int((self.splits == split).sum()):,} {split}" for split in SPLITS if (self.splits == split).any()]
+        if counts and (rest := int((self.splits == "").sum())):
+            counts.append(f"{rest:,} not split yet")
         parts.append(" / ".join(counts) if counts else "not split")
         if self.taxonomy:
             parts.append("taxonomy " + " < ".join(self.taxonomy))

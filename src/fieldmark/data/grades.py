@@ -5,6 +5,7 @@ Shapes: K classes.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 
@@ -40,7 +41,9 @@ def in_order(classes: Sequence[str], order: str | Sequence[str]) -> tuple[str, .
     if order == "none":
         return ()
     if order == "auto":
-        return numbered(classes) if 3 <= len(classes) <= LONGEST_SCALE else ()
+        found = numbered(classes) if 3 <= len(classes) <= LONGEST_SCALE else ()
+        steps = {int(after) - int(before) for before, after in itertools.pairwise(_numbers(found))}
+        return found if len(steps) == 1 else ()  # uneven numbers are rather those of a list
     if order == "numbers":
         if not (found := numbered(classes)):
             raise RecipeError(
@@ -64,6 +67,12 @@ def grades_of(classes: Sequence[str], order: str | Sequence[str]) -> tuple[int, 
     """(K) the place of each class in the order, from 0; () where they are no grades. See `in_order`."""
     place = {name: grade for grade, name in enumerate(in_order(classes, order))}
     return tuple(place[name] for name in classes) if place else ()
+
+
+def _numbers(classes: Sequence[str]) -> list[str]:
+    """The number in which the names differ, of each."""
+    parts = [re.findall(r"\d+", name) for name in classes]
+    return next((list(found) for found in zip(*parts, strict=True) if len(set(found)) > 1), [])
 
 
 def _example(classes: Sequence[str]) -> str:

@@ -112,7 +112,7 @@ class Promise:
         if self.needed is None:
             return f"{asked}: no answer for {images} is certain enough"
         if self.needed > self.num_images:
-            return f"{asked} from {images}: it would take about {self.needed:,}"
+            return f"{asked} from {images}: with answers as sure as these, it would take about {self.needed:,}"
         seen = f"{self.num_right:,} of the {counted(self.num_answered, 'most confident validation answer')}"
         return f"{asked}: only {seen} {'is' if self.num_right == 1 else 'are'} right"
 

@@ -59,8 +59,8 @@ class Budget:
             hours, minutes, seconds = (float(one or 0) for one in found.groups())
             return cls(_positive(3600 * hours + 60 * minutes + seconds, text), written=text)
         if (found := _money(plain)) and (found[1] or found[3]):
-            raise RecipeError(f"--budget {text!r} is money without a price", "Add --price, such as --price 1.20/h.")
-        raise RecipeError(f"--budget {text!r} is not a budget", _EXAMPLES)
+            raise RecipeError(f"{text!r} is money without a price", "Add --price, such as --price 1.20/h.")
+        raise RecipeError(f"{text!r} is not a budget", _EXAMPLES)
 
     def said(self, amount: float) -> str:
         """An amount of its unit in words."""

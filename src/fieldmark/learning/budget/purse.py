@@ -48,7 +48,10 @@ class Purse:
         """For a new run with this recipe. Raises RecipeError for one that leaves no way to judge, and for one that
         `goes_on` from another run."""
         if goes_on:
-            raise RecipeError("A run that goes on from another has its recipe", "Leave out --budget or --from.")
+            raise RecipeError(
+                "A run that goes on from another has its recipe",
+                "Leave out --budget (--set train.epochs=5 makes the training shorter), or leave out --from.",
+            )
         if recipe.protocol != "holdout":
             raise RecipeError(
                 f"With a budget, validation images choose, and the protocol {recipe.protocol!r} holds none out",
