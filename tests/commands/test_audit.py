@@ -280,10 +280,10 @@ def test_flowers(flowers: Path) -> None:
 @pytest.mark.parametrize(
     ("parts", "title"),
     [
-        ({"": 500}, "about 75 images for validation, too few for a promise"),  # 15 % of them
+        ({"": 500}, "about 75 images for validation, too few to promise 95 %"),  # 15 % of them
         ({"": 520}, ""),
-        ({"train": 500, "test": 500}, "about 75 images for validation, too few for a promise"),
-        ({"train": 500, "val": 76, "test": 500}, "76 images for validation, too few for a promise"),
+        ({"train": 500, "test": 500}, "about 75 images for validation, too few to promise 95 %"),
+        ({"train": 500, "val": 76, "test": 500}, "76 images for validation, too few to promise 95 %"),
         ({"train": 100, "val": 77}, ""),
     ],
 )
