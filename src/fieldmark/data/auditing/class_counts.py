@@ -130,9 +130,9 @@ def _unpromising(learnt: int, validation: int | None) -> Iterable[Finding]:
             "notice",
             f"{about}{counted(held_out, 'image')} for validation, too few to promise 95 %",
             f"A promise that 95 % of the given answers are right needs {_PROMISE} independent validation images if all "
-            "of them are answered correctly and surely, and more if some are not; 90 % needs 38, 80 % needs 18 and 70 % "
-            "needs 11. The highest of these that the images support is promised. Collect more images, or have each training image predicted by a "
-            "model that has not seen it: --set protocol=crossfit.",
+            "of them are answered correctly and surely, and more if not; 90 % needs 38, 80 % needs 18 and 70 % needs "
+            "11. The highest that the images support is promised. Collect more images, or have each training image "
+            "predicted by a model that has not seen it: --set protocol=crossfit.",
             (Case((), f"{_PROMISE} are needed, or --set protocol=crossfit (not with --budget)"),),
         )
 
