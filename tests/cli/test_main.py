@@ -200,3 +200,10 @@ def test_a_run_is_followed_by_the_next_that_is_free(
         (tmp_path / name).mkdir()
     assert following(tmp_path / run, resume=False) == tmp_path / free
     assert following(tmp_path / run, resume=True) == tmp_path / resumed
+
+
+def test_a_run_in_place_of_data_is_no_data(tmp_path: Path) -> None:
+    for name in ("environment.json", "recipe.toml"):
+        (tmp_path / name).touch()
+    with pytest.raises(FieldmarkError, match="is a run, and data is what it was trained on"):
+        check_data(tmp_path, None)

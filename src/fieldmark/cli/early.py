@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from fieldmark.core.errors import FieldmarkError
+from fieldmark.core.errors import DataError, FieldmarkError
 
 __all__ = ["check_begun_run", "check_data", "check_recipes", "check_run", "following", "is_run"]
 
@@ -35,7 +35,9 @@ def check_recipes(
 
 
 def check_data(data: Path | None, root: Path | None) -> None:
-    """Raise DataError if there is neither such a path nor a data set of that name."""
+    """Raise DataError for a run in place of data, and if there is neither such a path nor a data set of that name."""
+    if data is not None and is_run(data):
+        raise DataError(f"{data} is a run, and data is what it was trained on", "Name the photographs or their table.")
     if data is None or os.path.exists(data.expanduser()):
         return
     from fieldmark.data.sets import find

@@ -87,7 +87,7 @@ def train(
     allowed, recipe = within(budget, price, recipe)
     if recipe or not (from_run or is_run(data)):
         check_recipes([recipe or "finetune"], backbone=backbone, weights=weights, overrides=overrides or [])
-    if not resume:  # a finished run does not need its data
+    if not resume and not is_run(data):  # a finished run does not need its data
         check_data(data, root)
     from fieldmark.commands.train import train as train_run
     from fieldmark.core.listener import Listeners
