@@ -141,7 +141,7 @@ def test_too_few_images_promise_nothing() -> None:
     thresholds = Thresholds.of(known, LEVELS)
     (note,) = thresholds.notes
     assert note.startswith(
-        "An accuracy of 80 % cannot be promised from 20 independent validation images: with answers as sure as these, it "
+        "An accuracy of 80 % cannot be promised from 20 independent validation images: with answers as sure as "
     )
     assert ". 70 % is promised instead, for " in note
     assert note.endswith(
