@@ -126,7 +126,8 @@ def _words(axes: Axes, explanation: Explanation) -> None:
         bars.append((f"also with the mark of {b}", explanation.whole.exchange.margin, AGAINST))
     reach = max(1.0, *(abs(margin) for _, margin, _ in bars))
     left = min(0.0, *(margin for _, margin, _ in bars)) / reach
-    axes.set_xlim(left - 0.02, 1.45)
+    room = 0.022 * max(len(odds(margin)) for _, margin, _ in bars)  # as a share of the width, behind the longest bar
+    axes.set_xlim(left - 0.02, (1.03 - room * left) / (1 - room))
     axes.set_ylim(6.2, -0.6)
     for at, (name, margin, colour) in enumerate(bars):
         y = 1.15 * at
