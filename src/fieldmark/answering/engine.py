@@ -44,7 +44,7 @@ class Pieces(Generic[T]):
             starts = range(0, max(1, len(images)), most)  # of no image, the answer has the right shape all the same
             try:
                 return self._join([self._compute(images[start : start + most]) for start in starts])
-            except Exception as error:
+            except Exception as error:  # a processor's lack of memory has no class of its own
                 if not lacks_memory(error):
                     raise
                 if most == 1:

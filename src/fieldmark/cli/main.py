@@ -47,7 +47,7 @@ def main() -> None:
         raise SystemExit(_complain(_misuse(error))) from None
     except (KeyboardInterrupt, typer.Abort):
         status = INTERRUPTED
-    except Exception as error:
+    except Exception as error:  # a processor's lack of memory has no class of its own
         if not lacks_memory(error):
             raise
         raise SystemExit(

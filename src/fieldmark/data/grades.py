@@ -21,16 +21,21 @@ LONGEST_SCALE = 11
 
 def numbered(classes: Sequence[str]) -> tuple[str, ...]:
     """The classes in the order of the one number that their names differ in; () where they differ otherwise."""
-    parts = [re.split(r"(\d+)", name) for name in classes]  # text, number, text, …
-    if len({len(split) for split in parts}) != 1:
-        return ()
-    differing = [place for place, found in enumerate(zip(*parts, strict=True)) if len(set(found)) > 1]
+    return tuple(name for _, name in _by_number(classes))
+
+
+def _by_number(classes: Sequence[str]) -> list[tuple[int, str]]:
+    """The same with their numbers."""
+    pieces = [re.split(r"(\d+)", name) for name in classes]  # text, number, text, …
+    if len({len(found) for found in pieces}) != 1:
+        return []
+    differing = [place for place, found in enumerate(zip(*pieces, strict=True)) if len(set(found)) > 1]
     if len(differing) != 1 or differing[0] % 2 == 0:
-        return ()
-    numbers = [int(split[differing[0]]) for split in parts]
+        return []
+    numbers = [int(found[differing[0]]) for found in pieces]
     if len(set(numbers)) < len(classes):  # "1" and "01"
-        return ()
-    return tuple(name for _, name in sorted(zip(numbers, classes, strict=True)))
+        return []
+    return sorted(zip(numbers, classes, strict=True))
 
 
 def in_order(classes: Sequence[str], order: str | Sequence[str]) -> tuple[str, ...]:
@@ -41,9 +46,9 @@ def in_order(classes: Sequence[str], order: str | Sequence[str]) -> tuple[str, .
     if order == "none":
         return ()
     if order == "auto":
-        found = numbered(classes) if 3 <= len(classes) <= LONGEST_SCALE else ()
-        steps = {int(after) - int(before) for before, after in itertools.pairwise(_numbers(found))}
-        return found if len(steps) == 1 else ()  # uneven numbers are rather those of a list
+        pairs = _by_number(classes) if 3 <= len(classes) <= LONGEST_SCALE else []
+        steps = {after - before for (before, _), (after, _) in itertools.pairwise(pairs)}
+        return tuple(name for _, name in pairs) if len(steps) == 1 else ()  # uneven numbers are rather those of a list
     if order == "numbers":
         if not (found := numbered(classes)):
             raise RecipeError(
@@ -67,12 +72,6 @@ def grades_of(classes: Sequence[str], order: str | Sequence[str]) -> tuple[int, 
     """(K) the place of each class in the order, from 0; () where they are no grades. See `in_order`."""
     place = {name: grade for grade, name in enumerate(in_order(classes, order))}
     return tuple(place[name] for name in classes) if place else ()
-
-
-def _numbers(classes: Sequence[str]) -> list[str]:
-    """The number in which the names differ, of each."""
-    parts = [re.findall(r"\d+", name) for name in classes]
-    return next((list(found) for found in zip(*parts, strict=True) if len(set(found)) > 1), [])
 
 
 def _example(classes: Sequence[str]) -> str:

@@ -41,7 +41,7 @@ def gradients(state: TrainingState, batch: Batch, index: int, weight: float, set
         state.optimizer.zero_grad(set_to_none=True)
         try:
             return _sums(state, batch, index, weight, setting)
-        except Exception as error:
+        except Exception as error:  # a processor's lack of memory has no class of its own
             if not lacks_memory(error) or lacks_kernels(error):
                 raise
             # behind this clause nothing holds the tensors of the attempt any longer
@@ -55,7 +55,7 @@ def enough_memory() -> Iterator[None]:
     """Turn running out of memory, where nothing smaller can be computed, into a TrainingError."""
     try:
         yield
-    except Exception as error:
+    except Exception as error:  # a processor's lack of memory has no class of its own
         if not lacks_memory(error):
             raise
         raise TrainingError(

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fieldmark.core.errors import RecipeError
 from fieldmark.data.task import Task
-from fieldmark.model.losses.loss import LOSSES, Loss
+from fieldmark.model.losses.loss import LOSSES, Loss, check_smoothing
 
 __all__ = ["CrossEntropy"]
 
@@ -33,8 +33,7 @@ class CrossEntropy(Loss):
 
     def __init__(self, task: Task, *, label_smoothing: float = 0.0, logit_adjustment: float = 0.0) -> None:
         super().__init__()
-        if not 0 <= label_smoothing < 1:
-            raise RecipeError(f"loss.label_smoothing = {label_smoothing} is not allowed", "Expected a share in [0, 1).")
+        check_smoothing(label_smoothing)
         if logit_adjustment < 0:
             raise RecipeError(
                 f"loss.logit_adjustment = {logit_adjustment} is not allowed", "Expected 0 (off) or more; 1 is usual."

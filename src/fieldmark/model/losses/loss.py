@@ -9,9 +9,10 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor, nn
 
+from fieldmark.core.errors import RecipeError
 from fieldmark.core.registry import Registry
 
-__all__ = ["LOSSES", "Loss"]
+__all__ = ["LOSSES", "Loss", "check_smoothing"]
 
 
 class Loss(nn.Module, ABC):
@@ -34,3 +35,9 @@ class Loss(nn.Module, ABC):
 
 
 LOSSES: Registry[type[Loss]] = Registry("loss", "fieldmark.model.losses", base=lambda: Loss)
+
+
+def check_smoothing(share: float) -> None:
+    """Raise RecipeError for a `label_smoothing` that is no share."""
+    if not 0 <= share < 1:
+        raise RecipeError(f"loss.label_smoothing = {share} is not allowed", "Expected a share in [0, 1).")

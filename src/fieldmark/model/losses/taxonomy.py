@@ -25,7 +25,7 @@ from torch import Tensor
 
 from fieldmark.core.errors import RecipeError
 from fieldmark.data.task import Task
-from fieldmark.model.losses.loss import LOSSES, Loss
+from fieldmark.model.losses.loss import LOSSES, Loss, check_smoothing
 
 __all__ = ["TaxonomyLoss"]
 
@@ -46,8 +46,7 @@ class TaxonomyLoss(Loss):
             raise RecipeError(
                 f"loss.alpha = {alpha} is not allowed", "Expected 0 (cross-entropy) or more; 0.1 to 0.6 is usual."
             )
-        if not 0 <= label_smoothing < 1:
-            raise RecipeError(f"loss.label_smoothing = {label_smoothing} is not allowed", "Expected a share in [0, 1).")
+        check_smoothing(label_smoothing)
         levels = task.taxonomy.steps if task.taxonomy else ()
         if task.taxonomy and not levels:
             raise RecipeError(
