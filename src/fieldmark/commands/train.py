@@ -27,6 +27,7 @@ from fieldmark.evaluation.calibration import Calibration
 from fieldmark.learning.budget.begin import sized
 from fieldmark.learning.budget.budget import Budget, within
 from fieldmark.learning.budget.purse import Purse, left_open
+from fieldmark.learning.budget.rivals import rivals
 from fieldmark.learning.budget.search import chosen_within
 from fieldmark.learning.fitting import resuming, without_labels
 from fieldmark.learning.fitting.beside_probe import beside_probe
@@ -141,6 +142,9 @@ def train(
                     older.begin(run)
                 choices = left_open(recipe or parent, backbone, weights, overrides)
                 purse = Purse.begin(run, budget, asked, choices, goes_on=onward) if budget else None
+                if purse and purse.leaves("recipe"):
+                    like = partial(resolve_recipe, backbone=backbone, weights=weights, overrides=overrides)
+                    purse.compete(rivals(asked, like, backbone=purse.leaves("backbone")))
                 _learn(run, data, root, columns, heard, older, purse)
     listener.hear(Done("train", run.folder))
     return run

@@ -11,6 +11,7 @@ from fieldmark.runs.facts import BudgetFacts
 __all__ = ["budget"]
 
 _OPEN = {
+    "recipe": "the recipe",
     "backbone": "the backbone",
     "size": "the size of the pictures",
     "freeze": "which stages learn",

@@ -9,7 +9,7 @@ from fieldmark.core.storage import write_bytes, write_json
 from fieldmark.runs.facts import BudgetFacts
 from fieldmark.runs.run import Run
 
-__all__ = ["asked_of", "budget_of", "has_tried", "keep_budget", "settle_recipe"]
+__all__ = ["asked_of", "budget_of", "has_tried", "keep_budget", "rivals_of", "settle_recipe"]
 
 _FILE = "budget.json"
 
@@ -30,18 +30,27 @@ def has_tried(run: Run) -> bool:
 
 def asked_of(run: Run) -> Recipe:
     """The recipe that a run began with: its own, unless a budget has made another of it."""
-    if (facts := budget_of(run)) is None:
-        return run.recipe()
-    path = str(run.folder / _FILE)
-    try:
-        return Recipe.parse(parse_toml(facts["asked"]), source=path)
-    except ValueError as error:
-        raise RunError(f"{path} cannot be read: {reason(error)}", other_version(path)) from None
+    facts = budget_of(run)
+    return run.recipe() if facts is None else _recipe(run, facts["asked"])
+
+
+def rivals_of(run: Run) -> dict[str, Recipe]:
+    """Recipes that may compete, within its budget, with the one that a run began with; by name."""
+    facts = budget_of(run)
+    return {name: _recipe(run, text) for name, text in facts.get("rivals", {}).items()} if facts else {}
 
 
 def keep_budget(run: Run, facts: BudgetFacts) -> None:
     """Remember it, in place of what was remembered before."""
     write_json(run.folder / _FILE, facts)
+
+
+def _recipe(run: Run, text: str) -> Recipe:
+    path = str(run.folder / _FILE)
+    try:
+        return Recipe.parse(parse_toml(text), source=path)
+    except ValueError as error:
+        raise RunError(f"{path} cannot be read: {reason(error)}", other_version(path)) from None
 
 
 def settle_recipe(run: Run, recipe: Recipe) -> None:

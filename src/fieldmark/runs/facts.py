@@ -16,6 +16,7 @@ __all__ = [
     "Background",
     "BudgetFacts",
     "BudgetProbe",
+    "BudgetShare",
     "BudgetTrial",
     "Count",
     "DetectionValues",
@@ -244,6 +245,8 @@ class BudgetTrial(TypedDict):
     """A network that was trained for a while, or to the end: all that it cost, and what a step did."""
 
     name: str
+    recipe: NotRequired[str]
+    """The name of a recipe that competes with the one that was asked for."""
     backbone: str
     size: Count
     freeze: Count
@@ -260,6 +263,7 @@ class BudgetTrial(TypedDict):
 class BudgetWay(TypedDict):
     """A way to train a network."""
 
+    recipe: NotRequired[str]
     size: Count
     freeze: Count
     start: Literal["random", "logistic"]
@@ -272,6 +276,14 @@ class BudgetPlan(TypedDict):
     each: float
 
 
+class BudgetShare(TypedDict):
+    """What the steps of a network have cost in the round that it is in."""
+
+    name: str
+    rounds: Count
+    spent: float
+
+
 class BudgetFacts(TypedDict):
     """budget.json: what a training may take and has taken, in one unit, and what it tried and chose."""
 
@@ -281,7 +293,9 @@ class BudgetFacts(TypedDict):
     asked: str
     """The recipe that was asked for, as TOML."""
     open: list[str]
-    """What it leaves to the budget: "backbone", "size", "freeze", "solver"."""
+    """What it leaves to the budget: "recipe", "backbone", "size", "freeze", "solver", "epochs"."""
+    rivals: NotRequired[dict[str, str]]
+    """Recipes that may compete with it, by name, likewise."""
     spent: Annotated[float, Interval(ge=0)]
     size: NotRequired[Count]
     """Of the first probe."""
@@ -291,6 +305,8 @@ class BudgetFacts(TypedDict):
     """Whether validation images judged, or folds of the training images, for want of them."""
     probes: list[BudgetProbe]
     plan: NotRequired[BudgetPlan]
+    trying: NotRequired[BudgetShare]
+    """Of the network that is being trained."""
     trials: list[BudgetTrial]
     chosen: NotRequired[str]
     """What ships, in words."""

@@ -5,12 +5,18 @@ from __future__ import annotations
 import pytest
 
 from fieldmark.core.machine import Machine
-from fieldmark.core.recipe import Backbone
+from fieldmark.core.recipe import Backbone, Recipe, load_recipe
+from fieldmark.data.task import Task
 from fieldmark.learning.budget.costs import Costs
 from fieldmark.learning.training.probe import STRENGTHS
 
 SMALL = Backbone(name="test_resnet", weights="none")
 MACHINE = Machine("cpu", 1, 0, "fp32")
+
+
+def small(name: str) -> Recipe:
+    recipe = load_recipe(name).with_overrides(["images.size=32"])
+    return recipe.model_copy(update={"backbone": SMALL})
 
 
 def test_what_was_done_in_earnest_is_believed_at_every_size() -> None:
@@ -20,8 +26,19 @@ def test_what_was_done_in_earnest_is_believed_at_every_size() -> None:
     costs.measure(SMALL, 32)
     assert costs.answer(SMALL, 32) == 0.5
     assert costs.answer(SMALL, 64) < 0.5
-    costs.measure_learning(SMALL, 32, 0)
-    assert costs.step(SMALL, 32, 0, batch=8) >= 8 * 0.5, "cutting a picture takes as long as before"
+    recipe = small("finetune")
+    costs.measure_learning(recipe, Task(3))
+    assert costs.step(recipe, batch=8) >= 8 * 0.5, "cutting a picture takes as long as before"
+
+
+def test_a_recipe_with_three_passes_a_step_costs_more() -> None:
+    """It is the recipe's own step that is timed, whatever its network's answer costs."""
+    costs = Costs(MACHINE, in_seconds=True)
+    costs.measure(SMALL, 32)
+    plain, rival = small("finetune"), small("bilinear_attention")
+    costs.measure_learning(plain, Task(3))
+    costs.measure_learning(rival, Task(3), rival="bilinear_attention")
+    assert costs.step(rival, 8, rival="bilinear_attention") > 1.5 * costs.step(plain, 8)
 
 
 def test_a_size_that_was_not_timed_goes_by_the_number_of_pixels() -> None:
@@ -33,9 +50,9 @@ def test_a_size_that_was_not_timed_goes_by_the_number_of_pixels() -> None:
 def test_in_images_a_look_costs_one() -> None:
     costs = Costs(MACHINE, in_seconds=False)
     costs.measure(SMALL, 32)
-    costs.measure_learning(SMALL, 32, 0)
+    costs.measure_learning(small("finetune"), Task(3))
     costs.look_at_regression(100, 3)
-    assert (costs.answer(SMALL, 32), costs.step(SMALL, 32, 0, batch=8)) == (1, 8)
+    assert (costs.answer(SMALL, 32), costs.step(small("finetune"), batch=8)) == (1, 8)
     assert costs.heads(7) == costs.mirror(500, 10) == costs.decode(500) == costs.loading == costs.finishing == 0
     assert costs.strengths(0) == tuple(STRENGTHS["unit"])
 

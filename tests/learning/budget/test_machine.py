@@ -77,9 +77,9 @@ def test_networks_are_timed_and_trained_in_the_faster_precision_and_the_recipe_n
 ) -> None:
     timed, measure = list[str](), Costs.measure_learning
 
-    def spied(costs: Costs, *asked: Any) -> None:
+    def spied(costs: Costs, *asked: Any, **named: Any) -> None:
         timed.append(costs.machine.precision)
-        measure(costs, *asked)
+        measure(costs, *asked, **named)
 
     monkeypatch.setattr(Costs, "measure_learning", spied)
     heard, named = Heard(), {"backbone": "test_resnet", "weights": "fieldguide"}
@@ -153,8 +153,9 @@ def test_a_trial_ends_when_its_time_is_over() -> None:
 def test_what_was_timed_on_another_machine_is_timed_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     before, after = (Machine("cpu", 1, 0, precision) for precision in ("bf16", "fp32"))
     backbone, costs = Backbone(name="test_resnet", weights="none"), Costs(before, in_seconds=True)
+    recipe = Recipe(backbone=backbone).with_overrides(["images.size=32"])
     costs.measure(backbone, 32)
-    costs.measure_learning(backbone, 32, 0)
+    costs.measure_learning(recipe, Task(num_classes=3))
     costs.answered(backbone, 32, 0.5)
     seen, built = list[str](), Costs._built
 
@@ -165,10 +166,10 @@ def test_what_was_timed_on_another_machine_is_timed_anew(monkeypatch: pytest.Mon
     monkeypatch.setattr(Costs, "_built", spied)
     costs.settle(before)
     costs.measure(backbone, 32)
-    costs.measure_learning(backbone, 32, 0)
+    costs.measure_learning(recipe, Task(num_classes=3))
     assert seen == []
     costs.settle(after)
     costs.measure(backbone, 32)
-    costs.measure_learning(backbone, 32, 0)
+    costs.measure_learning(recipe, Task(num_classes=3))
     assert seen == ["fp32", "fp32"]
     assert costs.answer(backbone, 32) == 0.5, "what was done in earnest stays"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from fieldmark.learning.budget.plan import ENOUGH_STEPS, FEWEST_STEPS, Way, heats, preferred, probe_size
+from fieldmark.learning.budget.plan import ENOUGH_STEPS, FEWEST_STEPS, Way, heats, preferred, probe_size, with_rivals
 
 costs = st.floats(0.01, 100)
 ways = st.lists(
@@ -69,6 +71,29 @@ def test_contenders_wait_until_there_is_time_for_them() -> None:
     some = [Way("a", 224, freeze, 0.7, 10, 1.0, 5, 0) for freeze in (0, 1, 2, 3)]
     numbers = [len(heats(some, left).ways) for left in (350, 420, 5000)]
     assert numbers == [1, 2, 4]
+
+
+@given(ways, ways, st.integers(300, 3000), left)
+def test_a_rival_has_its_whole_training_if_it_wins(some: list[Way], more: list[Way], whole: int, left: float) -> None:
+    rivals = [replace(way, recipe=way.backbone, whole=whole) for way in more]
+    likeliest = preferred(some, left)
+    found = with_rivals(likeliest, rivals, left)
+    assert [way for way in found if not way.recipe] == likeliest
+    assert found[:1] == likeliest[:1] or not likeliest, "the default comes first"
+    for way in found:
+        if way.recipe:
+            assert way.steps(0.75 * left) >= whole
+            assert way.size == max(
+                one.size for one in rivals if one.recipe == way.recipe and one.steps(0.75 * left) >= whole
+            )
+
+
+def test_two_recipes_compete_before_two_ways_of_one() -> None:
+    plain, frozen = (Way("a", 224, freeze, 0.7, 10, 1.0, 5, 0) for freeze in (0, 4))
+    slow, slower = (Way("a", 224, 0, 0.7, 10, step, 5, 0, "random", f"{step}", 400) for step in (2.0, 3.0))
+    assert heats(with_rivals([plain, frozen], [slow, slower], 700), 700).ways == (plain, frozen)
+    assert heats(with_rivals([plain, frozen], [slow, slower], 1300), 1300).ways == (plain, slow)
+    assert heats(with_rivals([plain, frozen], [slow, slower], 5000), 5000).ways == (plain, slow, slower, frozen)
 
 
 @given(st.dictionaries(st.sampled_from([128, 160, 224]), costs, min_size=1), left)

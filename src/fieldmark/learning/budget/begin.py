@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from fieldmark.core.errors import RecipeError
 from fieldmark.core.listener import Listener, relayed_warnings
 from fieldmark.core.recipe import Recipe
@@ -13,6 +15,7 @@ from fieldmark.data.readers.columns import Columns
 from fieldmark.data.sets import read
 from fieldmark.learning.budget.plan import FEWEST_STEPS, probe_size
 from fieldmark.learning.budget.purse import Purse
+from fieldmark.learning.fitting.task import task_of
 
 __all__ = ["sized", "sizes_of"]
 
@@ -71,12 +74,13 @@ def _least(purse: Purse, recipe: Recipe, catalog: Catalog, rows: int, size: int)
     answers = costs.answer(backbone, size) * rows * looks
     if purse.only_network:
         costs.measure(backbone, size)
-        costs.measure_learning(backbone, size, train.num_frozen)
+        sized = recipe.model_copy(update={"images": recipe.images.model_copy(update={"size": size})})
+        costs.measure_learning(sized, task_of(catalog, recipe, np.flatnonzero(catalog.splits != "test")))
         return (
             shared
             + costs.mirror(rows, len(catalog.classes))
             + answers
-            + FEWEST_STEPS * costs.step(backbone, size, train.num_frozen, train.batch_size)
+            + FEWEST_STEPS * costs.step(sized, train.batch_size)
         )
     return shared + answers + costs.heads(1)
 

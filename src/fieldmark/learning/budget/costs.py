@@ -16,17 +16,18 @@ from torch import Tensor
 from fieldmark.answering.views import short_side
 from fieldmark.core.errors import ImageError
 from fieldmark.core.machine import Machine
-from fieldmark.core.recipe import Backbone, Images
+from fieldmark.core.recipe import Backbone, Images, Recipe
 from fieldmark.data.cache import DECODERS
 from fieldmark.data.catalog import Catalog
 from fieldmark.data.decode import decode
+from fieldmark.data.task import Task
 from fieldmark.learning.fitting.flips import num_measured
+from fieldmark.learning.training.bare import Job, Way, Workbench
 from fieldmark.learning.training.mirror import SIZE, mirror_features
-from fieldmark.learning.training.optimizer import early_stages
 from fieldmark.learning.training.probe import ROUGH, STRENGTHS, regression
 from fieldmark.model.backbone import Backbone as Network
 from fieldmark.model.backbone import rehearsed_backbone
-from fieldmark.model.precision import autocast, memory_format
+from fieldmark.model.precision import memory_format
 
 __all__ = ["Costs"]
 
@@ -50,8 +51,9 @@ class Costs:
     _network: dict[tuple[str, int], float] = field(default_factory=dict)
     """The network's own share of an answer."""
     _answer: dict[tuple[str, int], float] = field(default_factory=dict)
-    _learning: dict[tuple[str, int], float] = field(default_factory=dict)
-    """How many answers of the network a picture costs that it learns from, by the number of frozen stages."""
+    _learning: dict[tuple[str, str, int], float] = field(default_factory=dict)
+    """How many answers of the network a picture costs that it learns from, by the name of a rival recipe and the number
+    of frozen stages."""
     decoding: float = 0.0
     """One picture."""
     mirroring: float = 0.0
@@ -84,25 +86,20 @@ class Costs:
         self._network[backbone.name, size] = each = _seconds(answer) / _BATCH
         self._answer.setdefault((backbone.name, size), each)
 
-    def measure_learning(self, backbone: Backbone, size: int, freeze: int) -> None:
-        """Time how much longer it takes to learn from the same, beside the answer at this moment."""
-        if not self.in_seconds or (backbone.name, freeze) in self._learning:
+    def measure_learning(self, recipe: Recipe, task: Task, *, rival: str = "") -> None:
+        """Time how much longer a step of the recipe takes for a picture than its network's answer at this moment."""
+        key = rival, recipe.backbone.name, recipe.train.num_frozen
+        if not self.in_seconds or key in self._learning:
             return
-        network, noise = self._built(backbone, size)
-        for param in early_stages(network, freeze):
-            param.requires_grad_(False)
-
-        def learn() -> None:
-            with autocast(self.machine.precision, noise.device):
-                loss = network(noise).pooled.float().square().mean()
-            loss.backward()
-            loss.item()
+        network, noise = self._built(recipe.backbone, recipe.images.size)
+        way = Way(self.machine.precision, self.machine.threads, self.machine.layout)
+        bench = Workbench(Job(recipe, task, self.machine.device, way, []), _BATCH)
 
         def answer() -> None:
             with torch.no_grad():
                 network(noise).pooled.sum().item()
 
-        self._learning[backbone.name, freeze] = max(1.2, _seconds(learn) / _seconds(answer))
+        self._learning[key] = max(1.2, _seconds(lambda: bench.step(way)) / _seconds(answer))
 
     def _built(self, backbone: Backbone, size: int) -> tuple[Network, Tensor]:
         """A network without its weights, and a batch of noise."""
@@ -143,13 +140,15 @@ class Costs:
         """So many pictures."""
         return images * self.decoding / DECODERS
 
-    def step(self, backbone: Backbone, size: int, freeze: int, batch: int) -> float:
+    def step(self, recipe: Recipe, batch: int, *, rival: str = "") -> float:
         """One training step."""
         if not self.in_seconds:
             return batch
+        backbone, size = recipe.backbone, recipe.images.size
         answer, network = self.answer(backbone, size), self._network[backbone.name, size]
         picture = max(0.0, answer - network)  # it is augmented, which takes about as long as to cut it for an answer
-        return batch * (picture + min(answer, network) * self._learning[backbone.name, freeze])
+        learning = self._learning[rival, backbone.name, recipe.train.num_frozen]
+        return batch * (picture + min(answer, network) * learning)
 
     def look_at(self, catalog: Catalog, images: Images) -> None:
         """Time the decoding of a few pictures."""

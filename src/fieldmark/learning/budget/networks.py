@@ -19,14 +19,15 @@ from fieldmark.core.recipe import Backbone, Recipe
 from fieldmark.core.wording import counted
 from fieldmark.learning.budget.begin import sizes_of
 from fieldmark.learning.budget.pace import Pace
-from fieldmark.learning.budget.plan import ENOUGH_STEPS, Heats, Way, heats, preferred
+from fieldmark.learning.budget.plan import ENOUGH_STEPS, Heats, Way, heats, preferred, with_rivals
 from fieldmark.learning.budget.probes import Probe
 from fieldmark.learning.budget.purse import Purse
 from fieldmark.learning.budget.work import Chosen, Work, percent
+from fieldmark.learning.fitting.combinations import rehearse
 from fieldmark.learning.fitting.curriculum import schedule_of
 from fieldmark.learning.fitting.fit import Fit
 from fieldmark.learning.fitting.tuning import tuned
-from fieldmark.runs.facts import BudgetTrial
+from fieldmark.runs.facts import BudgetShare, BudgetTrial
 
 __all__ = ["possible", "trained"]
 
@@ -73,7 +74,7 @@ def _on_fastest_machine(work: Work, probe: Probe | None) -> Work:
     own, meter = work.fit.recipe, work.purse.meter
     backbone = probe.backbone if probe else own.backbone
     left = meter.left - _reserve(work, backbone, own.images.size)
-    most = _length(work)[1] * work.step_size
+    most = _length(work, own)[1] * work.step_size
     train = own.train.model_copy(update={"solver": "gradient"})
     asked = replace(work.fit, recipe=own.model_copy(update={"backbone": backbone, "train": train}))
     if work.purse.in_seconds:
@@ -94,6 +95,27 @@ def _ways(work: Work, probe: Probe | None) -> list[Way]:
         with suppress(RecipeError):  # a few networks are bound to their size, which is that of their probe
             ways += [_way(work, backbone, size, freeze, probe) for freeze in freezes]
     return ways
+
+
+def _rivals(work: Work, probe: Probe | None, ways: Sequence[Way]) -> list[Way]:
+    """Those of other recipes that compete. A step of theirs takes longer than one of `ways`, so where there is no time
+    for as many of these, nothing is measured."""
+    backbone = probe.backbone if probe else work.fit.recipe.backbone
+    left, found, freeze = work.purse.meter.left, list[Way](), min(way.freeze for way in ways)
+    for name in work.purse.rivals:
+        whole = _whole(work, name)
+        for way in ways:
+            if way.freeze == freeze and with_rivals([], [replace(way, recipe=name, whole=whole)], left):
+                with suppress(RecipeError):  # a network or a size that it cannot do with
+                    rehearse(_recipe(work, backbone, way.size, freeze, name))
+                    found.append(_way(work, backbone, way.size, freeze, probe, name))
+    return found
+
+
+def _whole(work: Work, rival: str) -> int:
+    """The steps of a rival recipe without a budget."""
+    recipe = work.purse.rivals[rival]
+    return schedule_of(recipe, work.rows, work.fit.data.catalog.labels[work.rows]).num_steps
 
 
 def possible(work: Work, probe: Probe | None) -> bool:
@@ -118,14 +140,17 @@ def _say_why_not(work: Work, probe: Probe) -> None:
 
 def _plan(work: Work, probe: Probe | None) -> Heats:
     """Who is tried against whom. It is kept, so that whoever resumes goes on with the same."""
-    ways, left = _ways(work, probe), work.purse.meter.left
+    ways = _ways(work, probe)
     able = _preferred(work, probe, ways)
-    plan = heats(able or [min(ways, key=lambda way: way.step)], left)
-    if not work.judged:
-        plan = Heats(plan.ways[:1])
+    if able and work.judged:
+        plan = heats(with_rivals(able, _rivals(work, probe, ways), work.purse.meter.left), work.purse.meter.left)
+    else:
+        plan = Heats((*able, min(ways, key=lambda way: way.step))[:1])
     plan = replace(plan, ways=tuple(_with_start(work, way, probe) for way in plan.ways))
     work.purse.facts["plan"] = {
-        "ways": [{"size": way.size, "freeze": way.freeze, "start": way.start} for way in plan.ways],
+        "ways": [
+            {"recipe": way.recipe, "size": way.size, "freeze": way.freeze, "start": way.start} for way in plan.ways
+        ],
         "each": plan.each,
     }
     work.purse.keep()
@@ -138,15 +163,17 @@ def _kept_plan(work: Work, probe: Probe | None) -> Heats | None:
         return None
     backbone = probe.backbone if probe else work.fit.recipe.backbone
     ways = (
-        replace(_way(work, backbone, way["size"], way["freeze"], probe), start=way["start"]) for way in kept["ways"]
+        replace(_way(work, backbone, way["size"], way["freeze"], probe, way.get("recipe", "")), start=way["start"])
+        for way in kept["ways"]
     )
     return Heats(tuple(ways), kept["each"])
 
 
-def _way(work: Work, backbone: Backbone, size: int, freeze: int, probe: Probe | None) -> Way:
-    costs, train = work.costs, work.fit.recipe.train
+def _way(work: Work, backbone: Backbone, size: int, freeze: int, probe: Probe | None, rival: str = "") -> Way:
+    costs, recipe = work.costs, _recipe(work, backbone, size, freeze, rival)
+    backbone, train = recipe.backbone, recipe.train
     costs.measure(backbone, size)
-    costs.measure_learning(backbone, size, freeze)
+    costs.measure_learning(recipe, work.fit.task(work.rows), rival=rival)
     each = costs.answer(backbone, size)
     decoding = 0.0 if size == work.fit.recipe.images.size else costs.decode(len(work.rows) + len(work.validation))
     adopted = _adopted(work, each) * each if train.batchnorm == "frozen" else 0.0
@@ -156,10 +183,25 @@ def _way(work: Work, backbone: Backbone, size: int, freeze: int, probe: Probe | 
         freeze,
         probe.chosen.accuracy if probe else 0.0,
         costs.loading + adopted + decoding + costs.mirror(len(work.rows), len(work.fit.data.catalog.classes)),
-        costs.step(backbone, size, freeze, work.step_size),
+        costs.step(recipe, work.step_size, rival=rival),
         _looks(work) * len(work.validation) * each,
         _reserve(work, backbone, size),
         train.head_start,
+        rival,
+        _whole(work, rival) if rival else 0,
+    )
+
+
+def _recipe(work: Work, backbone: Backbone, size: int, freeze: int, rival: str) -> Recipe:
+    """The recipe of a way. A rival has the backbone of the others, unless it brings its own."""
+    own = work.fit.recipe
+    other = work.purse.rivals[rival] if rival else own
+    return other.model_copy(
+        update={
+            "backbone": backbone if other.backbone == own.backbone else other.backbone,
+            "images": own.images.model_copy(update={"size": size}),
+            "train": other.train.model_copy(update={"freeze_stages": freeze}),
+        }
     )
 
 
@@ -201,6 +243,7 @@ def _run(work: Work, way: Way, probe: Probe | None, pause: float | None = None, 
     """Train it from where it stands, until it pauses or the budget ends, and judge it."""
     meter, costs = work.purse.meter, work.costs
     began, job = meter.spent, _job(work, way, probe)
+    trying = _trying(work, way, rounds)
     backbone = job.fit.recipe.backbone
     earlier = [one for one in work.purse.facts["trials"] if one["name"] == way.name]
     if not earlier and job.fit.recipe.train.batchnorm == "frozen":
@@ -210,10 +253,10 @@ def _run(work: Work, way: Way, probe: Probe | None, pause: float | None = None, 
         step=earlier[0]["step"] if earlier else way.step,
         batch=work.step_size,
         reserve=_reserve(work, backbone, way.size),
-        pause=pause,
+        pause=None if pause is None else pause - trying["spent"],
         most=job.most,
     )
-    noting = Listeners(job.fit.listener, _Noting(work.purse, job.fit.recipe.train.checkpoint_steps))
+    noting = Listeners(job.fit.listener, _Noting(work.purse, job.fit.recipe.train.checkpoint_steps, trying, pace))
     model = replace(job.fit, pace=pace, listener=noting).train(work.rows, work.validation[:0]).model
     answered = meter.spent
     held = job.fit.outputs(model, work.validation, stage="Judging") if len(work.validation) else None
@@ -240,6 +283,7 @@ def _keep(work: Work, way: Way, job: _Job, pace: Pace, rounds: int, spent: float
     """Remember a training as far as it has come."""
     facts: BudgetTrial = {
         "name": way.name,
+        "recipe": way.recipe,
         "backbone": way.backbone,
         "size": way.size,
         "freeze": way.freeze,
@@ -251,19 +295,31 @@ def _keep(work: Work, way: Way, job: _Job, pace: Pace, rounds: int, spent: float
         "spent": round(spent, 2),
         "accuracy": round(accuracy, 4),
     }
+    work.purse.facts.pop("trying", None)
     work.purse.facts["trials"] = [one for one in work.purse.facts["trials"] if one["name"] != way.name] + [facts]
     work.purse.keep()
 
 
+def _trying(work: Work, way: Way, rounds: int) -> BudgetShare:
+    """What it has taken in this round already, in an earlier sitting."""
+    known = work.purse.facts.get("trying")
+    if known is None or (known["name"], known["rounds"]) != (way.name, rounds):
+        known = work.purse.facts["trying"] = {"name": way.name, "rounds": rounds, "spent": 0.0}
+    return known
+
+
 @final
 class _Noting(Listener):
-    """Writes down what is spent with each checkpoint: a process that is killed, and resumed, does not get it again."""
+    """Writes down what is spent with each checkpoint: a process that is killed, and resumed, does not get it again, and
+    neither does a contender get its share again."""
 
-    def __init__(self, purse: Purse, every: int) -> None:
+    def __init__(self, purse: Purse, every: int, trying: BudgetShare, pace: Pace) -> None:
         """`every`: the steps after which there is a checkpoint within an epoch; 0 for none."""
         self.purse, self.every = purse, every
+        self.trying, self.before, self.pace = trying, trying["spent"], pace
 
     def hear(self, event: Event) -> None:
+        self.trying["spent"] = round(self.before + self.pace.taken, 2)
         within = isinstance(event, StepTaken) and self.every and event.step % self.every == 0
         if within or isinstance(event, EpochEnded):
             self.purse.keep()
@@ -281,22 +337,19 @@ class _Job(NamedTuple):
 
 def _job(work: Work, way: Way, probe: Probe | None) -> _Job:
     """What trains in this way."""
-    own = work.fit.recipe
-    backbone = probe.backbone if probe else own.backbone
-    per_epoch, most = _length(work)
+    recipe = _recipe(work, probe.backbone if probe else work.fit.recipe.backbone, way.size, way.freeze, way.recipe)
+    per_epoch, most = _length(work, recipe)
     from_probe = probe if way.start == "logistic" and work.purse.leaves("solver") else None
-    train = own.train.model_copy(
+    train = recipe.train.model_copy(
         update={
             "solver": "gradient",
-            "freeze_stages": way.freeze,
             "epochs": most // per_epoch,
             "validate_epochs": False,
             "head_start": way.start,
-            "head_lr": min(own.train.head_lr, _TUNED) if from_probe else own.train.head_lr,
+            "head_lr": min(recipe.train.head_lr, _TUNED) if from_probe else recipe.train.head_lr,
         }
     )
-    images = own.images.model_copy(update={"size": way.size})
-    recipe: Recipe = own.model_copy(update={"backbone": backbone, "images": images, "train": train})
+    recipe = recipe.model_copy(update={"train": train})
     fit = replace(
         work.fit,
         recipe=recipe,
@@ -304,20 +357,20 @@ def _job(work: Work, way: Way, probe: Probe | None) -> _Job:
         name=way.name,
         features=from_probe.features if from_probe else None,
         strengths=_STRENGTHS if from_probe else None,
-        num_adopted=_adopted(work, work.costs.answer(backbone, way.size)),
+        num_adopted=_adopted(work, work.costs.answer(recipe.backbone, way.size)),
     )
     return _Job(fit, per_epoch, most)
 
 
-def _length(work: Work) -> tuple[int, int]:
+def _length(work: Work, recipe: Recipe) -> tuple[int, int]:
     """The steps of an epoch, and the most of a training."""
-    schedule = schedule_of(work.fit.recipe, work.rows, work.fit.data.catalog.labels[work.rows])
+    schedule = schedule_of(recipe, work.rows, work.fit.data.catalog.labels[work.rows])
     epochs = schedule.epochs * (_MOST_EPOCHS if work.purse.leaves("epochs") else 1)
     return schedule.steps_per_epoch, epochs * schedule.steps_per_epoch
 
 
 def _with_start(work: Work, way: Way, probe: Probe | None) -> Way:
     """The same, and how its head starts: with few steps, as that of the probe."""
-    if probe and work.purse.leaves("solver") and way.steps(work.purse.meter.left) < ENOUGH_STEPS:
+    if probe and not way.recipe and work.purse.leaves("solver") and way.steps(work.purse.meter.left) < ENOUGH_STEPS:
         return replace(way, start="logistic")
     return way

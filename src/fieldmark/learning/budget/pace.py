@@ -54,6 +54,11 @@ class Pace:
         return max(step, min(self._most, step + math.floor(left / self.step)))
 
     @property
+    def taken(self) -> float:
+        """What its steps have cost so far, in the budget's unit."""
+        return self._before - self._first
+
+    @property
     def _slowed(self) -> float:
         """How much slower the machine has become: what follows the last step is slower as well."""
         return min(_SLOWEST, max(1.0, self.step / self._costs[1])) if len(self._costs) > 1 else 1.0

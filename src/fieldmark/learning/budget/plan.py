@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["ENOUGH_STEPS", "FEWEST_STEPS", "Heats", "Way", "heats", "preferred", "probe_size"]
+__all__ = ["ENOUGH_STEPS", "FEWEST_STEPS", "Heats", "Way", "heats", "preferred", "probe_size", "with_rivals"]
 
 ENOUGH_STEPS = 300
 """For a head that begins at random, which takes most of fewer steps to learn anything."""
@@ -46,12 +46,17 @@ class Way:
     """After the last step: answers, the calibration, the bundle."""
     start: Literal["random", "logistic"] = "random"
     """How its head starts."""
+    recipe: str = ""
+    """The name of another recipe than that which was asked for."""
+    whole: int = 0
+    """The steps of that recipe without a budget."""
 
     @property
     def name(self) -> str:
         """How it is told from the others."""
+        recipe = f"{self.recipe}, " if self.recipe else ""
         frozen = f", {self.freeze} stages frozen" if self.freeze else ""
-        return f"{self.backbone} at {self.size} px{frozen}"
+        return f"{recipe}{self.backbone} at {self.size} px{frozen}"
 
     def steps(self, left: float) -> int:
         """How many it takes before `left` is spent."""
@@ -73,6 +78,20 @@ def preferred(ways: Sequence[Way], left: float, probe_size: int = 0) -> list[Way
         return missed, -way.size, way.freeze, -way.probe
 
     return sorted(able, key=rank)
+
+
+def with_rivals(ways: Sequence[Way], rivals: Sequence[Way], left: float) -> list[Way]:
+    """`ways`, the likeliest first, and behind the first of them each rival recipe that may win.
+
+    What rivals are worth is known from whole trainings only. So each must have that many steps left if it wins, and has
+    the largest pictures for which it does.
+    """
+    best = dict[str, Way]()
+    for way in sorted(rivals, key=lambda way: way.size):
+        if way.steps((1 - _LOST) * left) >= way.whole:
+            best[way.recipe] = way
+    names = dict.fromkeys(way.recipe for way in rivals)
+    return [*ways[:1], *(best[name] for name in names if name in best), *ways[1:]]
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self, final
 
 from fieldmark.core.errors import RecipeError, RunError
@@ -10,13 +10,16 @@ from fieldmark.core.launch import launched
 from fieldmark.core.recipe import Recipe
 from fieldmark.learning.budget.budget import Budget, Meter
 from fieldmark.learning.budget.costs import Costs
-from fieldmark.runs.budgeted import asked_of, budget_of, keep_budget
+from fieldmark.runs.budgeted import asked_of, budget_of, keep_budget, rivals_of
 from fieldmark.runs.facts import BudgetFacts
 from fieldmark.runs.run import Run
 
 __all__ = ["Open", "Purse", "left_open"]
 
-Open = Literal["backbone", "size", "freeze", "solver", "epochs"]
+_PIECES = "method.", "neck.", "head.", "loss.", "auxiliary."
+"""A recipe of which the user has exchanged a piece is no longer the default."""
+
+Open = Literal["recipe", "backbone", "size", "freeze", "solver", "epochs"]
 
 
 def left_open(recipe: object, backbone: str | None, weights: str | None, overrides: Sequence[str]) -> tuple[Open, ...]:
@@ -24,6 +27,7 @@ def left_open(recipe: object, backbone: str | None, weights: str | None, overrid
     named = {text.partition("=")[0].strip() for text in overrides}
     own_backbone = backbone or weights or any(key.startswith("backbone.") for key in named)
     said: dict[Open, Any] = {
+        "recipe": recipe or any(key.startswith(_PIECES) for key in named),
         "backbone": recipe or own_backbone,
         "size": named & {"images.size", "images.train_scale"},
         "freeze": recipe or "train.freeze_stages" in named,
@@ -114,6 +118,11 @@ class Purse:
         return asked_of(self.run)
 
     @property
+    def rivals(self) -> dict[str, Recipe]:
+        """Recipes that compete with it where there is time for them, by name."""
+        return rivals_of(self.run)
+
+    @property
     def sized(self) -> Recipe:
         """The same at the size of the first probe, once that is known."""
         recipe = self.recipe
@@ -122,6 +131,11 @@ class Purse:
     @property
     def in_seconds(self) -> bool:
         return self.meter.budget.unit == "seconds"
+
+    def compete(self, rivals: Mapping[str, Recipe]) -> None:
+        """Let these recipes compete with it."""
+        self.facts["rivals"] = {name: rival.to_toml() for name, rival in rivals.items()}
+        self.keep()
 
     def leaves(self, what: Open) -> bool:
         """Whether the budget decides this."""

@@ -79,8 +79,9 @@ def _settle(work: Work, chosen: Chosen) -> None:
 
 
 def _described(recipe: Recipe) -> str:
-    """ "tf_efficientnet_lite0 at 160 px, trained for 12 epochs, 4 stages frozen"."""
-    where = f"{recipe.backbone.name} at {recipe.images.size} px"
+    """ "bilinear_attention, tf_efficientnet_lite0 at 160 px, trained for 12 epochs, 4 stages frozen"."""
+    method = f"{recipe.method.name}, " if recipe.method.name != "transfer" else ""
+    where = f"{method}{recipe.backbone.name} at {recipe.images.size} px"
     if recipe.train.solver == "logistic":
         return f"a probe of {where}"
     frozen = f", {counted(recipe.train.num_frozen, 'stage')} frozen" if recipe.train.num_frozen else ""
