@@ -93,7 +93,16 @@ def test_two_recipes_compete_before_two_ways_of_one() -> None:
     slow, slower = (Way("a", 224, 0, 0.7, 10, step, 5, 0, "random", f"{step}", 400) for step in (2.0, 3.0))
     assert heats(with_rivals([plain, frozen], [slow, slower], 700), 700).ways == (plain, frozen)
     assert heats(with_rivals([plain, frozen], [slow, slower], 1300), 1300).ways == (plain, slow)
+    assert heats(with_rivals([plain, frozen], [slow, slower], 3000), 3000).ways == (plain, slow)
     assert heats(with_rivals([plain, frozen], [slow, slower], 5000), 5000).ways == (plain, slow, slower, frozen)
+
+
+def test_a_rival_is_judged_by_a_share_of_its_whole_training() -> None:
+    plain = Way("a", 224, 0, 0.7, 10, 1.0, 5, 0)
+    rivals = [Way("a", 224, 0, 0.7, 10, 1.0, 5, 0, "random", "b", whole) for whole in (300, 1000)]
+    assert [rival.trial for rival in rivals] == [60, 200]
+    assert len(heats([plain, rivals[0]], 500).ways) == 2
+    assert len(heats([plain, rivals[1]], 500).ways) == 1
 
 
 @given(st.dictionaries(st.sampled_from([128, 160, 224]), costs, min_size=1), left)

@@ -21,6 +21,8 @@ _TIERS = ENOUGH_STEPS, 100, 30
 FEWEST_STEPS = _TIERS[-1]
 _HEAT_STEPS = 60
 """After fewer, validation images tell little about a contender."""
+_HEAT_SHARE = 0.2
+"""After a smaller share of a rival recipe's whole training they tell little about it: it has more to learn at first."""
 _SMALLER = 1.5
 """The factor by which the pictures of a probe may be larger than those of a network with few steps."""
 _LOST = 0.25
@@ -49,7 +51,7 @@ class Way:
     recipe: str = ""
     """The name of another recipe than that which was asked for."""
     whole: int = 0
-    """The steps of that recipe without a budget."""
+    """The steps of that recipe without a budget; 0 for the one that was asked for."""
 
     @property
     def name(self) -> str:
@@ -61,6 +63,11 @@ class Way:
     def steps(self, left: float) -> int:
         """How many it takes before `left` is spent."""
         return max(0, math.floor((left - self.begin - self.finish) / self.step))
+
+    @property
+    def trial(self) -> float:
+        """What the fewest steps cost after which it can be judged."""
+        return max(_HEAT_STEPS, math.ceil(_HEAT_SHARE * self.whole)) * self.step
 
 
 def preferred(ways: Sequence[Way], left: float, probe_size: int = 0) -> list[Way]:
@@ -117,7 +124,7 @@ def heats(ways: Sequence[Way], left: float) -> Heats:
         if len(some) == number and min(way.steps((1 - _LOST) * left) for way in some) >= ENOUGH_STEPS:
             free = left - max(way.finish for way in some)
             each = (_LOST * free - _overhead(some)) / _rounds_lost(number)
-            if each >= _HEAT_STEPS * max(way.step for way in some):
+            if each >= max(way.trial for way in some):
                 return Heats(some, each)
     return Heats(tuple(ways[:1]))
 
