@@ -245,7 +245,7 @@ def test_a_network_that_is_bound_to_its_size_keeps_it(
         measure(costs, backbone, size)
 
     monkeypatch.setattr(Costs, "measure", bound)
-    monkeypatch.setattr("fieldmark.learning.budget.networks.sizes_of", lambda purse: [32, 16])
+    monkeypatch.setattr("fieldmark.learning.budget.ways.sizes_of", lambda purse: [32, 16])
     _, facts, _ = within(many, tmp_path / "run", "2000 images")
     assert [one["size"] for one in facts["trials"]] == [32]
 

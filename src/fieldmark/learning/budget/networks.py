@@ -6,53 +6,49 @@ that it would have had anyway (`fieldmark.learning.budget.pace`). None is traine
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 from typing import NamedTuple, final
 
-import numpy as np
-
-from fieldmark.core.errors import RecipeError
 from fieldmark.core.listener import EpochEnded, Event, Listener, Listeners, StepTaken
-from fieldmark.core.recipe import Backbone, Recipe
-from fieldmark.core.wording import counted
-from fieldmark.learning.budget.begin import sizes_of
+from fieldmark.core.recipe import Recipe
 from fieldmark.learning.budget.pace import Pace
-from fieldmark.learning.budget.plan import ENOUGH_STEPS, Heats, Way, heats, preferred, with_rivals
+from fieldmark.learning.budget.plan import Way
 from fieldmark.learning.budget.probes import Probe
 from fieldmark.learning.budget.purse import Purse
+from fieldmark.learning.budget.ways import (
+    looked_at_last,
+    looks,
+    num_adopted,
+    plan_of,
+    possible,
+    recipe_of,
+    reserve,
+    why_none,
+)
 from fieldmark.learning.budget.work import Chosen, Work, percent
-from fieldmark.learning.fitting.combinations import rehearse
 from fieldmark.learning.fitting.curriculum import schedule_of
 from fieldmark.learning.fitting.fit import Fit
 from fieldmark.learning.fitting.tuning import tuned
 from fieldmark.runs.facts import BudgetShare, BudgetTrial
 
-__all__ = ["possible", "trained"]
+__all__ = ["trained"]
 
 _MOST_EPOCHS = 3
 """Times the epochs of the recipe: so many more were no better (benchmarks/README.md, "long mix")."""
-_ADOPTED = 2048, 256
-"""Images for the statistics of BatchNorm, at most and at least."""
 _STRENGTHS = 3e-3, 1e-2
 """The values of C from which a head that begins as a probe's is chosen; features are standardised for it."""
 _TUNED = 1e-3
 """The highest learning rate of a head that begins as a probe's, which has little left to learn."""
-_SAFETY = 1.15
-"""What follows the last step cannot stop half-way."""
-_PER_CLASS = 200
-"""Images that the finished model looks at once more; see `learnt_of`."""
 
 
 def trained(work: Work, probe: Probe | None) -> Chosen | None:
     """The best network, or None where no training is worth its time. Without a probe there is always one."""
     work = _on_fastest_machine(work, probe)
     if probe and not possible(work, probe) and "plan" not in work.purse.facts:
-        _say_why_not(work, probe)
+        work.because.extend(why_none(work, probe))
         return None
     work = work.with_flips()
-    plan = _kept_plan(work, probe) or _plan(work, probe)
+    plan = plan_of(work, probe)
     ways, judged, rounds = list(plan.ways), dict[Way, float](), 0
     while len(ways) > 1:
         rounds += 1
@@ -73,7 +69,7 @@ def _on_fastest_machine(work: Work, probe: Probe | None) -> Work:
         return work
     own, meter = work.fit.recipe, work.purse.meter
     backbone = probe.backbone if probe else own.backbone
-    left = meter.left - _reserve(work, backbone, own.images.size)
+    left = meter.left - reserve(work, backbone, own.images.size)
     most = _length(work, own)[1] * work.step_size
     train = own.train.model_copy(update={"solver": "gradient"})
     asked = replace(work.fit, recipe=own.model_copy(update={"backbone": backbone, "train": train}))
@@ -83,150 +79,6 @@ def _on_fastest_machine(work: Work, probe: Probe | None) -> Work:
         fit = tuned(asked, work.rows, images=max(1, min(most, int(left))))
     work.costs.settle(fit.machine)
     return replace(work, fit=replace(work.fit, machine=fit.machine))
-
-
-def _ways(work: Work, probe: Probe | None) -> list[Way]:
-    """All there are."""
-    own = work.fit.recipe
-    backbone = probe.backbone if probe else own.backbone
-    freezes = [0, probe.stages // 2] if probe and work.purse.leaves("freeze") else [own.train.num_frozen]
-    ways = list[Way]()
-    for size in reversed(sizes_of(work.purse)):  # the small ones are quickly timed
-        with suppress(RecipeError):  # a few networks are bound to their size, which is that of their probe
-            ways += [_way(work, backbone, size, freeze, probe) for freeze in freezes]
-    return ways
-
-
-def _rivals(work: Work, probe: Probe | None, ways: Sequence[Way]) -> list[Way]:
-    """Those of other recipes that compete. A step of theirs takes longer than one of `ways`, so where there is no time
-    for as many of these, nothing is measured."""
-    backbone = probe.backbone if probe else work.fit.recipe.backbone
-    left, found, freeze = work.purse.meter.left, list[Way](), min(way.freeze for way in ways)
-    for name in work.purse.rivals:
-        whole = _whole(work, name)
-        for way in ways:
-            if way.freeze == freeze and with_rivals([], [replace(way, recipe=name, whole=whole)], left):
-                with suppress(RecipeError):  # a network or a size that it cannot do with
-                    rehearse(_recipe(work, backbone, way.size, freeze, name))
-                    found.append(_way(work, backbone, way.size, freeze, probe, name))
-    return found
-
-
-def _whole(work: Work, rival: str) -> int:
-    """The steps of a rival recipe without a budget."""
-    recipe = work.purse.rivals[rival]
-    return schedule_of(recipe, work.rows, work.fit.data.catalog.labels[work.rows]).num_steps
-
-
-def possible(work: Work, probe: Probe | None) -> bool:
-    """Whether there is time for a network."""
-    return work.judged and bool(_preferred(work, probe, _ways(work, probe)))
-
-
-def _preferred(work: Work, probe: Probe | None, ways: Sequence[Way]) -> list[Way]:
-    return preferred(ways, work.purse.meter.left, probe.chosen.fit.recipe.images.size if probe else 0)
-
-
-def _say_why_not(work: Work, probe: Probe) -> None:
-    """Why no network was trained."""
-    if work.judged:
-        left = work.purse.meter.left
-        most = max(_ways(work, probe), key=lambda way: way.steps(left))
-        work.because.append(
-            f"No network was trained: {counted(most.steps(left), 'step')} of {most.name} would have fitted, too few to "
-            "be better than a probe."
-        )
-
-
-def _plan(work: Work, probe: Probe | None) -> Heats:
-    """Who is tried against whom. It is kept, so that whoever resumes goes on with the same."""
-    ways = _ways(work, probe)
-    able = _preferred(work, probe, ways)
-    if able and work.judged:
-        plan = heats(with_rivals(able, _rivals(work, probe, ways), work.purse.meter.left), work.purse.meter.left)
-    else:
-        plan = Heats((*able, min(ways, key=lambda way: way.step))[:1])
-    plan = replace(plan, ways=tuple(_with_start(work, way, probe) for way in plan.ways))
-    work.purse.facts["plan"] = {
-        "ways": [
-            {"recipe": way.recipe, "size": way.size, "freeze": way.freeze, "start": way.start} for way in plan.ways
-        ],
-        "each": plan.each,
-    }
-    work.purse.keep()
-    return plan
-
-
-def _kept_plan(work: Work, probe: Probe | None) -> Heats | None:
-    """That of an earlier sitting."""
-    if (kept := work.purse.facts.get("plan")) is None:
-        return None
-    backbone = probe.backbone if probe else work.fit.recipe.backbone
-    ways = (
-        replace(_way(work, backbone, way["size"], way["freeze"], probe, way.get("recipe", "")), start=way["start"])
-        for way in kept["ways"]
-    )
-    return Heats(tuple(ways), kept["each"])
-
-
-def _way(work: Work, backbone: Backbone, size: int, freeze: int, probe: Probe | None, rival: str = "") -> Way:
-    costs, recipe = work.costs, _recipe(work, backbone, size, freeze, rival)
-    backbone, train = recipe.backbone, recipe.train
-    costs.measure(backbone, size)
-    costs.measure_learning(recipe, work.fit.task(work.rows), rival=rival)
-    each = costs.answer(backbone, size)
-    decoding = 0.0 if size == work.fit.recipe.images.size else costs.decode(len(work.rows) + len(work.validation))
-    adopted = _adopted(work, each) * each if train.batchnorm == "frozen" else 0.0
-    return Way(
-        backbone.name,
-        size,
-        freeze,
-        probe.chosen.accuracy if probe else 0.0,
-        costs.loading + adopted + decoding + costs.mirror(len(work.rows), len(work.fit.data.catalog.classes)),
-        costs.step(recipe, work.step_size, rival=rival),
-        _looks(work) * len(work.validation) * each,
-        _reserve(work, backbone, size),
-        train.head_start,
-        rival,
-        _whole(work, rival) if rival else 0,
-    )
-
-
-def _recipe(work: Work, backbone: Backbone, size: int, freeze: int, rival: str) -> Recipe:
-    """The recipe of a way. A rival has the backbone of the others, unless it brings its own."""
-    own = work.fit.recipe
-    other = work.purse.rivals[rival] if rival else own
-    return other.model_copy(
-        update={
-            "backbone": backbone if other.backbone == own.backbone else other.backbone,
-            "images": own.images.model_copy(update={"size": size}),
-            "train": other.train.model_copy(update={"freeze_stages": freeze}),
-        }
-    )
-
-
-def _looks(work: Work) -> int:
-    """At a picture, to answer: as the recipe that was asked for has it, since it may not be known yet what flips do."""
-    return 1 + work.purse.recipe.images.mirror
-
-
-def _adopted(work: Work, each: float) -> int:
-    """Images for statistics, which may take a fiftieth of what is left."""
-    most, least = _ADOPTED
-    return int(min(most, max(least, 0.02 * work.purse.meter.left / each)))
-
-
-def _reserve(work: Work, backbone: Backbone, size: int) -> float:
-    """What follows the last step: answers for validation images and for those that were learnt, and the calibration."""
-    images = _looks(work) * len(work.validation) + _looked_at_last(work)
-    cost = images * work.costs.answer(backbone, size) + work.costs.finishing
-    return _SAFETY * cost if work.purse.in_seconds else cost
-
-
-def _looked_at_last(work: Work) -> int:
-    """Looks of a finished network at images that it has learnt."""
-    counts = np.bincount(work.fit.data.catalog.labels[work.rows])
-    return _looks(work) * int(np.minimum(counts, _PER_CLASS).sum())
 
 
 def _judged(work: Work, way: Way, probe: Probe | None, each: float, rounds: int) -> float:
@@ -252,7 +104,7 @@ def _run(work: Work, way: Way, probe: Probe | None, pause: float | None = None, 
         meter,
         step=earlier[0]["step"] if earlier else way.step,
         batch=work.step_size,
-        reserve=_reserve(work, backbone, way.size),
+        reserve=reserve(work, backbone, way.size),
         pause=None if pause is None else pause - trying["spent"],
         most=job.most,
     )
@@ -260,14 +112,14 @@ def _run(work: Work, way: Way, probe: Probe | None, pause: float | None = None, 
     model = replace(job.fit, pace=pace, listener=noting).train(work.rows, work.validation[:0]).model
     answered = meter.spent
     held = job.fit.outputs(model, work.validation, stage="Judging") if len(work.validation) else None
-    meter.look(_looks(work) * len(work.validation))
+    meter.look(looks(work) * len(work.validation))
     if held is not None:
-        costs.answered(backbone, way.size, (meter.spent - answered) / (_looks(work) * len(work.validation)))
+        costs.answered(backbone, way.size, (meter.spent - answered) / (looks(work) * len(work.validation)))
     accuracy = work.accuracy(held) if held is not None else 0.0
     spent = meter.spent - began + sum(one["spent"] for one in earlier)
     _keep(work, way, job, pace, rounds, spent, accuracy)
     if pause is None:
-        meter.look(_looked_at_last(work))
+        meter.look(looked_at_last(work))
         if pace.done >= job.most and work.purse.leaves("epochs"):
             work.because.append(
                 f"It ended before the budget did: {job.most // job.per_epoch} epochs are {_MOST_EPOCHS} times as many "
@@ -337,7 +189,7 @@ class _Job(NamedTuple):
 
 def _job(work: Work, way: Way, probe: Probe | None) -> _Job:
     """What trains in this way."""
-    recipe = _recipe(work, probe.backbone if probe else work.fit.recipe.backbone, way.size, way.freeze, way.recipe)
+    recipe = recipe_of(work, probe, way.size, way.freeze, way.recipe)
     per_epoch, most = _length(work, recipe)
     from_probe = probe if way.start == "logistic" and work.purse.leaves("solver") else None
     train = recipe.train.model_copy(
@@ -357,7 +209,7 @@ def _job(work: Work, way: Way, probe: Probe | None) -> _Job:
         name=way.name,
         features=from_probe.features if from_probe else None,
         strengths=_STRENGTHS if from_probe else None,
-        num_adopted=_adopted(work, work.costs.answer(recipe.backbone, way.size)),
+        num_adopted=num_adopted(work, work.costs.answer(recipe.backbone, way.size)),
     )
     return _Job(fit, per_epoch, most)
 
@@ -367,10 +219,3 @@ def _length(work: Work, recipe: Recipe) -> tuple[int, int]:
     schedule = schedule_of(recipe, work.rows, work.fit.data.catalog.labels[work.rows])
     epochs = schedule.epochs * (_MOST_EPOCHS if work.purse.leaves("epochs") else 1)
     return schedule.steps_per_epoch, epochs * schedule.steps_per_epoch
-
-
-def _with_start(work: Work, way: Way, probe: Probe | None) -> Way:
-    """The same, and how its head starts: with few steps, as that of the probe."""
-    if probe and not way.recipe and work.purse.leaves("solver") and way.steps(work.purse.meter.left) < ENOUGH_STEPS:
-        return replace(way, start="logistic")
-    return way

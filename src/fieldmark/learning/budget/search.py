@@ -7,9 +7,10 @@ from numpy.typing import NDArray
 
 from fieldmark.core.recipe import Recipe
 from fieldmark.core.wording import counted
-from fieldmark.learning.budget.networks import possible, trained
+from fieldmark.learning.budget.networks import trained
 from fieldmark.learning.budget.probes import probed, probed_further
 from fieldmark.learning.budget.purse import Purse
+from fieldmark.learning.budget.ways import possible
 from fieldmark.learning.budget.work import Chosen, Work, percent
 from fieldmark.learning.fitting.fit import Fit
 from fieldmark.model.choosing import weights_name
