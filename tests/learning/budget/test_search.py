@@ -95,7 +95,11 @@ def test_contenders_are_halved_and_the_winner_goes_on(
     assert fits == {first["name"], second["name"]}
     steps = [line["step"] for line in run.history() if line["fit"] == first["name"]]
     assert steps == sorted(steps), "no step was taken twice"
-    assert any("was ahead of" in text for text in facts["because"])
+    (told,) = (text for text in facts["because"] if "was ahead of" in text)
+    low, high = map(float, re.findall(r"([+-]\d+\.\d) to ([+-]\d+\.\d) points", told)[0])
+    (trial,) = (one for one in facts["trials"] if one["rounds"])
+    ahead = float(re.findall(r"trial: (\d+\.\d) %", told)[0])
+    assert low <= ahead - 100 * trial["accuracy"] <= high, "an interval around the difference"
     assert facts["spent"] <= 3200
 
 
@@ -131,9 +135,8 @@ def test_another_recipe_competes_where_there_is_time_for_it(many: Path, tmp_path
 
 @pytest.mark.usefixtures("quick")
 def test_the_rival_that_is_ahead_is_what_ships(many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def judged(work: Work, way: Way, probe: Probe | None, each: float, rounds: int) -> float:
-        original(work, way, probe, each, rounds)
-        return float(bool(way.recipe))
+    def judged(work: Work, way: Way, probe: Probe | None, each: float, rounds: int) -> networks._Judged:
+        return original(work, way, probe, each, rounds)._replace(accuracy=float(bool(way.recipe)))
 
     original = networks._judged
     monkeypatch.setattr(networks, "_judged", judged)

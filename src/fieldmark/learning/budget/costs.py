@@ -99,7 +99,7 @@ class Costs:
             with torch.no_grad():
                 network(noise).pooled.sum().item()
 
-        self._learning[key] = max(1.2, _seconds(lambda: bench.step(way)) / _seconds(answer))
+        self._learning[key] = max(1.2, min(bench.step(way) for _ in range(_TIMES)) / _seconds(answer))
 
     def _built(self, backbone: Backbone, size: int) -> tuple[Network, Tensor]:
         """A network without its weights, and a batch of noise."""

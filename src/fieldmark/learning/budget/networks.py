@@ -11,6 +11,7 @@ from typing import NamedTuple, final
 
 from fieldmark.core.listener import EpochEnded, Event, Listener, Listeners, StepTaken
 from fieldmark.core.recipe import Recipe
+from fieldmark.evaluation.outputs import Outputs
 from fieldmark.learning.budget.pace import Pace
 from fieldmark.learning.budget.plan import Way
 from fieldmark.learning.budget.probes import Probe
@@ -49,16 +50,16 @@ def trained(work: Work, probe: Probe | None) -> Chosen | None:
         return None
     work = work.with_flips()
     plan = plan_of(work, probe)
-    ways, judged, rounds = list(plan.ways), dict[Way, float](), 0
+    ways, judged, rounds = list(plan.ways), dict[Way, _Judged](), 0
     while len(ways) > 1:
         rounds += 1
         for way in ways:
             judged[way] = _judged(work, way, probe, plan.each, rounds)
-        ways.sort(key=lambda way: -judged[way])
+        ways.sort(key=lambda way: -judged[way].accuracy)
         ahead, behind, ways = ways[0], ways[len(ways) // 2], ways[: len(ways) // 2]
         work.because.append(
-            f"{ahead.name} was ahead of {behind.name} in a trial: {percent(judged[ahead])} against "
-            f"{percent(judged[behind])}."
+            f"{ahead.name} was ahead of {behind.name} in a trial: {percent(judged[ahead].accuracy)} against "
+            f"{percent(judged[behind].accuracy)}{work.gained(judged[behind].held, judged[ahead].held)}."
         )
     return _run(work, ways[0], probe)
 
@@ -81,14 +82,22 @@ def _on_fastest_machine(work: Work, probe: Probe | None) -> Work:
     return replace(work, fit=replace(work.fit, machine=fit.machine))
 
 
-def _judged(work: Work, way: Way, probe: Probe | None, each: float, rounds: int) -> float:
-    """Its accuracy after so many rounds, in which it spends `each` on steps."""
+class _Judged(NamedTuple):
+    """A contender after a trial."""
+
+    accuracy: float
+    held: Outputs | None
+    """What it said of validation images; None where that was in an earlier sitting."""
+
+
+def _judged(work: Work, way: Way, probe: Probe | None, each: float, rounds: int) -> _Judged:
+    """A contender after so many rounds, in which it spends `each` on steps."""
     known = [one for one in work.purse.facts["trials"] if one["name"] == way.name]
     if known and (known[0]["rounds"] >= rounds or known[0]["rounds"] == 0):  # in an earlier sitting, or to its end
-        return known[0]["accuracy"]
-    accuracy = _run(work, way, probe, each, rounds).accuracy
-    work.fit.listener.note(f"{way.name}: {percent(accuracy)} of validation images so far")
-    return accuracy
+        return _Judged(known[0]["accuracy"], None)
+    found = _run(work, way, probe, each, rounds)
+    work.fit.listener.note(f"{way.name}: {percent(found.accuracy)} of validation images so far")
+    return _Judged(found.accuracy, found.held)
 
 
 def _run(work: Work, way: Way, probe: Probe | None, pause: float | None = None, rounds: int = 0) -> Chosen:

@@ -52,7 +52,9 @@ def _better(work: Work, probe: Chosen | None, network: Chosen | None) -> Chosen:
     if probe is None:
         return network
     better = network.accuracy > probe.accuracy
-    ends = "which is what the probe has" if network.accuracy == probe.accuracy else f"a probe {percent(probe.accuracy)}"
+    ends = "which is what the probe has"
+    if network.accuracy != probe.accuracy:
+        ends = f"a probe {percent(probe.accuracy)}{work.gained(probe.held, network.held)}"
     work.because.append(
         f"The trained network has {percent(network.accuracy)} of {counted(len(work.validation), 'validation image')} "
         f"right, {ends}{'' if better else ': the probe ships'}."

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from fieldmark.answering.views import short_side
 from fieldmark.data.cache import build_store
 from fieldmark.evaluation.outputs import Outputs
+from fieldmark.evaluation.paired import gain
 from fieldmark.learning.budget.costs import Costs
 from fieldmark.learning.budget.purse import Purse
 from fieldmark.learning.fitting.fit import Fit
@@ -66,9 +67,22 @@ class Work:
         """The images of a step."""
         return min(self.fit.recipe.train.batch_size, len(self.rows))
 
+    def right(self, outputs: Outputs) -> NDArray[np.bool_]:
+        """(V,) which validation images are right."""
+        return outputs.logits.argmax(axis=1) == self.fit.data.catalog.labels[self.validation]
+
     def accuracy(self, outputs: Outputs) -> float:
         """The share of validation images that is right."""
-        return float((outputs.logits.argmax(axis=1) == self.fit.data.catalog.labels[self.validation]).mean())
+        return float(self.right(outputs).mean())
+
+    def gained(self, before: Outputs | None, after: Outputs | None) -> str:
+        """ " (+1.1 to +11.3 points)": the 95 % interval of what `after` gains on the same validation images; "" where
+        what one of them said is not known any more."""
+        if before is None or after is None:
+            return ""
+        units = self.fit.data.units[self.validation]
+        found = gain(self.right(before), self.right(after), units, seed=self.fit.recipe.seed)
+        return f" ({100 * found.low:+.1f} to {100 * found.high:+.1f} points)"
 
     def with_flips(self) -> Work:
         """The same with training images mirrored where that keeps the meaning, which takes a look at them."""
