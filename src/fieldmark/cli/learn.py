@@ -72,7 +72,7 @@ def train(
         str | None,
         typer.Option(
             help="What the training may take: 10m, '200000 images', or 2eur with --price. What was not named, such as "
-            "backbone, size and epochs, is chosen on validation images."
+            "recipe, backbone, size and epochs, is chosen on validation images."
         ),
     ] = None,
     price: Annotated[str | None, typer.Option(help="Of an hour, for a budget in money, such as 1.20/h.")] = None,
