@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from fieldmark.answering.stream import Shown, batches, stream
 from fieldmark.core.errors import ImageError
+from fieldmark.data.decode import _told_of_damage
 
 
 def see(number: int) -> Shown:
@@ -95,3 +96,21 @@ def test_what_goes_wrong_in_a_thread_is_raised() -> None:
 
     with pytest.raises(ZeroDivisionError):
         list(stream([1], broken, len, threads=2))
+
+
+def test_what_finds_no_memory_beside_the_engine_is_seen_again() -> None:
+    """Once it rests. A picture that lacks memory even then is skipped, and not called damaged for certain."""
+    tried = list[int]()
+
+    def see(thing: int) -> Shown:
+        tried.append(thing)
+        if thing == 5 or (thing in (1, 3) and tried.count(thing) == 1):
+            if thing == 3:
+                raise MemoryError
+            with _told_of_damage(f"picture {thing}"):
+                raise MemoryError
+        return Shown(np.full((3, 2, 2), thing, np.uint8))
+
+    found = list(stream(range(6), see, lambda images: images[:, 0, 0, 0].tolist(), batch_size=2, threads=1))
+    assert [one.output for one in found] == [[0, 1], [2, 3], [4]]
+    assert "memory does not suffice, or it is damaged" in str(found[-1].errors[1])

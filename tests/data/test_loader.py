@@ -20,7 +20,7 @@ from fieldmark.core.errors import ImageError
 from fieldmark.core.seeds import Stream, derive_seed
 from fieldmark.data.catalog import Catalog
 from fieldmark.data.decode import Decoded
-from fieldmark.data.loader import Sampled, Samples, Schedule, training_batches
+from fieldmark.data.loader import Sampled, Samples, Schedule, _one_ahead, training_batches
 
 ROWS = np.array([3, 5, 8, 9, 11, 14, 15, 20, 21, 22, 25])  # of a catalogue of 30
 FLOATS = NDArray[np.float32]
@@ -243,3 +243,15 @@ def test_a_sequence_that_is_left_leaves_no_thread(samples: Samples) -> None:
     assert threading.active_count() == before + 1
     del batches
     assert threading.active_count() == before
+
+
+def test_a_batch_that_finds_no_memory_beside_a_step_is_prepared_again() -> None:
+    tried = list[int]()
+
+    def prepare(keys: Any) -> Any:
+        tried.append(keys)
+        if keys == 1 and tried.count(1) == 1:
+            raise MemoryError
+        return keys
+
+    assert list(_one_ahead(prepare, [0, 1, 2])) == [0, 1, 2]  # type: ignore[list-item]  # any keys will do

@@ -1,60 +1,27 @@
 """`TorchEngine`: batches of views in, outputs out, by a network in PyTorch.
 
-A batch that does not fit into memory is answered in pieces: the answers are the same.
-
 Shapes: B images of S × S pixels, M part maps of h × w cells, C channels of
 the backbone's last map.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Generic, NamedTuple, TypeVar, final
+from collections.abc import Sequence
+from typing import NamedTuple, final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fieldmark.core.errors import DeviceError, RunError
-from fieldmark.core.memory import lacks_memory
+from fieldmark.answering.pieces import Pieces
+from fieldmark.core.errors import RunError
 from fieldmark.evaluation.outputs import Outputs, joined
 from fieldmark.model.model import Model
 from fieldmark.model.part_maps import part_centres, part_vectors
 from fieldmark.model.precision import autocast
 
-__all__ = ["PartEngine", "PartVectorEngine", "Pieces", "Sights", "TorchEngine"]
-
-T = TypeVar("T")
-
-
-class Pieces(Generic[T]):
-    """Computes a batch of images, an array or a tensor, whole and, once memory has not sufficed, in pieces that fit.
-
-    Raises DeviceError if it does not suffice for one image.
-    """
-
-    def __init__(self, compute: Callable[[Any], T], join: Callable[[Sequence[T]], T]) -> None:
-        self._compute, self._join = compute, join
-        self._most: int | None = None
-
-    def __call__(self, images: Any) -> T:
-        while True:
-            most = max(1, min(self._most or len(images), len(images)))
-            starts = range(0, max(1, len(images)), most)  # of no image, the answer has the right shape all the same
-            try:
-                return self._join([self._compute(images[start : start + most]) for start in starts])
-            except Exception as error:  # a processor's lack of memory has no class of its own
-                if not lacks_memory(error):
-                    raise
-                if most == 1:
-                    raise DeviceError(
-                        "Memory does not suffice for one picture",
-                        "End what else computes on this device; if it is a GPU, the processor may have more memory: "
-                        "--device cpu.",
-                    ) from error
-            # behind the clause nothing holds the tensors of the attempt any longer
-            self._most = most // 2
+__all__ = ["PartEngine", "PartVectorEngine", "Sights", "TorchEngine"]
 
 
 @final

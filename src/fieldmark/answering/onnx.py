@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Any, final
 import numpy as np
 from numpy.typing import NDArray
 
+from fieldmark.answering.pieces import Pieces
 from fieldmark.core.errors import RunError
 from fieldmark.core.machine import memory_size, num_threads
+from fieldmark.core.memory import lacks_memory
 from fieldmark.core.wording import brief
-from fieldmark.evaluation.outputs import Outputs
+from fieldmark.evaluation.outputs import Outputs, joined
 from fieldmark.runs.bundle import Bundle
 from fieldmark.runs.engines import Entry
 from fieldmark.runs.exported import ONNX, read_onnx
@@ -171,6 +173,7 @@ class OnnxEngine:
     def __init__(self, data: bytes, bundle: Bundle) -> None:
         """A graph that was made of a bundle. Raises RunError if it is none of this bundle's."""
         self.session = opened_graph(data, f"{bundle.folder}/{ONNX}")
+        self._pieces = Pieces(self._answer, joined)
         self._attributes = [attribute_output(name) for name in bundle.attributes]
         given = {one.name: tuple(one.shape) for one in self.session.get_outputs()}
         taken = {one.name: (one.type, tuple(one.shape[1:])) for one in self.session.get_inputs()}
@@ -185,14 +188,20 @@ class OnnxEngine:
             raise RunError(f"{bundle.folder}/{ONNX} does not belong to this bundle", _AGAIN)
 
     def __call__(self, images: NDArray[np.uint8]) -> Outputs:
+        return self._pieces(images)
+
+    def _answer(self, images: NDArray[np.uint8]) -> Outputs:
         logits, embedding, *attributes = self.run(images, ["logits", "embedding", *self._attributes])
         return Outputs(logits, embedding, tuple(attributes))
 
     def run(self, images: NDArray[np.uint8], wanted: list[str]) -> list[NDArray[Any]]:
-        """Some outputs of the graph."""
+        """Some outputs of the graph. Where memory does not suffice for several images, it is for the caller to try
+        fewer; for one, RunError says so."""
         try:
             found: list[NDArray[Any]] = self.session.run(wanted, {"images": np.ascontiguousarray(images)})
         except Exception as error:  # as above
+            if len(images) > 1 and lacks_memory(error):
+                raise
             raise _refused(f"{ONNX} does not answer", error) from None
         if not all(np.isfinite(one).all() for one in found):
             raise RunError(f"{ONNX} answers with NaN or infinite values instead of numbers", _AGAIN)

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldmark.core.errors import ImageError
+from fieldmark.core.memory import lacked_memory, lacks_memory
 
 __all__ = ["BATCH", "Answered", "Shown", "batches", "stream"]
 
@@ -82,7 +83,8 @@ def stream(
 
     `see` decodes a thing and gives its view. If it raises ImageError, the thing is skipped and the error is kept beside
     it. `engine` answers (B, 3, S, S). With `threads`, so many decode the next batch while the engine computes; `see`
-    is then called from them, but for things in a row of which `together` says the same, from one of them in turn.
+    is then called from them, but for things in a row of which `together` says the same, from one of them in turn. What
+    finds no memory beside the engine is seen again once it rests.
     Batches of one are answered as they come, since a single picture waits for no other. If the iterator of things
     raises, the things before are answered first.
     """
@@ -94,14 +96,14 @@ def stream(
         for batch in _batched(things, batch_size):
             if isinstance(batch, _Raised):
                 while ahead:
-                    yield _answered(ahead.popleft(), engine)
+                    yield _answered(ahead.popleft(), see, engine)
                 raise batch.error
             rows = (list(row) for _, row in groupby(batch, together))
             ahead.append([(row, submit(_seen, see, row)) for row in rows])
             if len(ahead) > bool(threads):
-                yield _answered(ahead.popleft(), engine)
+                yield _answered(ahead.popleft(), see, engine)
         while ahead:
-            yield _answered(ahead.popleft(), engine)
+            yield _answered(ahead.popleft(), see, engine)
 
 
 class _Raised(NamedTuple):
@@ -139,6 +141,21 @@ def _seen(see: Callable[[T], Shown], things: list[T]) -> list[Shown | ImageError
     return found
 
 
+def _ready(
+    see: Callable[[T], Shown], things: list[T], future: Future[list[Shown | ImageError]]
+) -> list[Shown | ImageError]:
+    """What was seen of things. While the engine rests, there may be memory that there was not beside it."""
+    try:
+        found = future.result()
+    except Exception as error:  # a lack of memory has no class of its own
+        if not lacks_memory(error):
+            raise
+    else:
+        if not any(isinstance(one, ImageError) and lacked_memory(one) for one in found):
+            return found
+    return _seen(see, things)
+
+
 def _at_once(call: Callable[..., A], *arguments: Any) -> Future[A]:
     """As an executor's `submit`, without another thread."""
     found: Future[A] = Future()
@@ -147,12 +164,14 @@ def _at_once(call: Callable[..., A], *arguments: Any) -> Future[A]:
 
 
 def _answered(
-    batch: list[tuple[list[T], Future[list[Shown | ImageError]]]], engine: Callable[[NDArray[np.uint8]], A]
+    batch: list[tuple[list[T], Future[list[Shown | ImageError]]]],
+    see: Callable[[T], Shown],
+    engine: Callable[[NDArray[np.uint8]], A],
 ) -> Answered[T, A]:
     answered: Answered[T, A] = Answered()
     for things, future in batch:
         answered.things += things
-        for seen in future.result():
+        for seen in _ready(see, things, future):
             if isinstance(seen, ImageError):
                 answered.errors.append(seen)
             else:

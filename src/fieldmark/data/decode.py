@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms, UnidentifiedImageError
 
 from fieldmark.core.errors import ImageError, TooLargeError, UnknownFormatError
+from fieldmark.core.memory import lacks_memory
 from fieldmark.data.formats import FORMATS, can_read, opened
 from fieldmark.data.greys import bands, is_deep, to_8bit
 from fieldmark.data.limits import MAX_BYTES, MAX_PIXELS, check_codec, check_memory, refuse_above
@@ -167,6 +168,11 @@ def _told_of_damage(name: str) -> Iterator[None]:
     # Codecs meet damage with OSError, SyntaxError, ValueError, struct.error, EOFError, ZeroDivisionError, MemoryError,
     # OverflowError, TypeError, KeyError, IndexError and more: to the user they are all one thing, a damaged file.
     except Exception as error:
+        if lacks_memory(error):
+            raise ImageError(
+                f"{name} cannot be decoded: memory does not suffice, or it is damaged",
+                "End what else is running, or copy or download the picture again.",
+            ) from error
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ImageError(f"{name} is damaged: {reason}", "Copy or download it again, or remove it.") from error
 

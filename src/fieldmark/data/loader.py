@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from fieldmark.core.errors import FieldmarkError
 from fieldmark.core.interrupts import deaf_to_termination
+from fieldmark.core.memory import lacked_memory
 from fieldmark.core.seeds import Stream, derive_seed
 from fieldmark.data.catalog import Catalog
 from fieldmark.data.decode import Decoded
@@ -279,16 +280,26 @@ def _as_it_is(batch: Any) -> Any:
 def _one_ahead(prepare: Callable[[Keys], Sampled], steps: Iterable[Keys]) -> Iterator[Sampled]:
     """What `prepare` makes of each step, in order; a thread prepares the next one while the caller works on this one.
 
-    What it raises comes in the place of the step that it was raised for.
+    What it raises comes in the place of the step that it was raised for. What finds no memory beside the caller's work
+    is prepared again while the caller waits for it.
     """
     with ThreadPoolExecutor(1, thread_name_prefix="batches") as ahead:
-        begun: Future[Sampled] | None = None
+        begun: tuple[Keys, Future[Sampled]] | None = None
         for keys in steps:
-            begun, ready = ahead.submit(prepare, keys), begun
+            begun, ready = (keys, ahead.submit(prepare, keys)), begun
             if ready is not None:
-                yield ready.result()
+                yield _ready(prepare, *ready)
         if begun is not None:
-            yield begun.result()
+            yield _ready(prepare, *begun)
+
+
+def _ready(prepare: Callable[[Keys], Sampled], keys: Keys, begun: Future[Sampled]) -> Sampled:
+    try:
+        return begun.result()
+    except Exception as error:  # a lack of memory has no class of its own
+        if not lacked_memory(error):
+            raise
+    return prepare(keys)
 
 
 def _begin_worker(worker: int) -> None:

@@ -17,8 +17,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fieldmark.answering.engine import Pieces, TorchEngine
+from fieldmark.answering.engine import TorchEngine
 from fieldmark.answering.onnx import can_make_graphs, opened_graph
+from fieldmark.answering.pieces import Pieces
 from fieldmark.answering.trial import PAYS, TOLERANCE, WORTH, has_room, off, seconds_each
 from fieldmark.core.listener import Listener
 from fieldmark.core.reading import reason

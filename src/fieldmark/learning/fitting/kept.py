@@ -20,7 +20,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fieldmark.answering.engine import Pieces, TorchEngine
+from fieldmark.answering.engine import TorchEngine
+from fieldmark.answering.pieces import Pieces
 from fieldmark.answering.stream import Shown, stream
 from fieldmark.core.listener import Listener, Tick
 from fieldmark.core.machine import Machine, memory_size, num_decoders
@@ -280,10 +281,11 @@ def _fill(views: KeptViews, model: Model, missing: Keys, machine: Machine, liste
     steps = [missing[start : start + _BATCH] for start in range(0, len(missing), _BATCH)]
 
     def looked(images: Tensor) -> Tensor:
-        return keeper.keep(model.backbone, model.backbone.normalization(images.to(device)))
+        with autocast(machine.precision, device):
+            return keeper.keep(model.backbone, model.backbone.normalization(images.to(device)))
 
     compute = Pieces(looked, lambda pieces: torch.cat(list(pieces)))
-    with listener.progress("Computing what is frozen") as tick, autocast(machine.precision, device):
+    with listener.progress("Computing what is frozen") as tick:
         for keys, seen in zip(steps, batches_of(views.samples, steps, machine.workers), strict=True):
             full = torch.from_numpy(np.resize(seen.images.numpy(), (_BATCH, *seen.images.shape[1:])))
             kept.put(table, keys, compute(full)[: len(keys)])

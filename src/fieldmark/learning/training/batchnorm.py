@@ -10,6 +10,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from fieldmark.answering.pieces import Pieces
 from fieldmark.model.model import Model
 from fieldmark.model.precision import autocast
 
@@ -63,7 +64,8 @@ def adopt_statistics(model: Model, batches: Iterable[Tensor]) -> None:
     pretrained weights are worth: measured in benchmarks/README.md.
     """
     layers = _layers(model.backbone.model)
-    sums = {layer: [torch.zeros(layer.num_features, dtype=torch.float64) for _ in range(3)] for layer in layers}
+    sums = _zeros(layers)
+    seen = _zeros(layers)
 
     def observe(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         assert isinstance(layer, _BatchNorm)
@@ -71,19 +73,34 @@ def adopt_statistics(model: Model, batches: Iterable[Tensor]) -> None:
         count = values.shape[1]
         var, mean = torch.var_mean(values.float(), dim=1, correction=0)
         mean, var = mean.cpu().double(), var.cpu().double()  # sums over many batches need the digits
-        for total, part in zip(sums[layer], (mean, var + mean.square(), torch.ones(())), strict=True):
+        for total, part in zip(seen[layer], (mean, var + mean.square(), torch.ones(())), strict=True):
             total += part * count
+
+    @torch.no_grad()
+    def look(images: Tensor) -> None:
+        nonlocal seen
+        seen = _zeros(layers)  # of a piece that did not fit, nothing counts
+        model.method(model.backbone.normalization(images.to(device)))
+        for layer in layers:
+            for total, part in zip(sums[layer], seen[layer], strict=True):
+                total += part
 
     handles = [layer.register_forward_pre_hook(observe) for layer in layers]
     model.eval()
     device = next(model.parameters()).device
+    pieces = Pieces(look, lambda _: None)
     for images in batches:
-        model.method(model.backbone.normalization(images.to(device)))
+        pieces(images)
     for handle in handles:
         handle.remove()
     for layer in layers:
         if sums[layer][2].any():  # else answering passes it by
             _renormalise(layer, *sums[layer])
+
+
+def _zeros(layers: Iterable[_BatchNorm]) -> dict[_BatchNorm, list[Tensor]]:
+    """For each layer room for three sums, (C,) each."""
+    return {layer: [torch.zeros(layer.num_features, dtype=torch.float64) for _ in range(3)] for layer in layers}
 
 
 def _renormalise(layer: _BatchNorm, total: Tensor, squares: Tensor, count: Tensor) -> None:
@@ -137,14 +154,27 @@ def refresh_statistics(
         layer.momentum = count / seen[layer]  # so a last batch of one image is not half of two batches
         layer.train(count > 1)  # a single value has no variance
 
+    @torch.no_grad()
+    def look(images: Tensor) -> None:
+        nonlocal seen
+        before, counts = [(one, one.clone()) for layer in layers for one in layer.buffers()], dict(seen)
+        try:
+            with autocast(precision, device):
+                model.method(model.backbone.normalization(images.to(device)))
+        except BaseException:
+            for buffer, value in before:  # of a piece that did not fit, nothing counts
+                buffer.copy_(value)
+            seen = counts
+            raise
+
     model.eval()
     for layer in layers:
         layer.reset_running_stats()
     handles = [layer.register_forward_pre_hook(weigh) for layer in layers]
     device = next(model.parameters()).device
-    with autocast(precision, device):
-        for images in batches:
-            model.method(model.backbone.normalization(images.to(device)))
+    pieces = Pieces(look, lambda _: None)
+    for images in batches:
+        pieces(images)
     for layer, momentum, handle in zip(layers, momenta, handles, strict=True):
         layer.momentum = momentum
         handle.remove()

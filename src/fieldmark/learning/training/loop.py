@@ -17,6 +17,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from fieldmark.answering.pieces import Pieces
 from fieldmark.augment.mixing import mix
 from fieldmark.core.errors import TrainingError
 from fieldmark.core.ranks import gathered, rank, share, size, summed, together
@@ -175,12 +176,15 @@ def _batch(state: TrainingState, sampled: Sampled, setting: Setting) -> Batch:
     return Batch(images.contiguous(memory_format=memory_format(setting.machine.layout)), labels, weights, *rest)
 
 
-@torch.no_grad()
 def _class_maps(model: Model, precision: str, images: Tensor, labels: Tensor) -> Tensor:
     """(B, h, w) as the model answers: in evaluation mode, which moves no statistics. Each process makes its share."""
+
+    def maps(rows: Tensor) -> Tensor:
+        with torch.no_grad(), autocast(precision, images.device):
+            found = model.method.class_maps(images[rows], labels[rows])
+        assert found is not None, "such a recipe is refused before it begins"
+        return found
+
     model.eval()
-    own = share(len(images))
-    with autocast(precision, images.device):
-        maps = model.method.class_maps(images[own], labels[own])
-    assert maps is not None, "such a recipe is refused before it begins"
-    return gathered(maps)
+    own = torch.arange(len(images), device=images.device)[share(len(images))]
+    return gathered(Pieces(maps, lambda pieces: torch.cat(list(pieces)))(own))

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from fieldmark.core.errors import DeviceError, TrainingError
-from fieldmark.core.memory import lacks_kernels, lacks_memory
+from fieldmark.core.memory import give_back_freed_memory, lacks_memory, with_kernels
 from fieldmark.core.ranks import divided, size
 from fieldmark.core.wording import counted
 from fieldmark.learning.training.batchnorm import moving_layers
@@ -40,12 +41,13 @@ def gradients(state: TrainingState, batch: Batch, index: int, weight: float, set
     while True:
         state.optimizer.zero_grad(set_to_none=True)
         try:
-            return _sums(state, batch, index, weight, setting)
+            return with_kernels(partial(_sums, state, batch, index, weight, setting))
         except Exception as error:  # a processor's lack of memory has no class of its own
-            if not lacks_memory(error) or lacks_kernels(error):
+            if not lacks_memory(error):
                 raise
             # behind this clause nothing holds the tensors of the attempt any longer
         state.optimizer.zero_grad(set_to_none=True)
+        give_back_freed_memory()
         state.pieces = _more(state.pieces, len(batch.rows), state.model)
         before.restore()
 
