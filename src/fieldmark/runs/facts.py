@@ -82,6 +82,8 @@ class Trial(TypedDict):
     images: Count
     probe: float
     network: float
+    error: NotRequired[float]
+    """The standard error of their difference."""
 
 
 class GreyBits(TypedDict):

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from html import unescape
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
+from scipy import stats
 
 from fieldmark.commands.report import report
 from fieldmark.commands.train import train
@@ -33,6 +37,36 @@ def trained(pictures: Path, out: Path, *overrides: str, recipe: str = "finetune"
     return run, [text for text in heard.notes if " trial " in text and "epoch" not in text]
 
 
+def found_by(network: float) -> Callable[[NDArray[np.bool_], NDArray[np.bool_]], Trial]:
+    """A trial in which the network has this share right."""
+    return lambda probe, _: Trial(len(probe), float(probe.mean()), network)
+
+
+@pytest.mark.parametrize(
+    ("probe", "network", "solver"),
+    [
+        ([1, 1, 0, 0] * 25, [1, 1, 1, 0] * 25, "gradient"),
+        ([1, 1, 0, 0] * 25, [1, 1, 0, 0] * 25, "logistic"),  # the very same images: a probe will do
+        ([1, 0] * 50, [0, 1] * 50, "gradient"),
+        ([1] * 36 + [0] * 64, [0] * 10 + [1] * 35 + [0] * 55, "gradient"),  # one image of a hundred is chance
+        ([1] * 54 + [0] * 46, [1] * 40 + [0] * 60, "logistic"),
+    ],
+)
+def test_a_probe_must_be_clearly_ahead(probe: list[int], network: list[int], solver: str) -> None:
+    found = Trial.of(np.array(probe, bool), np.array(network, bool))
+    assert found.solver == solver
+    before = stats.ttest_rel(network, probe)
+    if found.error > 0:
+        assert (found.network - found.probe) / found.error == pytest.approx(before.statistic)
+    close = "too close to tell" in found.sentence()
+    assert close == (solver == "gradient" and found.network <= found.probe)
+
+
+def test_a_trial_of_a_run_from_before_is_told_as_it_was_decided() -> None:
+    assert Trial(images=100, probe=0.36, network=0.35).sentence().endswith("a probe learns from all of them")
+    assert Trial(images=100, probe=0.36, network=0.36).solver == "logistic"
+
+
 @pytest.mark.parametrize("protocol", ["holdout", "crossfit"])
 @pytest.mark.parametrize(
     ("network", "as_said"), [(1.0, ["train.solver=gradient"]), (-1.0, ["train.solver=logistic", "head.unit=true"])]
@@ -42,7 +76,7 @@ def test_the_better_one_learns_from_all_images(
 ) -> None:
     common = [f"protocol={protocol}", "folds=2"]
     with monkeypatch.context() as patch:
-        patch.setattr(trial, "Trial", lambda images, probe, _: Trial(images, probe, network))
+        patch.setattr(Trial, "of", found_by(network))
         run, said = trained(pictures, tmp_path / "run", *common)
     other, nothing = trained(pictures, tmp_path / "other", *common, *as_said)
     assert identical(weights(run), weights(other))
@@ -61,7 +95,7 @@ def test_the_better_one_learns_from_all_images(
 def test_a_comparison_counts_the_epochs_of_a_trial(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trial, "Trial", lambda images, probe, _: Trial(images, probe, 1.0))
+    monkeypatch.setattr(Trial, "of", found_by(1.0))
     run, _ = trained(pictures, tmp_path / "run", "train.epochs=3")
     learnt = [row for row in read_rows(run.folder / "splits.csv", ["split"]) if row["split"] == "train"]
     contestant = Contestant("finetune", "finetune", run.recipe())
@@ -99,7 +133,7 @@ def test_there_is_none_where_a_probe_is_no_choice(overrides: list[str], pictures
 
 
 def test_a_probe_is_tried_beside_any_loss(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trial, "Trial", lambda images, probe, _: Trial(images, probe, -1.0))
+    monkeypatch.setattr(Trial, "of", found_by(-1.0))
     run, said = trained(pictures, tmp_path / "run", "loss.name=proxy_anchor")
     assert (run.solver, len(said)) == ("logistic", 2)
     other, _ = trained(pictures, tmp_path / "other", "train.solver=logistic", "head.unit=true")

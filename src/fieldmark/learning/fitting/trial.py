@@ -113,5 +113,5 @@ def _tried(fit: Fit, rows: Ints, held: NDArray[np.bool_]) -> Trial:
     right = {}
     for name, own in answers.items():
         logits = own.outputs(own.train(rows[~held], rows[:0]).model, rows[held]).logits
-        right[name] = float((logits.argmax(axis=1) == labels[held]).mean())
-    return Trial(int(held.sum()), right["probe"], right["network"])
+        right[name] = logits.argmax(axis=1) == labels[held]
+    return Trial.of(right["probe"], right["network"])
