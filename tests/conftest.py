@@ -10,7 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-pytest_plugins = ["support.browser", "support.commands", "support.axe", "support.surveys", "support.trials"]
+pytest_plugins = [
+    "support.browser",
+    "support.commands",
+    "support.axe",
+    "support.surveys",
+    "support.trials",
+    "support.tuning",
+]
 
 # Before torch is imported: two test processes of one thread each are faster than threads that wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

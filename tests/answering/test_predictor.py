@@ -217,7 +217,8 @@ def test_without_a_calibration_nothing_is_promised(tmp_path: Path, files: list[P
             predictor.predict(files, **asked)
         assert str(refused.value) == (
             "This bundle is not calibrated, so it can promise neither an accuracy nor a coverage. "
-            "Train with protocol=holdout or protocol=crossfit, or leave both options out for plain probabilities."
+            "Leave both options out for plain probabilities, or train again, such as: fieldmark train RUN --set "
+            "protocol=crossfit --out NEW."
         )
 
 

@@ -70,6 +70,32 @@ def test_help_imports_nothing_heavy(how: list[str]) -> None:
     assert HEAVY & {name.partition(".")[0] for name in imported} == set()
 
 
+@pytest.mark.parametrize(
+    ("command", "complaint"),
+    [
+        ("train nowhere", "There is nothing at "),
+        ("train bare", "No data found at "),
+        ("audit bare/class", "No data found at "),
+        ("train data --recipe fintune", "There is no recipe 'fintune'"),
+        ("train data --set train.epoch=3", "--set: there is no key 'train.epoch'"),
+        ("train data --backbone resnet999", "There is no backbone 'resnet999' in timm"),
+        ("train data --weights missing.safetensors", "The weights file missing.safetensors does not exist"),
+        ("train data --out data", "data is not empty, and Fieldmark did not make it for a run: it holds a.csv"),
+        ("compare nowhere --recipes probe", "There is nothing at "),
+        ("predict nowhere a.jpg", "nowhere is neither a finished run nor a bundle"),
+    ],
+)
+def test_common_mistakes_are_found_before_torch_is_imported(command: str, complaint: str, tmp_path: Path) -> None:
+    (tmp_path / "bare" / "class").mkdir(parents=True)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a.csv").write_text("path,label\n")
+    started = [sys.executable, "-X", "importtime", "-m", "fieldmark", *command.split()]
+    err = subprocess.run(started, capture_output=True, text=True, cwd=tmp_path).stderr
+    assert f"fieldmark: {complaint}" in err
+    assert not re.search(r"\| +(torch|timm)$", err, flags=re.MULTILINE)
+    assert not (tmp_path / "runs").exists()
+
+
 def test_importing_the_package_imports_nothing_heavy() -> None:
     code = "import sys, fieldmark; dir(fieldmark); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

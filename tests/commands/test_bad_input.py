@@ -187,8 +187,9 @@ def test_a_misspelt_recipe_is_refused_before_data_is_read(
     tmp_path: Path, cli: Cli, tiny: Tiny, setting: str, complaint: str
 ) -> None:
     settings = [word for one in setting.split() for word in ("--set", one)]
-    (tmp_path / "empty").mkdir()
-    answer = cli("train", tmp_path / "empty", *tiny(), *settings, "--out", tmp_path / "run")
+    (tmp_path / "unread").mkdir()
+    (tmp_path / "unread" / "notes.txt").touch()
+    answer = cli("train", tmp_path / "unread", *tiny(), *settings, "--out", tmp_path / "run")
     assert complaint in answer.complaint
     assert not (tmp_path / "run").exists()
 

@@ -11,11 +11,13 @@ import pytest
 import torch
 
 import fieldmark
+from fieldmark.core.listener import Advanced
 from fieldmark.core.machine import Machine
 from fieldmark.core.recipe import Recipe
 from fieldmark.learning.fitting.limits import Bench
 from fieldmark.learning.fitting.speed import Answering, Learning, Pictures, Speed
 from support.commands import Cli, settings
+from support.hearing import Heard
 
 STAGES = {"images": 0.0, "batch": 0.02, "forward": 0.3, "backward": 0.6, "optimiser": 0.08, "rest": 0.0}
 
@@ -52,6 +54,14 @@ def test_the_steps_of_a_training_are_measured(pictures: Path) -> None:
     assert one.validated > 0
     assert one.speed.pictures.kept == 1
     assert one.limit.endswith(".")
+
+
+def test_it_says_beforehand_how_long_it_takes(pictures: Path) -> None:
+    heard = Heard()
+    fieldmark.bench(pictures, "walkthrough", overrides=settings(), seconds=0.1, listener=heard)
+    assert "this takes up to about 40 s, and longer beside other work" in heard.notes[0]
+    began = [event.stage for event in heard.events if isinstance(event, Advanced) and event.done == 0]
+    assert began[-2:] == ["Measuring steps", "Measuring answers"], "a bar is there from the beginning"
 
 
 def test_nothing_is_written_beside_the_cache(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

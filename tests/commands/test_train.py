@@ -107,12 +107,16 @@ def test_scores_are_of_probabilities_that_have_not_seen_their_labels(
     assert told == pytest.approx(np.exp(found.held_out[np.arange(len(labels)), labels]), rel=1e-4)
 
 
-def test_a_probe(pictures: Path, tmp_path: Path, cli: Cli) -> None:
+def test_a_probe(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Cli) -> None:
+    monkeypatch.setattr(
+        "fieldmark.learning.fitting.head.STRENGTHS", dict.fromkeys(("standardised", "unit"), (0.01, 0.1))
+    )
     probe = ["--recipe", "probe", "--backbone", "test_resnet", "--weights", "none", "--set", "images.size=32"]
     answer = cli("train", pictures, *probe, "--out", tmp_path / "run")
     assert answer.status == 0
     assert "C = " in answer.err
     assert " %)" in answer.err
+    assert "beyond it" not in " ".join(answer.err.split()), "no recipe can ask for another C"
     assert Run(tmp_path / "run").is_finished
     tensors = {key.removeprefix("backbone.model."): value for key, value in weights(tmp_path / "run").items()}
     damaged = {key: value * 1e30 if value.is_floating_point() else value for key, value in tensors.items()}

@@ -9,7 +9,11 @@ from typing import Any
 import pytest
 from huggingface_hub import constants
 
+from fieldmark.comparison.conduct import check_weights
+from fieldmark.comparison.contestants import contestants
+from fieldmark.core.machine import Machine
 from fieldmark.core.reading import read_json
+from fieldmark.core.recipe import Recipe
 from fieldmark.model.installed import PACKAGES, Package
 from fieldmark.runs.run import Run
 
@@ -31,7 +35,7 @@ def test_weights_that_cannot_be_had_are_missed_before_any_work(
     command: str, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Cli
 ) -> None:
     monkeypatch.setattr("fieldmark.commands.train.read_for", lambda *_: 1 / 0)
-    monkeypatch.setattr("fieldmark.comparison.conduct.run_child", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("fieldmark.commands.compare.find", lambda *_, **__: 1 / 0)
     options = ["--recipes=probe"] if command == "compare" else ["--recipe=probe"]
     complaint = cli(command, pictures, *options, "--set=images.size=32", "--out", tmp_path / "run").complaint
     assert complaint.startswith("The weights of 'tf_efficientnet_lite0' are not here, and the hub, https://")
@@ -40,6 +44,21 @@ def test_weights_that_cannot_be_had_are_missed_before_any_work(
         PACKAGES["tf_efficientnet_lite2"].path is not None
     )
     assert not (tmp_path / "run" / "recipe.toml").exists()
+
+
+def test_runs_that_have_begun_need_no_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr("fieldmark.comparison.conduct.check_hub", lambda choice: asked.append(choice.name))
+    field = contestants(["probe"], backbone="resnet10t", weights="hub", overrides=["images.size=32"])
+    Run.create(tmp_path / "runs" / "probe-0", Recipe(), Machine.decide(Recipe(), "cpu"))
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "probe-1.json").touch()
+    check_weights(tmp_path, field, range(2), "val")
+    assert asked == []
+    check_weights(tmp_path, field, range(4), "val")
+    assert asked == ["resnet10t"], "all seeds start from the same weights"
+    check_weights(tmp_path, field, [1], "test")
+    assert len(asked) == 2, "another split has results of its own"
 
 
 def test_a_network_that_has_no_weights_anywhere(pictures: Path, tmp_path: Path, cli: Cli) -> None:

@@ -145,7 +145,8 @@ def test_too_few_images_promise_nothing() -> None:
     )
     assert ". 70 % is promised instead, for " in note
     assert note.endswith(
-        "What helps: more validation images; protocol=crossfit, where every training image serves for validation"
+        "What helps: more validation images; `fieldmark train RUN --set protocol=crossfit --out NEW`, where every "
+        "training image serves for validation"
     )
     _, verdicts = spoken(thresholds, 50)
     assert {v.promised for v in verdicts} == {None, 0.7}

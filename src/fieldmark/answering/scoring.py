@@ -17,6 +17,7 @@ from fieldmark.core.claims import claim
 from fieldmark.core.errors import RunError
 from fieldmark.core.listener import Listener
 from fieldmark.core.storage import check_writable
+from fieldmark.core.wording import CROSSFIT
 from fieldmark.data.attributes import unscored
 from fieldmark.data.catalog import Catalog
 from fieldmark.evaluation.blocks import by_blocks
@@ -150,7 +151,7 @@ def _interesting(
     if names and (calibration is None or not len(calibration.truth)):
         raise RunError(
             "A class of interest needs an operating point, but this bundle has no held-out images to choose it from",
-            "Train again, with protocol=holdout or protocol=crossfit.",
+            f"Train again, such as: {CROSSFIT}.",
         )
     if names and not unseen:
         raise RunError(

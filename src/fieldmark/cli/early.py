@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fieldmark.core.errors import DataError, FieldmarkError
 
-__all__ = ["check_begun_run", "check_data", "check_recipes", "check_run", "following", "is_run"]
+__all__ = ["check_begun_run", "check_data", "check_free", "check_recipes", "check_run", "following", "is_run"]
 
 
 def check_recipes(
@@ -35,16 +35,36 @@ def check_recipes(
 
 
 def check_data(data: Path | None, root: Path | None) -> None:
-    """Raise DataError for a run in place of data, and if there is neither such a path nor a data set of that name."""
+    """Raise DataError for a run in place of data, for folders without files, and if there is neither such a path nor a
+    data set of that name."""
     if data is not None and is_run(data):
         raise DataError(f"{data} is a run, and data is what it was trained on", "Name the photographs or their table.")
     if data is None or os.path.exists(data.expanduser()):
+        if data is not None and _is_bare(data.expanduser()):
+            from fieldmark.data.sets import read
+
+            read(data)
         return
     from fieldmark.data.sets import find
     from fieldmark.data.sets.known import named
 
     if named(data) is None:
         find(data, root)
+
+
+def _is_bare(path: Path) -> bool:
+    """Whether there is no file in a folder or below; it takes a moment where there is one."""
+    return os.path.isdir(path) and not any(files for _, _, files in os.walk(path, followlinks=True))
+
+
+def check_free(out: Path) -> None:
+    """Raise RunError or StorageError if there is anything in the folder of a new run."""
+    if os.path.exists(out):
+        from fieldmark.runs.run import Run
+
+        run = Run(out)
+        with run.held():
+            run.check_free()
 
 
 def check_begun_run(run: Path) -> None:

@@ -11,9 +11,10 @@ import typer
 
 from fieldmark.cli.answers import print_explanation
 from fieldmark.cli.app import ACCURACY, ANSWER, COVERAGE, DATA, Columns, Device, Engine, Root, app, columns_of
-from fieldmark.cli.early import check_data, check_recipes, check_run, following, is_run
+from fieldmark.cli.early import check_data, check_free, check_recipes, check_run, following, is_run
 from fieldmark.cli.scores import print_evaluation, print_leaderboard, print_validation
 from fieldmark.cli.terminal import INTERRUPTED, say, terminal
+from fieldmark.core.launch import launched
 from fieldmark.core.wording import counted, shown
 
 __all__ = ["compare", "evaluate", "explain", "train"]
@@ -89,17 +90,19 @@ def train(
         check_recipes([recipe or "finetune"], backbone=backbone, weights=weights, overrides=overrides or [])
     if not resume and not is_run(data):  # a finished run does not need its data
         check_data(data, root)
-    from fieldmark.commands.train import train as train_run
-    from fieldmark.core.listener import Listeners
-    from fieldmark.core.trackers import tracker
-    from fieldmark.learning.fitting.fit import Stopped
-
     older = from_run or (data if is_run(data) else None)
     if out is None and older:
         out = following(older, resume=resume)
     elif out is None:
         path = data.resolve()
         out = Path("runs") / (path.name if path.is_dir() else path.stem)
+    if not (resume or from_run or launched()):  # what torchrun starts again goes on by itself
+        check_free(out)
+    from fieldmark.commands.train import train as train_run
+    from fieldmark.core.listener import Listeners
+    from fieldmark.core.trackers import tracker
+    from fieldmark.learning.fitting.fit import Stopped
+
     listener = terminal()
     try:
         run = train_run(

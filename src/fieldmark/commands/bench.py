@@ -10,6 +10,7 @@ from pathlib import Path
 from fieldmark.core.listener import Done, Listener, relayed_warnings
 from fieldmark.core.machine import AUTO, Machine, peak_memory
 from fieldmark.core.recipe import Recipe
+from fieldmark.core.wording import duration
 from fieldmark.data.catalog import Catalog
 from fieldmark.data.readers.columns import Columns
 from fieldmark.data.sets import find
@@ -24,6 +25,9 @@ from fieldmark.learning.training.pieces import enough_memory
 from fieldmark.runs.run import Run
 
 __all__ = ["bench"]
+
+_BESIDE = 40.0
+"""Seconds that everything else takes beside the steps, on a processor: to try what is the fastest, and to answer."""
 
 
 def bench(
@@ -53,6 +57,9 @@ def bench(
     if not isinstance(data, Catalog):
         with relayed_warnings(listener):
             data = find(data, root, tell=listener.note)
+    if resolved.train.solver != "logistic":
+        about = duration(_BESIDE + seconds)
+        listener.note(f"Once pictures are read, this takes up to about {about}, and longer beside other work")
     prepared = prepare(data, resolved, listener, columns=columns)
     check_data(resolved, prepared, listener)
     validated = resolved.protocol == "holdout" and resolved.train.validate_epochs

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from fieldmark.comparison import Leaderboard
-from fieldmark.comparison.conduct import Comparison, alone, find_data, split_of
+from fieldmark.comparison.conduct import Comparison, alone, check_weights, find_data, split_of
 from fieldmark.comparison.contestants import choose_baseline, contestants
 from fieldmark.core.errors import RecipeError
 from fieldmark.core.listener import Done, Listener, relayed_warnings
@@ -61,6 +61,7 @@ def compare(
     choose_device(device)  # before any work
     if seeds < 1:
         raise RecipeError(f"A comparison needs at least one seed, but got {seeds}", "Give a number such as 3.")
+    check_weights(folder := Path(out), field, range(seeds), scored)
     for asked in {(one.recipe.backbone.name, one.recipe.backbone.weights): one.recipe for one in field}.values():
         tell_license(asked, listener)
     options = [f"--set={text}" for text in overrides] + ([] if device == AUTO else [f"--device={device}"])
@@ -71,7 +72,6 @@ def compare(
             data = find(data, root, tell=listener.note)
             if columns:  # the trainings read a table of the comparison's own
                 data = read(data, columns=columns, tell=listener.note)
-    folder = Path(out)
     with alone(folder):
         found = find_data(data, field, scored, folder, listener)
         board = Comparison(folder, field, range(seeds), chosen, scored, options, listener, device, found).carry_out()

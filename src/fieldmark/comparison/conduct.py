@@ -37,7 +37,7 @@ from fieldmark.runs.bundle import Bundle
 from fieldmark.runs.opening import catalog_of
 from fieldmark.runs.run import Run
 
-__all__ = ["Comparison", "alone", "find_data", "split_of"]
+__all__ = ["Comparison", "alone", "check_weights", "find_data", "split_of"]
 
 Results: TypeAlias = dict[tuple[str, int], Result]
 """The results by recipe and seed."""
@@ -126,14 +126,10 @@ class Comparison:
         return entry.who.num_lines(len(labels), len(np.unique(labels)))
 
     def _run(self, entry: Entry) -> Run:
-        return Run(self.folder / "runs" / entry.name)
+        return _run(self.folder, entry)
 
     def _result(self, entry: Entry) -> Path:
-        return self.folder / "results" / f"{entry.name}{self._suffix}.json"
-
-    @property
-    def _suffix(self) -> str:
-        return "-test" if self.split == "test" else ""
+        return _result(self.folder, entry, self.split)
 
     def _kept(self, entries: Sequence[Entry], digest: str) -> Results:
         """The results that are kept already. Raises RunError if one belongs to another comparison."""
@@ -158,7 +154,6 @@ class Comparison:
         for entry in todo:
             run = self._run(entry)
             if not run.exists:
-                check_hub(entry.who.recipe.backbone)
                 continue
             changes = Run.open(run.folder).recipe().changes(entry.who.seeded(entry.seed))
             wrong = [f"{key} was {before!r}, not {now!r}" for key, (before, now) in changes.items()]
@@ -220,9 +215,10 @@ class Comparison:
         )
         if notice := _no_better_than_guessing(board, self.found.catalog):
             board = replace(board, notices=(*board.notices, notice))
-        write_json(self.folder / f"leaderboard{self._suffix}.json", board.as_dict())
-        write_rows(self.folder / f"leaderboard{self._suffix}.csv", *board.sheet())
-        write_bytes(self.folder / f"index{self._suffix}.html", compose(board).encode())
+        suffix = _suffix(self.split)
+        write_json(self.folder / f"leaderboard{suffix}.json", board.as_dict())
+        write_rows(self.folder / f"leaderboard{suffix}.csv", *board.sheet())
+        write_bytes(self.folder / f"index{suffix}.html", compose(board).encode())
         return board
 
 
@@ -235,6 +231,26 @@ class _Warnings(Listener):
     def hear(self, event: Event) -> None:
         if isinstance(event, Warned):
             self.listener.hear(event)
+
+
+def _run(folder: Path, entry: Entry) -> Run:
+    return Run(folder / "runs" / entry.name)
+
+
+def _result(folder: Path, entry: Entry, split: str) -> Path:
+    return folder / "results" / f"{entry.name}{_suffix(split)}.json"
+
+
+def _suffix(split: str) -> str:
+    return "-test" if split == "test" else ""
+
+
+def check_weights(folder: Path, field: Sequence[Contestant], seeds: Sequence[int], split: str) -> None:
+    """Raise WeightsError, before any data is read, if a run that has yet to begin needs weights that cannot be had."""
+    for one in field:
+        entries = [Entry(one, seed) for seed in seeds]
+        if not all(_result(folder, entry, split).is_file() or _run(folder, entry).exists for entry in entries):
+            check_hub(one.recipe.backbone)
 
 
 def split_of(split: Literal["val", "test"], recipe: Recipe) -> str:

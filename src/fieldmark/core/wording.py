@@ -1,14 +1,17 @@
-"""Numbers, lists, times and strange values in words."""
+"""Numbers, lists, times and strange values in words, and advice that is given in several places."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
 
-__all__ = ["OBEYED", "brief", "counted", "duration", "first_few", "not_installed", "shown", "written"]
+__all__ = ["CROSSFIT", "OBEYED", "brief", "counted", "duration", "first_few", "not_installed", "shown", "written"]
 
 OBEYED = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029\\u202a-\\u202e\\u2066-\\u2069]")
 """What a terminal does not show but obeys: control characters, line breaks, and marks that turn the direction round."""
+CROSSFIT = "fieldmark train RUN --set protocol=crossfit --out NEW"
+"""How a run's training images can all serve as held-out ones. It takes the recipe that a budget chose, too, whereas
+`protocol=crossfit` beside --budget is refused."""
 _BRIEF = 80
 
 

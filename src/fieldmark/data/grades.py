@@ -18,6 +18,13 @@ __all__ = ["grades_of", "in_order", "numbered"]
 LONGEST_SCALE = 11
 """Of grades that are taken for such unasked: 0 to 10. More numbered classes are rather serial numbers."""
 
+_SCALE = re.compile(
+    "(age|day|degree|grade|instar|level|month|phase|rank|rating|score|severity|size|stage|star|step|tier|week|year"
+    "|grad|stadium|stufe|stade|niveau|degré|estadio|etapa|fase|grado|nivel|livello|stadio|estágio|grau|nível)s?",
+    re.IGNORECASE,
+)
+"""A word for what has grades, in some languages."""
+
 
 def numbered(classes: Sequence[str]) -> tuple[str, ...]:
     """The classes in the order of the one number that their names differ in; () where they differ otherwise."""
@@ -38,6 +45,15 @@ def _by_number(classes: Sequence[str]) -> list[tuple[int, str]]:
     return sorted(zip(numbers, classes, strict=True))
 
 
+def _counts_things(pairs: Sequence[tuple[int, str]]) -> bool:
+    """Whether names say "the first flower" rather than a grade: a word that is none of a scale, counted from 1. Scales
+    may be in capitals: CIN1, KL-2."""
+    if [number for number, _ in pairs] != list(range(1, len(pairs) + 1)):
+        return False
+    words = re.findall(r"[^\W\d_]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", pairs[0][1]))  # TumourStage1, too
+    return bool(words) and not any(word.isupper() or _SCALE.fullmatch(word) for word in words)
+
+
 def in_order(classes: Sequence[str], order: str | Sequence[str]) -> tuple[str, ...]:
     """The classes from the lowest grade to the highest, by `labels.order` of a recipe; () where they are no grades.
 
@@ -48,7 +64,9 @@ def in_order(classes: Sequence[str], order: str | Sequence[str]) -> tuple[str, .
     if order == "auto":
         pairs = _by_number(classes) if 3 <= len(classes) <= LONGEST_SCALE else []
         steps = {after - before for (before, _), (after, _) in itertools.pairwise(pairs)}
-        return tuple(name for _, name in pairs) if len(steps) == 1 else ()  # uneven numbers are rather those of a list
+        if len(steps) != 1 or _counts_things(pairs):  # uneven numbers are rather those of a list
+            return ()
+        return tuple(name for _, name in pairs)
     if order == "numbers":
         if not (found := numbered(classes)):
             raise RecipeError(

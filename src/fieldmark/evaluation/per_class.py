@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldmark.core.errors import RunError
-from fieldmark.core.wording import counted
+from fieldmark.core.wording import CROSSFIT, counted
 from fieldmark.evaluation.metrics import Score, bootstrapped, share
 
 __all__ = [
@@ -184,7 +184,7 @@ def check_detection(name: str, num_held_out: int, positive: Bools, *, sensitivit
         raise RunError(
             f"A sensitivity of {100 * sensitivity:g} % for {name!r} takes {counted(needed, 'held-out image')} of it, "
             f"but the model was calibrated on {num_held_out:,}",
-            "Ask for a lower --sensitivity, or train with more images of this class or with protocol=crossfit.",
+            f"Ask for a lower --sensitivity, train with more images of this class, or hold each out: {CROSSFIT}.",
         )
     if not positive.any() or positive.all():
         missing = "no image of it" if not positive.any() else "no other image"

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldmark.core.errors import RunError
-from fieldmark.core.wording import counted
+from fieldmark.core.wording import CROSSFIT, counted
 from fieldmark.data.taxonomy import Taxonomy
 from fieldmark.evaluation.backoff import NONE, Promise, highest_promise, promise
 from fieldmark.evaluation.calibration import COVERAGE, Calibration
@@ -195,7 +195,7 @@ def _fallen_short(calibration: Calibration, taxonomy: Taxonomy, given: Promise, 
     )
     help = ["more images"]
     if calibration.source == "validation":
-        help = ["more validation images", "protocol=crossfit, where every training image serves for validation"]
+        help = ["more validation images", f"`{CROSSFIT}`, where every training image serves for validation"]
     if len(taxonomy.levels) == 1:
         help.append("a taxonomy, so that a genus can be named where the species is uncertain")
     return f"{missed.problem}. {instead}. What helps: {'; '.join(help)}"

@@ -20,7 +20,7 @@ from fieldmark.answering.rows import answer_rows
 from fieldmark.core.errors import DataError, TrainingError
 from fieldmark.core.listener import Listener
 from fieldmark.core.storage import cache_folder, read_rows
-from fieldmark.core.wording import counted
+from fieldmark.core.wording import CROSSFIT, counted
 from fieldmark.data.auditing.examine import SIDE
 from fieldmark.data.bursts import bursts, taken
 from fieldmark.data.cache import build_store
@@ -141,7 +141,7 @@ def unseen_probabilities(run: Run, seen: Answered, listener: Listener) -> tuple[
     if run.solver != "logistic":
         listener.note(
             "This network was trained on the labels that are doubted, and may have learnt mistakes by heart: a run "
-            "with --recipe probe or --set protocol=crossfit is a better witness"
+            f"with --recipe probe is a better witness, and so is one of `{CROSSFIT}`"
         )
     listener.note(f"Cross-fitting a probe on the embeddings of {counted(len(seen.rows), 'image')}")
     try:

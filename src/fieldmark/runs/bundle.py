@@ -24,6 +24,7 @@ from fieldmark.core.errors import RecipeError, RunError, nearest
 from fieldmark.core.reading import reason
 from fieldmark.core.recipe import Images, Recipe
 from fieldmark.core.storage import array_bytes, json_bytes, tensor_bytes, write_bytes
+from fieldmark.core.wording import CROSSFIT
 from fieldmark.data.grades import grades_of
 from fieldmark.data.names import lookup
 from fieldmark.data.task import Attribute, Task
@@ -259,7 +260,7 @@ class Bundle:
         if accuracy is not None or coverage is not None:
             raise RunError(
                 "This bundle is not calibrated, so it can promise neither an accuracy nor a coverage",
-                "Train with protocol=holdout or protocol=crossfit, or leave both options out for plain probabilities.",
+                f"Leave both options out for plain probabilities, or train again, such as: {CROSSFIT}.",
             )
         return None
 

@@ -21,30 +21,9 @@ from fieldmark.learning.fitting import tuning
 from fieldmark.learning.fitting.fit import Fit
 from fieldmark.learning.training.bare import Duel, Job, Way, duels_of
 from support.hearing import Heard
+from support.tuning import Trial
 
 ROWS = np.arange(30)
-
-
-@pytest.fixture
-def tried(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[float]:
-    """The seconds that each trial was given, on a machine with bf16 that is three times as slow as fp32."""
-    found = list[float]()
-
-    def estimated(fit: Fit, rows: object, images: int | None, seconds: float) -> tuning._Estimate:
-        return tuning._Estimate(int(min(6_000, 10 * seconds)), 0.1, 0.001)
-
-    def duels(job: Job, most: float) -> list[Duel | None]:
-        found.append(most)
-        return [Duel(0.3, 0.1, 0.0), Duel(0.1, 0.1, 0.0)]
-
-    monkeypatch.setenv("FIELDMARK_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setattr(tuning, "duels_of", duels)
-    monkeypatch.setattr(tuning, "computes_bf16", lambda device: True)
-    monkeypatch.setattr(tuning, "_estimated", estimated)
-    monkeypatch.setattr(tuning, "_is_busy", lambda: False)
-    monkeypatch.setattr(Machine, "decide", lambda *_: Machine("cpu", 1, 0, "bf16"))
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +52,7 @@ def stub(**machine: Any) -> Fit:
 
 @pytest.mark.parametrize(("budget", "most"), [("10m", 75.0), ("3600 images", float("inf"))])
 def test_networks_are_timed_and_trained_in_the_faster_precision_and_the_recipe_names_it(
-    budget: str, most: float, tried: list[float], many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    budget: str, most: float, tried: list[Trial], many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     timed, measure = list[str](), Costs.measure_learning
 
@@ -86,14 +65,15 @@ def test_networks_are_timed_and_trained_in_the_faster_precision_and_the_recipe_n
     changes = ["images.size=32", "train.epochs=1", "train.solver=gradient", "backbone.mean=[0.5, 0.5, 0.5]"]
     run = train(many, out=tmp_path / "run", budget=budget, overrides=changes, listener=heard, **named)
     assert timed[-1] == "fp32"
-    assert tried == [pytest.approx(most, rel=0.2)]
-    assert tried[0] <= most
+    (trial,) = tried
+    assert trial.most == pytest.approx(most, rel=0.2)
+    assert trial.most <= most
     assert sum("3.0 times as fast in fp32 as in bf16" in note for note in heard.notes) == 1
     assert run.machine().precision == "fp32"
     assert load_recipe(str(run.folder / "recipe.toml")).train.precision == "fp32", "to repeat it is to compute alike"
 
 
-def test_the_recipe_of_a_probe_names_no_precision(tried: list[float], many: Path, tmp_path: Path) -> None:
+def test_the_recipe_of_a_probe_names_no_precision(tried: list[Trial], many: Path, tmp_path: Path) -> None:
     changes = ["images.size=32", "backbone.mean=[0.5, 0.5, 0.5]"]
     run = train(
         many,
@@ -108,17 +88,17 @@ def test_the_recipe_of_a_probe_names_no_precision(tried: list[float], many: Path
     assert tried == [], "no network was possible"
 
 
-def test_a_short_budget_makes_no_trial_but_uses_what_an_earlier_one_found(tried: list[float]) -> None:
+def test_a_short_budget_makes_no_trial_but_uses_what_an_earlier_one_found(tried: list[Trial]) -> None:
     assert tuning.fastest_machine(stub(), ROWS, seconds=100.0) == (stub().machine, None)
     assert not tried
     machine, _ = tuning.fastest_machine(stub(), ROWS, seconds=160.0)
-    assert (machine.precision, tried) == ("fp32", [20.0])
+    assert (machine.precision, [trial.most for trial in tried]) == ("fp32", [20.0])
     machine, _ = tuning.fastest_machine(stub(), ROWS, seconds=30.0)
-    assert (machine.precision, tried) == ("fp32", [20.0])
+    assert (machine.precision, [trial.most for trial in tried]) == ("fp32", [20.0])
 
 
 def test_no_trial_is_made_for_few_images_however_long_the_budget_is(
-    tried: list[float], monkeypatch: pytest.MonkeyPatch
+    tried: list[Trial], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tuning, "_estimated", lambda fit, rows, images, seconds: tuning._Estimate(images, 0.1, 0.001))
     tuning.fastest_machine(stub(), ROWS, images=500, seconds=1e6)
@@ -127,9 +107,9 @@ def test_no_trial_is_made_for_few_images_however_long_the_budget_is(
     assert tried
 
 
-def test_a_trial_that_was_cut_short_is_used_and_not_kept(tried: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trial_that_was_cut_short_is_used_and_not_kept(tried: list[Trial], monkeypatch: pytest.MonkeyPatch) -> None:
     def cut(job: Job, most: float) -> list[Duel | None]:
-        tried.append(most)
+        tried.append(Trial(job, most))
         patch.setattr(tuning.time, "perf_counter", lambda: 1e9)  # the time is over
         return [Duel(0.3, 0.1, 0.0)]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from contextlib import nullcontext
 from html import unescape
 from pathlib import Path
@@ -17,6 +18,7 @@ from fieldmark.commands.train import train
 from fieldmark.core.errors import RecipeError, RunError
 from fieldmark.core.listener import Event, Listener, StepTaken
 from fieldmark.core.recipe import Backbone, load_recipe
+from fieldmark.core.wording import CROSSFIT
 from fieldmark.learning.budget import networks, plan, probes
 from fieldmark.learning.budget.costs import Costs
 from fieldmark.learning.budget.plan import Way
@@ -24,10 +26,12 @@ from fieldmark.learning.budget.probes import Probe
 from fieldmark.learning.budget.work import Work
 from fieldmark.learning.fitting.fit import Stopped
 from fieldmark.runs.budgeted import budget_of
+from fieldmark.runs.bundle import Bundle
 from fieldmark.runs.facts import BudgetFacts
 from fieldmark.runs.run import Run
 from support.hearing import Heard, StopsAfter
 
+Cli = Callable[..., Any]
 SMALL = ["images.size=32", "train.precision=fp32", "backbone.mean=[0.5, 0.5, 0.5]"]
 
 
@@ -80,6 +84,18 @@ def test_the_recipe_that_is_written_repeats_the_run(many: Path, tmp_path: Path) 
     again = train(many, str(run.folder / "recipe.toml"), out=tmp_path / "again")
     assert again.recipe() == run.recipe()
     assert again.history()[-1]["step"] == pytest.approx(trial["steps"], abs=6), "an epoch has 6 steps"
+
+
+def test_what_helps_a_promise_is_not_refused_after_a_budget(many: Path, tmp_path: Path, cli: Cli) -> None:
+    """It is advice that reports, messages and refusals give."""
+    chosen, _, _ = within(many, tmp_path / "run", "500 images", "train.solver=logistic")
+    places = {"RUN": str(chosen.folder), "NEW": str(tmp_path / "again")}
+    assert cli(*(places.get(word, word) for word in CROSSFIT.split()[1:])).status == 0
+    again = Run(tmp_path / "again")
+    assert again.recipe().changes(chosen.recipe()) == {"protocol": ("crossfit", "holdout")}
+    bundle = Bundle.load(again.folder)
+    assert bundle.calibration is not None
+    assert bundle.calibration.num_images > 160, "training images, too"
 
 
 def test_contenders_are_halved_and_the_winner_goes_on(

@@ -19,29 +19,11 @@ from fieldmark.learning.training.bare import Duel, Job, Way, duels_of
 from fieldmark.runs.run import Run
 from support.commands import settings
 from support.hearing import Heard
+from support.tuning import Trial
 
-Tried = list[Job]
+Tried = list[Trial]
 _ESTIMATED = tuning._estimated
 _LAYOUT = {"layout": "contiguous"}
-
-
-@pytest.fixture
-def tried(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Tried:
-    """What was tried, on a machine with bf16 that is three times as slow as fp32; the layout makes no difference."""
-    found: Tried = []
-
-    def duels(job: Job, most: float) -> list[Duel | None]:
-        found.append(job)
-        return [Duel(0.3, 0.1, 0.0), Duel(0.1, 0.1, 0.0)]
-
-    monkeypatch.setenv("FIELDMARK_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setattr(tuning, "duels_of", duels)
-    monkeypatch.setattr(tuning, "computes_bf16", lambda device: True)
-    monkeypatch.setattr(tuning, "_estimated", lambda *_: tuning._Estimate(6_000, 0.1, 0.001))
-    monkeypatch.setattr(tuning, "_is_busy", lambda: False)
-    monkeypatch.setattr(Machine, "decide", lambda *_: Machine("cpu", 1, 0, "bf16"))
-    return found
 
 
 def trained(pictures: Path, out: Path, *overrides: str, **more: Any) -> tuple[Run, list[str]]:
@@ -61,7 +43,7 @@ def test_a_precision_that_is_clearly_faster_is_used_said_and_recorded(
     tried: Tried, pictures: Path, tmp_path: Path
 ) -> None:
     run, said = trained(pictures, tmp_path / "run")
-    (job,) = tried
+    ((job, _),) = tried
     assert (job.begin, job.changes) == (Way("bf16", 1), [{"precision": "fp32"}, _LAYOUT])
     assert said == [
         "This machine computes test_resnet 3.0 times as fast in fp32 as in bf16, so that is used; "
@@ -158,9 +140,9 @@ def test_what_is_hardly_faster_or_not_known_changes_nothing(
 def test_what_the_recipe_says_is_not_tried(
     setting: str, left: list[Any], tried: Tried, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tuning, "duels_of", lambda job, most: tried.append(job) or [])
+    monkeypatch.setattr(tuning, "duels_of", lambda job, most: tried.append(Trial(job, most)) or [])
     trained(pictures, tmp_path / "run", setting, "train.batchnorm=plain", "head.unit=true")
-    assert [job.changes for job in tried] == left
+    assert [trial.job.changes for trial in tried] == left
 
 
 def test_steps_on_a_backbone_that_is_computed_once_are_not_tried(

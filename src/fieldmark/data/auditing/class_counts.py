@@ -132,7 +132,7 @@ def _unpromising(learnt: int, validation: int | None) -> Iterable[Finding]:
             f"A promise that 95 % of the given answers are right needs {_PROMISE} independent validation images if all "
             "of them are answered correctly and surely, and more if not; 90 % needs 38, 80 % needs 18 and 70 % needs "
             "11. The highest that the images support is promised. Collect more images, or have each training image "
-            "predicted by a model that has not seen it: --set protocol=crossfit.",
+            "predicted by a model that has not seen it: --set protocol=crossfit (not with --budget).",
             (Case((), f"{_PROMISE} are needed, or --set protocol=crossfit (not with --budget)"),),
         )
 

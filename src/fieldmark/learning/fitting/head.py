@@ -37,7 +37,6 @@ def fit_head(
     classifier = linear_head(model, recipe)
     catalog = data.catalog
     reading: Reading = "unit" if classifier.unit else "standardised"
-    tried = strengths or STRENGTHS[reading]
     fitted = fit_linear_head(
         features,
         catalog.labels[rows],
@@ -45,7 +44,7 @@ def fit_head(
         len(catalog.classes),
         reading=reading,
         weights=None if data.weights is None else data.weights[rows],
-        strengths=tried,
+        strengths=strengths or STRENGTHS[reading],
         seed=recipe.seed,
     )
     if fitted.strength is None:
@@ -55,9 +54,6 @@ def fit_head(
         listener.note(f"C = {fitted.strength:g}: with one image of a class, there is none to choose it by")
     else:
         listener.note(f"Chose C = {fitted.strength:g} (cross-validated accuracy {100 * fitted.accuracy:.1f} %)")
-    ends = len(tried) > 1 and fitted.strength in (min(tried), max(tried))
-    if ends and recipe.train.solver == "logistic":  # a head that is trained further need not be the best
-        listener.note("This is the end of the range that was tried, and a C beyond it may be better")
     with torch.no_grad():
         classifier.linear.weight.copy_(torch.from_numpy(fitted.weight))
         classifier.linear.bias.copy_(torch.from_numpy(fitted.bias))

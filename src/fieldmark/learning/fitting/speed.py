@@ -131,10 +131,15 @@ def measured_speed(fit: Fit, rows: Ints, *, seconds: float = 20.0, listener: Lis
     learning = None
     if recipe.train.solver != "logistic":
         with listener.progress("Measuring steps") as tick:
+            tick(0, _LEAST_ROUNDS)  # the first round comes after steps that are not timed
             some = _few(schedule) if recipe.train.freeze_stages else schedule
             steps = _learning(fit, model, samples, some, rows, seconds, tick)
             learning = replace(steps, num_steps=schedule.num_steps, num_epochs=schedule.epochs)
-    return Speed(pictures, _answering(fit, model, rows), learning)
+    with listener.progress("Measuring answers") as tick:
+        tick(0, 1)
+        answering = _answering(fit, model, rows)
+        tick(1, 1)
+    return Speed(pictures, answering, learning)
 
 
 def _few(schedule: Schedule) -> Schedule:
