@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from enum import Enum
+from operator import attrgetter
 from pathlib import Path
 
 from fieldmark.core.errors import DataError
@@ -190,7 +191,7 @@ def _identity(folder: Path | str) -> _Identity:
 
 def _visible(folder: str) -> list[os.DirEntry[str]]:
     with _explained(folder), os.scandir(folder) as entries:
-        return sorted((entry for entry in entries if not is_ignored(entry.name)), key=lambda entry: entry.name)
+        return sorted((entry for entry in entries if not is_ignored(entry.name)), key=attrgetter("name"))
 
 
 def _judged_file(entry: os.DirEntry[str], judge: Callable[[str], _Judgement]) -> _Judgement:
@@ -203,8 +204,8 @@ def _judged_file(entry: os.DirEntry[str], judge: Callable[[str], _Judgement]) ->
 
 def _judged(name: str) -> _Judgement:
     """Whether a file of this name is an image."""
-    extension = os.path.splitext(name)[1][1:].lower()
-    if extension not in _EXTENSIONS:
+    _, dot, extension = name.lower().rpartition(".")
+    if not dot or extension not in _EXTENSIONS:
         return False
     if formats.can_read(extension):
         return True
