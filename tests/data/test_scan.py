@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from fieldmark.data.decode import measure, orientation
 from fieldmark.data.formats import HEIC_EXTENSIONS, IMAGE_EXTENSIONS, RAW_EXTENSIONS, can_read
 from fieldmark.data.scan import (
     LeftOut,
+    holds_images,
     is_ignored,
     is_image_name,
     matching,
@@ -135,9 +137,25 @@ def test_folders_deeper_than_calls_may_be(tmp_path: Path) -> None:
             folder.rmdir()
 
 
+def test_the_first_image_of_a_folder_ends_the_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lay(tmp_path, "a/1.txt", "b/2.jpg", "c/3.jpg", "none/deep/notes.txt")
+    read, scandir = list[str](), os.scandir
+
+    def noted(folder: str) -> Iterator[os.DirEntry[str]]:
+        read.append(os.path.basename(folder))
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", noted)
+    assert holds_images(tmp_path)
+    assert read == [tmp_path.name, "a", "b"]
+    assert not holds_images(tmp_path / "none")
+
+
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"Cannot read the folder .*gone: No such file or directory"):
         scan(tmp_path / "gone")
+    with pytest.raises(DataError, match="Cannot read the folder"):
+        holds_images(tmp_path / "gone")
 
 
 # Globs ----------------------------------------------------------------------------------------------------------------

@@ -250,9 +250,21 @@ def from_cell(text: str) -> str:
 
 def csv_line(cells: Iterable[Any]) -> str:
     """A line of CSV whose cells no spreadsheet runs."""
-    line = io.StringIO(newline="")
-    csv.writer(line, lineterminator="\r\n").writerow(map(to_cell, cells))  # with "\n" alone, "\r" would not be quoted
-    return line.getvalue().removesuffix("\r\n") + "\n"
+    return "".join(_csv_lines([cells]))
+
+
+class _Lines(list[str]):
+    """What `csv.writer` writes its lines to."""
+
+    def write(self, line: str) -> None:
+        self.append(line.removesuffix("\r\n") + "\n")
+
+
+def _csv_lines(rows: Iterable[Iterable[Any]]) -> list[str]:
+    lines = _Lines()
+    writer = csv.writer(lines, lineterminator="\r\n")  # with "\n" alone, "\r" would not be quoted
+    writer.writerows(map(to_cell, cells) for cells in rows)
+    return lines
 
 
 def read_rows(path: Path, columns: Iterable[str], *, hint: str = "") -> list[dict[str, str]]:
@@ -294,7 +306,7 @@ def append_row(path: Path, header: Iterable[str], row: Sequence[Any]) -> None:
 
 def write_rows(path: Path, header: Iterable[str], rows: Iterable[Sequence[Any]]) -> None:
     """Write a CSV file in one step. No spreadsheet will run what its cells hold."""
-    write_bytes(path, "".join(map(csv_line, [header, *rows])).encode())
+    write_bytes(path, "".join(_csv_lines([header, *rows])).encode())
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:

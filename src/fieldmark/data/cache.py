@@ -44,7 +44,7 @@ from fieldmark.data import duplicates
 from fieldmark.data.catalog import Catalog
 from fieldmark.data.decode import Decoded, decode, read_bytes
 from fieldmark.data.duplicates import Fingerprints, fingerprint
-from fieldmark.data.remote import WAITING, Entry, is_remote
+from fieldmark.data.remote import WAITING, Entry, below, is_remote
 from fieldmark.data.shards import stamp_of
 
 __all__ = ["DECODERS", "PixelStore", "build_store"]
@@ -220,11 +220,13 @@ def _key(job: _Job) -> str:
     head = [job.side, job.grey_bits, decoding.VERSION, duplicates.VERSION, *libraries, str(job.catalog.root)]
     digest = hashlib.sha256(json.dumps(head).encode())
     shards: dict[str, Entry | None] = {}
-    for row, path in enumerate(job.catalog.paths):
-        known: tuple[int | str, ...] = ()
-        with contextlib.suppress(OSError, ValueError):  # a missing file is found unreadable later
-            known = stamp_of(job.catalog.place(row), shards)
-        digest.update(f"{path}\0{known}\0{job.keep[row]:d}\n".encode(errors="surrogateescape"))
+    root = str(job.catalog.root)
+    for path, kept in zip(job.catalog.paths, job.keep.tolist(), strict=True):
+        try:
+            known = stamp_of(below(root, path), shards)
+        except (OSError, ValueError):  # a missing file is found unreadable later
+            known = ()
+        digest.update(f"{path}\0{known}\0{kept:d}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()[:32]
 
 

@@ -141,7 +141,9 @@ class Catalog:
 
     def digest(self, split: str) -> str:
         """A hash of the paths and class names of one split, in any order. It identifies a test split across runs."""
-        lines = sorted(f"{self.paths[row]}\t{self.classes[self.labels[row]]}" for row in self.rows(split))
+        rows = self.rows(split)
+        labels = zip(rows.tolist(), self.labels[rows].tolist(), strict=True)
+        lines = sorted(f"{self.paths[row]}\t{self.classes[label]}" for row, label in labels)
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 

@@ -62,6 +62,8 @@ RAW_EXTENSIONS: Final = frozenset(
     "3fr arw cr2 cr3 dng nef nrw orf pef raf rw2 rwl sr2 srf srw".split()  # noqa: SIM905  (as a person would list them)
 )
 """Of the raw files whose previews are found."""
+_READ: Final = RAW_EXTENSIONS.union(*(_EXTENSIONS[name] for name in FORMATS))
+"""Of what is read without a further library."""
 
 _HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"})
 _UNREAD = {
@@ -103,7 +105,7 @@ def can_read(extension: str) -> bool:
     wanted = extension.lower().removeprefix(".")
     if wanted in HEIC_EXTENSIONS:
         return importlib.util.find_spec("pi_heif") is not None
-    return wanted in RAW_EXTENSIONS or any(wanted in _EXTENSIONS[name] for name in FORMATS)
+    return wanted in _READ
 
 
 def extension_of(data: bytes) -> str:

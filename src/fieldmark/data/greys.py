@@ -24,7 +24,7 @@ from fieldmark.data.formats import opened
 from fieldmark.data.limits import check_memory
 from fieldmark.data.shards import open_picture
 
-__all__ = ["DEPTHS", "Depth", "bands", "is_deep", "measure_depth", "to_8bit"]
+__all__ = ["DEPTHS", "Depth", "bands", "is_deep", "may_be_deep", "measure_depth", "to_8bit"]
 
 DEPTHS: Final = (8, 10, 12, 14, 16)
 """The numbers of bits that cameras measure; 8 for files that hold no more in two bytes."""
@@ -77,12 +77,17 @@ def to_8bit(image: Image.Image, bits: int | None = None) -> Image.Image:
     return flat
 
 
+def may_be_deep(name: str) -> bool:
+    """Whether a file of this name can be such a picture; most photographs cannot."""
+    return name.lower().endswith(_MAY_BE_DEEP)
+
+
 def measure_depth(places: Iterable[Path | str]) -> Depth | None:
     """How many bits 16-bit greyscale pictures among these files make use of; None if there are none.
 
     Of many files a spread sample is looked at. Files that cannot be read are left to whoever decodes them.
     """
-    candidates = _spread([Path(place) for place in places if str(place).lower().endswith(_MAY_BE_DEEP)], _MOST_HEADERS)
+    candidates = _spread([Path(place) for place in places if may_be_deep(str(place))], _MOST_HEADERS)
     deep = _spread([file for file in candidates if _largest(file, header_only=True) is not None], _MOST_PICTURES)
     values = [largest for file in deep if (largest := _largest(file)) is not None]
     return Depth(_bits_of(max(values)), max(values), len(values)) if values else None

@@ -146,8 +146,8 @@ class Schedule:
         """
         begun, index = divmod(first_step, self.steps_per_epoch)
         for epoch in range(begun, self.epochs):
-            for batch in self._epoch(epoch)[index:].tolist():
-                yield [(view, row) for view, row in batch]
+            for batch in self._epoch(epoch)[index:]:  # not all as lists at once, of which an epoch has millions
+                yield [(view, row) for view, row in batch.tolist()]
             index = 0
 
     def _epoch(self, epoch: int) -> NDArray[np.int64]:

@@ -59,7 +59,8 @@ class Entry(NamedTuple):
 
 def url_of(path: Path | str) -> str | None:
     """The address that a path stands for; None for a path on this machine."""
-    found = _URL.fullmatch(path if isinstance(path, str) else path.as_posix())
+    text = path if isinstance(path, str) else path.as_posix()
+    found = _URL.fullmatch(text) if ":/" in text else None  # every path of a catalogue is asked, and few are addresses
     return f"{found[1]}://{found[2]}" if found else None
 
 

@@ -18,13 +18,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from enum import Enum
+from operator import attrgetter
 from pathlib import Path
 
 from fieldmark.core.errors import DataError
 from fieldmark.core.wording import first_few
 from fieldmark.data import formats
 
-__all__ = ["LeftOut", "Parts", "Scan", "is_ignored", "is_image_name", "matching", "scan"]
+__all__ = ["LeftOut", "Parts", "Scan", "holds_images", "is_ignored", "is_image_name", "matching", "scan"]
 
 _READ = formats.IMAGE_EXTENSIONS | formats.HEIC_EXTENSIONS | formats.RAW_EXTENSIONS
 _NOT_READ = frozenset("crw erf iiq j2k jp2 jpx jxl jxr kdc mrw psd raw x3f".split())  # noqa: SIM905  (as a person would list them)
@@ -112,6 +113,12 @@ def scan(root: Path) -> Scan:
     return _scan(root, _judged)
 
 
+def holds_images(root: Path) -> bool:
+    """Whether there is an image in or below `root`; the walk ends at the first one. Raises as `scan`."""
+    found = Scan(root)
+    return any(found.images for _ in _walk(found, _judged))
+
+
 def matching(pattern: str) -> list[str]:
     """The files and folders that match a glob, sorted; "**" stands for any number of folders, none included.
 
@@ -136,7 +143,15 @@ _Judgement = LeftOut | bool
 def _scan(root: Path, judge: Callable[[str], _Judgement]) -> Scan:
     """`judge` says of a regular file by its name whether it is taken."""
     found = Scan(root)
-    above = _above(root)
+    read = list(_walk(found, judge))
+    filled = {parts[:depth] for parts in found.images for depth in range(len(parts) + 1)}
+    found.empty.extend(sorted(p for p in read if p not in filled and (not p or p[:-1] in filled)))
+    return found
+
+
+def _walk(found: Scan, judge: Callable[[str], _Judgement]) -> Iterator[Parts]:
+    """Each folder that is read, after what lies in it was added to `found`."""
+    root, above = found.root, _above(found.root)
     read: dict[_Identity, Parts] = {}
     folders: deque[Parts] = deque([()])
     links: deque[Parts] = deque()  # come last, so that a folder is found where it lies, not where a link shows it
@@ -156,9 +171,7 @@ def _scan(root: Path, judge: Callable[[str], _Judgement]) -> Scan:
                 found.images.setdefault(parts, []).append(entry.name)
             elif judgement:
                 found.left_out.setdefault(judgement, []).append("/".join((*parts, entry.name)))
-    filled = {parts[:depth] for parts in found.images for depth in range(len(parts) + 1)}
-    found.empty.extend(sorted(p for p in read.values() if p not in filled and (not p or p[:-1] in filled)))
-    return found
+        yield parts
 
 
 def _above(root: Path) -> set[_Identity]:
@@ -178,7 +191,7 @@ def _identity(folder: Path | str) -> _Identity:
 
 def _visible(folder: str) -> list[os.DirEntry[str]]:
     with _explained(folder), os.scandir(folder) as entries:
-        return sorted((entry for entry in entries if not is_ignored(entry.name)), key=lambda entry: entry.name)
+        return sorted((entry for entry in entries if not is_ignored(entry.name)), key=attrgetter("name"))
 
 
 def _judged_file(entry: os.DirEntry[str], judge: Callable[[str], _Judgement]) -> _Judgement:
@@ -191,8 +204,8 @@ def _judged_file(entry: os.DirEntry[str], judge: Callable[[str], _Judgement]) ->
 
 def _judged(name: str) -> _Judgement:
     """Whether a file of this name is an image."""
-    extension = os.path.splitext(name)[1][1:].lower()
-    if extension not in _EXTENSIONS:
+    _, dot, extension = name.lower().rpartition(".")
+    if not dot or extension not in _EXTENSIONS:
         return False
     if formats.can_read(extension):
         return True

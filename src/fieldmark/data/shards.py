@@ -66,7 +66,8 @@ class Member(NamedTuple):
 
 def member_of(path: Path | str) -> Member | None:
     """What an address stands for; None for any other path."""
-    found = _ADDRESS.fullmatch(path if isinstance(path, str) else path.as_posix())
+    text = path if isinstance(path, str) else path.as_posix()
+    found = _ADDRESS.fullmatch(text) if ".tar/" in text else None
     return Member(url_of(found[1]) or found[1], int(found[2]), int(found[3]), found[4]) if found else None
 
 

@@ -184,7 +184,7 @@ def duplicate_conflicts(catalog: Catalog, clusters: NDArray[np.int64]) -> Duplic
 
 def _disagreeing(clusters: NDArray[np.int64], values: NDArray[np.int64]) -> tuple[tuple[int, ...], ...]:
     """The rows of each cluster with more than one of the values ≥ 0."""
-    known = np.flatnonzero(values >= 0)
+    known = np.flatnonzero((values >= 0) & (np.bincount(clusters)[clusters] > 1))
     pairs = np.unique(np.stack([clusters[known], values[known]], axis=1), axis=0)
     ids, num_values = np.unique(pairs[:, 0], return_counts=True)
     mixed = ids[num_values > 1]
@@ -322,9 +322,9 @@ def _fill_train(dealt: NDArray[np.int64], counts: csr_array) -> None:
     """Move a class's smallest unit to train (split 0) where units of several classes left it with none there."""
     sizes = counts.sum(axis=1)
     by_class = counts.tocsc()
-    for label in range(counts.shape[1]):
+    for label in np.setdiff1d(counts.indices, counts[dealt == 0].indices):
         units = by_class.indices[by_class.indptr[label] : by_class.indptr[label + 1]]
-        if len(units) and not (dealt[units] == 0).any():
+        if not (dealt[units] == 0).any():  # a unit that was moved for another class may be of this one, too
             dealt[units[np.argmin(sizes[units])]] = 0
 
 

@@ -40,3 +40,8 @@ class Task:
     attributes: tuple[Attribute, ...] = ()
     unlearnt: tuple[int, ...] = ()
     """The classes without training images, which no answer may name."""
+
+    @property
+    def learnt(self) -> list[int]:
+        """The classes with training images."""
+        return sorted(set(range(self.num_classes)).difference(self.unlearnt))

@@ -268,7 +268,7 @@ class Run:
                 f"The data is not what this run began with: {changes}",
                 f"Put {known['source']} back as it was, or start a new run with another --out.",
             )
-        labels = (catalog.classes[label] for label in catalog.labels)
+        labels = (catalog.classes[label] for label in catalog.labels.tolist())
         known_as = map(picture_name, pictures[: len(catalog)])
         copies = copy_of or [""] * len(catalog)
         rows = zip(catalog.paths, catalog.splits.tolist(), labels, known_as, copies, strict=True)
@@ -401,7 +401,9 @@ def _environment(folder: Path) -> dict[str, Any] | None:
 
 def _digest(catalog: Catalog, split: str, pictures: NDArray[np.uint64]) -> str:
     """A hash of the contents of a split's pictures, each with its path."""
-    lines = sorted(f"{catalog.paths[row]}\t{picture_name(pictures[row])}" for row in catalog.rows(split))
+    rows = catalog.rows(split)
+    digests = zip(rows.tolist(), pictures[rows], strict=True)
+    lines = sorted(f"{catalog.paths[row]}\t{picture_name(digest)}" for row, digest in digests)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 

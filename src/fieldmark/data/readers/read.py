@@ -23,7 +23,7 @@ from fieldmark.data.readers.shards import check_finished, holds_shards, read_sha
 from fieldmark.data.readers.sheet import TABLE_SUFFIXES, header_of
 from fieldmark.data.readers.table import read_table
 from fieldmark.data.remote import is_remote
-from fieldmark.data.scan import is_ignored, is_image_name, scan
+from fieldmark.data.scan import holds_images, is_ignored, is_image_name, scan
 from fieldmark.data.splits import split_called
 
 __all__ = [
@@ -49,7 +49,7 @@ class Layout(NamedTuple):
 
 
 def _table(path: Path) -> Path | None:
-    return path if path.is_file() and path.suffix.lower() in TABLE_SUFFIXES else None
+    return path if path.suffix.lower() in TABLE_SUFFIXES and path.is_file() else None
 
 
 def _cub(path: Path) -> Path | None:
@@ -93,7 +93,7 @@ def _shards(path: Path) -> Path | None:
 
 
 def _class_folders(path: Path) -> Path | None:
-    return path if path.is_dir() and scan(path).images else None
+    return path if path.is_dir() and holds_images(path) else None
 
 
 LAYOUTS = (

@@ -7,7 +7,7 @@ import numpy as np
 from fieldmark.core.listener import Listener
 from fieldmark.core.recipe import Recipe
 from fieldmark.data.catalog import Catalog
-from fieldmark.data.greys import measure_depth
+from fieldmark.data.greys import may_be_deep, measure_depth
 from fieldmark.runs.run import Run
 
 __all__ = ["decide_grey_bits"]
@@ -24,7 +24,8 @@ def decide_grey_bits(run: Run | None, recipe: Recipe, catalog: Catalog, listener
     found = run.decided("grey_bits") if run else None
     if found is None:
         rows = np.flatnonzero(np.isin(catalog.splits, ("train", "")))
-        depth = measure_depth(catalog.place(int(row)) for row in rows)
+        paths = (catalog.paths[row] for row in rows.tolist())
+        depth = measure_depth(catalog.file_at(path) for path in paths if may_be_deep(path))
         found = depth._asdict() if depth else {"bits": None}
         if run:
             run.decide("grey_bits", found)

@@ -106,7 +106,7 @@ def prepare(
         if files:
             catalog, pixels, added = _parted(catalog, pixels, labelled, listener)
         with listener.progress("Looking for near-duplicates") as tick:
-            near = pixels.select(np.arange(len(catalog))).clusters(tick)
+            near = (pixels.select(np.arange(len(catalog))) if added else pixels).clusters(tick)
         known = np.array([path in settled for path in catalog.paths], np.bool_)
         if known.any():
             catalog = _split_rest(catalog, known, near, recipe)

@@ -199,7 +199,7 @@ class Workbench:
 def _noise(recipe: Recipe, task: Task, model: Model, device: torch.device, most: int) -> Batch:
     """A batch with two images of each of its classes."""
     count, side = min(most, recipe.train.batch_size), model.backbone.fixed_size or recipe.images.train_size
-    learnt = [label for label in range(task.num_classes) if label not in task.unlearnt]
+    learnt = task.learnt
     labels = torch.tensor([[learnt[index // 2 % len(learnt)]] for index in range(count)], device=device)
     images = torch.randn(count, 3, side, side, device=device)
     rows = torch.arange(count, device=device)

@@ -43,8 +43,7 @@ class CrossEntropy(Loss):
         counts = torch.tensor(task.counts or (1,) * task.num_classes, dtype=torch.float32).clamp_min(1)
         self.register_buffer("shift", logit_adjustment * (counts / counts.sum()).log(), persistent=False)
         self.adjusted = logit_adjustment > 0
-        learnt = torch.tensor([k for k in range(task.num_classes) if k not in set(task.unlearnt)])
-        self.register_buffer("learnt", learnt if task.unlearnt else None, persistent=False)
+        self.register_buffer("learnt", torch.tensor(task.learnt) if task.unlearnt else None, persistent=False)
 
     def each(self, logits: Tensor, labels: Tensor) -> Tensor:
         """logits (N, K), labels (N,) → (N,)."""

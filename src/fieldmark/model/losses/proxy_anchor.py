@@ -41,8 +41,7 @@ class ProxyAnchor(Loss):
         if margin < 0:
             raise RecipeError(f"loss.margin = {margin} is not allowed", "Expected 0 or more; the paper has 3.2.")
         self.margin = margin
-        learnt = torch.tensor([k for k in range(task.num_classes) if k not in set(task.unlearnt)])
-        self.register_buffer("learnt", learnt, persistent=False)
+        self.register_buffer("learnt", torch.tensor(task.learnt), persistent=False)
 
     def each(self, logits: Tensor, labels: Tensor) -> Tensor:
         """logits (N, K), labels (N,) → (N,): the loss of a batch of one image."""

@@ -62,8 +62,7 @@ class TaxonomyLoss(Loss):
             )
         numbers = [list(range(task.num_classes)), *(level.parent.tolist() for level in levels)]
         self.register_buffer("parents", torch.tensor(numbers), persistent=False)
-        learnt = sorted(set(range(task.num_classes)) - set(task.unlearnt))
-        self.register_buffer("learnt", torch.tensor(learnt), persistent=False)
+        self.register_buffer("learnt", torch.tensor(task.learnt), persistent=False)
         self.label_smoothing = label_smoothing
         kept = [math.exp(-alpha * (len(levels) - h)) for h in range(len(levels) + 1)]
         self.weights = [coarse - fine for fine, coarse in itertools.pairwise([0.0, *kept])]
