@@ -177,12 +177,21 @@ def test_of_a_leader_that_is_gone_one_follower_tells(monkeypatch: pytest.MonkeyP
     assert not speaks(1, None)
 
 
+class _Meet:
+    def __call__(self) -> None:
+        ranks.told(None)
+
+
 def test_a_leader_that_is_killed_is_told_of() -> None:
+    @ranks.led
+    def lead() -> None:
+        ranks.assemble(_Meet())
+        ranks.told(None)  # before all have come together, torchrun would have to tell
+        os.kill(os.getpid(), signal.SIGKILL)
+
     def act() -> str:
-        if os.environ["RANK"] == "0":
-            ranks.led(lambda: os.kill(os.getpid(), signal.SIGKILL))()
         try:
-            ranks.led(lambda: None)()
+            lead()
         except RankError as error:
             return type(error).__name__
         return ""

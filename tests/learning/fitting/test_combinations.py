@@ -96,9 +96,10 @@ def test_a_mix_that_the_method_cannot_serve(monkeypatch: pytest.MonkeyPatch) -> 
 def test_training_and_comparing_rehearse_before_data_is_read(tmp_path: Path, cli: Cli) -> None:
     options = ["--backbone=test_resnet", "--weights=none", "--set=train.freeze_stages=50", "--out", tmp_path / "out"]
     says = "train.freeze_stages = 50 freezes all of 'test_resnet'."
-    (tmp_path / "empty").mkdir()
-    assert cli("train", tmp_path / "empty", *options).complaint.startswith(says)
-    complaint = cli("compare", tmp_path / "empty", "--recipes", "probe,finetune", *options).complaint
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "notes.txt").write_text("no data, which is found out later")
+    assert cli("train", tmp_path / "data", *options).complaint.startswith(says)
+    complaint = cli("compare", tmp_path / "data", "--recipes", "probe,finetune", *options).complaint
     assert complaint.startswith(f"finetune: {says}")
     assert not (tmp_path / "out").exists()
 
