@@ -19,6 +19,8 @@ from fieldmark.data.grades import grades_of, in_order, numbered
         (("t2-grade_09", "t2-grade_10", "t2-grade_11"), ("t2-grade_09", "t2-grade_10", "t2-grade_11")),
         (("flower 11", "flower 28", "flower 48"), ()),
         (("flower 1", "flower 2", "flower 3"), ()),
+        (("Schweregrad 1", "Schweregrad 2", "Schweregrad 3"), ("Schweregrad 1", "Schweregrad 2", "Schweregrad 3")),
+        (("Klasse 1", "Klasse 2", "Klasse 3"), ()),
         (("class_03", "class_01", "class_02"), ()),
         (("starfish1", "starfish2", "starfish3"), ()),
         (("flower 0", "flower 1", "flower 2"), ("flower 0", "flower 1", "flower 2")),

@@ -65,7 +65,7 @@ class Boxed:
                 return self._see(predictor, box)
             finally:
                 self._left -= 1
-                if not self._left:
+                if self._left <= 0:  # what found no memory is seen again
                     self._kept = self._last = None
 
     def _see(self, predictor: Predictor, box: Box) -> Shown:

@@ -27,17 +27,17 @@ class Pieces(Generic[T]):
 
     def __call__(self, images: Any) -> T:
         found: list[T] = []
-        start = 0
+        start, again = 0, False
         while start < len(images) or not found:  # of no image, the answer has the right shape all the same
             most = max(1, min(self._most or len(images), len(images) - start))
             try:
                 found.append(with_kernels(partial(self._compute, images[start : start + most])))
-                start += most
+                start, again = start + most, False
                 continue
             except Exception as error:  # a processor's lack of memory has no class of its own
                 if not lacks_memory(error):
                     raise
-                if most == 1:
+                if again:
                     raise DeviceError(
                         "Memory does not suffice for one picture",
                         "End what else computes on this device; if it is a GPU, the processor may have more memory: "
@@ -45,5 +45,5 @@ class Pieces(Generic[T]):
                     ) from error
             # behind the clause nothing holds the tensors of the attempt any longer
             give_back_freed_memory()
-            self._most = most // 2
+            self._most, again = max(1, most // 2), most == 1  # one image may fit into what was given back
         return self._join(found)

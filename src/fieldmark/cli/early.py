@@ -53,8 +53,12 @@ def check_data(data: Path | None, root: Path | None) -> None:
 
 
 def _is_bare(path: Path) -> bool:
-    """Whether there is no file in a folder or below; it takes a moment where there is one."""
-    return os.path.isdir(path) and not any(files for _, _, files in os.walk(path, followlinks=True))
+    """Whether there is nothing but folders in a folder and below; it takes a moment where there is anything else. A
+    link is something: whoever reads the data follows it."""
+    return os.path.isdir(path) and not any(
+        files or any(os.path.islink(os.path.join(folder, name)) for name in folders)
+        for folder, folders, files in os.walk(path)
+    )
 
 
 def check_free(out: Path) -> None:

@@ -19,8 +19,10 @@ LONGEST_SCALE = 11
 """Of grades that are taken for such unasked: 0 to 10. More numbered classes are rather serial numbers."""
 
 _SCALE = re.compile(
-    "(age|day|degree|grade|instar|level|month|phase|rank|rating|score|severity|size|stage|star|step|tier|week|year"
-    "|grad|stadium|stufe|stade|niveau|degré|estadio|etapa|fase|grado|nivel|livello|stadio|estágio|grau|nível)s?",
+    "(age|damage|day|degree|grade|instar|level|month|phase|quality|rank|rating|score|severity|size|stage|star|step|tier"
+    "|week|year|stade|niveau|degré|estadio|etapa|fase|grado|nivel|livello|stadio|estágio|grau|nível"
+    "|bristol|fitzpatrick|tanner)s?"
+    r"|\w*(grad|stadium|stadien|stufen?)|\w+klasse",  # as in "Schweregrad"
     re.IGNORECASE,
 )
 """A word for what has grades, in some languages."""

@@ -114,7 +114,8 @@ def scan(root: Path) -> Scan:
 
 
 def holds_images(root: Path) -> bool:
-    """Whether there is an image in or below `root`; the walk ends at the first one. Raises as `scan`."""
+    """Whether there is an image in or below `root`; the walk ends at the first one. Raises DataError for a folder
+    before it that cannot be read."""
     found = Scan(root)
     return any(found.images for _ in _walk(found, _judged))
 

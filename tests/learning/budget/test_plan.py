@@ -33,7 +33,7 @@ left = st.floats(0, 1e6)
 def test_losers_take_a_quarter_at_most_and_the_winner_has_enough_steps(some: list[Way], left: float) -> None:
     plan = heats(preferred(some, left), left)
     assert plan.lost <= 0.25 * left * (1 + 1e-9)
-    assert len(plan.ways) in (0, 1, 2, 4)
+    assert len(plan.ways) <= 4
     for way in plan.ways:
         assert way.steps(left) >= FEWEST_STEPS
         if len(plan.ways) > 1:
@@ -71,6 +71,7 @@ def test_contenders_wait_until_there_is_time_for_them() -> None:
     some = [Way("a", 224, freeze, 0.7, 10, 1.0, 5, 0) for freeze in (0, 1, 2, 3)]
     numbers = [len(heats(some, left).ways) for left in (350, 420, 5000)]
     assert numbers == [1, 2, 4]
+    assert len(heats(some[:3], 5000).ways) == 3
 
 
 @given(ways, ways, st.integers(300, 3000), left)
@@ -93,7 +94,7 @@ def test_two_recipes_compete_before_two_ways_of_one() -> None:
     slow, slower = (Way("a", 224, 0, 0.7, 10, step, 5, 0, "random", f"{step}", 400) for step in (2.0, 3.0))
     assert heats(with_rivals([plain, frozen], [slow, slower], 700), 700).ways == (plain, frozen)
     assert heats(with_rivals([plain, frozen], [slow, slower], 1300), 1300).ways == (plain, slow)
-    assert heats(with_rivals([plain, frozen], [slow, slower], 3000), 3000).ways == (plain, slow)
+    assert heats(with_rivals([plain, frozen], [slow, slower], 3000), 3000).ways == (plain, slow, slower)
     assert heats(with_rivals([plain, frozen], [slow, slower], 5000), 5000).ways == (plain, slow, slower, frozen)
 
 

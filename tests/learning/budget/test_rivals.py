@@ -46,7 +46,8 @@ def test_a_rival_is_not_under_a_licence_that_forbids_commercial_use(monkeypatch:
         (None, [], True),
         (None, ["train.batch_size=8", "images.size=160"], True),
         (None, ["neck.name=attention"], False),
-        (None, ["loss.label_smoothing=0"], False),
+        (None, ["loss.label_smoothing=0"], True),
+        (None, ["loss.name=proxy_anchor"], False),
         ("finetune", [], False),
     ],
 )

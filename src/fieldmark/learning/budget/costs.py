@@ -99,7 +99,8 @@ class Costs:
             with torch.no_grad():
                 network(noise).pooled.sum().item()
 
-        self._learning[key] = max(1.2, min(bench.step(way) for _ in range(_TIMES)) / _seconds(answer))
+        step = min(bench.step(way) for _ in range(_TIMES)) / len(bench.batch.rows)
+        self._learning[key] = max(1.2, step / (_seconds(answer) / _BATCH))
 
     def _built(self, backbone: Backbone, size: int) -> tuple[Network, Tensor]:
         """A network without its weights, and a batch of noise."""

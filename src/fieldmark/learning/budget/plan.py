@@ -115,11 +115,11 @@ class Heats:
 
 
 def heats(ways: Sequence[Way], left: float) -> Heats:
-    """How many of `ways`, the likeliest first, are tried against each other: four, two, or the first alone.
+    """How many of `ways`, the likeliest first, are tried against each other: four, three, two, or the first alone.
 
     Only where each can show something, and the winner has enough steps left.
     """
-    for number in (4, 2):
+    for number in (4, 3, 2):
         some = tuple(ways[:number])
         if len(some) == number and min(way.steps((1 - _LOST) * left) for way in some) >= ENOUGH_STEPS:
             free = left - max(way.finish for way in some)
@@ -130,8 +130,8 @@ def heats(ways: Sequence[Way], left: float) -> Heats:
 
 
 def _rounds_lost(number: int) -> int:
-    """What the losers take: one of two takes one round; of four, two take one and one takes two."""
-    return {4: 4, 2: 1}.get(number, 0)
+    """What the losers take: of two or three, each takes one round; of four, two take one and one takes two."""
+    return {4: 4, 3: 2, 2: 1}.get(number, 0)
 
 
 def _overhead(ways: Sequence[Way]) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any, Literal, Self, final
 
 from fieldmark.core.errors import RecipeError, RunError
@@ -16,7 +17,7 @@ from fieldmark.runs.run import Run
 
 __all__ = ["Open", "Purse", "left_open"]
 
-_PIECES = "method.", "neck.", "head.", "loss.", "auxiliary."
+_PIECES = {"method.name", "neck.name", "head.name", "loss.name", "auxiliary.name"}
 """A recipe of which the user has exchanged a piece is no longer the default."""
 
 Open = Literal["recipe", "backbone", "size", "freeze", "solver", "epochs"]
@@ -27,7 +28,7 @@ def left_open(recipe: object, backbone: str | None, weights: str | None, overrid
     named = {text.partition("=")[0].strip() for text in overrides}
     own_backbone = backbone or weights or any(key.startswith("backbone.") for key in named)
     said: dict[Open, Any] = {
-        "recipe": recipe or any(key.startswith(_PIECES) for key in named),
+        "recipe": recipe or named & _PIECES,
         "backbone": recipe or own_backbone,
         "size": named & {"images.size", "images.train_scale"},
         "freeze": recipe or "train.freeze_stages" in named,
@@ -117,7 +118,7 @@ class Purse:
         """The recipe that was asked for."""
         return asked_of(self.run)
 
-    @property
+    @cached_property
     def rivals(self) -> dict[str, Recipe]:
         """Recipes that compete with it where there is time for them, by name."""
         return rivals_of(self.run)

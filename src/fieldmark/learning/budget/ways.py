@@ -67,6 +67,8 @@ def plan_of(work: Work, probe: Probe | None) -> Heats:
     if work.judged:
         rivals, left = _rivals(work, probe, ways), work.purse.meter.left
         plan = heats(with_rivals(able, rivals, left), left)
+        if len(plan.ways) < 2:  # a rival's trial would take too long
+            plan = heats(able, left)
     else:
         plan = Heats(tuple(able[:1]))
     plan = replace(plan, ways=tuple(_with_start(work, way, probe) for way in plan.ways))
@@ -104,7 +106,7 @@ def _rivals(work: Work, probe: Probe | None, ways: Sequence[Way]) -> list[Way]:
         whole = _whole(work, name)
         for way in ways:
             if way.freeze == freeze and with_rivals([], [replace(way, recipe=name, whole=whole)], left):
-                with suppress(RecipeError):  # a network or a size that it cannot do with
+                with suppress(Exception):  # a network or a size that it cannot do with, or memory: then it is left out
                     rehearse(recipe_of(work, probe, way.size, freeze, name))
                     found.append(_way(work, probe, way.size, freeze, name))
     return found
