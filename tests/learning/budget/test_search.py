@@ -17,9 +17,9 @@ from fieldmark.commands.report import report
 from fieldmark.commands.train import train
 from fieldmark.core.errors import RecipeError, RunError
 from fieldmark.core.listener import Event, Listener, StepTaken
-from fieldmark.core.recipe import Backbone, load_recipe
+from fieldmark.core.recipe import Backbone, Recipe, load_recipe
 from fieldmark.core.wording import CROSSFIT
-from fieldmark.learning.budget import networks, plan, probes
+from fieldmark.learning.budget import networks, plan, probes, ways
 from fieldmark.learning.budget.costs import Costs
 from fieldmark.learning.budget.plan import Way
 from fieldmark.learning.budget.probes import Probe
@@ -133,7 +133,7 @@ ONE_SIZE = ["train.batch_size=16", "train.batchnorm=plain", "train.solver=gradie
 
 @pytest.mark.usefixtures("quick")
 def test_the_rival_that_is_ahead_is_what_ships(many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def judged(work: Work, way: Way, probe: Probe | None, each: float, rounds: int) -> networks._Judged:
+    def judged(work: Work, way: Way, probe: Probe | None, each: float, rounds: int) -> networks._Standing:
         return original(work, way, probe, each, rounds)._replace(accuracy=float(bool(way.recipe)))
 
     original = networks._judged
@@ -150,6 +150,22 @@ def test_the_rival_that_is_ahead_is_what_ships(many: Path, tmp_path: Path, monke
     assert f"Chose {facts['chosen']}" in notes
     assert second["name"] in unescape(report(run.folder).read_text())
     assert facts["spent"] <= 3000
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("error", [RecipeError("It needs several cells"), RuntimeError("can't allocate memory")])
+def test_a_rival_that_cannot_be_tried_leaves_the_others_alone(
+    error: Exception, many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(recipe: Recipe) -> None:
+        raise error
+
+    monkeypatch.setattr(ways, "rehearse", refused)
+    with pytest.raises(Stopped):
+        within(many, tmp_path / "run", "3000 images", *ONE_SIZE, listener=StopsAfter(1))
+    facts = budget_of(Run(tmp_path / "run"))
+    assert facts is not None
+    assert [way["recipe"] for way in facts["plan"]["ways"]] == [""]
 
 
 @pytest.mark.usefixtures("quick")

@@ -50,7 +50,7 @@ def trained(work: Work, probe: Probe | None) -> Chosen | None:
         return None
     work = work.with_flips()
     plan = plan_of(work, probe)
-    ways, judged, rounds = list(plan.ways), dict[Way, _Judged](), 0
+    ways, judged, rounds = list(plan.ways), dict[Way, _Standing](), 0
     while len(ways) > 1:
         rounds += 1
         for way in ways:
@@ -82,7 +82,7 @@ def _on_fastest_machine(work: Work, probe: Probe | None) -> Work:
     return replace(work, fit=replace(work.fit, machine=fit.machine))
 
 
-class _Judged(NamedTuple):
+class _Standing(NamedTuple):
     """A contender after a trial."""
 
     accuracy: float
@@ -90,14 +90,14 @@ class _Judged(NamedTuple):
     """What it said of validation images; None where that was in an earlier sitting."""
 
 
-def _judged(work: Work, way: Way, probe: Probe | None, each: float, rounds: int) -> _Judged:
+def _judged(work: Work, way: Way, probe: Probe | None, each: float, rounds: int) -> _Standing:
     """A contender after so many rounds, in which it spends `each` on steps."""
     known = [one for one in work.purse.facts["trials"] if one["name"] == way.name]
     if known and (known[0]["rounds"] >= rounds or known[0]["rounds"] == 0):  # in an earlier sitting, or to its end
-        return _Judged(known[0]["accuracy"], None)
+        return _Standing(known[0]["accuracy"], None)
     found = _run(work, way, probe, each, rounds)
     work.fit.listener.note(f"{way.name}: {percent(found.accuracy)} of validation images so far")
-    return _Judged(found.accuracy, found.held)
+    return _Standing(found.accuracy, found.held)
 
 
 def _run(work: Work, way: Way, probe: Probe | None, pause: float | None = None, rounds: int = 0) -> Chosen:

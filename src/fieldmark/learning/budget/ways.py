@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from fieldmark.core.errors import RecipeError
+from fieldmark.core.memory import lacks_memory
 from fieldmark.core.recipe import Backbone, Recipe
 from fieldmark.core.wording import counted
 from fieldmark.learning.budget.begin import sizes_of
@@ -106,9 +107,13 @@ def _rivals(work: Work, probe: Probe | None, ways: Sequence[Way]) -> list[Way]:
         whole = _whole(work, name)
         for way in ways:
             if way.freeze == freeze and with_rivals([], [replace(way, recipe=name, whole=whole)], left):
-                with suppress(Exception):  # a network or a size that it cannot do with, or memory: then it is left out
+                try:
                     rehearse(recipe_of(work, probe, way.size, freeze, name))
                     found.append(_way(work, probe, way.size, freeze, name))
+                except Exception as error:  # a processor's lack of memory has no class of its own
+                    if not isinstance(error, RecipeError) and not lacks_memory(error):
+                        raise
+                    # a network or a size that it cannot do with, or that is too large: the others compete without it
     return found
 
 

@@ -161,8 +161,8 @@ def refresh_statistics(
         try:
             with autocast(precision, device):
                 model.method(model.backbone.normalization(images.to(device)))
-        except BaseException:
-            for buffer, value in before:  # of a piece that did not fit, nothing counts
+        except BaseException:  # whatever it was, of a piece that did not fit nothing counts
+            for buffer, value in before:
                 buffer.copy_(value)
             seen = counts
             raise
