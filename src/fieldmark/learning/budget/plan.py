@@ -64,6 +64,10 @@ class Way:
         """How many it takes before `left` is spent."""
         return max(0, math.floor((left - self.begin - self.finish) / self.step))
 
+    def fits_whole(self, left: float) -> bool:
+        """Whether it has its recipe's own steps if it wins, when those who lose have taken their share."""
+        return self.steps((1 - _LOST) * left) >= self.whole
+
     @property
     def trial(self) -> float:
         """What the fewest steps cost after which it can be judged."""
@@ -95,7 +99,7 @@ def with_rivals(ways: Sequence[Way], rivals: Sequence[Way], left: float) -> list
     """
     best = dict[str, Way]()
     for way in sorted(rivals, key=lambda way: way.size):
-        if way.steps((1 - _LOST) * left) >= way.whole:
+        if way.fits_whole(left):
             best[way.recipe] = way
     names = dict.fromkeys(way.recipe for way in rivals)
     return [*ways[:1], *(best[name] for name in names if name in best), *ways[1:]]

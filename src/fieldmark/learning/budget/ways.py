@@ -106,7 +106,7 @@ def _rivals(work: Work, probe: Probe | None, ways: Sequence[Way]) -> list[Way]:
     for name in work.purse.rivals:
         whole = _whole(work, name)
         for way in ways:
-            if way.freeze == freeze and with_rivals([], [replace(way, recipe=name, whole=whole)], left):
+            if way.freeze == freeze and replace(way, whole=whole).fits_whole(left):
                 try:
                     rehearse(recipe_of(work, probe, way.size, freeze, name))
                     found.append(_way(work, probe, way.size, freeze, name))
