@@ -178,10 +178,11 @@ class Batcher:
                 self._heard(len(batch))
                 if self._in_turns:
                     self._may_decode.clear()
-                self._compute(batch)
+                answers = self._computed(batch)
                 self._may_decode.set()
                 began, ended = max(ended, min(one.since for one in batch)), self._clock()
                 self._learn((ended - began) / len(batch))  # from end to end of two batches, unless nobody waited then
+                self._teller.submit(_tell, batch, answers)  # so that the next batch need not wait for whoever is told
 
     def _gathered(self, first: _Waiting) -> list[_Waiting]:
         """What is ready, and what becomes so while it pays to wait."""
@@ -198,29 +199,28 @@ class Batcher:
             batch.append(one)
         return batch
 
-    def _compute(self, batch: list[_Waiting]) -> None:
+    def _computed(self, batch: list[_Waiting]) -> list[Outputs | Exception]:
         try:
             (answered,) = stream(
                 [one.shown for one in batch if one.shown], _itself, self._engine, batch_size=len(batch)
             )
             assert answered.output is not None
-            rows = [_row(answered.output, at) for at in range(len(batch))]
+            return [_row(answered.output, at) for at in range(len(batch))]
         except Exception as error:  # likewise
             if len(batch) == 1:
-                batch[0].answer.set_exception(error)
-                return
-            for one in batch:  # one that makes the network fail must not spoil the others
-                self._compute([one])
-            return
-        self._teller.submit(_tell, batch, rows)  # so that the next batch need not wait for whoever is told
+                return [error]
+            return [answer for one in batch for answer in self._computed([one])]  # it must not spoil the others
 
     def _learn(self, each: float) -> None:
         self._each += (_SMOOTHING if self._each else 1.0) * (each - self._each)
 
 
-def _tell(batch: list[_Waiting], rows: list[Outputs]) -> None:
-    for one, row in zip(batch, rows, strict=True):
-        one.answer.set_result(row)
+def _tell(batch: list[_Waiting], answers: list[Outputs | Exception]) -> None:
+    for one, answer in zip(batch, answers, strict=True):
+        if isinstance(answer, Exception):
+            one.answer.set_exception(answer)
+        else:
+            one.answer.set_result(answer)
 
 
 def _itself(shown: Shown) -> Shown:
