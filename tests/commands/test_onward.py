@@ -14,16 +14,18 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from conftest import COLORS, paint
+from fieldmark.commands.report import report
 from fieldmark.commands.train import train
 from fieldmark.core.errors import FieldmarkError, RecipeError
 from fieldmark.core.storage import read_rows, write_rows
 from fieldmark.learning.fitting.fit import Fit, Fitted, Stopped
 from fieldmark.learning.fitting.onward import Older
 from fieldmark.model.choosing import weights_file
+from fieldmark.runs.budgeted import budget_of
 from fieldmark.runs.bundle import Bundle
 from fieldmark.runs.run import Run
 from support.commands import Cli, settings
-from support.hearing import Heard
+from support.hearing import Heard, StopsAfter
 
 STILL = ("train.lr=1e-12", "train.head_lr=1e-12", "train.batchnorm=frozen", "train.ema=false")
 """Learns nothing, so that what is shipped is what it began with."""
@@ -213,6 +215,43 @@ def test_it_resumes_where_it_was(trained: Run, season: Path, tmp_path: Path) -> 
     weights = [Bundle.load(one.folder).weights() for one in (whole, run)]
     assert all((weights[0][key] == weights[1][key]).all() for key in weights[0])
     assert splits(run) == splits(whole)
+
+
+def test_a_budget_decides_how_long_a_network_goes_on(trained: Run, season: Path, tmp_path: Path) -> None:
+    """All else is the older run's: its weights, recipe and size."""
+    with pytest.raises(Stopped):
+        train(season, out=tmp_path / "run", budget="2500 images", from_run=trained.folder, listener=StopsAfter(2))
+    run = train(season, out=tmp_path / "run", resume=True, listener=Heard())
+    facts = budget_of(run)
+    assert facts is not None
+    assert (facts["open"], facts["probes"], len(facts["trials"])) == (["epochs"], [], 1)
+    assert facts["trials"][0]["epochs"] == 3 * trained.recipe().train.epochs
+    assert facts["spent"] <= 2500
+    assert set(trained.recipe().changes(run.recipe())) <= {"train.epochs", "train.solver", "train.precision"}
+    assert run.decided("weights") == trained.decided("weights")
+    assert run.decided("changed")["images"] == len(held_out(trained))
+    assert "It decided the number of epochs." in unescape(report(run.folder).read_text())
+
+
+def test_within_a_budget_it_begins_with_the_weights_of_the_other(trained: Run, season: Path, tmp_path: Path) -> None:
+    run = train(
+        season,
+        out=tmp_path / "run",
+        budget="2500 images",
+        from_run=trained.folder,
+        overrides=STILL,
+        listener=Heard(),
+    )
+    before, after = (Bundle.load(one.folder).weights() for one in (trained, run))
+    assert all(np.allclose(before[key], after[key], atol=1e-6) for key in before if key.startswith("method.head"))
+
+
+def test_within_a_budget_a_probe_stays_one(pictures: Path, season: Path, tmp_path: Path) -> None:
+    first = train(pictures, "probe", overrides=settings(), out=tmp_path / "first", listener=Heard())
+    run = train(season, out=tmp_path / "run", budget="2000 images", from_run=first.folder, listener=Heard())
+    facts = budget_of(run)
+    assert facts is not None
+    assert (run.solver, facts["open"], facts["trials"]) == ("logistic", ["epochs"], [])
 
 
 @pytest.mark.parametrize(("protocol", "afresh"), [("holdout", {"probe"}), ("crossfit", {"fold 0", "fold 1"})])

@@ -84,8 +84,9 @@ def train(
     `unlabelled` are photographs without labels (files, folders, globs, tables), from which a recipe with
     `train.pseudo_weight` learns too, such as "pseudo_labels"; a run in place of the data has its own.
     With `from_run`, the new run goes on from a finished one: from its weights, with its recipe, with its data and the
-    new photographs in `data` together. Its classes stay in order and its images in their splits; `fieldmark.report`
-    shows what changed on images that both held out. The older run is only read.
+    new photographs in `data` together; a budget then decides how long it trains. Its classes stay in order and its
+    images in their splits; `fieldmark.report` shows what changed on images that both held out. The older run is only
+    read.
     The recipe is "finetune" by default. With a `budget`, such as "10m", "200000 images", or "2eur" at a `price` of
     "1.20/h", what was not named is chosen on validation images, and the run ends when the budget does; the recipe
     "auto" names nothing. See `fieldmark.learning.budget`.
@@ -140,8 +141,8 @@ def train(
                 run.keep_unlabelled(pool)
                 if older:
                     older.begin(run)
-                choices = left_open(recipe or parent, backbone, weights, overrides)
-                purse = Purse.begin(run, budget, asked, choices, goes_on=onward) if budget else None
+                choices = left_open(recipe or parent, backbone, weights, overrides, goes_on=onward)
+                purse = Purse.begin(run, budget, asked, choices) if budget else None
                 if purse and purse.leaves("recipe"):
                     like = partial(resolve_recipe, backbone=backbone, weights=weights, overrides=overrides)
                     purse.compete(rivals(asked, like, backbone=purse.leaves("backbone")))

@@ -36,8 +36,8 @@ def budget(material: Material) -> Section | None:
         blocks.append(Text(" ".join([f"Chosen: {chosen}.", *facts.get("because", [])])))
     if rows := [*_probes(facts), *_networks(facts)]:
         blocks.append(Table(("tried", "steps", "one step", "spent", "accuracy"), tuple(rows)))
-        judges = counted(facts.get("validation", 0), "validation image")
-        blocks.append(Text(_BY[facts.get("by", "validation")].format(judges), "soft"))
+        judges, by = facts.get("validation", 0), facts.get("by", "validation")
+        blocks.append(Text(_BY[by if judges else "folds"].format(counted(judges, "validation image")), "soft"))
     return Section("budget", "What the budget was spent on", tuple(blocks))
 
 

@@ -243,7 +243,7 @@ def test_every_backbone_at_hand_is_probed(many: Path, tmp_path: Path, monkeypatc
     monkeypatch.setattr(probes, "_at_hand", lambda own: here)
     monkeypatch.setattr("fieldmark.learning.fitting.weights.weights_license", lambda one: f"that of {one.name}")
     own = ["backbone.name=test_vit", "backbone.weights=none"]
-    monkeypatch.setattr("fieldmark.commands.train.left_open", lambda *_: ("backbone", "solver", "epochs", "freeze"))
+    monkeypatch.setattr("fieldmark.commands.train.left_open", lambda *_, **__: ("backbone", "solver", "epochs", "freeze"))
     run, facts, notes = within(many, tmp_path / "run", "800 images", *own, backbone=None, weights=None)
     assert [one["backbone"] for one in facts["probes"]] == ["test_vit", "test_resnet"]
     assert max(facts["probes"], key=lambda one: one["accuracy"])["backbone"] == "test_resnet"
@@ -335,11 +335,6 @@ def test_what_is_too_short_in_money_is_answered_in_money(many: Path, tmp_path: P
 def test_what_leaves_no_way_to_judge_is_refused(setting: str, many: Path, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=setting.partition("=")[0].rpartition(".")[2]):
         within(many, tmp_path / "run", "5000 images", setting)
-
-
-def test_a_run_that_goes_on_from_another_has_its_recipe(pictures: Path, trained: Run, tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="goes on from another"):
-        train(pictures, out=tmp_path / "run", budget="5000 images", from_run=trained.folder)
 
 
 def test_no_training_lasts_for_ever(many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -106,7 +106,7 @@ def _probe(work: Work, backbone: Backbone) -> Probe:
     meter, costs, size = work.purse.meter, work.costs, work.fit.recipe.images.size
     began = meter.spent
     fit = replace(work.fit, recipe=_recipe(work, backbone), name="probe", listener=_Progress(work.fit.listener))
-    model = fit.build(work.rows, load_weights=True)
+    model = fit.build(work.rows, load_weights=fit.start is None)
     loaded, rows = meter.spent, np.concatenate([work.rows, work.validation])
     both = fit.embedding(model, rows, stage=f"Computing features by {backbone.name}")
     meter.look(len(both))

@@ -11,6 +11,7 @@ from fieldmark.core.launch import launched
 from fieldmark.core.recipe import Recipe
 from fieldmark.learning.budget.budget import Budget, Meter
 from fieldmark.learning.budget.costs import Costs
+from fieldmark.learning.fitting.trial import solved
 from fieldmark.runs.budgeted import asked_of, budget_of, keep_budget, rivals_of
 from fieldmark.runs.facts import BudgetFacts
 from fieldmark.runs.run import Run
@@ -23,8 +24,11 @@ _PIECES = {"method.name", "neck.name", "head.name", "loss.name", "auxiliary.name
 Open = Literal["recipe", "backbone", "size", "freeze", "solver", "epochs"]
 
 
-def left_open(recipe: object, backbone: str | None, weights: str | None, overrides: Sequence[str]) -> tuple[Open, ...]:
-    """What a user leaves to the budget: everything that was not named; of a recipe that was, size and epochs."""
+def left_open(
+    recipe: object, backbone: str | None, weights: str | None, overrides: Sequence[str], *, goes_on: bool = False
+) -> tuple[Open, ...]:
+    """What a user leaves to the budget: everything that was not named; of a recipe that was, size and epochs; of a run
+    that `goes_on` from another, the epochs."""
     named = {text.partition("=")[0].strip() for text in overrides}
     own_backbone = backbone or weights or any(key.startswith("backbone.") for key in named)
     said: dict[Open, Any] = {
@@ -35,7 +39,7 @@ def left_open(recipe: object, backbone: str | None, weights: str | None, overrid
         "solver": recipe or "train.solver" in named,
         "epochs": "train.epochs" in named,
     }
-    return tuple(key for key, fixed in said.items() if not fixed)
+    return tuple(key for key, fixed in said.items() if not fixed and (key == "epochs" or not goes_on))
 
 
 @final
@@ -49,14 +53,8 @@ class Purse:
         self.costs = Costs(run.machine(), self.in_seconds)
 
     @classmethod
-    def begin(cls, run: Run, budget: Budget, recipe: Recipe, open: Sequence[Open], *, goes_on: bool = False) -> Self:
-        """For a new run with this recipe. Raises RecipeError for one that leaves no way to judge, and for one that
-        `goes_on` from another run."""
-        if goes_on:
-            raise RecipeError(
-                "A run that goes on from another has its recipe",
-                "Leave out --budget (--set train.epochs=5 makes the training shorter), or leave out --from.",
-            )
+    def begin(cls, run: Run, budget: Budget, recipe: Recipe, open: Sequence[Open]) -> Self:
+        """For a new run with this recipe. Raises RecipeError for one that leaves no way to judge."""
         if recipe.protocol != "holdout":
             raise RecipeError(
                 f"With a budget, validation images choose, and the protocol {recipe.protocol!r} holds none out",
@@ -115,8 +113,10 @@ class Purse:
 
     @property
     def recipe(self) -> Recipe:
-        """The recipe that was asked for."""
-        return asked_of(self.run)
+        """The recipe that was asked for, with the solver of the run that it goes on from, if any."""
+        asked = asked_of(self.run)
+        settled = self.run.decided("solver") if asked.train.solver == "auto" and not self.leaves("solver") else None
+        return solved(asked, settled) if settled else asked
 
     @cached_property
     def rivals(self) -> dict[str, Recipe]:

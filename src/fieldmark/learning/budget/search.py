@@ -25,8 +25,9 @@ def chosen_within(purse: Purse, fit: Fit, rows: Ints, validation: Ints) -> Chose
     """Spend what is left, and give the best model that was found. The run's recipe becomes that of the model."""
     work = Work(purse, fit, rows, validation, [])
     purse.facts["validation"] = len(validation)
-    purse.facts["by"] = "validation" if work.judged else "folds"
-    if not work.judged:
+    by_folds = not work.judged and not purse.only_network
+    purse.facts["by"] = "folds" if by_folds else "validation"
+    if by_folds:
         fit.listener.note(
             f"With {counted(len(validation), 'validation image')} nothing can judge a training, so probes are tried "
             "alone, and chosen by cross-validation"
@@ -72,7 +73,8 @@ def _settle(work: Work, chosen: Chosen) -> None:
         train = train.model_copy(update={"precision": chosen.fit.machine.precision})
     settled = recipe.model_copy(update={"images": images, "labels": asked.labels, "train": train})
     settle_recipe(run, settled)
-    run.decide("weights", weights_name(settled.backbone))
+    if chosen.fit.start is None:
+        run.decide("weights", weights_name(settled.backbone))
     run.decide("solver", settled.train.solver)
     work.purse.facts |= {"chosen": _described(settled), "because": work.because}
     work.purse.keep()

@@ -44,6 +44,8 @@ def read_for(
     if older is not None:
         with relayed_warnings(listener):
             catalog, source, columns, further, splits = grown(older.run, data, root, columns, made, listener)
+        if sized:
+            catalog, recipe = sized(catalog, columns)
         files = undecided(files, catalog.root, made)
         prepared = prepare(catalog, recipe, listener, run, unlabelled=files, settled=splits)
         older.tell(run, prepared.catalog, splits, listener)
