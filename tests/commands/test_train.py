@@ -19,7 +19,6 @@ import fieldmark
 from fieldmark.commands.train import train
 from fieldmark.core.errors import TrainingError
 from fieldmark.core.storage import read_rows
-from fieldmark.core.wording import duration
 from fieldmark.learning.fitting import holdout
 from fieldmark.runs.run import Run
 from support.weights import identical, weights
@@ -155,14 +154,6 @@ def test_looking_at_the_validation_part_changes_nothing(
     assert not any("val_top1" in line for line in run.history())
     scored = [(one.evaluation("val") / "predictions.csv").read_bytes() for one in (run, trained)]
     assert scored[0] == scored[1]
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0.2, "0.2 s"), (89, "89 s"), (91, "2 min"), (149, "2 min"), (3599, "1 h 00 min"), (3900, "1 h 05 min")],
-)
-def test_durations(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
 
 
 def test_what_is_written(pictures: Path, trained: Run) -> None:

@@ -49,11 +49,13 @@ def not_installed(packages: Sequence[str]) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time as people say it: "0.4 s", "40 s", "12 min", "3 h 05 min"."""
+    """A time as people say it: "0.4 s", "40 s", "1 min 37 s", "12 min", "3 h 05 min"."""
     if seconds < 10:
         return f"{seconds:.1f} s"
-    if seconds < 90:
-        return f"{seconds:.0f} s"
+    if (whole := round(seconds)) < 90:
+        return f"{whole} s"
+    if whole < 600:
+        return f"{whole // 60} min {whole % 60:02} s"
     hours, minutes = divmod(round(seconds / 60), 60)
     return f"{hours} h {minutes:02} min" if hours else f"{minutes} min"
 

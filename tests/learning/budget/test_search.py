@@ -243,7 +243,8 @@ def test_every_backbone_at_hand_is_probed(many: Path, tmp_path: Path, monkeypatc
     monkeypatch.setattr(probes, "_at_hand", lambda own: here)
     monkeypatch.setattr("fieldmark.learning.fitting.weights.weights_license", lambda one: f"that of {one.name}")
     own = ["backbone.name=test_vit", "backbone.weights=none"]
-    monkeypatch.setattr("fieldmark.commands.train.left_open", lambda *_, **__: ("backbone", "solver", "epochs", "freeze"))
+    choices = "backbone", "solver", "epochs", "freeze"
+    monkeypatch.setattr("fieldmark.commands.train.left_open", lambda *_, **__: choices)
     run, facts, notes = within(many, tmp_path / "run", "800 images", *own, backbone=None, weights=None)
     assert [one["backbone"] for one in facts["probes"]] == ["test_vit", "test_resnet"]
     assert max(facts["probes"], key=lambda one: one["accuracy"])["backbone"] == "test_resnet"
