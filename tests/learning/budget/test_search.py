@@ -23,7 +23,7 @@ from fieldmark.learning.budget import networks, plan, probes, ways
 from fieldmark.learning.budget.costs import Costs
 from fieldmark.learning.budget.plan import Way
 from fieldmark.learning.budget.probes import Probe
-from fieldmark.learning.budget.work import Work
+from fieldmark.learning.budget.work import Chosen, Work
 from fieldmark.learning.fitting.fit import Stopped
 from fieldmark.runs.budgeted import budget_of
 from fieldmark.runs.bundle import Bundle
@@ -254,6 +254,23 @@ def test_every_backbone_at_hand_is_probed(many: Path, tmp_path: Path, monkeypatc
     assert passed[1].startswith("The backbone 'crossvit_tiny_240' cannot process images of 32 px (")
     licenses = [note.rpartition("that of ")[2] for note in notes if note.startswith("The licence of the weights of ")]
     assert licenses == ["test_vit", "test_resnet"]
+
+
+def test_what_a_network_leaves_that_loses_goes_to_further_probes(
+    many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def loses(work: Work, probe: Probe) -> Chosen:
+        return probe.chosen._replace(accuracy=0.0)
+
+    monkeypatch.setattr(probes, "_FURTHER", 0.0)
+    monkeypatch.setattr(probes, "_at_hand", lambda own: [Backbone(name="test_vit", weights="none")])
+    monkeypatch.setattr("fieldmark.learning.budget.search.trained", loses)
+    choices = "backbone", "solver", "epochs"
+    monkeypatch.setattr("fieldmark.commands.train.left_open", lambda *_, **__: choices)
+    run, facts, _ = within(many, tmp_path / "run", "2000 images")
+    assert [one["backbone"] for one in facts["probes"]] == ["test_resnet", "test_vit"]
+    assert run.solver == "logistic"
+    assert facts["spent"] <= 2000
 
 
 def test_a_network_that_is_bound_to_its_size_keeps_it(

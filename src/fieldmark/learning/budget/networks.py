@@ -17,7 +17,6 @@ from fieldmark.learning.budget.plan import Way
 from fieldmark.learning.budget.probes import Probe
 from fieldmark.learning.budget.purse import Purse
 from fieldmark.learning.budget.ways import (
-    looked_at_last,
     looks,
     num_adopted,
     plan_of,
@@ -127,13 +126,11 @@ def _run(work: Work, way: Way, probe: Probe | None, pause: float | None = None, 
     accuracy = work.accuracy(held) if held is not None else 0.0
     spent = meter.spent - began + sum(one["spent"] for one in earlier)
     _keep(work, way, job, pace, rounds, spent, accuracy)
-    if pause is None:
-        meter.look(looked_at_last(work))
-        if pace.done >= job.most and work.purse.leaves("epochs"):
-            work.because.append(
-                f"It ended before the budget did: {job.most // job.per_epoch} epochs are {_MOST_EPOCHS} times as many "
-                "as the recipe has, and more seldom help."
-            )
+    if pause is None and pace.done >= job.most and work.purse.leaves("epochs"):
+        work.because.append(
+            f"It ended before the budget did: {job.most // job.per_epoch} epochs are {_MOST_EPOCHS} times as many as "
+            "the recipe has, and more seldom help."
+        )
     epochs, own = max(1, round(pace.done / job.per_epoch)), work.fit.recipe.train
     train = job.fit.recipe.train.model_copy(update={"epochs": epochs, "validate_epochs": own.validate_epochs})
     done = replace(job.fit, recipe=job.fit.recipe.model_copy(update={"train": train}))

@@ -10,7 +10,7 @@ from fieldmark.core.wording import counted
 from fieldmark.learning.budget.networks import trained
 from fieldmark.learning.budget.probes import probed, probed_further
 from fieldmark.learning.budget.purse import Purse
-from fieldmark.learning.budget.ways import possible
+from fieldmark.learning.budget.ways import looked_at_last, possible
 from fieldmark.learning.budget.work import Chosen, Work, percent
 from fieldmark.learning.fitting.fit import Fit
 from fieldmark.model.choosing import weights_name
@@ -38,9 +38,13 @@ def chosen_within(purse: Purse, fit: Fit, rows: Ints, validation: Ints) -> Chose
         if probe:
             probe = probed_further(work, probe, leave=any_solver and possible(work, probe))
         network = trained(work, probe) if any_solver or solver != "logistic" else None
+        if probe and not (network and network.accuracy > probe.chosen.accuracy):  # what it still needed is left
+            probe = probed_further(work, probe, leave=False)
     finally:
         purse.keep()  # who stops here goes on with what is left
     chosen = _better(work, probe.chosen if probe else None, network)
+    if chosen is network:
+        purse.meter.look(looked_at_last(work))
     _settle(work, chosen)
     return chosen
 
