@@ -70,6 +70,8 @@ def test_a_real_lack_of_memory_is_known_as_such() -> None:
 def test_what_others_call_a_lack_of_memory() -> None:
     assert lacks_memory(torch.OutOfMemoryError("CUDA out of memory"))
     assert lacks_memory(RuntimeError("std::bad_alloc"))
+    assert lacks_memory(RuntimeError("bad allocation")), "as Windows says it"
+    assert lacks_memory(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"))
     assert lacks_memory(RuntimeError("could not create a primitive"))
     assert not lacks_memory(RuntimeError("could not create a primitive descriptor for a convolution"))
     assert lacks_memory(RuntimeError("[ONNXRuntimeError] : 6 : Failed to allocate memory for requested buffer"))

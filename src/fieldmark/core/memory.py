@@ -18,8 +18,12 @@ __all__ = ["give_back_freed_memory", "keep_freed_memory", "lacked_memory", "lack
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -3, -4, -8  # of malloc.h
 _NEVER, _NONE, _ONE = -1, 0, 1
 _MANY, _LARGE = 2**16, 2**20
-_LACKS = re.compile(r"allocate memory|out of memory|bad_alloc|Failed to allocate|Available memory of", re.IGNORECASE)
-"""How PyTorch and ONNX Runtime say so. For a GPU they have a class, for the processor none."""
+_LACKS = re.compile(
+    r"allocate memory|out of memory|bad[_ ]alloc|Failed to allocate|Available memory of|STATUS_ALLOC_FAILED",
+    re.IGNORECASE,
+)
+"""How PyTorch, ONNX Runtime, and cuBLAS and cuDNN below them say so. For a GPU PyTorch has a class, for the processor
+none."""
 _NO_KERNEL = "could not create a primitive"
 """How oneDNN, below PyTorch, says so of a kernel; what it says of a layer that it does not know goes on behind that."""
 

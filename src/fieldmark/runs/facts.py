@@ -255,6 +255,8 @@ class BudgetTrial(TypedDict):
     start: Literal["random", "logistic"]
     rounds: Count
     """Of trials against others that it has been through; 0 once it has been trained to its end."""
+    stood: NotRequired[list[float]]
+    """The accuracy after each of those trials, by which it went on or not."""
     steps: Count
     epochs: float
     step: float
@@ -309,6 +311,8 @@ class BudgetFacts(TypedDict):
     plan: NotRequired[BudgetPlan]
     trying: NotRequired[BudgetShare]
     """Of the network that is being trained."""
+    failed: NotRequired[dict[str, str]]
+    """Networks that could not be trained, by name, and why."""
     trials: list[BudgetTrial]
     chosen: NotRequired[str]
     """What ships, in words."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import NamedTuple, final
 
+from fieldmark.core.errors import TrainingError
 from fieldmark.core.listener import EpochEnded, Event, Listener, Listeners, StepTaken
 from fieldmark.core.recipe import Recipe
 from fieldmark.evaluation.outputs import Outputs
@@ -55,11 +56,15 @@ def trained(work: Work, probe: Probe | None) -> Chosen | None:
         for way in ways:
             judged[way] = _judged(work, way, probe, plan.each, rounds)
         ways.sort(key=lambda way: -judged[way].accuracy)
+        failed = work.purse.facts.get("failed", {})
+        work.because.extend(f"{way.name} was out of a trial: {failed[way.name]}." for way in ways if way.name in failed)
         ahead, behind, ways = ways[0], ways[len(ways) // 2], ways[: len(ways) // 2]
-        work.because.append(
-            f"{ahead.name} was ahead of {behind.name} in a trial: {percent(judged[ahead].accuracy)} against "
-            f"{percent(judged[behind].accuracy)}{work.gained(judged[behind].held, judged[ahead].held)}."
-        )
+        if behind.name not in failed:
+            stands = "ahead of" if judged[ahead].accuracy > judged[behind].accuracy else "level with"
+            work.because.append(
+                f"{ahead.name} was {stands} {behind.name} in a trial: {percent(judged[ahead].accuracy)} against "
+                f"{percent(judged[behind].accuracy)}{work.gained(judged[behind].held, judged[ahead].held)}."
+            )
     return _run(work, ways[0], probe)
 
 
@@ -89,14 +94,34 @@ class _Standing(NamedTuple):
     """What it said of validation images; None where that was in an earlier sitting."""
 
 
+_OUT = _Standing(-1.0, None)
+"""Of a contender that could not be trained."""
+
+
 def _judged(work: Work, way: Way, probe: Probe | None, each: float, rounds: int) -> _Standing:
     """A contender after so many rounds, in which it spends `each` on steps."""
-    known = [one for one in work.purse.facts["trials"] if one["name"] == way.name]
-    if known and (known[0]["rounds"] >= rounds or known[0]["rounds"] == 0):  # in an earlier sitting, or to its end
-        return _Standing(known[0]["accuracy"], None)
-    found = _run(work, way, probe, each, rounds)
+    facts = work.purse.facts
+    known = [one for one in facts["trials"] if one["name"] == way.name]
+    if known and (stood := _stood(known[0], rounds)) is not None:  # in an earlier sitting
+        return _Standing(stood, None)
+    if way.name in facts.get("failed", {}):
+        return _OUT
+    try:
+        found = _run(work, way, probe, each, rounds)
+    except TrainingError as error:  # it diverges, or is too large for this memory: the others compete without it
+        facts["failed"] = facts.get("failed", {}) | {way.name: error.problem}
+        work.purse.keep()
+        work.fit.listener.note(f"{way.name} is out: {error.problem}")
+        return _OUT
     work.fit.listener.note(f"{way.name}: {percent(found.accuracy)} of validation images so far")
     return _Standing(found.accuracy, found.held)
+
+
+def _stood(known: BudgetTrial, rounds: int) -> float | None:
+    """The accuracy after so many rounds, which decided; None if they are not over. A run of before knows the last."""
+    if "stood" not in known:
+        return known["accuracy"] if known["rounds"] >= rounds or not known["rounds"] else None
+    return known["stood"][rounds - 1] if len(known["stood"]) >= rounds else None
 
 
 def _run(work: Work, way: Way, probe: Probe | None, pause: float | None = None, rounds: int = 0) -> Chosen:
@@ -106,7 +131,8 @@ def _run(work: Work, way: Way, probe: Probe | None, pause: float | None = None, 
     trying = _trying(work, way, rounds)
     backbone = job.fit.recipe.backbone
     earlier = [one for one in work.purse.facts["trials"] if one["name"] == way.name]
-    if not earlier and job.fit.recipe.train.batchnorm == "frozen":
+    begun = job.fit.run.checkpoint(job.fit.name).is_file()
+    if not begun and job.fit.recipe.train.batchnorm == "frozen":
         meter.look(min(job.fit.num_adopted, len(work.rows)))
     pace = Pace(
         meter,
@@ -153,8 +179,12 @@ def _keep(work: Work, way: Way, job: _Job, pace: Pace, rounds: int, spent: float
         "spent": round(spent, 2),
         "accuracy": round(accuracy, 4),
     }
+    trials = work.purse.facts["trials"]
+    before = [one for one in trials if one["name"] == way.name]
+    if not before or "stood" in before[0]:
+        facts["stood"] = [*(before[0]["stood"] if before else []), *([accuracy] if rounds else [])]
     work.purse.facts.pop("trying", None)
-    work.purse.facts["trials"] = [one for one in work.purse.facts["trials"] if one["name"] != way.name] + [facts]
+    work.purse.facts["trials"] = [one for one in trials if one["name"] != way.name] + [facts]
     work.purse.keep()
 
 
@@ -197,7 +227,9 @@ def _job(work: Work, way: Way, probe: Probe | None) -> _Job:
     """What trains in this way."""
     recipe = recipe_of(work, probe, way.size, way.freeze, way.recipe)
     per_epoch, most = _length(work, recipe)
-    from_probe = probe if way.start == "logistic" and work.purse.leaves("solver") else None
+    from_probe = None
+    if probe and way.start == "logistic" and work.purse.leaves("solver") and recipe.backbone == probe.backbone:
+        from_probe = probe
     train = recipe.train.model_copy(
         update={
             "solver": "gradient",
