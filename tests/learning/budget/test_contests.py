@@ -118,10 +118,22 @@ def test_a_contender_that_cannot_be_trained_leaves_the_others_alone(
     assert because == f"{next(iter(failed))} was out of a trial: The loss became nan at step 3 (effect)."
 
 
-def test_where_none_can_be_trained_it_is_said(many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_no_network_can_be_trained_it_is_said(
+    many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     diverging(monkeypatch, "bilinear_attention", "transfer")
     with pytest.raises(TrainingError, match="The loss became nan"):
         within(many, tmp_path / "run", *GRADIENT)
+
+
+def test_where_no_network_can_be_trained_a_probe_ships(
+    many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    diverging(monkeypatch, "bilinear_attention", "transfer")
+    run = within(many, tmp_path / "run")
+    assert run.solver == "logistic"
+    told = [text for text in facts_of(run.folder)["because"] if "not trained to its end: The loss became nan" in text]
+    assert len(told) == 1
 
 
 def test_a_head_starts_from_a_probe_of_its_own_backbone(

@@ -43,7 +43,8 @@ _TUNED = 1e-3
 
 
 def trained(work: Work, probe: Probe | None) -> Chosen | None:
-    """The best network, or None where no training is worth its time. Without a probe there is always one."""
+    """The best network, or None where no training is worth its time, or where it fails. Without a probe there is always
+    one; raises TrainingError if that fails."""
     work = _on_fastest_machine(work, probe)
     if probe and not possible(work, probe) and "plan" not in work.purse.facts:
         work.because.extend(why_none(work, probe))
@@ -65,7 +66,28 @@ def trained(work: Work, probe: Probe | None) -> Chosen | None:
                 f"{ahead.name} was {stands} {behind.name} in a trial: {percent(judged[ahead].accuracy)} against "
                 f"{percent(judged[behind].accuracy)}{work.gained(judged[behind].held, judged[ahead].held)}."
             )
-    return _run(work, ways[0], probe)
+    return _trained_to_its_end(work, ways[0], probe)
+
+
+def _trained_to_its_end(work: Work, way: Way, probe: Probe | None) -> Chosen | None:
+    """None where it fails and a probe can ship in its place."""
+    if probe is None:
+        return _run(work, way, None)
+    if way.name not in work.purse.facts.get("failed", {}):
+        try:
+            return _run(work, way, probe)
+        except TrainingError as error:
+            _fail(work, way, error)
+    work.because.append(f"{way.name} was not trained to its end: {work.purse.facts['failed'][way.name]}.")
+    return None
+
+
+def _fail(work: Work, way: Way, error: TrainingError) -> None:
+    """Remember that it cannot be trained, so that whoever resumes does not try again."""
+    facts = work.purse.facts
+    facts["failed"] = facts.get("failed", {}) | {way.name: error.problem}
+    work.purse.keep()
+    work.fit.listener.note(f"{way.name} is out: {error.problem}")
 
 
 def _on_fastest_machine(work: Work, probe: Probe | None) -> Work:
@@ -109,9 +131,7 @@ def _judged(work: Work, way: Way, probe: Probe | None, each: float, rounds: int)
     try:
         found = _run(work, way, probe, each, rounds)
     except TrainingError as error:  # it diverges, or is too large for this memory: the others compete without it
-        facts["failed"] = facts.get("failed", {}) | {way.name: error.problem}
-        work.purse.keep()
-        work.fit.listener.note(f"{way.name} is out: {error.problem}")
+        _fail(work, way, error)
         return _OUT
     work.fit.listener.note(f"{way.name}: {percent(found.accuracy)} of validation images so far")
     return _Standing(found.accuracy, found.held)
