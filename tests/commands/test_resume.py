@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
@@ -67,7 +68,7 @@ def test_batches_by_class_and_an_auxiliary_resume(pictures: Path, tmp_path: Path
     assert_identical(weights(whole), weights(parts))
 
 
-@pytest.mark.parametrize("head", ["logistic", "random"])
+@pytest.mark.parametrize("head", ["logistic", pytest.param("random", marks=pytest.mark.slow)])
 def test_a_share_of_the_start_resumes(pictures: Path, tmp_path: Path, head: str) -> None:
     settings = [*SMALL, "train.epochs=2", f"train.head_start={head}", "train.keep_start=0.3", "train.batchnorm=frozen"]
     whole = train(pictures, out=tmp_path / "whole", overrides=settings)
@@ -141,17 +142,18 @@ def test_a_soup_resumes_at_every_step(pictures: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("optimizer", "ema", "workers", "each"),
     [
-        ("adamw", "true", 0, 1),
+        ("adamw", "true", 0, 3),
         ("sgd", "false", 2, 7),
-        pytest.param("sgd", "true", 0, 1, marks=pytest.mark.slow),
-        pytest.param("sgd", "false", 2, 1, marks=pytest.mark.slow),
-        pytest.param("adamw", "false", 2, 1, marks=pytest.mark.slow),
+        *(
+            pytest.param(*rest, 1, marks=pytest.mark.slow)
+            for rest in itertools.product(("adamw", "sgd"), ("true", "false"), (0, 2))
+        ),
     ],
 )
 def test_stop_and_resume_again_and_again(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, optimizer: str, ema: str, workers: int, each: int
 ) -> None:
-    """After each step, or where that takes long, after each seventh."""
+    """After each step, or where that takes too long, after some."""
     decided = Machine.decide
 
     def decide(recipe: object, device: str) -> Machine:
@@ -198,9 +200,9 @@ HELD = [*SOUP, "protocol=holdout", "train.validate_epochs=true"]
     ("settings", "moment", "stopped"),
     [
         ([*SOUP, "train.members=2"], _ends("model"), "of member 1"),
-        ([*SOUP, "train.members=2"], _ends("member 2"), "of member 2"),
+        pytest.param([*SOUP, "train.members=2"], _ends("member 2"), "of member 2", marks=pytest.mark.slow),
         ([*SOUP, "protocol=crossfit", "folds=2"], _ends("fold 0"), "of fold 0"),
-        (HELD, _validates, ""),
+        pytest.param(HELD, _validates, "", marks=pytest.mark.slow),
         ([*HELD, "train.members=2"], _validates, "of member 1"),
     ],
 )

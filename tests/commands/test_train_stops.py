@@ -237,7 +237,7 @@ def test_an_empty_folder_stays_when_a_start_fails(pictures: Path, tmp_path: Path
 
 def test_of_two_trainings_that_start_at_once_one_is_told(pictures: Path, tmp_path: Path, tiny: Tiny) -> None:
     out = tmp_path / "run"
-    command = [sys.executable, "-m", "fieldmark", "train", str(pictures), *tiny(train__epochs="20"), "--out", str(out)]
+    command = [sys.executable, "-m", "fieldmark", "train", str(pictures), *tiny(train__epochs="5"), "--out", str(out)]
     started = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     ended = [(process.communicate(timeout=120)[1].splitlines()[-1], process.returncode) for process in started]
     assert sorted(status for _, status in ended) == [0, 2]

@@ -70,7 +70,7 @@ def test_all_answers_are_given_where_all_are_right_enough() -> None:
     assert found.threshold == 0
 
 
-@pytest.mark.parametrize("claimed", [1.0, 1.3])
+@pytest.mark.parametrize("claimed", [pytest.param(1.0, marks=pytest.mark.slow), 1.3])
 def test_the_chosen_accuracy_is_kept_in_nineteen_of_twenty_samples(claimed: float) -> None:
     """Also where answers are right less often than they claim, and the choice has the most to be wrong about."""
     confidences, _ = sample(50_000, seed=99, power=0.8)

@@ -69,7 +69,7 @@ def ranking(run: Run) -> dict[str, list[float]]:
 GRADIENT = ["train.batchnorm=plain", "train.solver=gradient"]
 
 
-@pytest.mark.parametrize("done", [2, 4, 5, 6, 7])
+@pytest.mark.parametrize("done", [2, 5, 7, *(pytest.param(done, marks=pytest.mark.slow) for done in (4, 6))])
 def test_whoever_resumes_has_the_same_winners(
     done: int, many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
