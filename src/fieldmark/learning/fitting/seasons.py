@@ -160,7 +160,8 @@ def _check_names(known: Sequence[str], later: Catalog, run: str, listener: Liste
     """Warn where the classes of later data look like those of another task, or like known ones under another name."""
     names = {later.classes[label] for label in np.unique(later.labels)}
     if not names & set(known):
-        listener.warn(f"{later.name} has none of the classes of {run}: all {len(names):,} of them are new")
+        its = f"all {len(names):,} of its classes are" if len(names) > 1 else "its only class is"
+        listener.warn(f"{later.name} has none of the classes of {run}: {its} new")
     new = sorted(names - set(known))
     # folders of genus and species give both words or one, depending on which others there are
     epithets = {name.split()[-1]: name for name in known if " " in name}
