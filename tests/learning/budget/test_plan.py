@@ -61,6 +61,8 @@ def test_pictures_come_before_steps_once_there_are_enough() -> None:
     assert [one.size for one in preferred([small, large], 320)] == [160, 224]
     assert preferred([small, large], 700)[0] is large
     assert preferred([small, large, frozen], 400)[0] is frozen
+    assert preferred([small, large, frozen], 700)[0] is frozen, "350 steps are not enough for all stages"
+    assert preferred([small, large, frozen], 1300)[0] is large
     assert preferred([small, large, frozen], 20) == []
     assert preferred([small], 100, probe_size=224) == [small]
     assert preferred([small], 100, probe_size=288) == []

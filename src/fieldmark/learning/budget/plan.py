@@ -19,6 +19,9 @@ ENOUGH_STEPS = 300
 _TIERS = ENOUGH_STEPS, 100, 30
 """Numbers of steps that make a difference; fewer than the last are no training."""
 FEWEST_STEPS = _TIERS[-1]
+_WHOLE = 600
+"""For all stages to learn: a training without a budget has at least as many. Early stages learn little in fewer, and
+frozen ones leave time for twice the steps."""
 _HEAT_STEPS = 60
 """After fewer, validation images tell little about a contender."""
 _HEAT_SHARE = 0.2
@@ -75,8 +78,9 @@ class Way:
 
 
 def preferred(ways: Sequence[Way], left: float, probe_size: int = 0) -> list[Way]:
-    """Those worth trying, the likeliest first: those with enough steps, and of these the largest pictures, the least
-    frozen and the best features. Pictures come before further steps: a mark that is too small is not learnt at all.
+    """Those worth trying, the likeliest first: those with enough steps, and of these the largest pictures, then those
+    whose stages all learn if there is time for a whole training and otherwise the most frozen ones, then the best
+    features. Pictures come before further steps: a mark that is too small is not learnt at all.
 
     With few steps, a network on pictures much smaller than those of a probe, `probe_size`, will not be better than it.
     """
@@ -85,8 +89,9 @@ def preferred(ways: Sequence[Way], left: float, probe_size: int = 0) -> list[Way
     ]
 
     def rank(way: Way) -> tuple[float, ...]:
-        missed = sum(way.steps(left) < least for least in _TIERS)
-        return missed, -way.size, way.freeze, -way.probe
+        steps = way.steps(left)
+        missed, short = sum(steps < least for least in _TIERS), steps < _WHOLE
+        return missed, -way.size, short, -way.freeze if short else way.freeze, -way.probe
 
     return sorted(able, key=rank)
 
