@@ -145,7 +145,7 @@ def test_one_line_for_each_epoch(pictures: Path, tmp_path: Path, cli: Cli, tiny:
     assert err.splitlines()[-1] == f"Next: fieldmark evaluate {out}"
 
 
-def test_looking_at_the_validation_part_changes_nothing(
+def test_looking_at_the_validation_split_changes_nothing(
     pictures: Path, trained: Run, tmp_path: Path, cli: Cli, tiny: Tiny
 ) -> None:
     arguments = tiny(train__epochs="2", train__validate_epochs="false")

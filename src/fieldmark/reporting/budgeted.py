@@ -37,7 +37,8 @@ def budget(material: Material) -> Section | None:
     if rows := [*_probes(facts), *_networks(facts)]:
         blocks.append(Table(("tried", "steps", "one step", "spent", "accuracy"), tuple(rows)))
         judges, by = facts.get("validation", 0), facts.get("by", "validation")
-        blocks.append(Text(_BY[by if judges else "folds"].format(counted(judges, "validation image")), "soft"))
+        if judges or by == "folds":  # else nothing was judged
+            blocks.append(Text(_BY[by].format(counted(judges, "validation image")), "soft"))
     return Section("budget", "What the budget was spent on", tuple(blocks))
 
 
@@ -62,7 +63,7 @@ def _networks(facts: BudgetFacts) -> list[tuple[Cell, ...]]:
             f"{one['steps']:,}",
             _amount(facts, one["step"]),
             _amount(facts, one["spent"]),
-            f"{100 * one['accuracy']:.1f} %",
+            f"{100 * one['accuracy']:.1f} %" if facts.get("validation") != 0 else "",
         )
         for one in facts["trials"]
     ]
